@@ -1,0 +1,112 @@
+"""The PC15 bitstream, version 1, byte by byte; this page is the format.
+
+Numbers of a fixed size are unsigned and big-endian.  A `varint` is LEB128: seven bits per byte, lowest first,
+bit 7 set while more follow; at most 5 bytes, and only the shortest form.  Every CRC is CRC-32 as in zlib.
+A stream is: header, chunk lengths, chunks; nothing may follow.
+
+Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
+------------------------------------------------------------------------------
+    magic         4 bytes   "PC15"
+    version       1 byte    1
+    flags         1 byte    bit 0  color         0 gray: plane Y; 1 YCbCr 4:2:0: planes Y, Cb, Cr
+                            bit 1  shared        Cr is coded as Cb: its fields are left out (color 1 only)
+                            bit 2  ids           table, codebook id follow; else v15_default, v15_grid
+                            bit 3  seed          seed follows; else 1234
+                            bit 4  raw           sections are in RAW form (debugging); else rANS
+                            bit 5  sections      section_rows follows; else 0
+                            bit 6  metadata      the last chunk is metadata
+                            bit 7  0             reserved; a reader refuses 1
+    width         varint    1 .. 2^20
+    height        varint    1 .. 2^20; width * height at most 2^28 unless the reader allows more
+    planes, in the order Y, Cb, Cr, for each:
+      tile        varint    4 .. 1024 px
+      overlap     varint    0 .. tile-1 px
+      fields      2 bytes   bits 0-5 amp_step, 6-11 dc_step, 12-13 window (0 hann, 1 tukey, 2 kaiser),
+                            14 subsample (0 for Y, 1 for Cb and Cr: half the size, rounded up),
+                            15 window_param follows; else the window's default
+      window_param 1 byte   if announced, not 0: Tukey alpha in 1/256, Kaiser beta in 1/4; never for hann
+    ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -
+    seed          4 bytes   if announced, not 1234
+    section_rows  varint    if announced, not 0: tile rows per section; 0: each plane is one section
+    CRC           4 bytes   of all bytes before it
+
+A header has one form: a default that is written out is refused, and so is a grid of more than 2^24 tiles.
+
+Sections
+--------
+Along an axis of length L, tiles of size T and stride S = T - overlap start at 0, S, 2S, ... while that is
+before L - T, and then at L - T; an axis with L <= T has one tile.  The tile rows of each plane are cut into
+sections of section_rows (the last one may have fewer); sections go plane by plane, from the top.  Their
+number follows from the header.
+
+Chunk lengths
+-------------
+One varint per chunk: the sections in order, then the metadata if announced.  The lengths have no CRC of their
+own: each is covered by its chunk's.
+
+Chunks
+------
+    payload       as many bytes as its length says
+    CRC           4 bytes: of chunk index (4 bytes), payload length (8 bytes), payload, continued from the
+                  header's CRC as starting value; the index counts from 0, sections first
+
+A section's CRC thus fails when the section is damaged, moved, cut, or from another stream; the other sections
+stay good.
+
+Metadata
+--------
+At most 65536 bytes of UTF-8: one JSON object in canonical form (keys sorted, no spaces, no escapes that are
+not needed, no NaN).  Nothing in it changes a pixel: a decoder may skip it.
+
+Symbols of a section
+--------------------
+A rANS stream as in `pc15/entropy/rans.py`; order and contexts of its symbols are those of the tile records.
+"""
+
+from pc15.bitstream.container import (
+    MAX_METADATA_BYTES,
+    MAX_STREAM_BYTES,
+    Stream,
+    read_bitstream,
+    read_container,
+    write_bitstream,
+    write_container,
+)
+from pc15.bitstream.header import (
+    MAX_DIMENSION,
+    MAX_PIXELS,
+    MAX_TILE,
+    MAX_TILES,
+    Header,
+    PlaneSpec,
+    SectionSpan,
+    pack_v15,
+    plane_size,
+    section_count,
+    section_spans,
+    tile_counts,
+    unpack_v15,
+)
+
+__all__ = [
+    "MAX_DIMENSION",
+    "MAX_METADATA_BYTES",
+    "MAX_PIXELS",
+    "MAX_STREAM_BYTES",
+    "MAX_TILE",
+    "MAX_TILES",
+    "Header",
+    "PlaneSpec",
+    "SectionSpan",
+    "Stream",
+    "pack_v15",
+    "plane_size",
+    "read_bitstream",
+    "read_container",
+    "section_count",
+    "section_spans",
+    "tile_counts",
+    "unpack_v15",
+    "write_bitstream",
+    "write_container",
+]

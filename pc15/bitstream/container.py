@@ -1,0 +1,247 @@
+"""Header + sections + metadata <-> the bytes of a stream, and streams in files.
+
+Sections are the payloads of groups of tile rows, decodable one by one; this module neither knows nor trusts
+what is in them.  Each has a CRC over the header's CRC, its own index, its length and its bytes, so a section
+that is damaged, moved, or taken from another stream is noticed, and `strict=False` can leave it out and keep
+the others.
+The layout is in `pc15/bitstream/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pc15.bitstream.header import (
+    CRC_BYTES,
+    MAX_PIXELS,
+    Header,
+    pack_v15,
+    read_varint,
+    section_count,
+    section_spans,
+    unpack_v15,
+    varint,
+)
+from pc15.errors import BitstreamError, ConfigError
+from pc15.paths import write_atomic
+
+__all__ = [
+    "MAX_METADATA_BYTES",
+    "MAX_STREAM_BYTES",
+    "Stream",
+    "read_bitstream",
+    "read_container",
+    "write_bitstream",
+    "write_container",
+]
+
+MAX_METADATA_BYTES = 1 << 16
+MAX_STREAM_BYTES = 1 << 30  # of a file; the argument max_bytes overrides it
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The parts of one stream."""
+
+    header: Header
+    sections: list[bytes | None]  # None: damaged, only from read_container(strict=False)
+    metadata: dict[str, Any] | None = None  # JSON; nothing that decoding needs
+    damage: list[str] = field(default_factory=list)  # one sentence per thing lost; empty for a sound stream
+
+
+def _crc(header_crc: int, index: int, payload: bytes) -> bytes:
+    place = zlib.crc32(index.to_bytes(4, "big") + len(payload).to_bytes(8, "big"), header_crc)
+    return zlib.crc32(payload, place).to_bytes(CRC_BYTES, "big")
+
+
+def _metadata_text(metadata: dict[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8.  ValueError, TypeError, RecursionError: not JSON."""
+    text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def write_container(stream: Stream, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of a stream; the header's `has_metadata` is set from the metadata.
+
+    Raises:
+        ConfigError: a header out of range, another number of sections than it says, or metadata that is not
+            JSON or over 64 KiB.
+    """
+    header = replace(stream.header, has_metadata=stream.metadata is not None)
+    head = pack_v15(header, max_pixels=max_pixels)
+    if len(stream.sections) != section_count(header):
+        raise ConfigError(f"{len(stream.sections)} sections for a header that has {section_count(header)}")
+    chunks: list[bytes] = []
+    for index, section in enumerate(stream.sections):
+        if section is None:
+            raise ConfigError(f"section {index} is None: a stream with damage cannot be written")
+        chunks.append(section)
+    if stream.metadata is not None:
+        chunks.append(_checked_metadata(stream.metadata))
+    header_crc = int.from_bytes(head[-CRC_BYTES:], "big")
+    lengths = b"".join(varint(len(chunk)) for chunk in chunks)
+    return head + lengths + b"".join(c + _crc(header_crc, index, c) for index, c in enumerate(chunks))
+
+
+def _checked_metadata(metadata: dict[str, Any]) -> bytes:
+    try:
+        text = _metadata_text(metadata)
+        same = json.loads(text) == metadata
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ConfigError(f"metadata is not JSON: {e}; use dict, list, str, int, float, bool and None") from e
+    if not isinstance(metadata, dict) or not same:
+        raise ConfigError("metadata does not survive JSON: it must be a dict with str keys, and lists, not tuples")
+    if len(text) > MAX_METADATA_BYTES:
+        raise ConfigError(f"metadata is {len(text)} bytes of JSON, over the limit of {MAX_METADATA_BYTES}")
+    return text
+
+
+def _parse_metadata(text: bytes) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text.decode("utf-8"))
+        canonical = isinstance(metadata, dict) and _metadata_text(metadata) == text
+    except (TypeError, ValueError, RecursionError) as e:
+        raise BitstreamError(f"metadata of {len(text)} bytes is not JSON: {e}") from e
+    if not canonical:
+        raise BitstreamError(f"metadata of {len(text)} bytes is not one JSON object in canonical form")
+    return dict(metadata)
+
+
+def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PIXELS) -> Stream:
+    """The parts of a stream.
+
+    Args:
+        data: the whole stream.
+        strict: raise at the first damage; otherwise sections that are damaged come back as None, described in
+            `Stream.damage`.  A damaged header always raises.
+        max_pixels: refuse a larger picture.
+    Raises:
+        BitstreamError: not a stream, cut, damaged, beyond a limit, or followed by other bytes.
+    """
+    data = bytes(data)
+    header, pos = unpack_v15(data, max_pixels=max_pixels)
+    header_crc = int.from_bytes(data[pos - CRC_BYTES : pos], "big")
+    sections = section_count(header)
+    damage: list[str] = []
+    try:
+        lengths, start = _read_lengths(data, pos, sections, header.has_metadata)
+    except BitstreamError as e:
+        if strict:
+            raise
+        return Stream(header, [None] * sections, None, [f"section lengths cannot be read, no section is left: {e}"])
+    surplus = len(data) - start - sum(lengths) - CRC_BYTES * len(lengths)
+    if surplus:
+        found = f"{surplus} bytes after its end" if surplus > 0 else f"{-surplus} bytes too few: it is cut"
+        damage.append(f"stream of {len(data)} bytes has {found}, or its section lengths are damaged")
+        if strict:
+            raise BitstreamError(damage[0])
+
+    chunks = _read_chunks(data, start, lengths, header_crc)
+    text = chunks.pop() if header.has_metadata else None
+    for index, (span, chunk) in enumerate(zip(section_spans(header), chunks, strict=True)):
+        if chunk is None:
+            damage.append(
+                f"section {index} of {sections} (plane {span.plane}, tile rows {span.row_start} to "
+                f"{span.row_stop - 1}) fails its CRC"
+            )
+    metadata = None
+    if header.has_metadata:
+        try:
+            if text is None:
+                raise BitstreamError(f"metadata of {lengths[-1]} bytes fails its CRC")
+            metadata = _parse_metadata(text)
+        except BitstreamError as e:
+            damage.append(str(e))
+    if strict and damage:
+        raise BitstreamError(f"stream is damaged: {damage[0]}; decode with strict=False to see what is left")
+    return Stream(header, chunks, metadata, damage)
+
+
+def _read_lengths(data: bytes, pos: int, sections: int, has_metadata: bool) -> tuple[list[int], int]:
+    """Lengths of the sections, then of the metadata, and where the first begins."""
+    chunks = sections + has_metadata
+    if len(data) - pos < chunks * (1 + CRC_BYTES):
+        raise BitstreamError(
+            f"stream of {len(data)} bytes is cut: {chunks} sections need at least "
+            f"{chunks * (1 + CRC_BYTES)} bytes after the header's {pos}"
+        )
+    lengths = []
+    for index in range(chunks):
+        length, pos = read_varint(data, pos, f"the length of section {index}")
+        lengths.append(length)
+    if has_metadata and lengths[-1] > MAX_METADATA_BYTES:
+        raise BitstreamError(f"metadata is said to have {lengths[-1]} bytes, over the limit of {MAX_METADATA_BYTES}")
+    return lengths, pos
+
+
+def _read_chunks(data: bytes, start: int, lengths: list[int], header_crc: int) -> list[bytes | None]:
+    """Each chunk that passes its CRC, placed by the lengths before it, or else by those after it; else None.
+
+    One damaged length moves what follows it when counting from the start, and what precedes it from the end.
+    """
+
+    def at(index: int, begin: int) -> bytes | None:
+        end = begin + lengths[index]
+        if begin < start or end + CRC_BYTES > len(data):
+            return None
+        payload = data[begin:end]
+        return payload if _crc(header_crc, index, payload) == data[end : end + CRC_BYTES] else None
+
+    chunks: list[bytes | None] = []
+    begin = start
+    for index, length in enumerate(lengths):
+        chunks.append(at(index, begin))
+        begin += length + CRC_BYTES
+    if begin != len(data):
+        begin = len(data)
+        for index in reversed(range(len(lengths))):
+            begin -= lengths[index] + CRC_BYTES
+            if chunks[index] is None:
+                chunks[index] = at(index, begin)
+    return chunks
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def write_bitstream(path: Path | str, data: bytes, *, max_pixels: int = MAX_PIXELS) -> None:
+    """Write a stream to a file, all of it or nothing; an existing file is replaced only by a sound stream.
+
+    Raises:
+        BitstreamError: `data` is not a sound stream.
+    """
+    read_container(data, max_pixels=max_pixels)
+    write_atomic(Path(path), bytes(data))
+
+
+def read_bitstream(
+    path: Path | str,
+    strict: bool = True,
+    *,
+    max_bytes: int = MAX_STREAM_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> bytes:
+    """The bytes of a stream file, checked: header, lengths and every CRC; only the header with strict=False.
+
+    Raises:
+        BitstreamError: no such file, a folder, not readable, empty, over `max_bytes`, or not a sound stream.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as e:
+        raise BitstreamError(f"cannot read stream {path}: {e.strerror or e}") from e
+    if not data:
+        raise BitstreamError(f"{path} is empty, not a PC15 stream")
+    if len(data) > max_bytes:
+        raise BitstreamError(f"{path} is over the limit of {max_bytes} bytes; raise max_bytes if it is trusted")
+    try:
+        read_container(data, strict, max_pixels=max_pixels)
+    except BitstreamError as e:
+        raise BitstreamError(f"{path}: {e}") from e
+    return data

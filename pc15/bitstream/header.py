@@ -1,0 +1,365 @@
+"""The fixed part of a stream: what is coded, on which grid, with which tables; 18 bytes for a grey picture.
+
+`pack_v15` and `unpack_v15` are exact inverses: a header has one form only, and any other is refused.  All
+that a decoder allocates follows from the header, so its limits are checked here, before anything is
+allocated.
+The layout, field by field, is in `pc15/bitstream/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from pc15.entropy.tables import DEFAULT_TABLE_ID, ID_PATTERN
+from pc15.errors import BitstreamError, ConfigError
+
+__all__ = [
+    "COLOR_GRAY",
+    "COLOR_YCBCR420",
+    "CRC_BYTES",
+    "DEFAULT_CODEBOOK_ID",
+    "DEFAULT_SEED",
+    "MAGIC",
+    "MAX_DIMENSION",
+    "MAX_PIXELS",
+    "MAX_TILE",
+    "MAX_TILES",
+    "MIN_TILE",
+    "PAYLOAD_RANS",
+    "PAYLOAD_RAW",
+    "VERSION",
+    "WINDOWS",
+    "Header",
+    "PlaneSpec",
+    "SectionSpan",
+    "pack_v15",
+    "plane_size",
+    "read_varint",
+    "section_count",
+    "section_spans",
+    "tile_counts",
+    "unpack_v15",
+    "varint",
+]
+
+MAGIC = b"PC15"
+VERSION = 1
+CRC_BYTES = 4
+
+MAX_DIMENSION = 1 << 20  # px, either side
+MAX_PIXELS = 1 << 28  # of the luma plane; the argument max_pixels overrides it
+MIN_TILE, MAX_TILE = 4, 1024  # px
+MAX_TILES = 1 << 24  # of all planes: a small stride must not turn few pixels into endless tiles
+MAX_STEP = 63  # amp_step and dc_step have six bits each
+
+COLOR_GRAY, COLOR_YCBCR420 = 0, 1
+PAYLOAD_RANS, PAYLOAD_RAW = 0, 1
+WINDOWS = ("hann", "tukey", "kaiser")  # PlaneSpec.window is an index into this
+DEFAULT_SEED = 1234
+DEFAULT_CODEBOOK_ID = "v15_grid"
+
+# Flag bits; bit 7 is reserved and 0.
+_COLOR, _SHARED_CHROMA, _IDS, _SEED, _RAW, _SECTIONS, _METADATA = (1 << bit for bit in range(7))
+_KNOWN_FLAGS = (1 << 7) - 1
+_VARINT_BYTES = 5  # enough for 32 bits
+
+
+@dataclass(frozen=True)
+class PlaneSpec:
+    """How one plane is coded: its grid, its window and the index of its quantizer steps."""
+
+    tile: int  # px, 4..1024
+    overlap: int  # px, 0..tile-1
+    window: int  # index into WINDOWS
+    subsample: int  # 1: this plane has half the picture's resolution, rounded up
+    amp_step: int  # 0..63
+    dc_step: int  # 0..63
+    window_param: int = 0  # 0: the window's default; else Tukey alpha in 1/256, Kaiser beta in 1/4
+
+    def window_params(self) -> dict[str, Fraction] | None:
+        """The argument `window_params` of `pc15.blend`: None for the window's default."""
+        if self.window_param == 0:
+            return None
+        if WINDOWS[self.window] == "tukey":
+            return {"alpha": Fraction(self.window_param, 256)}
+        return {"beta": Fraction(self.window_param, 4)}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything that a decoder knows before the first symbol."""
+
+    width: int  # px
+    height: int  # px
+    color: int  # COLOR_GRAY: one plane, Y; COLOR_YCBCR420: three, Y, Cb, Cr
+    planes: tuple[PlaneSpec, ...]
+    seed: int = DEFAULT_SEED  # uint32
+    table_id: str = DEFAULT_TABLE_ID
+    codebook_id: str = DEFAULT_CODEBOOK_ID
+    payload_fmt: int = PAYLOAD_RANS
+    section_rows: int = 0  # tile rows per section; 0: each plane is one section
+    has_metadata: bool = False
+
+
+class SectionSpan(NamedTuple):
+    """The tile rows [row_start, row_stop) of one plane."""
+
+    plane: int
+    row_start: int
+    row_stop: int
+
+
+# ---------------------------------------------------------------------------------------------- what follows
+
+
+def plane_size(header: Header, plane: int) -> tuple[int, int]:
+    """Height and width of a plane, in its own pixels."""
+    if header.planes[plane].subsample:
+        return (header.height + 1) // 2, (header.width + 1) // 2
+    return header.height, header.width
+
+
+def tile_counts(header: Header, plane: int) -> tuple[int, int]:
+    """Rows and columns of tiles of a plane: per axis, as many as `TileGridCfg` has starts."""
+    spec = header.planes[plane]
+    stride = spec.tile - spec.overlap
+    ny, nx = (1 + -(-max(length - spec.tile, 0) // stride) for length in plane_size(header, plane))
+    return ny, nx
+
+
+def section_spans(header: Header) -> Iterator[SectionSpan]:
+    """What each section codes, in stream order: plane by plane, from the top."""
+    for plane in range(len(header.planes)):
+        rows = tile_counts(header, plane)[0]
+        step = header.section_rows or rows
+        for start in range(0, rows, step):
+            yield SectionSpan(plane, start, min(start + step, rows))
+
+
+def section_count(header: Header) -> int:
+    """How many sections a stream with this header has."""
+    rows = [tile_counts(header, plane)[0] for plane in range(len(header.planes))]
+    return sum(-(-ny // (header.section_rows or ny)) for ny in rows)
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def _outside(what: str, value: object, low: int, high: int) -> str | None:
+    if type(value) is int and low <= value <= high:
+        return None
+    return f"{what} is {value!r}; it must be a whole number from {low} to {high}"
+
+
+def _plane_problem(index: int, spec: PlaneSpec, subsample: int) -> str | None:
+    at = f"of plane {index}"
+    problem = (
+        _outside(f"tile size {at}", spec.tile, MIN_TILE, MAX_TILE)
+        or _outside(f"overlap {at} (tile size {spec.tile})", spec.overlap, 0, spec.tile - 1)
+        or _outside(f"window {at}", spec.window, 0, len(WINDOWS) - 1)
+        or _outside(
+            f"window_param {at} (window {WINDOWS[spec.window]})",
+            spec.window_param,
+            0,
+            0 if WINDOWS[spec.window] == "hann" else 255,
+        )
+        or _outside(f"amp_step {at}", spec.amp_step, 0, MAX_STEP)
+        or _outside(f"dc_step {at}", spec.dc_step, 0, MAX_STEP)
+        or _outside(f"subsample {at}", spec.subsample, 0, 1)
+    )
+    if problem is None and spec.subsample != subsample:
+        problem = f"subsample {at} is {spec.subsample}; it is 0 for luma and 1 for 4:2:0 chroma"
+    return problem
+
+
+def _problem(header: Header, max_pixels: int) -> str | None:
+    """The first thing wrong with a header, or None."""
+    problem = (
+        _outside("width", header.width, 1, MAX_DIMENSION)
+        or _outside("height", header.height, 1, MAX_DIMENSION)
+        or _outside("color", header.color, COLOR_GRAY, COLOR_YCBCR420)
+        or _outside("seed", header.seed, 0, (1 << 32) - 1)
+        or _outside("payload_fmt", header.payload_fmt, PAYLOAD_RANS, PAYLOAD_RAW)
+        or _outside("section_rows", header.section_rows, 0, MAX_DIMENSION)
+    )
+    if problem:
+        return problem
+    if header.width * header.height > max_pixels:
+        return (
+            f"{header.width}x{header.height} is {header.width * header.height} pixels, over the limit of "
+            f"{max_pixels}; raise max_pixels if the source is trusted"
+        )
+    for what, name in (("table_id", header.table_id), ("codebook_id", header.codebook_id)):
+        if not isinstance(name, str) or not ID_PATTERN.fullmatch(name):
+            return f"{what} is {name!r}; it must be 1..32 characters of a-z, 0-9, _ and -"
+    subsamples = (0, 1, 1) if header.color == COLOR_YCBCR420 else (0,)
+    if len(header.planes) != len(subsamples):
+        return f"there are {len(header.planes)} planes; color {header.color} has {len(subsamples)}"
+    for index, (spec, subsample) in enumerate(zip(header.planes, subsamples, strict=True)):
+        problem = _plane_problem(index, spec, subsample)
+        if problem:
+            return problem
+    counts = [tile_counts(header, plane) for plane in range(len(header.planes))]
+    tiles = sum(ny * nx for ny, nx in counts)
+    if tiles > MAX_TILES:
+        return f"the grid has {tiles} tiles, over the limit of {MAX_TILES}; use larger tiles or less overlap"
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- bytes
+
+
+def varint(value: int) -> bytes:
+    """LEB128: seven bits per byte, lowest first; bit 7 says that more follow."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_varint(data: bytes, pos: int, what: str) -> tuple[int, int]:
+    """The number at `pos`, below 2**35, and the position after it; only its shortest form is read."""
+    value = 0
+    for index, byte in enumerate(data[pos : pos + _VARINT_BYTES]):
+        value |= (byte & 127) << 7 * index
+        if byte < 128:
+            if byte == 0 and index > 0:
+                raise BitstreamError(f"{what} at byte {pos} is a number in more bytes than it needs: damaged")
+            return value, pos + index + 1
+    if len(data) - pos < _VARINT_BYTES:
+        raise BitstreamError(f"stream of {len(data)} bytes ends inside {what}: it is cut")
+    raise BitstreamError(f"{what} at byte {pos} is a number of more than {_VARINT_BYTES} bytes: damaged")
+
+
+def _pack_plane(spec: PlaneSpec) -> bytes:
+    fields = (
+        spec.amp_step | spec.dc_step << 6 | spec.window << 12 | spec.subsample << 14 | (spec.window_param > 0) << 15
+    )
+    param = bytes([spec.window_param]) if spec.window_param else b""
+    return varint(spec.tile) + varint(spec.overlap) + fields.to_bytes(2, "big") + param
+
+
+def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Header -> bytes, its CRC included.
+
+    Raises:
+        ConfigError: a field that is out of range, or a picture beyond a limit.
+    """
+    problem = _problem(header, max_pixels)
+    if problem:
+        raise ConfigError(f"header cannot be written: {problem}")
+    planes = header.planes
+    shared = header.color == COLOR_YCBCR420 and planes[1] == planes[2]
+    ids = (header.table_id, header.codebook_id) != (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID)
+    flags = (
+        _COLOR * header.color
+        | _SHARED_CHROMA * shared
+        | _IDS * ids
+        | _SEED * (header.seed != DEFAULT_SEED)
+        | _RAW * header.payload_fmt
+        | _SECTIONS * (header.section_rows > 0)
+        | _METADATA * header.has_metadata
+    )
+    out = bytearray(MAGIC) + bytes([VERSION, flags]) + varint(header.width) + varint(header.height)
+    for spec in planes[:2] if shared else planes:
+        out += _pack_plane(spec)
+    if flags & _IDS:
+        for name in (header.table_id, header.codebook_id):
+            out += bytes([len(name)]) + name.encode("ascii")
+    if flags & _SEED:
+        out += header.seed.to_bytes(4, "big")
+    if flags & _SECTIONS:
+        out += varint(header.section_rows)
+    return bytes(out) + zlib.crc32(out).to_bytes(CRC_BYTES, "big")
+
+
+class _Reader:
+    """A position in the header's bytes that never passes their end."""
+
+    def __init__(self, data: bytes, pos: int) -> None:
+        self.data, self.pos = data, pos
+
+    def take(self, count: int, what: str) -> bytes:
+        taken = self.data[self.pos : self.pos + count]
+        if len(taken) < count:
+            raise BitstreamError(f"stream of {len(self.data)} bytes ends inside the header, in {what}: it is cut")
+        self.pos += count
+        return taken
+
+    def number(self, count: int, what: str) -> int:
+        return int.from_bytes(self.take(count, what), "big")
+
+    def varint(self, what: str) -> int:
+        value, self.pos = read_varint(self.data, self.pos, f"the header's {what}")
+        return value
+
+    def id(self, what: str) -> str:
+        return self.take(self.number(1, what), what).decode("latin-1")
+
+    def plane(self, index: int) -> PlaneSpec:
+        tile, overlap = self.varint(f"tile size of plane {index}"), self.varint(f"overlap of plane {index}")
+        fields = self.number(2, f"plane {index}")
+        return PlaneSpec(
+            tile=tile,
+            overlap=overlap,
+            window=fields >> 12 & 3,
+            subsample=fields >> 14 & 1,
+            amp_step=fields & 63,
+            dc_step=fields >> 6 & 63,
+            window_param=self.number(1, f"window_param of plane {index}") if fields >> 15 else 0,
+        )
+
+
+def unpack_v15(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Header, int]:
+    """Header of a stream, and how many bytes it takes.
+
+    Args:
+        data: at least the header; what follows it is not looked at.
+        max_pixels: refuse a larger picture.
+    Raises:
+        BitstreamError: not a PC15 stream, another version, cut, damaged, or beyond a limit.
+    """
+    if not data.startswith(MAGIC):
+        raise BitstreamError(f"not a PC15 stream: it starts with {bytes(data[:4])!r}, not {MAGIC!r}")
+    reader = _Reader(data, len(MAGIC))
+    version, flags = reader.number(1, "version"), reader.number(1, "flags")
+    if version != VERSION:
+        raise BitstreamError(f"stream has version {version}; this build reads version {VERSION}: use a newer one")
+    if flags & ~_KNOWN_FLAGS:
+        raise BitstreamError(
+            f"stream has unknown flag bits {flags & ~_KNOWN_FLAGS:#04x}; this build reads version "
+            f"{VERSION} without them: use a newer one"
+        )
+    width, height = reader.varint("width"), reader.varint("height")
+    color, shared = flags & _COLOR, bool(flags & _SHARED_CHROMA)
+    planes = [reader.plane(index) for index in range(1 if not color else 2 if shared else 3)]
+    ids = [reader.id("table_id"), reader.id("codebook_id")] if flags & _IDS else [DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID]
+    seed = reader.number(4, "seed") if flags & _SEED else DEFAULT_SEED
+    section_rows = reader.varint("section_rows") if flags & _SECTIONS else 0
+    crc = zlib.crc32(data[: reader.pos])
+    if reader.number(CRC_BYTES, "CRC") != crc:
+        raise BitstreamError(f"header of {reader.pos} bytes fails its CRC: the stream is damaged")
+    header = Header(
+        width=width,
+        height=height,
+        color=color,
+        planes=tuple(planes + planes[1:]) if color and shared else tuple(planes),
+        seed=seed,
+        table_id=ids[0],
+        codebook_id=ids[1],
+        payload_fmt=PAYLOAD_RAW if flags & _RAW else PAYLOAD_RANS,
+        section_rows=section_rows,
+        has_metadata=bool(flags & _METADATA),
+    )
+    problem = _problem(header, max_pixels)
+    if problem:
+        raise BitstreamError(f"header is not valid: {problem}")
+    if pack_v15(header, max_pixels=max_pixels) != data[: reader.pos]:
+        raise BitstreamError("header is not in its one form (a default is written out): not made by pack_v15")
+    return header, reader.pos

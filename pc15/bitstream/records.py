@@ -1,0 +1,448 @@
+"""What the tiles of a plane chose, as records and as tensors, and the order in which a section codes them.
+
+`code_section` is written once and runs in both directions: a `Port` is handed the symbols (encoder, cost counter) or
+hands them out (decoder), so the two can't drift apart.  Symbols come in phases over all tiles of the section, each
+phase's contexts known from the phases before it, so that a decoder may take a whole phase at once:
+
+    per tile row    DC residual against the neighbours' DC; context: how steep the row above is
+    per layer l     more? (context: how many neighbours got this far), generator, qv_id, seed index,
+                    refined?, offsets, amplitude
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pc15.entropy.rans import RansDecoder, rans_encode
+from pc15.entropy.tables import RansTable, TableSet
+from pc15.errors import BitstreamError
+from pc15.proc.codebook import OFFSET_MAX, Codebook
+from pc15.proc.generators import NAMES, load
+from pc15.quant import RATE_CLASSES, dc_levels, rate_class, tile_class
+
+Ints = npt.NDArray[np.int64]
+
+MAX_LAYERS = 16
+MAX_PARAMS = 6
+AMP_DIRECT = 15
+"""Amplitude levels up to this have their own symbols; larger ones escape to RAW_BITS."""
+AMP_MAX = AMP_DIRECT + (1 << 10)
+DC_DIRECT = 47
+"""DC residual codes (zigzag) below this have their own symbols."""
+RAW_BITS = 5
+
+
+@dataclass(frozen=True)
+class LayerRec:
+    """One layer: generator id, codebook entry, level steps around it, seed index, signed amplitude level."""
+
+    gen: int
+    qv_id: int
+    offsets: tuple[int, ...]
+    seed_index: int
+    amp: int
+
+
+@dataclass(frozen=True)
+class TileRec:
+    """What one tile chose: a DC level and its layers, in order."""
+
+    dc: int
+    layers: tuple[LayerRec, ...] = ()
+
+
+@dataclass(eq=False)
+class Programs:
+    """The tiles of one plane, or of one section of it, in raster order.
+
+    dc, count: [N].   gen, qv, seed, amp: [N, L].   offsets: [N, L, MAX_PARAMS].   Entries at layers >= count are 0.
+    """
+
+    dc: Ints
+    count: Ints
+    gen: Ints
+    qv: Ints
+    seed: Ints
+    amp: Ints
+    offsets: Ints
+
+    @classmethod
+    def empty(cls, tiles: int, layers: int = MAX_LAYERS) -> Programs:
+        """All zeros, room for `layers`."""
+
+        def zeros(*shape: int) -> Ints:
+            return np.zeros(shape, np.int64)
+
+        n, length = tiles, layers
+        return cls(
+            zeros(n), zeros(n), zeros(n, length), zeros(n, length), zeros(n, length), zeros(n, length),
+            zeros(n, length, MAX_PARAMS),
+        )  # fmt: skip
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return len(self.dc)
+
+    def rows(self, start: int, stop: int) -> Programs:
+        """Tiles start..stop-1, as views."""
+        parts = (self.dc, self.count, self.gen, self.qv, self.seed, self.amp, self.offsets)
+        return Programs(*(part[start:stop] for part in parts))
+
+    def put(self, start: int, other: Programs) -> None:
+        """Copy another set of tiles in, from tile `start` on."""
+        stop = start + other.tiles
+        for name in ("dc", "count", "gen", "qv", "seed", "amp", "offsets"):
+            getattr(self, name)[start:stop] = getattr(other, name)
+
+    def records(self) -> list[TileRec]:
+        """The typed view, one record per tile."""
+        return [
+            TileRec(
+                int(self.dc[n]),
+                tuple(
+                    LayerRec(
+                        int(self.gen[n, k]),
+                        int(self.qv[n, k]),
+                        tuple(int(o) for o in self.offsets[n, k, : len(load(int(self.gen[n, k])).params)]),
+                        int(self.seed[n, k]),
+                        int(self.amp[n, k]),
+                    )
+                    for k in range(self.count[n])
+                ),
+            )
+            for n in range(self.tiles)
+        ]
+
+    @classmethod
+    def from_records(cls, records: Sequence[TileRec]) -> Programs:
+        """The tensor view of typed records."""
+        programs = cls.empty(len(records))
+        for n, record in enumerate(records):
+            programs.dc[n], programs.count[n] = record.dc, len(record.layers)
+            for k, layer in enumerate(record.layers):
+                programs.gen[n, k], programs.qv[n, k] = layer.gen, layer.qv_id
+                programs.seed[n, k], programs.amp[n, k] = layer.seed_index, layer.amp
+                programs.offsets[n, k, : len(layer.offsets)] = layer.offsets
+        return programs
+
+
+# ---------------------------------------------------------------- ports
+
+
+class Port(Protocol):
+    """One end of `code_section`: names of tables and, when encoding, symbols go in; symbols come out."""
+
+    decoding: bool
+
+    def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
+        """Code one symbol per table name; `kind` is only for statistics."""
+        ...
+
+
+class Writer:
+    """Collects symbols; `rans_bytes()` codes them.  Also the source of statistics and of training counts."""
+
+    decoding = False
+
+    def __init__(self, tables: TableSet) -> None:
+        self._tables = tables
+        self.kinds: list[str] = []
+        self.names: list[str] = []
+        self.symbols: list[int] = []
+
+    def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
+        assert symbols is not None, "a writer is given the symbols"
+        self.kinds += [kind] * len(names)
+        self.names += names
+        self.symbols += symbols.tolist()
+        return symbols
+
+    def rans_bytes(self) -> bytes:
+        """The rANS bytes of everything collected."""
+        return rans_encode(self.symbols, [self._tables.table(name) for name in self.names])
+
+    def raw_bytes(self) -> bytes:
+        """The same symbols as 16-bit little-endian numbers, for debugging."""
+        return np.asarray(self.symbols, dtype="<u2").tobytes()
+
+    def bits_by_kind(self) -> dict[str, float]:
+        """Cost of each kind of symbol, bits, by the tables."""
+        total: Counter[str] = Counter()
+        for kind, name, symbol in zip(self.kinds, self.names, self.symbols, strict=True):
+            total[kind] += self._tables.table(name).cost_q8[symbol]
+        return {kind: cost / 256 for kind, cost in total.items()}
+
+
+class Reader:
+    """Hands out the symbols of a section's bytes."""
+
+    decoding = True
+
+    def __init__(self, tables: TableSet, data: bytes) -> None:
+        self._tables, self._decoder = tables, RansDecoder(data)
+
+    def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
+        tables: list[RansTable] = [self._tables.table(name) for name in names]
+        return np.asarray(self._decoder.take(tables), dtype=np.int64)
+
+    def finish(self) -> None:
+        """Every byte used, the coder back at its start."""
+        self._decoder.finish()
+
+
+class RawReader:
+    """Hands out the symbols of a RAW section."""
+
+    decoding = True
+
+    def __init__(self, tables: TableSet, data: bytes) -> None:
+        if len(data) % 2:
+            raise BitstreamError(f"a RAW section has {len(data)} bytes, not a whole number of 16-bit symbols")
+        self._tables, self._symbols, self._at = tables, np.frombuffer(data, dtype="<u2").astype(np.int64), 0
+
+    def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
+        taken = self._symbols[self._at : self._at + len(names)]
+        if len(taken) < len(names):
+            raise BitstreamError(f"a RAW section ended inside its {kind} symbols")
+        self._at += len(names)
+        for name, symbol in zip(names, taken.tolist(), strict=True):
+            if symbol >= len(self._tables.table(name).freq):
+                raise BitstreamError(f"a RAW section has {kind} symbol {symbol}, beyond table {name!r}")
+        return taken
+
+    def finish(self) -> None:
+        """Every symbol used."""
+        if self._at != len(self._symbols):
+            raise BitstreamError(f"a RAW section has {len(self._symbols) - self._at} symbols too many")
+
+
+# ---------------------------------------------------------------- contexts
+
+
+@dataclass(frozen=True)
+class Syntax:
+    """What fixes the alphabets and the table names of a plane; encoder and decoder derive it from the header.
+
+    ny, nx: tiles of the section.   dc_top: number of DC levels.
+    """
+
+    ny: int
+    nx: int
+    dc_top: int
+    family: str
+    rate: int
+    codebook: Codebook = field(repr=False)
+
+    @classmethod
+    def of(cls, ny: int, nx: int, tile: int, amp_step: int, dc_step: int, chroma: bool, codebook: Codebook) -> Syntax:
+        """From the header's fields of one plane."""
+        family = tile_class(tile, chroma=chroma)
+        return cls(ny, nx, dc_levels(dc_step), family, rate_class(amp_step), codebook)
+
+    def dc_names(self, contexts: Ints) -> list[str]:
+        return [f"{self.family}{self.rate}.dc.{c}" for c in contexts.tolist()]
+
+    def more_names(self, layer: int, contexts: Ints) -> list[str]:
+        return [f"{self.family}{self.rate}.more.{min(layer, 3)}.{c}" for c in contexts.tolist()]
+
+    def gen_name(self, layer: int) -> str:
+        return f"{self.family}{self.rate}.gen.{min(layer, 2)}"
+
+    def qv_name(self, gen: int) -> str:
+        return f"{self.family}.qv.{NAMES[gen]}"
+
+    def amp_name(self, layer: int) -> str:
+        return f"{self.family}{self.rate}.amp.{min(layer, 3)}"
+
+    def refined_name(self) -> str:
+        return f"{self.family}{self.rate}.refined"
+
+    def offset_name(self) -> str:
+        return f"{self.family}.offset"
+
+
+def seed_name(gen: int) -> str:
+    """Table of a noise generator's seed indices; they are as good as uniform."""
+    return f"seed.{load(gen).seeds}"
+
+
+RAW_NAME = "raw"
+
+
+def alphabets(codebook: Codebook) -> dict[str, int]:
+    """Every table that a section may name, and the size of its alphabet."""
+    sizes = {RAW_NAME: 1 << RAW_BITS}
+    sizes |= {seed_name(gen): load(gen).seeds for gen in range(len(NAMES)) if load(gen).seeds > 1}
+    for family in "smlc":
+        sizes[f"{family}.offset"] = 2 * OFFSET_MAX + 1
+        sizes |= {f"{family}.qv.{NAMES[gen]}": max(1, codebook.size(gen)) for gen in range(len(NAMES))}
+        for rate in range(RATE_CLASSES):
+            prefix = f"{family}{rate}"
+            sizes[f"{prefix}.refined"] = 2
+            sizes |= {f"{prefix}.dc.{c}": DC_DIRECT + 1 for c in range(3)}
+            sizes |= {f"{prefix}.more.{k}.{c}": 2 for k in range(4) for c in range(5)}
+            sizes |= {f"{prefix}.gen.{k}": len(NAMES) for k in range(3)}
+            sizes |= {f"{prefix}.amp.{k}": 2 * AMP_DIRECT + 1 for k in range(4)}
+    return sizes
+
+
+def _zigzag(value: Ints) -> Ints:
+    return np.where(value >= 0, 2 * value, -2 * value - 1)
+
+
+def _unzigzag(code: Ints) -> Ints:
+    return np.where(code % 2 == 0, code // 2, -(code + 1) // 2)
+
+
+def _code_escaped(port: Port, kind: str, names: list[str], codes: Ints | None, direct: int) -> Ints:
+    """Codes below `direct` as one symbol, larger ones as an escape and two raw digits."""
+    symbols = port.code(kind, names, None if codes is None else np.minimum(codes, direct))
+    escaped = np.flatnonzero(symbols == direct)
+    if not escaped.size:
+        return symbols if codes is None else codes
+    rest = None if codes is None else codes[escaped] - direct
+    raw = [RAW_NAME] * len(escaped)
+    high = port.code(kind, raw, None if rest is None else rest >> RAW_BITS)
+    low = port.code(kind, raw, None if rest is None else rest & ((1 << RAW_BITS) - 1))
+    out = symbols.copy()
+    out[escaped] = direct + (high << RAW_BITS) + low
+    return out
+
+
+def predict_dc(above: Ints | None, left: int | None, column: int, middle: int) -> int:
+    """DC level expected from the tiles above and to the left, as levels; `middle` for the first tile.
+
+    The plane through the three neighbours, held inside their range (the median predictor of LOCO-I).
+    """
+    if above is None:
+        return middle if left is None else left
+    top = int(above[column])
+    if left is None:
+        return top
+    corner = int(above[column - 1])
+    low, high = min(top, left), max(top, left)
+    plane = max(low, min(high, top + left - corner))
+    return (plane + (top + left + 1) // 2 + 1) // 2
+
+
+def dc_contexts(above: Ints | None, nx: int) -> Ints:
+    """How steep the row above is at each column: 0 flat, 1, or 2 (also for the first row)."""
+    if above is None:
+        return np.full(nx, 2, np.int64)
+    step = np.abs(np.diff(above))
+    slope = np.maximum(np.concatenate([step[:1], step]) if nx > 1 else np.zeros(1, np.int64),
+                       np.concatenate([step, step[-1:]]) if nx > 1 else np.zeros(1, np.int64))  # fmt: skip
+    return np.digitize(slope, (2, 5)).astype(np.int64)
+
+
+def _code_dc(port: Port, syntax: Syntax, given: Ints | None) -> Ints:
+    """DC levels of all tiles, row by row; the residual against `predict_dc`."""
+    ny, nx, middle = syntax.ny, syntax.nx, syntax.dc_top // 2
+    out = np.zeros((ny, nx), np.int64)
+    for row in range(ny):
+        above = out[row - 1] if row else None
+        names = syntax.dc_names(dc_contexts(above, nx))
+        if given is not None:
+            out[row] = given[row * nx : (row + 1) * nx]
+            expected = [predict_dc(above, int(out[row, x - 1]) if x else None, x, middle) for x in range(nx)]
+            _code_escaped(port, "dc", names, _zigzag(out[row] - np.asarray(expected, np.int64)), DC_DIRECT)
+            continue
+        residual = _unzigzag(_code_escaped(port, "dc", names, None, DC_DIRECT)).tolist()
+        left: int | None = None
+        for x in range(nx):
+            left = predict_dc(above, left, x, middle) + residual[x]
+            out[row, x] = left
+    if out.size and not (out.min() >= 0 and out.max() < syntax.dc_top):
+        raise BitstreamError(f"a DC level lies outside 0..{syntax.dc_top - 1}: the section is damaged")
+    return out.reshape(-1)
+
+
+def neighbour_contexts(alive: npt.NDArray[np.bool_]) -> Ints:
+    """How many of the four neighbours are alive, 0..4, for a [ny, nx] map; beyond the border counts as dead."""
+    padded = np.pad(alive.astype(np.int64), 1)
+    total: Ints = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    return total.reshape(-1)
+
+
+def activity_contexts(dc: Ints, ny: int, nx: int) -> Ints:
+    """How much a tile's DC differs from its neighbours', in five classes: tells layers from flat tiles."""
+    level = dc.reshape(ny, nx)
+    padded = np.pad(level, 1, mode="edge")
+    steps = [
+        np.abs(padded[1 + oy : 1 + oy + ny, 1 + ox : 1 + ox + nx] - level)
+        for oy, ox in ((-1, 0), (1, 0), (0, -1), (0, 1))
+    ]
+    return np.digitize(np.maximum.reduce(steps), (2, 3, 5, 9)).reshape(-1).astype(np.int64)
+
+
+def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs:
+    """Code all tiles of a section through `port`; returns what was given, or what was decoded.
+
+    Raises:
+        BitstreamError: decoded symbols that no encoder writes.
+    """
+    n = syntax.ny * syntax.nx
+    out = Programs.empty(n) if given is None else given
+    dc = _code_dc(port, syntax, None if given is None else given.dc)
+    if given is None:
+        out.dc[:] = dc
+    alive = np.ones(n, bool)
+    contexts = activity_contexts(dc, syntax.ny, syntax.nx)
+    for layer in range(MAX_LAYERS):
+        at = np.flatnonzero(alive)
+        if not at.size:
+            break
+        more = None if given is None else (given.count[at] > layer).astype(np.int64)
+        more = port.code("more", syntax.more_names(layer, contexts[at]), more)
+        at = at[more == 1]
+        alive = np.zeros(n, bool)
+        alive[at] = True
+        if at.size:
+            _code_layer(port, syntax, out, at, layer)
+        contexts = neighbour_contexts(alive.reshape(syntax.ny, syntax.nx))
+    return out
+
+
+def _code_layer(port: Port, syntax: Syntax, out: Programs, at: Ints, layer: int) -> None:
+    """Everything but the end flag of layer number `layer` of the tiles `at`."""
+    encoding = not port.decoding
+
+    def given(values: Ints) -> Ints | None:
+        return values if encoding else None
+
+    out.count[at] = np.maximum(out.count[at], layer + 1)
+    gen = port.code("gen", [syntax.gen_name(layer)] * len(at), given(out.gen[at, layer]))
+    out.gen[at, layer] = gen
+    gens = gen.tolist()
+    qv = port.code("qv", [syntax.qv_name(g) for g in gens], given(out.qv[at, layer]))
+    sizes = np.asarray([syntax.codebook.size(g) for g in gens])
+    if (qv >= sizes).any():
+        bad = int(np.flatnonzero(qv >= sizes)[0])
+        raise BitstreamError(f"a layer names entry {qv[bad]} of {NAMES[gens[bad]]}, which codebook "
+                             f"{syntax.codebook.id!r} does not have")  # fmt: skip
+    out.qv[at, layer] = qv
+    seeded = np.flatnonzero(np.asarray([load(g).seeds > 1 for g in gens]))
+    if seeded.size:
+        rows = at[seeded]
+        names = [seed_name(gens[i]) for i in seeded.tolist()]
+        out.seed[rows, layer] = port.code("seed", names, given(out.seed[rows, layer]))
+    steps = out.offsets[at, layer]
+    refined = port.code("refined", [syntax.refined_name()] * len(at), given(steps.any(axis=1).astype(np.int64)))
+    if refined.any():
+        rows = np.flatnonzero(refined)
+        counts = [len(load(gens[i]).params) for i in rows.tolist()]
+        place = np.repeat(rows, counts), np.concatenate([np.arange(c) for c in counts])
+        names = [syntax.offset_name()] * len(place[0])
+        steps[place] = port.code("offset", names, given(steps[place] + OFFSET_MAX)) - OFFSET_MAX
+        out.offsets[at, layer] = steps
+    amp = out.amp[at, layer]
+    codes = None if port.decoding else 2 * (np.abs(amp) - 1) + (amp < 0)
+    codes = _code_escaped(port, "amp", [syntax.amp_name(layer)] * len(at), codes, 2 * AMP_DIRECT)
+    out.amp[at, layer] = np.where(codes % 2 == 0, 1, -1) * (codes // 2 + 1)

@@ -1,0 +1,132 @@
+"""How to encode: one frozen, checked set of options, and three presets chosen by measurement.
+
+Options that the decoder needs travel in the header; all others only steer the encoder's search.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pc15.errors import ConfigError, UnknownNameError, did_you_mean
+
+if TYPE_CHECKING:
+    from pc15.hooks.heuristic import EncoderHooks
+
+Search = Literal["exhaustive", "screened"]
+Preset = Literal["fast", "balanced", "oracle"]
+PayloadFormat = Literal["rans", "raw"]
+WindowName = Literal["hann", "tukey", "kaiser"]
+
+_PHOTO = {"tile": 32, "overlap": 8}
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "fast": {**_PHOTO, "search": "screened", "shortlist": 8, "refine": 0, "passes": 0, "sweeps": 1},
+    "balanced": {**_PHOTO, "search": "screened", "shortlist": 24, "refine": 0, "passes": 0, "sweeps": 2},
+    "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 32, "refine": 1, "passes": 1, "sweeps": 3},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecConfig:
+    """Options of `encode` and `encode_y`.
+
+    Args:
+        tile: tile side, px, 4..1024.
+        overlap: px shared by neighbouring tiles, 0..tile-1.
+        lambda_rd: price of one bit per pixel in units of D; smaller is better and larger.
+        alpha_mix: share of 1 - SSIM in D, the rest is MSE_norm; 0 optimises PSNR alone.
+        seed: the stream's global seed, 0..2^32-1; noise patterns depend on it.
+        window: cross-fade between tiles; `window_param` is Tukey's alpha or Kaiser's beta, None its default.
+        max_layers: most layers of one tile, 0..16.
+        search: "exhaustive" scores every candidate of the bank at full resolution; "screened" scores all at a quarter
+            of the pixels and the best few hundred in full.
+        shortlist: candidates per tile and layer that are scored exactly.
+        beam: hypotheses kept per tile while a whole program is searched again.
+        refine: rounds of offset refinement around each winner; 0 keeps to codebook entries.
+        passes: how often every tile's whole program is searched again, its neighbours known.
+        sweeps: joint re-fits of amplitudes and DC over overlapping tiles.
+        seam_weight: extra weight of errors at a tile's rim, 0 for none.
+        payload_fmt: "rans", or "raw" symbols for debugging.
+        section_rows: tile rows per independently decodable section; 0 chooses.
+        table_id, codebook_id: which frozen tables to code with.
+        device: "cpu", "cuda" or "auto" (CUDA when there is one).
+        ai: hooks that narrow the search; see `pc15.hooks`.
+    Raises:
+        ConfigError: an option out of range; the message names it, its value and the range.
+    """
+
+    tile: int = 256
+    overlap: int = 24
+    lambda_rd: float = 0.015
+    alpha_mix: float = 0.7
+    seed: int = 1234
+    window: WindowName = "hann"
+    window_param: float | None = None
+    max_layers: int = 12
+    search: Search = "screened"
+    shortlist: int = 24
+    beam: int = 2
+    refine: int = 1
+    passes: int = 0
+    sweeps: int = 2
+    seam_weight: float = 0.0
+    payload_fmt: PayloadFormat = "rans"
+    section_rows: int = 0
+    table_id: str = "v15_default"
+    codebook_id: str = "v15_grid"
+    device: str = "auto"
+    ai: EncoderHooks | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            kind = int if isinstance(low, int) else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                number = "a whole number" if kind is int else "a number"
+                raise ConfigError(f"{name} is {value!r}; give {number} from {low} to {high}")
+            if not math.isfinite(value):
+                raise ConfigError(f"{name} is {value!r}; give a finite number")
+        if self.overlap >= self.tile:
+            raise ConfigError(f"overlap is {self.overlap} px, not below the tile's {self.tile}; give a smaller overlap")
+        for name, choices in (("search", Search), ("payload_fmt", PayloadFormat), ("window", WindowName)):
+            value, known = getattr(self, name), get_args(choices)
+            if value not in known:
+                raise ConfigError(
+                    f"{name} is {value!r}; choose one of {', '.join(known)}{did_you_mean(str(value), known)}"
+                )
+        if self.window == "hann" and self.window_param is not None:
+            raise ConfigError("window_param goes with window='tukey' (alpha) or 'kaiser' (beta), hann has none")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> CodecConfig:
+        """A preset by name, with options changed: `CodecConfig.preset("fast", lambda_rd=0.1)`."""
+        if name not in PRESETS:
+            raise UnknownNameError(f"no preset {name!r}{did_you_mean(name, PRESETS)} (there are {', '.join(PRESETS)})")
+        unknown = sorted(set(changes) - {f.name for f in fields(cls)})
+        if unknown:
+            near = did_you_mean(unknown[0], [f.name for f in fields(cls)])
+            raise ConfigError(f"CodecConfig has no option {unknown[0]!r}{near}")
+        options = {"overlap": min(8, changes["tile"] // 4)} if "tile" in changes and "overlap" not in changes else {}
+        return cls(**{**PRESETS[name], **options, **changes})  # type: ignore[index]
+
+    def but(self, **changes: Any) -> CodecConfig:
+        """The same with some options changed, checked again."""
+        return replace(self, **changes)
+
+
+_RANGES: tuple[tuple[str, int | float, int | float], ...] = (
+    ("tile", 4, 1024),
+    ("overlap", 0, 1023),
+    ("lambda_rd", 1e-6, 1e6),
+    ("alpha_mix", 0.0, 1.0),
+    ("seed", 0, (1 << 32) - 1),
+    ("max_layers", 0, 16),
+    ("shortlist", 1, 1024),
+    ("beam", 1, 16),
+    ("refine", 0, 8),
+    ("passes", 0, 8),
+    ("sweeps", 0, 16),
+    ("seam_weight", 0.0, 16.0),
+    ("section_rows", 0, 65535),
+)

@@ -1,0 +1,211 @@
+"""Bytes -> symbols -> patterns -> picture.  Integer arithmetic only: the same pixels on every device.
+
+No network, no image data, no state but the bytes and the packaged tables.  A tile's samples are
+
+    dc + sum over layers of  coefficient * (pattern - its mean),    Q12,
+
+with coefficient = amplitude / RMS of the pattern; all tiles are cross-faded with weights that sum to one.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pc15.bitstream.container import read_container
+from pc15.bitstream.header import (
+    COLOR_YCBCR420,
+    MAX_PIXELS,
+    PAYLOAD_RAW,
+    WINDOWS,
+    Header,
+    SectionSpan,
+    plane_size,
+    section_spans,
+)
+from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, code_section
+from pc15.entropy.tables import load_table
+from pc15.errors import BitstreamError
+from pc15.paths import resolve_device
+from pc15.planes import ycbcr420_to_rgb
+from pc15.proc.codebook import Codebook, load_codebook
+from pc15.proc.coords import Grid, tile_grid
+from pc15.proc.registry import coefficient, contribution, draw_levels, mean_rms
+from pc15.quant import step_q15
+from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_rows, grid, round_blend
+
+_LOG = logging.getLogger(__name__)
+_BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A stream, redrawn.
+
+    planes: uint8 [h,w] each, Y first.   programs: what each plane's tiles chose.   damage: one sentence per thing
+    concealed; empty for a sound stream.
+    """
+
+    header: Header
+    planes: tuple[Tensor, ...]
+    programs: tuple[Programs, ...]
+    metadata: dict[str, Any] | None = None
+    damage: list[str] = field(default_factory=list)
+
+
+def dc_samples(dc: Tensor, dc_step: int) -> Tensor:
+    """DC levels as Q12 samples."""
+    return ((dc * step_q15(dc_step) + 4) >> 3).clamp(0, 4096).to(torch.int32)
+
+
+def amplitude_q15(amp: Tensor, amp_step: int) -> Tensor:
+    """Signed amplitude levels as RMS in luma, Q15."""
+    return amp.to(torch.int64) * step_q15(amp_step)
+
+
+def draw_normalised(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed: int) -> tuple[Tensor, Tensor]:
+    """Patterns without their mean, and their RMS: ([B,T,T] int32 Q14, [B] int32 Q14).  `at` is a whole tile."""
+    drawn = draw_levels(gen, levels, seed_index, at, seed)
+    mean, rms = mean_rms(drawn)
+    return drawn - mean.view(-1, 1, 1), rms
+
+
+def draw_tiles(
+    programs: Programs, tile: int, amp_step: int, dc_step: int, seed: int, codebook: Codebook, device: torch.device
+) -> Tensor:
+    """Samples of every tile, [N,T,T] int32 Q12, all layers of one generator drawn together."""
+    at = tile_grid(tile, device=device)
+    samples = dc_samples(torch.from_numpy(programs.dc).to(device), dc_step).view(-1, 1, 1).repeat(1, tile, tile)
+    used = np.arange(programs.gen.shape[1])[None, :] < programs.count[:, None]  # [N,L]
+    owner, layer = np.nonzero(used)
+    gens = programs.gen[owner, layer]
+    for gen in np.unique(gens).tolist():
+        pick = np.flatnonzero(gens == gen)
+        where = owner[pick], layer[pick]
+        qv, seeds, amp, steps = (
+            torch.from_numpy(part[where]).to(device)
+            for part in (programs.qv, programs.seed, programs.amp, programs.offsets)
+        )
+        drawn = draw_levels(gen, codebook.levels(gen, qv, steps), seeds, at, seed)
+        mean, rms = mean_rms(drawn)
+        add = contribution(drawn, mean, coefficient(amplitude_q15(amp, amp_step), rms))
+        samples.index_add_(0, torch.from_numpy(owner[pick]).to(device), add)
+    return samples.clamp(-SAMPLE_MAX, SAMPLE_MAX)
+
+
+def to_pixels(samples: Tensor) -> Tensor:
+    """Q12 samples as 8-bit pixels, rounded and clamped."""
+    return ((samples * 255 + 2048) >> 12).clamp(0, 255).to(torch.uint8)
+
+
+def draw_plane(programs: Programs, header: Header, plane: int, codebook: Codebook, device: torch.device) -> Tensor:
+    """One plane, uint8 [h,w], drawn and blended a band of tile rows at a time."""
+    spec = header.planes[plane]
+    h, w = plane_size(header, plane)
+    tiles = grid(h, w, TileGridCfg(size=spec.tile, overlap=spec.overlap))
+    acc = torch.zeros(h, w, dtype=torch.int32, device=device)
+    band = max(1, _BAND_PIXELS // (tiles.nx * spec.tile**2))
+    for row in range(0, tiles.ny, band):
+        stop = min(tiles.ny, row + band)
+        part = programs.rows(row * tiles.nx, stop * tiles.nx)
+        samples = draw_tiles(part, spec.tile, spec.amp_step, spec.dc_step, header.seed, codebook, device)
+        blend_rows(acc, samples, tiles, row, stop, WINDOWS[spec.window], spec.window_params())  # type: ignore[arg-type]
+    return to_pixels(round_blend(acc))
+
+
+def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syntax:
+    """Alphabets and contexts of one section."""
+    spec = header.planes[span.plane]
+    tiles = plane_grid(header, span.plane)
+    rows = span.row_stop - span.row_start
+    chroma = span.plane > 0
+    return Syntax.of(rows, tiles.nx, spec.tile, spec.amp_step, spec.dc_step, chroma, codebook)
+
+
+def plane_grid(header: Header, plane: int) -> TileSpec:
+    """The tile grid of one plane."""
+    spec = header.planes[plane]
+    return grid(*plane_size(header, plane), TileGridCfg(size=spec.tile, overlap=spec.overlap))
+
+
+def read_programs(
+    data: bytes, *, strict: bool = True, max_pixels: int = MAX_PIXELS
+) -> tuple[Header, list[Programs], dict[str, Any] | None, list[str]]:
+    """Everything a stream says, undrawn: header, one `Programs` per plane, metadata, damage."""
+    stream = read_container(data, strict, max_pixels=max_pixels)
+    header, damage = stream.header, list(stream.damage)
+    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
+    grids = [plane_grid(header, plane) for plane in range(len(header.planes))]
+    programs = [Programs.empty(tiles.count) for tiles in grids]
+    lost: list[SectionSpan] = []
+    for span, payload in zip(section_spans(header), stream.sections, strict=True):
+        if payload is None:
+            lost.append(span)
+            continue
+        port = (RawReader if header.payload_fmt == PAYLOAD_RAW else Reader)(tables, payload)
+        try:
+            part = code_section(port, section_syntax(header, span, codebook), None)
+            port.finish()
+        except BitstreamError as error:
+            where = f"plane {span.plane}, tile rows {span.row_start} to {span.row_stop - 1}"
+            if strict:
+                raise BitstreamError(f"{where}: {error}") from error
+            damage.append(f"{where}: {error}")
+            lost.append(span)
+            continue
+        programs[span.plane].put(span.row_start * grids[span.plane].nx, part)
+    _conceal(programs, lost, header)
+    return header, programs, stream.metadata, damage
+
+
+def _conceal(programs: list[Programs], lost: list[SectionSpan], header: Header) -> None:
+    """Lost tiles take the DC of the nearest sound tile row of their plane, or middle grey."""
+    for span in lost:
+        ny, nx = plane_grid(header, span.plane).ny, plane_grid(header, span.plane).nx
+        gone = {row for other in lost if other.plane == span.plane for row in range(other.row_start, other.row_stop)}
+        sound = [row for row in range(ny) if row not in gone]
+        level = programs[span.plane].dc.reshape(ny, nx)
+        for row in range(span.row_start, span.row_stop):
+            nearest = min(sound, key=lambda other: abs(other - row), default=None)
+            middle = (1 << 14) // step_q15(header.planes[span.plane].dc_step)
+            level[row] = middle if nearest is None else level[nearest]
+
+
+def decode_stream(
+    data: bytes, *, device: str | torch.device = "cpu", strict: bool = True, max_pixels: int = MAX_PIXELS
+) -> Decoded:
+    """Decode a stream to its planes, with everything it says.
+
+    Args:
+        strict: raise on any damage; otherwise lost sections are concealed and listed in `damage`.
+    Raises:
+        BitstreamError: not a valid stream, damaged, or larger than `max_pixels`.
+        MissingTableError: the stream names tables or a codebook that this machine does not have.
+    """
+    where = resolve_device(device)
+    header, programs, metadata, damage = read_programs(data, strict=strict, max_pixels=max_pixels)
+    codebook = load_codebook(header.codebook_id)
+    planes = tuple(draw_plane(programs[p], header, p, codebook, where) for p in range(len(header.planes)))
+    for sentence in damage:
+        _LOG.warning("concealed: %s", sentence)
+    return Decoded(header, planes, tuple(programs), metadata, damage)
+
+
+def decode(data: bytes, *, device: str | torch.device = "cpu", strict: bool = True) -> Tensor:
+    """Decode a stream to a picture, uint8 [3,H,W] (colour) or [1,H,W] (gray); see `decode_stream`."""
+    decoded = decode_stream(data, device=device, strict=strict)
+    if decoded.header.color == COLOR_YCBCR420:
+        return ycbcr420_to_rgb(*decoded.planes)
+    return decoded.planes[0].unsqueeze(0)
+
+
+def decode_y(data: bytes, device: str | torch.device = "cpu", *, strict: bool = True) -> Tensor:
+    """Decode a stream's luma to [1,1,H,W] float32 in [0,1]; see `decode_stream`."""
+    from pc15.images import luma_tensor
+
+    return luma_tensor(decode_stream(data, device=device, strict=strict).planes[0])

@@ -1,0 +1,526 @@
+"""Picture -> tiles -> winners -> records -> bytes.
+
+A plane starts as DC levels.  Then, layer after layer, every tile gets the one pattern that lowers D + lambda * R of
+the *blended* picture most, until none pays.  Tiles that overlap take turns, so that each sees what its neighbours
+draw; sweeps then re-fit amplitudes and DC jointly, and passes search whole programs again with a beam.
+The same input and options give the same bytes, on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pc15.bitstream.container import Stream, write_container
+from pc15.bitstream.header import (
+    COLOR_GRAY,
+    COLOR_YCBCR420,
+    PAYLOAD_RANS,
+    PAYLOAD_RAW,
+    WINDOWS,
+    Header,
+    PlaneSpec,
+    section_spans,
+)
+from pc15.bitstream.records import (
+    MAX_LAYERS,
+    MAX_PARAMS,
+    Programs,
+    TileRec,
+    Writer,
+    code_section,
+    dc_contexts,
+    predict_dc,
+)
+from pc15.config import CodecConfig
+from pc15.decode import amplitude_q15, dc_samples, plane_grid, section_syntax
+from pc15.entropy.tables import TableSet, load_table
+from pc15.errors import ConfigError, ImageError
+from pc15.hooks.heuristic import EncoderHooks
+from pc15.images import check_luma
+from pc15.paths import resolve_device
+from pc15.planes import rgb_to_ycbcr420
+from pc15.proc.codebook import Codebook, load_codebook
+from pc15.proc.registry import coefficient
+from pc15.quant import step_q15, steps_for
+from pc15.search.bank import get_bank
+from pc15.search.candidates import Layers, draw_layers, scoreable
+from pc15.search.cost import Costs
+from pc15.search.refine import address_q8, best_layers
+from pc15.search.score import SAMPLE_ONE, Scorer, Windows
+from pc15.tiling import SAMPLE_MAX, TileSpec, axis_weights, blend_int, extract
+
+CHROMA_LAMBDA = 2.0
+"""Chroma planes pay this much more per bit than luma: the eye forgives them more."""
+
+_SECTION_TILES = 1 << 14  # tiles from which a plane is cut into sections of its own accord
+
+
+@dataclass(eq=False)
+class _Tiles:
+    """What the tiles of a plane have chosen so far, on the search's device; [N, L] each, offsets [N, L, P]."""
+
+    dc: Tensor
+    count: Tensor
+    gen: Tensor
+    qv: Tensor
+    seed: Tensor
+    amp: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of_dc(cls, dc: Tensor) -> _Tiles:
+        n, device = len(dc), dc.device
+        gen, qv, seed, amp = (torch.zeros((n, MAX_LAYERS), dtype=torch.int64, device=device) for _ in range(4))
+        offsets = torch.zeros((n, MAX_LAYERS, MAX_PARAMS), dtype=torch.int64, device=device)
+        return cls(dc, torch.zeros(n, dtype=torch.int64, device=device), gen, qv, seed, amp, offsets)
+
+    def layers(self, tiles: Tensor, layer: int | Tensor) -> Layers:
+        """One layer of each of the tiles."""
+        at = (tiles, torch.as_tensor(layer, device=tiles.device))
+        return Layers(self.gen[at], self.qv[at], self.seed[at], self.offsets[at])
+
+    def put(self, tiles: Tensor, layer: int, layers: Layers, amp: Tensor) -> None:
+        """Set one layer of each of the tiles and make it the last."""
+        self.gen[tiles, layer], self.qv[tiles, layer], self.seed[tiles, layer] = layers.gen, layers.qv, layers.seed
+        self.offsets[tiles, layer], self.amp[tiles, layer] = layers.offsets, amp
+        self.count[tiles] = layer + 1
+
+    def drop(self, tile: Tensor, layer: int) -> None:
+        """Take one layer out of each of the tiles; the later ones move up."""
+        for part in (self.gen, self.qv, self.seed, self.amp, self.offsets):
+            part[tile, layer:-1] = part[tile, layer + 1 :].clone()
+            part[tile, -1] = 0
+        self.count[tile] -= 1
+
+    def programs(self, params: Tensor) -> Programs:
+        """As the bitstream wants them; offsets of parameters that a generator does not have are cleared."""
+        offsets = self.offsets.cpu()
+        width = params.cpu()[self.gen.cpu()]
+        offsets[torch.arange(MAX_PARAMS) >= width.unsqueeze(2)] = 0
+        parts = (self.dc, self.count, self.gen, self.qv, self.seed, self.amp)
+        dc, count, gen, qv, seed, amp = (part.cpu().numpy() for part in parts)
+        return Programs(dc, count, gen, qv, seed, amp, offsets.numpy())
+
+
+class PlaneEncoder:
+    """Searches the programs of one plane.
+
+    Args:
+        plane: [h,w] int32 Q12.
+        cfg: options; `lambda_rd` and `alpha_mix` are already the plane's own.
+    """
+
+    def __init__(
+        self,
+        plane: Tensor,
+        header: Header,
+        index: int,
+        cfg: CodecConfig,
+        tables: TableSet,
+        codebook: Codebook,
+        hooks: EncoderHooks | None,
+    ) -> None:
+        self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
+        self.spec = header.planes[index]
+        self.grid: TileSpec = plane_grid(header, index)
+        self.bank = get_bank(cfg.tile, codebook, cfg.seed, plane.device)
+        self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.plane == index), codebook)
+        self.costs = Costs(tables, self.syntax, self.bank)
+        window = (WINDOWS[self.spec.window], self.spec.window_params())
+        wy, wx = (
+            axis_weights(length, self.grid.cfg, *window).to(plane.device)  # type: ignore[arg-type]
+            for length in (self.grid.H, self.grid.W)
+        )
+        self._window = window
+        self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
+        self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
+        self.x = extract(plane, self.grid)  # [N,T,T]
+        self.groups = [torch.tensor(group, device=plane.device) for group in turn_groups(self.grid)]
+
+    # ------------------------------------------------------------ the picture so far
+
+    def _error(self) -> Tensor:
+        """What is left of the picture, every tile's view of it, [N,T,T] int32 Q12."""
+        drawn = blend_int(self.samples.clamp(-SAMPLE_MAX, SAMPLE_MAX), self.grid, *self._window)  # type: ignore[arg-type]
+        return extract(self.plane - drawn, self.grid)
+
+    def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
+        """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
+        drawn, rms = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
+        factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
+        return (factor.view(-1, 1, 1) * drawn + (1 << 16)) >> 17
+
+    def _seen(self, tiles: Tensor, samples: Tensor) -> Tensor:
+        """Samples of tiles as the blended picture shows them, [B,T,T] int32 Q12."""
+        return (self.windows.own[self.windows.of[tiles]] * samples + (1 << 15)) >> 16
+
+    # ------------------------------------------------------------ the search
+
+    def run(self, progress: tqdm[Any]) -> Programs:
+        """Search the whole plane; `progress` advances to its total of tiles."""
+        self.tiles = _Tiles.of_dc(self._choose_dc())
+        self.samples = (
+            dc_samples(self.tiles.dc, self.spec.dc_step).view(-1, 1, 1).repeat(1, self.cfg.tile, self.cfg.tile)
+        )
+        active = torch.ones(len(self.x), dtype=torch.bool, device=self.x.device)
+        for layer in range(self.cfg.max_layers):
+            for group in self.groups:
+                self._add_layer(group[active[group]], layer, active)
+            progress.update(int((~active).sum()) - progress.n)
+            if not bool(active.any()):
+                break
+        for turn in range(self.cfg.sweeps + self.cfg.passes):
+            if turn < self.cfg.passes:
+                for group in self.groups:
+                    self._search_again(group)
+            for group in self.groups:
+                self._refit(group)
+        progress.update(len(self.x) - progress.n)
+        return self.tiles.programs(self.bank.params)
+
+    def _choose_dc(self) -> Tensor:
+        """DC level of each tile: its weighted mean, or the cheaper level beside it when that pays; [N] int64."""
+        own = self.windows.own[self.windows.of]
+        total = (own.to(torch.int64) * self.x).sum(dim=(1, 2)).tolist()
+        weight = own.sum(dim=(1, 2), dtype=torch.int64).tolist()
+        step = step_q15(self.spec.dc_step) / 8.0  # Q12
+        ideal = [t / w / step for t, w in zip(total, weight, strict=True)]
+        unit = self.scorer.mse_weight + self.cfg.alpha_mix * 8.0
+        unit *= (step / SAMPLE_ONE) ** 2
+        levels = np.zeros((self.grid.ny, self.grid.nx), np.int64)
+        costs = [np.asarray(self.costs.dc(c)) * (self.cfg.lambda_rd / 256.0) for c in range(3)]
+        area = self.windows.area[self.windows.of].tolist()
+        top = self.syntax.dc_top
+        for row in range(self.grid.ny):
+            above = levels[row - 1] if row else None
+            contexts = dc_contexts(above, self.grid.nx)
+            left: int | None = None
+            for col in range(self.grid.nx):
+                n = row * self.grid.nx + col
+                guess = predict_dc(above, left, col, top // 2)
+                near = round(ideal[n])
+                cost = costs[contexts[col]]
+                best, left = float("inf"), near
+                for level in (near - 2, near - 1, near, near + 1, near + 2):
+                    if not 0 <= level < top:
+                        continue
+                    residual = level - guess
+                    code = min(2 * residual if residual >= 0 else -2 * residual - 1, len(cost) - 1)
+                    j = unit * area[n] * (level - ideal[n]) ** 2 + cost[code]
+                    if j < best:
+                        best, left = j, level
+                levels[row, col] = left
+        return torch.from_numpy(levels.reshape(-1)).to(self.x.device)
+
+    def _add_layer(self, tiles: Tensor, layer: int, active: Tensor) -> None:
+        """Give each of the tiles its best next layer, or leave it out from now on."""
+        if not len(tiles):
+            return
+        e = self._error()[tiles]
+        cls = self.windows.of[tiles]
+        found = best_layers(self.scorer, self.codebook, self.hooks, e, self.x[tiles], cls, layer)
+        pays = found.change[:, 0] < 0
+        active[tiles[~pays]] = False
+        won = torch.nonzero(pays).flatten()
+        if len(won):
+            layers, amp = found.layers.pick(won), found.amp[won, 0]
+            self.tiles.put(tiles[won], layer, layers, amp)
+            self.samples[tiles[won]] += self._contribution(layers, amp)
+
+    def _refit(self, group: Tensor) -> None:
+        """Amplitude and DC of each tile again, the rest of the picture as it is; drop layers that no longer pay."""
+        e = self._error()[group]
+        cls = self.windows.of[group]
+        most = int(self.tiles.count[group].max()) if len(group) else 0
+        for layer in range(most - 1, -1, -1):
+            at = torch.nonzero(self.tiles.count[group] > layer).flatten()
+            tiles = group[at]
+            layers, old = self.tiles.layers(tiles, layer), self.tiles.amp[tiles, layer]
+            drawn, rms = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
+            before = self._scaled(drawn, rms, old)
+            without = e[at] + self._seen(tiles, before)
+            rows = self._rows(layers)
+            cost = address_q8(self.scorer, layers, rows, layer)
+            d, scale = scoreable(drawn, rms)
+            change, amp = self.scorer.exact(
+                without, self.x[tiles], cls[at], d.unsqueeze(1), scale[:, None], cost[:, None], layer
+            )
+            amp = torch.where(change[:, 0] < 0, amp[:, 0], 0)
+            after = self._scaled(drawn, rms, amp)
+            self.samples[tiles] += after - before
+            e[at] = without - self._seen(tiles, after)
+            self.tiles.amp[tiles, layer] = amp
+            gone = tiles[amp == 0]
+            if len(gone):
+                self.tiles.drop(gone, layer)
+        self._refit_dc(group, e)
+
+    def _refit_dc(self, group: Tensor, e: Tensor) -> None:
+        """Move each tile's DC by at most a step where the blended picture gains more than half a bit's worth."""
+        cls = self.windows.of[group]
+        gradient = (self.windows.lin[cls].to(torch.int64) * e).sum(dim=(1, 2)).to(torch.float64) * 2.0**-28
+        norm = self.windows.quad[cls].sum(dim=(1, 2), dtype=torch.int64).to(torch.float64) * 2.0**-16
+        step = step_q15(self.spec.dc_step) * 2.0**-15
+        old = self.tiles.dc[group]
+        best = torch.zeros_like(old)
+        best_gain = torch.full_like(gradient, 0.5 * self.cfg.lambda_rd)
+        for move in (-1, 1):
+            inside = (old + move >= 0) & (old + move < self.syntax.dc_top)
+            gain = (gradient * (2.0 * move * step) - norm * (step * step)) * self.scorer.mse_weight
+            wins = inside & (gain > best_gain)
+            best, best_gain = torch.where(wins, move, best), torch.where(wins, gain, best_gain)
+        new = old + best
+        shift = dc_samples(new, self.spec.dc_step) - dc_samples(old, self.spec.dc_step)
+        self.tiles.dc[group] = new
+        self.samples[group] += shift.view(-1, 1, 1)
+
+    def _scaled(self, drawn: Tensor, rms: Tensor, amp: Tensor) -> Tensor:
+        factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
+        return (factor.view(-1, 1, 1) * drawn + (1 << 16)) >> 17
+
+    def _rows(self, layers: Layers) -> Tensor:
+        return self.bank.row_of(layers.gen, layers.qv, layers.seed)
+
+    def _search_again(self, group: Tensor) -> None:
+        """Search each tile's whole program anew with a beam, its neighbours as they are; keep the better one."""
+        cls, x = self.windows.of[group], self.x[group]
+        e = self._error()[group]
+        flat = dc_samples(self.tiles.dc[group], self.spec.dc_step).view(-1, 1, 1)
+        bare = e + self._seen(group, self.samples[group] - flat)
+        old_j = self.scorer.distortion(e, x, cls) + self._program_bits(group) * (self.cfg.lambda_rd / 256.0)
+        new_j, trail = self._beam(bare, x, cls)
+        better = torch.nonzero(new_j < old_j).flatten()
+        if not len(better):
+            return
+        tiles = group[better]
+        self.tiles.count[tiles] = 0
+        for part in (self.tiles.gen, self.tiles.qv, self.tiles.seed, self.tiles.amp, self.tiles.offsets):
+            part[tiles] = 0
+        self.samples[tiles] = flat[better].expand(-1, self.cfg.tile, self.cfg.tile).clone()
+        for layer, (has, layers, amp) in enumerate(trail):
+            at = better[has[better]]
+            if len(at):
+                self.tiles.put(group[at], layer, layers.pick(at), amp[at])
+                self.samples[group[at]] += self._contribution(layers.pick(at), amp[at])
+
+    def _program_bits(self, group: Tensor) -> Tensor:
+        """Cost of the tiles' layers as the search counts it, [n] float64 in 1/256 bit."""
+        total = torch.zeros(len(group), dtype=torch.int64, device=group.device)
+        for layer in range(int(self.tiles.count[group].max())):
+            at = torch.nonzero(self.tiles.count[group] > layer).flatten()
+            layers, amp = self.tiles.layers(group[at], layer), self.tiles.amp[group[at], layer]
+            total[at] += address_q8(self.scorer, layers, self._rows(layers), layer)
+            total[at] += self.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]
+        return total.to(torch.float64)
+
+    def _beam(self, bare: Tensor, x: Tensor, cls: Tensor) -> tuple[Tensor, list[tuple[Tensor, Layers, Tensor]]]:
+        """Best program of each tile from its DC alone: (J [n], per layer (has it [n], layer, amplitude))."""
+        n, width, device = len(bare), self.cfg.beam, bare.device
+        base = self.scorer.distortion(bare, x, cls)
+        best_j, best_path = base.clone(), torch.full((n, 0), -1, dtype=torch.int64, device=device)
+        owner = torch.arange(n, device=device)  # state -> tile
+        e, j = bare, base.clone()
+        path = torch.zeros((n, 0), dtype=torch.int64, device=device)  # state -> node of each layer
+        nodes: list[tuple[Layers, Tensor]] = []
+        for layer in range(self.cfg.max_layers):
+            found = best_layers(self.scorer, self.codebook, self.hooks, e, x[owner], cls[owner], layer, width)
+            nodes.append((found.layers, found.amp.reshape(-1)))
+            k = found.change.shape[1]
+            new_j = (j[:, None] + found.change).reshape(-1)
+            pays = (found.change < 0).reshape(-1)
+            parent = torch.arange(len(owner), device=device).repeat_interleave(k)
+            best = _best_per_owner(owner[parent], new_j, pays, n, width)
+            if not len(best):
+                break
+            parent = parent[best]
+            layers, amp = found.layers.pick(best), found.amp.reshape(-1)[best]
+            added = self._contribution(layers, amp)
+            tile_cls = cls[owner[parent]]
+            seen = (self.windows.own[tile_cls] * added + (1 << 15)) >> 16
+            e, j, owner = e[parent] - seen, new_j[best], owner[parent]
+            path = torch.cat([path[parent], best[:, None]], dim=1)
+            best_path = torch.nn.functional.pad(best_path, (0, 1), value=-1)
+            first = _best_per_owner(owner, j, torch.ones_like(j, dtype=torch.bool), n, 1)
+            wins = first[j[first] < best_j[owner[first]]]
+            best_j[owner[wins]] = j[wins]
+            best_path[owner[wins]] = path[wins]
+        trail = []
+        for layer in range(best_path.shape[1]):
+            layers, amp = nodes[layer]
+            has = best_path[:, layer] >= 0
+            at = best_path[:, layer].clamp(min=0)
+            trail.append((has, layers.pick(at), amp[at]))
+        return best_j, trail
+
+
+def _best_per_owner(owner: Tensor, j: Tensor, usable: Tensor, owners: int, width: int) -> Tensor:
+    """Indices of the `width` usable states of lowest j of each owner, ties to the lower index."""
+    at = torch.nonzero(usable).flatten()
+    at = at[torch.sort(j[at], stable=True).indices]
+    at = at[torch.sort(owner[at], stable=True).indices]
+    group = owner[at]
+    first = torch.searchsorted(group, torch.arange(owners, device=owner.device))
+    rank = torch.arange(len(at), device=owner.device) - first[group]
+    return at[rank < width]
+
+
+def turn_groups(grid: TileSpec) -> list[list[int]]:
+    """Tiles that do not overlap, as groups that take turns: the greedy colouring of each axis, combined."""
+
+    def colours(starts: Sequence[int]) -> list[int]:
+        ends: list[int] = []
+        out = []
+        for start in starts:
+            colour = next((c for c, end in enumerate(ends) if end <= start), len(ends))
+            ends[colour:] = [start + grid.cfg.size, *ends[colour + 1 :]]
+            out.append(colour)
+        return out
+
+    rows, cols = colours(grid.ys), colours(grid.xs)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for r, row in enumerate(rows):
+        for c, col in enumerate(cols):
+            groups.setdefault((row, col), []).append(r * grid.nx + c)
+    return [groups[key] for key in sorted(groups)]
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def _plane_spec(cfg: CodecConfig, chroma: bool) -> PlaneSpec:
+    area = float((cfg.tile - cfg.overlap) ** 2)
+    amp, dc = steps_for(plane_config(cfg, chroma).lambda_rd, cfg.alpha_mix, area)
+    param = 0
+    if cfg.window_param is not None:
+        param = round(cfg.window_param * (256 if cfg.window == "tukey" else 4))
+    return PlaneSpec(
+        tile=cfg.tile, overlap=cfg.overlap, window=WINDOWS.index(cfg.window), subsample=int(chroma),
+        amp_step=amp, dc_step=dc, window_param=param,
+    )  # fmt: skip
+
+
+def plane_config(cfg: CodecConfig, chroma: bool) -> CodecConfig:
+    """Options of one plane: chroma is coded by squared error alone and pays more for its bits."""
+    return cfg.but(lambda_rd=cfg.lambda_rd * CHROMA_LAMBDA, alpha_mix=0.0) if chroma else cfg
+
+
+def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: CodecConfig) -> dict[str, Any]:
+    """Encode Q12 planes [h,w] (one, or Y, Cb, Cr) to a stream."""
+    color = COLOR_YCBCR420 if len(planes) == 3 else COLOR_GRAY
+    specs = tuple(_plane_spec(cfg, chroma=i > 0) for i in range(len(planes)))
+    header = Header(
+        width=width, height=height, color=color, planes=specs, seed=cfg.seed, table_id=cfg.table_id,
+        codebook_id=cfg.codebook_id, payload_fmt=PAYLOAD_RAW if cfg.payload_fmt == "raw" else PAYLOAD_RANS,
+        section_rows=cfg.section_rows,
+    )  # fmt: skip
+    rows = _SECTION_TILES // max(plane_grid(header, 0).nx, 1)
+    if not cfg.section_rows and rows < plane_grid(header, 0).ny:
+        header = Header(**{**header.__dict__, "section_rows": max(1, rows)})
+    tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
+    total = sum(plane_grid(header, i).count for i in range(len(planes)))
+    programs = []
+    with tqdm(total=total, desc="encoding", unit="tile", disable=None, leave=False) as progress:
+        done = 0
+        for i, plane in enumerate(planes):
+            own = plane_config(cfg, chroma=i > 0)
+            encoder = PlaneEncoder(plane, header, i, own, tables, codebook, cfg.ai if i == 0 else None)
+            progress.n = 0
+            programs.append(encoder.run(progress))
+            done += encoder.grid.count
+            progress.n = done
+    metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
+    return _finish(header, programs, tables, codebook, metadata)
+
+
+def _finish(
+    header: Header, programs: Sequence[Programs], tables: TableSet, codebook: Codebook, metadata: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Programs -> bytes, with the statistics that people ask for."""
+    sections: list[bytes | None] = []
+    bits: dict[str, float] = {}
+    for span in section_spans(header):
+        nx = plane_grid(header, span.plane).nx
+        writer = Writer(tables)
+        part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
+        code_section(writer, section_syntax(header, span, codebook), part)
+        sections.append(writer.raw_bytes() if header.payload_fmt == PAYLOAD_RAW else writer.rans_bytes())
+        for kind, cost in writer.bits_by_kind().items():
+            bits[kind] = bits.get(kind, 0.0) + cost
+    data = write_container(Stream(header, sections, metadata))
+    records: list[list[TileRec]] = [p.records() for p in programs]
+    stats = {
+        "bytes": len(data),
+        "bits_by_kind": bits,
+        "tiles": sum(p.tiles for p in programs),
+        "layers": int(sum(int(p.count.sum()) for p in programs)),
+    }
+    bpp = 8.0 * len(data) / (header.width * header.height)
+    return {"bitstream": data, "bpp": bpp, "stats": stats, "tile_map": records[0] if len(records) == 1 else records}
+
+
+def _as_q12(u8: Tensor, device: torch.device) -> Tensor:
+    """8-bit samples as Q12: the value whose output pixel is the same."""
+    return torch.div(u8.to(device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").to(torch.int32)
+
+
+def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
+    """Encode a luma picture.
+
+    Args:
+        img_y: [1,1,H,W] float in [0,1].
+        cfg: options; `CodecConfig()` if None.
+    Returns:
+        {"bitstream": bytes, "bpp": bits per pixel of the whole stream, "stats": dict, "tile_map": [TileRec]}.
+    Raises:
+        ImageError: another rank, zero-size, NaN or out of range.
+    """
+    cfg = CodecConfig() if cfg is None else cfg
+    y = check_luma(img_y)
+    device = resolve_device(cfg.device)
+    plane = (y[0, 0].to(device) * float(SAMPLE_ONE)).round().to(torch.int32)
+    return _encode_planes([plane], y.shape[3], y.shape[2], cfg)
+
+
+def encode_y_with_hooks(img_y: Tensor, cfg: CodecConfig | None, hooks: EncoderHooks) -> dict[str, Any]:
+    """`encode_y` with hooks narrowing the search; the format stays the same."""
+    return encode_y(img_y, (CodecConfig() if cfg is None else cfg).but(ai=hooks))
+
+
+def encode(picture: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
+    """Encode an 8-bit picture: colour as Y, Cb, Cr at 4:2:0, gray as one plane.
+
+    Args:
+        picture: uint8 [3,H,W] RGB or [1,H,W] gray.
+    Returns:
+        As `encode_y`; `tile_map` has one list per plane for colour.
+    Raises:
+        ImageError: another shape or type.
+    """
+    cfg = CodecConfig() if cfg is None else cfg
+    if picture.dim() != 3 or picture.shape[0] not in (1, 3) or picture.dtype != torch.uint8 or not picture.numel():
+        raise ImageError(
+            f"encode got {picture.dtype} of shape {list(picture.shape)}; give uint8 [3,H,W] or [1,H,W], "
+            "or a float luma to encode_y"
+        )
+    device = resolve_device(cfg.device)
+    planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)
+    return _encode_planes([_as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
+
+
+def repack(header: Header, programs: Sequence[Programs], metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Code programs that were decoded, edited or made by hand; see `encode_y` for what comes back.
+
+    Raises:
+        ConfigError: programs that do not fit the header's grids.
+    """
+    for i, part in enumerate(programs):
+        if part.tiles != plane_grid(header, i).count:
+            raise ConfigError(f"plane {i} has {part.tiles} programs for {plane_grid(header, i).count} tiles")
+    return _finish(header, programs, load_table(header.table_id), load_codebook(header.codebook_id), metadata)

@@ -1,0 +1,1 @@
+"""Symbols <-> bytes: frozen integer tables (`tables.py`) and the rANS coder that uses them (`rans.py`)."""

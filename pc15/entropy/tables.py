@@ -1,0 +1,267 @@
+"""Frozen rANS tables: how often each symbol comes, as integers that sum to 2**14, and what a symbol costs.
+
+A stream only names its `TableSet`; encoder and decoder load the same file, so tables are integers, made from
+counts by integer arithmetic.  Every symbol of an alphabet keeps a frequency of at least 1: what the training
+data never showed can still be coded, at 14 bits.  Costs are in 1/256 bit, for a search that adds them up.
+Source: J. Duda, "Asymmetric numeral systems", arXiv:1311.2540; H. Hamilton's largest-remainder method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import SupportsIndex
+
+from pc15.errors import ConfigError, MissingTableError, Pc15Error, did_you_mean
+from pc15.paths import models_dir, write_atomic
+
+__all__ = [
+    "DEFAULT_TABLE_ID",
+    "ID_PATTERN",
+    "MAX_ALPHABET",
+    "PRECISION",
+    "RansTable",
+    "TableSet",
+    "build_rans_tables",
+    "load_table",
+    "save_tables",
+]
+
+PRECISION = 14  # bits; the frequencies of a table sum to 2**PRECISION
+MAX_ALPHABET = 4096  # symbols; each needs one of the 16384 slots, whatever its count
+DEFAULT_TABLE_ID = "v15_default"
+ID_PATTERN = re.compile(r"[a-z0-9_-]{1,32}")  # an id becomes a file name: no dots, no separators
+
+_TOTAL = 1 << PRECISION
+_ENCODE_LIMIT_SHIFT = 23 - PRECISION + 8  # a state below f << 17 can take a symbol of frequency f (rans.py)
+
+
+@cache
+def _cost_q8(freq: int) -> int:
+    """round(256 * (PRECISION - log2(freq))), exactly: f**512 has floor(512 * log2(f)) + 1 bits."""
+    return 256 * PRECISION - (freq**512).bit_length() // 2
+
+
+@dataclass(frozen=True)
+class RansTable:
+    """Frequencies of the symbols 0 .. len(freq)-1, summing to 2**PRECISION; frequency 0 cannot be coded."""
+
+    name: str
+    freq: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.freq) <= MAX_ALPHABET:
+            raise ConfigError(f"table {self.name!r} has {len(self.freq)} symbols; 1..{MAX_ALPHABET} are allowed")
+        for symbol, freq in enumerate(self.freq):
+            if type(freq) is not int or freq < 0:
+                raise ConfigError(
+                    f"table {self.name!r}: frequency of symbol {symbol} is {freq!r}, "
+                    "not a non-negative int; build it with build_rans_tables"
+                )
+        if sum(self.freq) != _TOTAL:
+            raise ConfigError(
+                f"table {self.name!r}: frequencies sum to {sum(self.freq)}, not {_TOTAL}; "
+                "build it with build_rans_tables"
+            )
+
+    @cached_property
+    def cum(self) -> tuple[int, ...]:
+        """Where each symbol's slots begin: cum[s] = freq[0] + ... + freq[s-1]; one longer than freq."""
+        cum = [0]
+        for freq in self.freq:
+            cum.append(cum[-1] + freq)
+        return tuple(cum)
+
+    @cached_property
+    def cost_q8(self) -> list[int]:
+        """Cost of each symbol in 1/256 bit, rounded; -1 for a symbol of frequency 0."""
+        return [_cost_q8(freq) if freq else -1 for freq in self.freq]
+
+    @cached_property
+    def slots(self) -> list[tuple[int, int, int]]:
+        """[2**PRECISION] slot -> (symbol, 2**PRECISION - frequency, cum): what a decoding step needs."""
+        slots: list[tuple[int, int, int]] = []
+        for symbol, (freq, cum) in enumerate(zip(self.freq, self.cum[:-1], strict=True)):
+            slots += [(symbol, _TOTAL - freq, cum)] * freq
+        return slots
+
+    @cached_property
+    def codes(self) -> dict[int, tuple[int, int, int, int]]:
+        """symbol -> (frequency, 2**PRECISION - frequency, cum, state limit): what an encoding step needs.
+
+        A dict and not a list, so that -1 is as unknown as a symbol past the alphabet or of frequency 0.
+        """
+        return {
+            symbol: (freq, _TOTAL - freq, cum, freq << _ENCODE_LIMIT_SHIFT)
+            for symbol, (freq, cum) in enumerate(zip(self.freq, self.cum[:-1], strict=True))
+            if freq
+        }
+
+
+def _as_counts(name: str, counts: Sequence[SupportsIndex]) -> list[int]:
+    """Counts as plain ints, checked."""
+    checked: list[int] = []
+    for symbol, value in enumerate(counts):
+        try:
+            count = operator.index(value)
+        except TypeError as e:
+            raise ConfigError(
+                f"table {name!r}: count of symbol {symbol} is {value!r}, not an integer; "
+                "scale fractions to integers first"
+            ) from e
+        if count < 0:
+            raise ConfigError(f"table {name!r}: count of symbol {symbol} is {count}; counts start at 0")
+        checked.append(count)
+    if not 1 <= len(checked) <= MAX_ALPHABET:
+        raise ConfigError(f"table {name!r} has {len(checked)} symbols; 1..{MAX_ALPHABET} are allowed")
+    return checked
+
+
+def _normalise(counts: list[int]) -> tuple[int, ...]:
+    """Counts -> frequencies >= 1 that sum to 2**PRECISION; all counts 0 -> all symbols alike.
+
+    Symbols whose share is below one slot get one; the others split what is left in proportion, rounded down,
+    and the largest remainders (ties: the lowest symbol) get the slots that rounding left over.
+    """
+    if not any(counts):
+        counts = [1] * len(counts)
+    freq = [1] * len(counts)
+    shared = list(range(len(counts)))  # symbols that get more than the one slot that all get
+    slots, total = _TOTAL, sum(counts)
+    while True:  # each slot given away at 1 makes the others' share smaller
+        rich = [s for s in shared if counts[s] * slots >= total]
+        if len(rich) == len(shared):
+            break
+        slots -= len(shared) - len(rich)
+        total = sum(counts[s] for s in rich)
+        shared = rich
+    for s in shared:
+        freq[s] = counts[s] * slots // total
+    left = _TOTAL - sum(freq)
+    for s in sorted(shared, key=lambda s: (-(counts[s] * slots % total), s))[:left]:
+        freq[s] += 1
+    return tuple(freq)
+
+
+def build_rans_tables(
+    counts: Mapping[str, Sequence[SupportsIndex]], precision: int = PRECISION
+) -> dict[str, RansTable]:
+    """Counts per symbol -> tables, one per name; the same counts give the same tables on every machine.
+
+    Args:
+        counts: table name -> how often each symbol of its alphabet was seen (zeros are fine).
+        precision: bits that the frequencies sum to; the format has 14, so anything else is refused.
+    Raises:
+        ConfigError: an alphabet that is empty or over 4096 symbols, a count that is negative or no integer.
+    """
+    if precision != PRECISION:
+        raise ConfigError(f"precision is {precision}; the bitstream's tables have {PRECISION} bits")
+    return {name: RansTable(name, _normalise(_as_counts(name, of_name))) for name, of_name in counts.items()}
+
+
+@dataclass(frozen=True)
+class TableSet:
+    """The tables that one stream uses, under the id that its header names."""
+
+    id: str
+    version: int
+    tables: dict[str, RansTable]
+
+    def __post_init__(self) -> None:
+        _check_id(self.id, ConfigError)
+        if type(self.version) is not int or self.version < 0:
+            raise ConfigError(f"table set {self.id!r}: version is {self.version!r}, not an int from 0 up")
+        for name, table in self.tables.items():
+            if name != table.name:
+                raise ConfigError(f"table set {self.id!r}: table {table.name!r} is filed under {name!r}")
+
+    def table(self, name: str) -> RansTable:
+        """The table of that name; `MissingTableError` with a guess when the set has none."""
+        try:
+            return self.tables[name]
+        except KeyError:
+            raise MissingTableError(
+                f"no table {name!r} in table set {self.id!r} version {self.version}{did_you_mean(name, self.tables)}"
+            ) from None
+
+    def canonical_json(self) -> str:
+        """The file's text: one line, sorted keys, a newline at the end; equal sets give equal text."""
+        content = {
+            "id": self.id,
+            "precision": PRECISION,
+            "tables": {name: table.freq for name, table in self.tables.items()},
+            "version": self.version,
+        }
+        return json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n"
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON, in hex."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+
+def _check_id(table_id: str, error: type[Pc15Error]) -> None:
+    if not ID_PATTERN.fullmatch(table_id):
+        raise error(f"table id {table_id!r} is not 1..32 characters of a-z, 0-9, _ and -")
+
+
+def save_tables(path: Path | str, table_set: TableSet) -> None:
+    """Write the canonical JSON, all of it or nothing; `load_table` finds it under the name `<id>.json`."""
+    write_atomic(Path(path), table_set.canonical_json().encode())
+
+
+def load_table(id: str) -> TableSet:
+    """The table set of that id: `$PC15_MODELS_DIR/rans/<id>.json` when it is there, else the packaged one.
+
+    Raises:
+        MissingTableError: neither place has it, the file is damaged, or the id could not be a file name.
+    """
+    _check_id(id, MissingTableError)
+    models = models_dir()
+    places = [Path(models) / "rans" / f"{id}.json"] if models is not None else []
+    places.append(Path(__file__).with_name(f"{id}.json"))
+    for path in places:
+        try:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return _read_tables(id, path, stat.st_mtime_ns, stat.st_size)
+    own = str(places[0]) if models is not None else "$PC15_MODELS_DIR/rans (PC15_MODELS_DIR is not set)"
+    raise MissingTableError(
+        f"no rANS tables {id!r}: looked for {own} and for {places[-1]}; get {id}.json from where "
+        "the stream was made, or encode again with the default tables"
+    )
+
+
+@lru_cache(maxsize=16)
+def _read_tables(table_id: str, path: Path, mtime_ns: int, size: int) -> TableSet:
+    """Parse one file; the time and size are there so that a file that changed is read again."""
+
+    def damaged(why: str) -> MissingTableError:
+        return MissingTableError(
+            f"rANS tables {table_id!r} in {path} cannot be used: {why}; restore the file, "
+            "or write it again with save_tables"
+        )
+
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as e:
+        raise damaged(str(e)) from e
+    if not isinstance(content, dict) or set(content) != {"id", "precision", "tables", "version"}:
+        raise damaged("it is not an object of id, precision, tables and version")
+    if content["id"] != table_id:
+        raise damaged(f"it holds the tables {content['id']!r}")
+    if content["precision"] != PRECISION:
+        raise damaged(f"its precision is {content['precision']!r}, this build reads {PRECISION}")
+    tables = content["tables"]
+    if not isinstance(tables, dict) or not all(isinstance(freq, list) for freq in tables.values()):
+        raise damaged("tables is not an object of lists of frequencies")
+    try:
+        return TableSet(table_id, content["version"], {n: RansTable(n, tuple(f)) for n, f in tables.items()})
+    except ConfigError as e:
+        raise damaged(str(e)) from e

@@ -1,0 +1,66 @@
+"""Every error that pc15 and pc15learn raise on purpose; all of them are a `Pc15Error`.
+
+A message says what is wrong, which value, where, and what to do next.  Catch `Pc15Error` to catch them all; each
+class also derives from the built-in a caller would expect (`ValueError`, `ImportError`, ...).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BitstreamError",
+    "ConfigError",
+    "HooksError",
+    "ImageError",
+    "MissingExtraError",
+    "MissingTableError",
+    "Pc15Error",
+    "SchemaError",
+    "UnknownNameError",
+    "did_you_mean",
+]
+
+
+class Pc15Error(Exception):
+    """Base of every error raised on purpose."""
+
+
+class ConfigError(Pc15Error, ValueError):
+    """An option is out of range or contradicts another one."""
+
+
+class ImageError(Pc15Error, ValueError):
+    """A picture or a tensor that cannot be coded: not an image, wrong rank, NaN, out of range, too large."""
+
+
+class UnknownNameError(Pc15Error, LookupError):
+    """A name that is not registered; the message offers the nearest one."""
+
+
+class BitstreamError(Pc15Error, ValueError):
+    """Bytes that are not a valid stream: wrong magic, truncated, damaged, or beyond a limit."""
+
+
+class MissingTableError(BitstreamError):
+    """The stream names a table or codebook that this machine does not have."""
+
+
+class HooksError(Pc15Error, ValueError):
+    """Weights that are missing, damaged, or made for another codec version."""
+
+
+class SchemaError(Pc15Error, ValueError):
+    """A row of tiles.jsonl or of the labels that does not follow its schema."""
+
+
+class MissingExtraError(Pc15Error, ImportError):
+    """An optional dependency is not installed; the message has its install line."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean STRIPES?"` for the nearest known name, or `""` when none is near."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[near[0]]}?" if near else ""

@@ -1,0 +1,269 @@
+"""Integer arithmetic for everything a decoder evaluates: the same bits on every device, compiled or not.
+
+Pixel-sized tensors are int32; int64 is used for per-item parameters and for sums.  Three scales:
+
+    ratio   Q14: ONE = 2**14 stands for 1.0                  coordinates, pattern values, contrasts
+    turns   2**32 = one turn, so int32 overflow *is* the wrap   phases and angles
+    freq    FREQ_ONE = 2**18 turns-units per (turn / coordinate unit): freq * coordinate is a phase, wrapping
+
+Products of int32 wrap modulo 2**32 by intention wherever a phase is meant; elsewhere the stated bounds hold.
+Tables are computed once with `decimal`, which rounds the same way on every machine; nothing here touches libm.
+
+| function     | result      | largest error (tested)        |
+|--------------|-------------|-------------------------------|
+| sin_turns    | Q14         | 4 / 2**14                     |
+| exp_neg      | Q14         | 5 / 2**14                     |
+| isqrt        | integer     | 0 (exact floor)               |
+| atan2_turns  | turns       | 2**-14 turn                   |
+
+At 14 bits a direct look-up needs no interpolation.  The hash is the finaliser style of MurmurHash3 with the constants
+of C. Wellons, "Prospecting for hash functions" (2018).
+"""
+
+from __future__ import annotations
+
+import decimal
+import functools
+from decimal import Decimal
+
+import torch
+from torch import Tensor
+
+FRAC = 14
+ONE = 1 << FRAC
+HALF = ONE >> 1
+TURN_BITS = 32
+QUARTER_TURN = 1 << 30
+FREQ_ONE = 1 << (TURN_BITS - FRAC)
+SINE_BITS = 14
+EXP_SHIFT = 3
+ATAN_BITS = 12
+ISQRT_MAX = 1 << 30
+
+_CONTEXT = decimal.Context(prec=40, rounding=decimal.ROUND_HALF_EVEN)
+_PI = Decimal("3.14159265358979323846264338327950288419716939937510")
+
+
+def rounded(value: Decimal) -> int:
+    """Nearest integer, ties to even."""
+    return int(value.to_integral_value(rounding=decimal.ROUND_HALF_EVEN))
+
+
+def wrap32(value: int) -> int:
+    """`value` modulo 2**32, as a signed 32-bit integer."""
+    return ((value + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+# ---------------------------------------------------------------- tables, made once
+
+
+def _quarter_sines(count: int) -> list[Decimal]:
+    """sin(pi/2 * i/count) for i in 0..count, by repeated rotation; 40 digits keep the drift below 1e-30."""
+    with decimal.localcontext(_CONTEXT):
+        step = _PI / 2 / count
+        s, c, term_s, term_c = step, Decimal(1), step, Decimal(1)
+        for k in range(1, 20):  # Taylor series of one small step
+            term_c = -term_c * step * step / ((2 * k - 1) * (2 * k))
+            c += term_c
+            term_s = -term_s * step * step / ((2 * k) * (2 * k + 1))
+            s += term_s
+        sine, cosine, sines = Decimal(0), Decimal(1), []
+        for _ in range(count + 1):
+            sines.append(sine)
+            sine, cosine = sine * c + cosine * s, cosine * c - sine * s
+        return sines
+
+
+@functools.cache
+def _sine_table(device: torch.device) -> Tensor:
+    quarter = [rounded(v * ONE) for v in _quarter_sines(1 << (SINE_BITS - 2))]
+    half = quarter[:-1] + quarter[:0:-1]
+    return torch.tensor(half + [-v for v in half], dtype=torch.int32, device=device)
+
+
+@functools.cache
+def _exp_table(device: torch.device) -> Tensor:
+    """exp(-x) at every multiple of 2**EXP_SHIFT, until it rounds to 0."""
+    with decimal.localcontext(_CONTEXT):
+        ratio = (Decimal(-(1 << EXP_SHIFT)) / ONE).exp()
+        value, table = Decimal(ONE), []
+        while value > Decimal("0.5"):
+            table.append(rounded(value))
+            value *= ratio
+    return torch.tensor([*table, 0], dtype=torch.int32, device=device)
+
+
+@functools.cache
+def _atan_table(device: torch.device) -> Tensor:
+    """atan(i / 2**ATAN_BITS) in turns of 2**32, i in 0..2**ATAN_BITS, from the sum of small differences."""
+    count = 1 << ATAN_BITS
+    with decimal.localcontext(_CONTEXT):
+        angle, table = Decimal(0), [0]
+        for i in range(count):  # atan b - atan a = atan((b - a) / (1 + a b))
+            d = Decimal(count) / (Decimal(count) * count + Decimal(i) * (i + 1))
+            angle += d - d**3 / 3 + d**5 / 5 - d**7 / 7
+            table.append(rounded(angle / (2 * _PI) * (1 << TURN_BITS)))
+    return torch.tensor(table, dtype=torch.int32, device=device)
+
+
+def look_up(table: Tensor, index: Tensor) -> Tensor:
+    """table[index] for a 1-D table; index_select on a flat int32 index is the fastest gather of all measured."""
+    return torch.index_select(table, 0, index.reshape(-1)).view(index.shape)
+
+
+# ---------------------------------------------------------------- ratios
+
+
+def mul(a: Tensor, b: Tensor) -> Tensor:
+    """Q14 product, rounded to nearest.  Needs |a| * |b| < 2**31 - 2**13 (for Q14 ratios: |a * b| < 8)."""
+    return (a * b + HALF) >> FRAC
+
+
+def mul_far(a: Tensor, b: Tensor) -> Tensor:
+    """`mul` for a coordinate far outside the tile: |a| < 2**24 and |b| <= 2**15, the same integers where both hold."""
+    return ((a >> 10) * b + (((a & 1023) * b + HALF) >> 10)) >> (FRAC - 10)
+
+
+def floor_div(a: Tensor, b: Tensor) -> Tensor:
+    """Exact floor(a / b) of int32, b > 0.
+
+    (a + 1/2) / b is at least 1/(2b) >= 2^-32 away from every integer and below 2^31, so no rounding of a double
+    quotient can cross one: exact on every device, and several times faster than the processor's integer division.
+    """
+    return ((a.to(torch.float64) + 0.5) / b).floor().to(torch.int32)
+
+
+def div(a: Tensor, b: Tensor) -> Tensor:
+    """Q14 quotient a / b, floored; b > 0 and |a| < 2**17."""
+    return floor_div(a << FRAC, b)
+
+
+def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """a + (b - a) * t with t in [0, ONE]; |b - a| < 2**17."""
+    return a + mul(b - a, t)
+
+
+def smoothstep(t: Tensor) -> Tensor:
+    """t*t*(3 - 2t) of t clamped to [0, ONE]: a step with no slope at both ends."""
+    t = t.clamp(0, ONE)
+    return mul(mul(t, t), 3 * ONE - 2 * t)
+
+
+def fade(t: Tensor) -> Tensor:
+    """Perlin's quintic 6t^5 - 15t^4 + 10t^3 of t in [0, ONE]; halved inside, since t * (6t - 15) would reach 9."""
+    t3 = mul(mul(t, t), t)
+    return mul(t3, (mul(t, 3 * t - 15 * HALF) << 1) + 10 * ONE).clamp(0, ONE)
+
+
+def soft_sign(distance: Tensor, width: Tensor) -> Tensor:
+    """-ONE below -width, ONE above width, a smooth cubic between.
+
+    Args:
+        distance: Q14, pixel-sized.   width: Q14 above 0, per item: its reciprocal is taken once.
+    """
+    inverse = torch.div(1 << (2 * FRAC), width, rounding_mode="floor")
+    t = (torch.maximum(torch.minimum(distance, width), -width) * inverse) >> FRAC
+    return (t * (3 * ONE - ((t * t) >> FRAC))) >> (FRAC + 1)
+
+
+# ---------------------------------------------------------------- turns
+
+
+def sin_turns(turns: Tensor) -> Tensor:
+    """Sine, Q14, of an int32 phase of 2**32 per turn; within 4 / 2**14."""
+    index = ((turns + (1 << (TURN_BITS - SINE_BITS - 1))) >> (TURN_BITS - SINE_BITS)) & ((1 << SINE_BITS) - 1)
+    return look_up(_sine_table(turns.device), index)
+
+
+def cos_turns(turns: Tensor) -> Tensor:
+    """Cosine, Q14, of an int32 phase of 2**32 per turn; within 4 / 2**14."""
+    return sin_turns(turns + QUARTER_TURN)
+
+
+def saw_turns(turns: Tensor) -> Tensor:
+    """Sawtooth from -ONE (phase 0) to ONE, exact."""
+    return ((turns >> 17) & 0x7FFF) - ONE
+
+
+def triangle_turns(turns: Tensor) -> Tensor:
+    """Triangle wave, ONE at phase 0 and -ONE at half a turn, exact."""
+    return 2 * (saw_turns(turns)).abs() - ONE
+
+
+# ---------------------------------------------------------------- roots, exponentials, arctangents
+
+
+def isqrt(n: Tensor) -> Tensor:
+    """Exact floor square root of int32 n in [0, 2**30).
+
+    sqrt(n + 1/2) is at least 2^-18 away from every integer, so a double root rounds down rightly on every device.
+    """
+    return (n.to(torch.float64) + 0.5).sqrt().to(torch.int32)
+
+
+def isqrt64(n: Tensor) -> Tensor:
+    """Exact floor square root of int64 n in [0, 2**52); for parameters and far coordinates."""
+    root = n.to(torch.float64).sqrt().to(torch.int64)
+    root = root - (root * root > n).to(torch.int64)
+    return root + ((root + 1) * (root + 1) <= n).to(torch.int64)
+
+
+def hypot(x: Tensor, y: Tensor, *, far: bool = False) -> Tensor:
+    """sqrt(x*x + y*y), Q14, in steps of 2.  |x|, |y| <= 2.8 * ONE, or < 2**24 with `far` (the same integers)."""
+    if far:
+        x, y = x.to(torch.int64) >> 1, y.to(torch.int64) >> 1
+        return isqrt64(x * x + y * y).to(torch.int32) << 1
+    x, y = x >> 1, y >> 1
+    return isqrt(x * x + y * y) << 1
+
+
+def exp_neg(x: Tensor) -> Tensor:
+    """exp(-x), Q14, of a Q14 x >= 0 (0 from about 10.4 on); within 5 / 2**14."""
+    table = _exp_table(x.device)
+    return look_up(table, ((x + (1 << (EXP_SHIFT - 1))) >> EXP_SHIFT).clamp(0, table.numel() - 1))
+
+
+def atan2_turns(y: Tensor, x: Tensor) -> Tensor:
+    """Angle of (x, y) in int32 turns, 0 along +x and a quarter turn along +y; 0 at the origin.  |x|, |y| < 2**24."""
+    ax, ay = x.abs(), y.abs()
+    high, low = torch.maximum(ax, ay), torch.minimum(ax, ay)
+    shift = torch.where(high < (1 << (31 - ATAN_BITS)), 0, 5).to(torch.int32)
+    ratio = floor_div((low >> shift) << ATAN_BITS, (high >> shift).clamp(min=1))
+    angle = look_up(_atan_table(x.device), ratio)
+    # Reflections as a sign and an offset: a select with an unpredictable mask costs ten times as much.
+    steep = (ay > ax).to(torch.int32)
+    angle = angle + steep * (QUARTER_TURN - 2 * angle)
+    left = x >> 31  # -1 where x < 0
+    angle = (angle ^ left) - left + left * wrap32(1 << 31)  # half a turn minus the angle, wrapped
+    below = y >> 31
+    return (angle ^ below) - below
+
+
+# ---------------------------------------------------------------- hash
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical shift: zeros come in from the left."""
+    return (x >> bits) & ((1 << (32 - bits)) - 1)
+
+
+def hash32(x: Tensor) -> Tensor:
+    """Mix 32 bits so that every input bit flips half of the output bits."""
+    x = (x ^ _shift_right(x, 16)) * 0x7FEB352D
+    x = (x ^ _shift_right(x, 15)) * wrap32(0x846CA68B)
+    return x ^ _shift_right(x, 16)
+
+
+def hash_cell(ix: Tensor, iy: Tensor, seed: Tensor) -> Tensor:
+    """Hash of an integer lattice cell: the counter-based randomness of every noise pattern."""
+    return hash32((ix * 0x27D4EB2D) ^ (iy * wrap32(0x9E3779B1)) ^ seed)
+
+
+def signed_unit(h: Tensor) -> Tensor:
+    """A hash as a Q14 value, uniform in [-ONE, ONE)."""
+    return h >> (31 - FRAC)
+
+
+def unit(h: Tensor) -> Tensor:
+    """A hash as a Q14 value, uniform in [0, ONE)."""
+    return (h >> (32 - FRAC)) & (ONE - 1)

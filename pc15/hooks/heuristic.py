@@ -1,0 +1,301 @@
+"""What a hook may answer, and hooks that need no weights: rules from a tile's structure to generators worth trying.
+
+Every rule is a score in about 0..1 that a reader can check against `Structure`; a tile keeps the generators with the
+`topk` highest.  Scores are compared as multiples of 1/256, the lower generator id first among equals, so a choice
+depends neither on the batch nor on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pc15.errors import ConfigError
+from pc15.hooks.features import Structure, structure
+from pc15.proc.generators import NAMES
+
+if TYPE_CHECKING:
+    from pc15.search.bank import Bank
+
+__all__ = ["EncoderHooks", "HeuristicHooks", "LayerView", "Proposals", "family_scores", "top_generators"]
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """What a hook sees of n tiles before one layer is added.
+
+    residual: [n,T,T] int32 Q12 (4096 = luma 1.0), picture minus what is drawn so far, on the encoder's device.
+    layer: number of the layer about to be added, from 0.   tile: T.   bank: every candidate.
+    """
+
+    residual: Tensor
+    layer: int
+    tile: int
+    bank: Bank
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Candidates that a hook thinks worth scoring.
+
+    rows: [n,C] int64 bank rows, -1 = padding.
+    offsets: [n,C,MAX_PARAMS] int64 level steps within +-OFFSET_MAX, tried when a row wins; None for none.
+    """
+
+    rows: Tensor
+    offsets: Tensor | None = None
+
+
+class EncoderHooks(Protocol):
+    """Narrows the search of one layer.  Hooks propose, the integer search decides; None always means no opinion."""
+
+    def select(self, view: LayerView) -> Tensor | None:
+        """Generators worth trying, [n,G] bool; None for all."""
+        ...
+
+    def propose(self, view: LayerView, allowed: Tensor | None) -> Proposals | None:
+        """Bank rows worth scoring; None for all rows of the allowed generators."""
+        ...
+
+    def rank(self, view: LayerView, rows: Tensor, keep: int) -> Tensor | None:
+        """Predicted cost of bank rows [n,C] (-1 = padding), lower is better; the encoder scores few exactly."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON for the stream's metadata: name, version, norm, sha256."""
+        ...
+
+
+class HeuristicHooks:
+    """Hooks without weights: generators by rules over the residual's structure, everything else left to the search.
+
+    Args:
+        topk: generators kept per tile and layer, 1 or more.
+    Raises:
+        ConfigError: topk below 1.
+    """
+
+    def __init__(self, topk: int = 8) -> None:
+        self.topk = checked_topk(topk)
+
+    def select(self, view: LayerView) -> Tensor:
+        """The `topk` generators whose rules fit best, [n,G] bool."""
+        scores = family_scores(structure(view.residual), view.layer)
+        return top_generators(scores, self.topk, view.bank.start)
+
+    def propose(self, view: LayerView, allowed: Tensor | None) -> None:
+        """No opinion."""
+
+    def rank(self, view: LayerView, rows: Tensor, keep: int) -> None:
+        """No opinion."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "heuristic", "version": "1", "norm": None, "sha256": None}
+
+
+def checked_topk(topk: int) -> int:
+    """topk, if it is a whole number of at least 1."""
+    if isinstance(topk, bool) or not isinstance(topk, int) or topk < 1:
+        raise ConfigError(f"topk is {topk!r}; give a whole number from 1 to {len(NAMES)}")
+    return topk
+
+
+def top_generators(scores: Tensor, topk: int, start: tuple[int, ...] | list[int]) -> Tensor:
+    """The `topk` best generators of each tile that have candidates at all, [n,G] bool.
+
+    Args:
+        scores: [n,G], compared as multiples of 1/256; ties go to the lower id.
+        start: `Bank.start`: generator g has rows start[g]:start[g+1].
+    """
+    gens = scores.shape[1]
+    rank = (scores.to(torch.float64).clamp(-1e6, 1e6) * 256.0).round().to(torch.int64) * gens
+    rank = rank + torch.arange(gens - 1, -1, -1, device=scores.device)
+    bounds = torch.tensor(list(start), device=scores.device)
+    present = bounds[1:] > bounds[:-1]
+    rank = torch.where(present, rank, torch.iinfo(torch.int64).min)
+    kept = rank.topk(min(topk, gens), dim=1).indices
+    chosen = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device).scatter_(1, kept, True)
+    return chosen & present
+
+
+# ---------------------------------------------------------------- the rules
+
+Rule = Callable[[Structure], Tensor]
+
+
+def _rises(value: Tensor, low: float, high: float) -> Tensor:
+    """0 below `low`, 1 above `high`, straight between (falls if low > high)."""
+    return ((value - low) / (high - low)).clamp(0.0, 1.0)
+
+
+def _around(value: Tensor, middle: float, width: float) -> Tensor:
+    """1 at `middle`, 0 from `width` away on."""
+    return (1.0 - (value - middle).abs() / width).clamp(0.0, 1.0)
+
+
+def _ramp(s: Structure) -> Tensor:
+    """Shading: a plane explains most of it."""
+    return 0.35 + 0.75 * s.plane
+
+
+def _edge(s: Structure) -> Tensor:
+    """One direction, gradients gathered on a line, most energy at low frequency."""
+    return 0.55 + 0.35 * s.coherence + 0.2 * s.sparse + 0.25 * s.plane - 0.3 * _rises(s.freq, 3.0, 8.0)
+
+
+def _line(s: Structure) -> Tensor:
+    """One direction, but the two sides are alike: little of it is a plane, values are peaked."""
+    return 0.45 + 0.35 * s.coherence + 0.2 * s.sparse + 0.15 * _rises(s.kurtosis, 2.5, 6.0) - 0.3 * s.plane
+
+
+def _spot(s: Structure) -> Tensor:
+    """Energy in one place, no direction, one sign."""
+    return 0.35 + 0.5 * s.locality + 0.2 * (1 - s.coherence) + 0.15 * _rises(s.skew.abs(), 0.5, 2.0)
+
+
+def _blob(s: Structure) -> Tensor:
+    """A soft lump anywhere: low frequency, no need for symmetry."""
+    return 0.55 + 0.3 * s.locality + 0.25 * s.low + 0.1 * (1 - s.coherence) - 0.2 * s.plane
+
+
+def _atom(s: Structure) -> Tensor:
+    """A few cycles in one place: direction and locality, some frequency."""
+    return 0.5 + 0.25 * s.coherence + 0.35 * s.locality + 0.15 * _rises(s.freq, 1.5, 4.0)
+
+
+def _corner(s: Structure) -> Tensor:
+    """Two directions, flat areas, low frequency."""
+    return 0.4 + 0.3 * s.crossed * s.low + 0.2 * s.two_valued + 0.1 * s.plane
+
+
+def _wave(s: Structure) -> Tensor:
+    """One sharp spectral peak, one direction."""
+    return 0.5 + 0.45 * s.peak * _rises(s.freq, 0.9, 1.6) + 0.25 * s.coherence
+
+
+def _stripes(s: Structure) -> Tensor:
+    """A wave with hard sides: two-valued."""
+    return 0.3 + 0.55 * s.peak * s.coherence * _rises(s.freq, 1.2, 2.5) + 0.2 * s.two_valued * s.coherence
+
+
+def _bent_wave(s: Structure) -> Tensor:
+    """A wave whose direction drifts: a ring of frequencies, half a direction."""
+    return 0.25 + 0.4 * s.ring * _around(s.coherence, 0.5, 0.5)
+
+
+def _rings(s: Structure) -> Tensor:
+    """All directions alike, one radius in the spectrum."""
+    return 0.1 + 0.7 * (s.ring - s.peak).clamp(min=0.0) * (1 - s.coherence) * _rises(s.freq, 1.2, 2.5)
+
+
+def _bowl(s: Structure) -> Tensor:
+    """A centred bowl explains most of it."""
+    return 0.3 + 0.8 * s.radial
+
+
+def _around_centre(s: Structure) -> Tensor:
+    """Spokes and spirals: no direction, low frequency, energy on both sides of the middle."""
+    return 0.15 + 0.3 * (1 - s.coherence) * s.low + 0.2 * s.spread
+
+
+def _lattice(s: Structure) -> Tensor:
+    """Two sharp peaks at an angle."""
+    pair = torch.minimum(s.peak, s.second) * 2.0
+    return 0.1 + 0.7 * pair.clamp(max=1.0) * _rises(s.crossed, 0.3, 0.8)
+
+
+def _checker(s: Structure) -> Tensor:
+    """A lattice of two values."""
+    return _lattice(s) + 0.15 * s.two_valued
+
+
+def _brick(s: Structure) -> Tensor:
+    """A lattice with one direction stronger, thin joints."""
+    return 0.05 + 0.8 * (_lattice(s) - 0.1) + 0.15 * s.sparse * s.crossed
+
+
+def _dots(s: Structure) -> Tensor:
+    """A lattice of spots: one sign, peaked values."""
+    return _lattice(s) + 0.15 * _rises(s.skew.abs(), 0.4, 1.5)
+
+
+def _smooth_noise(s: Structure) -> Tensor:
+    """No direction, low frequencies, bell-shaped values."""
+    return 0.3 + 0.25 * (1 - s.coherence) + 0.25 * s.low + 0.1 * _around(s.kurtosis, 2.8, 2.0)
+
+
+def _fine_noise(s: Structure) -> Tensor:
+    """No direction, high frequencies, bell-shaped values."""
+    return 0.15 + 0.3 * (1 - s.coherence) * s.spread + 0.4 * s.high + 0.1 * _around(s.kurtosis, 3.0, 1.5)
+
+
+def _cells(s: Structure) -> Tensor:
+    """No direction, thin dark or light borders: skewed values, a ring in the spectrum."""
+    return 0.2 + 0.2 * (1 - s.coherence) + 0.2 * _rises(s.skew.abs(), 0.3, 1.5) + 0.15 * s.ring
+
+
+def _stars(s: Structure) -> Tensor:
+    """Lone points on a flat ground."""
+    return 0.05 + 0.6 * _rises(s.kurtosis, 5.0, 15.0) * s.sparse
+
+
+def _veins(s: Structure) -> Tensor:
+    """Bands that wander: half a direction, low frequency, ring."""
+    return 0.15 + 0.25 * _around(s.coherence, 0.4, 0.4) + 0.2 * s.ring
+
+
+def _mirrored(s: Structure) -> Tensor:
+    """Figures with several axes: no direction, little in the mean."""
+    return 0.1 + 0.2 * s.spread * (1 - s.plane) * s.crossed
+
+
+_RULES: dict[Rule, tuple[str, ...]] = {
+    _ramp: ("GRADIENT_LINEAR",),
+    _edge: ("EDGE",),
+    _line: ("LINE",),
+    _spot: ("SPOT", "GAUSSIAN_SPOTS"),
+    _blob: ("BLOB",),
+    _atom: ("GABOR_ATOM", "GABOR"),
+    _corner: ("CORNER",),
+    _wave: ("WAVES_DIR",),
+    _stripes: ("STRIPES", "STRIPES_MULTISCALE"),
+    _bent_wave: ("WAVES_BEND", "WOOD", "MOIRE"),
+    _rings: ("RINGS", "RIPPLE", "WAVES_CIRC", "CONCENTRIC_SQUARES"),
+    _bowl: ("GRADIENT_RADIAL",),
+    _around_centre: ("ANGLE_GRADIENT", "SUNBURST", "SPIRAL", "SWIRL", "SPIRAL_SQUARE", "POLAR_CHECKER"),
+    _lattice: ("PLAID", "LATTICE", "DIAMOND_GRID", "TRI_TILING", "HEX_GRID", "WEAVE", "HERRINGBONE"),
+    _checker: ("CHECKER", "CHECKER_DISTORTED"),
+    _brick: ("BRICK", "BRICK_NOISE"),
+    _dots: ("DOTS",),
+    _smooth_noise: ("PERLIN", "VALUE_NOISE", "COMPOSITE", "ISOBANDS"),
+    _fine_noise: ("GABOR_NOISE", "TURBULENCE", "FBM_RIDGED", "GABOR_BANK"),
+    _cells: ("WORLEY", "VORONOI_CELLS", "VORONOI_EDGES", "PEBBLES"),
+    _stars: ("STARFIELD",),
+    _veins: ("MARBLE",),
+    _mirrored: ("KALEIDOSCOPE",),
+}
+
+
+def family_scores(seen: Structure, layer: int) -> Tensor:
+    """Score of every generator for every tile, [n,G] float64, higher is worth trying first.
+
+    Later members of a family score a little less than the first: on photographs they win less often.  From the third
+    layer on what is left is finer, so waves and atoms gain and shading loses.
+    """
+    columns: list[Tensor | None] = [None] * len(NAMES)
+    for rule, names in _RULES.items():
+        score = rule(seen)
+        for place, name in enumerate(names):
+            columns[NAMES.index(name)] = score - 0.04 * place
+    late = min(1.0, layer / 4.0)
+    for name, shift in (("GRADIENT_LINEAR", -0.15), ("WAVES_DIR", 0.1), ("GABOR_ATOM", 0.1), ("BLOB", 0.05)):
+        index = NAMES.index(name)
+        column = columns[index]
+        assert column is not None
+        columns[index] = column + shift * late
+    known = [c if c is not None else torch.full_like(seen.rms, -1.0) for c in columns]
+    return torch.stack(known, dim=1)

@@ -1,0 +1,273 @@
+"""Picture files <-> uint8 planes <-> luma in [0,1], and the checks that an encoder's input has to pass.
+
+Planes are uint8 [C,H,W] on the CPU.  uint8 becomes float through a table of 256 values computed once by
+numpy, so that the same file gives the same bits on every device; the way back rounds to the nearest. Luma is
+BT.601 full range, as in Pillow's convert("L"): (19595 R + 38470 G + 7471 B + 2^15) >> 16.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from pc15.errors import ImageError, did_you_mean
+from pc15.paths import write_atomic
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "check_luma",
+    "find_images",
+    "load_luma",
+    "load_rgb",
+    "luma_tensor",
+    "save_image",
+    "to_u8",
+]
+
+IMAGE_SUFFIXES = {
+    ".bmp": "BMP",
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".pgm": "PPM",
+    ".png": "PNG",
+    ".ppm": "PPM",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+_SAVE_OPTIONS: dict[str, dict[str, object]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "PNG": {"optimize": False},
+    "TIFF": {"compression": "tiff_deflate"},
+    "WEBP": {"lossless": True},
+}
+# What Pillow's readers raise on damaged files, found by flipping bytes; anything else would be a bug of ours.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+_LUMA = torch.from_numpy(np.arange(256, dtype=np.float32) / np.float32(255.0))
+_log = logging.getLogger(__name__)
+
+
+def load_rgb(path: str | Path) -> Tensor:
+    """Read a picture file as R, G, B: uint8 [3,H,W].
+
+    EXIF orientation is applied, transparency composited on white (with a log line), 16 bits scaled to 8.
+
+    Raises:
+        ImageError: no such file, not an image, damaged, cut short, or larger than Pillow's bomb limit.
+    """
+    pixels = np.asarray(_read(Path(path)).convert("RGB"))  # [H,W,3]
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def load_luma(path: str | Path) -> Tensor:
+    """Read a picture file as luma, uint8 [1,H,W], by Pillow's convert("L"); see load_rgb."""
+    return torch.from_numpy(np.array(_read(Path(path)).convert("L"))[None])
+
+
+def save_image(path: str | Path, planes: Tensor | npt.NDArray[np.uint8]) -> None:
+    """Write uint8 planes [1,H,W], [3,H,W], [H,W] or [1,C,H,W] as the format of the suffix, atomically.
+
+    JPEG is written at quality 95 without chroma subsampling, everything else losslessly.
+
+    Raises:
+        ImageError: unknown suffix, wrong shape or dtype, or a size that the format cannot hold.
+        OSError: the disk is full or the permissions refuse; an old file of that name is left as it was.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ImageError(
+            f"cannot write {path}: unknown suffix {suffix!r}{did_you_mean(suffix, IMAGE_SUFFIXES)}; use one of {known}"
+        )
+    pixels = planes.detach().cpu().numpy() if isinstance(planes, Tensor) else np.asarray(planes)
+    shape = list(pixels.shape)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"cannot write {path}: planes are {pixels.dtype}, not uint8; convert them with to_u8")
+    if pixels.ndim == 4 and shape[0] == 1:
+        pixels = pixels[0]
+    elif pixels.ndim == 2:
+        pixels = pixels[None]
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or pixels.size == 0:
+        raise ImageError(f"cannot write {path}: planes have shape {shape}; give [1,H,W] or [3,H,W] with H, W > 0")
+    image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
+    kind, encoded = IMAGE_SUFFIXES[suffix], io.BytesIO()
+    try:
+        image.save(encoded, format=kind, **_SAVE_OPTIONS.get(kind, {}))
+    except (KeyError, ValueError, OSError, struct.error) as error:  # KeyError: Pillow built without it
+        raise ImageError(
+            f"cannot write {path}: {kind} does not take {image.width}x{image.height} pixels ({error}); use .png"
+        ) from error
+    write_atomic(path, encoded.getvalue())
+
+
+def luma_tensor(u8: Tensor) -> Tensor:
+    """uint8 [1,H,W], [H,W] or [1,1,H,W] -> luma [1,1,H,W] float32: k/255, the same bits everywhere.
+
+    Raises:
+        ImageError: not uint8, or not one plane.
+    """
+    if u8.dtype != torch.uint8:
+        raise ImageError(f"luma_tensor needs uint8 samples, not {u8.dtype}; a float picture goes to check_luma")
+    return _LUMA.to(u8.device)[_one_plane(u8).long()]
+
+
+def to_u8(y: Tensor) -> Tensor:
+    """Luma in [0,1], any float dtype and shape -> uint8, rounded; the inverse of luma_tensor.
+
+    Raises:
+        ImageError: not floating point, or a value is not finite.
+    """
+    if not y.is_floating_point():
+        raise ImageError(f"to_u8 needs floats in [0,1], not {y.dtype}")
+    _check_finite(y)
+    return (y.detach().float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+
+
+def check_luma(y: Tensor) -> Tensor:
+    """Check an encoder's input: [H,W], [1,H,W] or [1,1,H,W] -> [1,1,H,W] float32 in [0,1], contiguous.
+
+    Values up to 1e-6 outside the range are rounding of an earlier step, and clamped.
+
+    Raises:
+        ImageError: not a float tensor, more than one plane, empty, not finite, or out of range; says where.
+    """
+    if not isinstance(y, Tensor):
+        raise ImageError(f"luma has to be a torch tensor, not {type(y).__name__}; wrap an array in torch.from_numpy")
+    if not y.is_floating_point():
+        advice = "convert it with pc15.images.luma_tensor" if y.dtype == torch.uint8 else "scale it to [0,1] first"
+        raise ImageError(f"luma has dtype {y.dtype}, not a float in [0,1]; {advice}")
+    y = _one_plane(y.detach())
+    _check_finite(y)
+    wide = y.float()
+    outside = (wide < -1e-6) | (wide > 1.0 + 1e-6)
+    if bool(outside.any()):
+        index = outside.nonzero()[0].tolist()
+        low, high = float(wide.min()), float(wide.max())
+        advice = "divide by 255" if low >= 0.0 and 1.5 < high <= 255.0 else "scale or clamp it to [0,1]"
+        raise ImageError(
+            f"luma {float(wide[tuple(index)]):.6g} at row {index[2]}, column {index[3]} is outside [0,1] "
+            f"(the picture spans {low:.6g} to {high:.6g}); {advice}"
+        )
+    return wide.clamp(0.0, 1.0).contiguous()
+
+
+def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Picture files among the paths, sorted and each once; a folder stands for the pictures in it and below.
+
+    A file that is named is taken whatever its suffix; in folders IMAGE_SUFFIXES decide, and hidden files are
+    left.
+
+    Raises:
+        ImageError: a path does not exist, or no picture is found.
+    """
+    named = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    found: set[Path] = set()
+    for path in named:
+        if path.is_dir():
+            found.update(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in IMAGE_SUFFIXES
+                and not any(part.startswith(".") for part in file.relative_to(path).parts)
+                and file.is_file()
+            )
+        elif path.exists():
+            found.add(path)
+        else:
+            raise ImageError(f"no file or folder {path}; check the path, relative ones start at {Path.cwd()}")
+    if not found:
+        where = ", ".join(map(str, named)) or "an empty list of paths"
+        raise ImageError(f"no picture in {where}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return sorted(found)
+
+
+def _read(path: Path) -> Image.Image:
+    """The whole picture, upright, opaque, 8 bits per sample, in any mode that convert("RGB") understands."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # made an error just below
+            opened = Image.open(path)
+        with opened as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, over {limit}")
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _eight_bit(_opaque(upright, path), path)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{path} is too large ({error}), and may be a decompression bomb; "
+            "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS or crop the picture"
+        ) from error
+    except FileNotFoundError as error:
+        raise ImageError(f"no file {path}; check the path, relative ones start at {Path.cwd()}") from error
+    except UnidentifiedImageError as error:
+        size = path.stat().st_size
+        raise ImageError(f"{path} ({size} bytes) is not an image that Pillow can read; convert it to PNG") from error
+    except _DAMAGE as error:
+        raise ImageError(f"cannot read {path}: {error}; the file is damaged or cut short, copy it again") from error
+
+
+def _opaque(image: Image.Image, path: Path) -> Image.Image:
+    """Composited on white where something is transparent."""
+    if "A" not in image.getbands() and "a" not in image.getbands() and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):  # a key colour of a 16-bit grey PNG
+        return image
+    rgba = image.convert("RGBA")
+    alpha = rgba.getchannel("A").getextrema()
+    if alpha == (255, 255):
+        return rgba.convert("RGB")
+    _log.warning("%s has transparent pixels: composited on white", path)
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
+
+
+def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+    """16-bit grey scaled to 8, rounded; 32-bit integers count as 16-bit ones, 32-bit floats as [0,1]."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    samples = np.asarray(image)
+    if image.mode == "F":
+        if not (np.isfinite(samples).all() and samples.min() >= 0.0 and samples.max() <= 1.0):
+            raise ImageError(f"{path} holds float samples outside [0,1]; scale them to [0,1], or save it as 16-bit PNG")
+        return Image.fromarray((samples * np.float32(255.0)).round().astype(np.uint8))
+    wide = samples.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 0xFFFF:
+        raise ImageError(
+            f"{path} holds samples from {wide.min()} to {wide.max()}, not 16-bit ones; scale them to 0..65535"
+        )
+    return Image.fromarray(((wide * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
+
+
+def _one_plane(y: Tensor) -> Tensor:
+    """[H,W], [1,H,W] or [1,1,H,W] -> [1,1,H,W], with at least one pixel."""
+    shape = list(y.shape)
+    if not 2 <= y.ndim <= 4 or any(side != 1 for side in shape[:-2]):
+        raise ImageError(f"luma has shape {shape}; give one plane, [1,1,H,W], [1,H,W] or [H,W]")
+    if y.numel() == 0:
+        raise ImageError(f"luma has shape {shape}, no pixel at all; a picture is at least 1x1")
+    return y.reshape(1, 1, *shape[-2:])
+
+
+def _check_finite(y: Tensor) -> None:
+    finite = y.isfinite()
+    if not bool(finite.all()):
+        index = (~finite).nonzero()[0].tolist()
+        raise ImageError(
+            f"luma is {float(y[tuple(index)])} at index {index}, and {int((~finite).sum())} of {y.numel()} "
+            "samples are not finite; find what made them, or replace them with torch.nan_to_num"
+        )

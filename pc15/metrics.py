@@ -1,0 +1,250 @@
+"""How good a picture is, and how two rate curves compare: PSNR, SSIM, MS-SSIM, BD-rate.
+
+For reports only: computed in float64 on the CPU, so nothing coded depends on it.  The data range is an
+argument, 1.0 by default, because luma is in [0,1]; 8-bit pictures need 255, and forgetting it is an error,
+not a number.
+Sources: Z. Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP
+2004, with the border convention of scikit-image; Z. Wang et al., "Multi-scale structural similarity",
+Asilomar 2003; G. Bjøntegaard, VCEG-M33, with the piecewise cubic of F. Fritsch and J. Butland, SIAM J. Sci.
+Stat. Comput. 5, 1984.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pc15.errors import ConfigError, ImageError
+
+__all__ = ["bd_rate", "ms_ssim", "psnr", "ssim"]
+
+Picture = Tensor | npt.NDArray[np.generic]
+_Floats = npt.NDArray[np.float64]
+
+SSIM_WINDOW = 11  # pixels; sigma 1.5 cut at 3.5 sigma
+SSIM_SIGMA = 1.5
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # fine to coarse, from the paper
+
+
+def psnr(a: Picture, b: Picture, data_range: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB; inf for equal pictures.
+
+    Args:
+        a, b: [H,W], [C,H,W] or [1,C,H,W], tensor or array, of one shape.
+        data_range: peak to peak: 1.0 for luma in [0,1], 255 for 8-bit samples.
+    Raises:
+        ImageError: shapes differ, a value is not finite, or integers come with data_range 1.0.
+    """
+    x, y = _pair(a, b, data_range)
+    mse = float((x - y).square().mean())
+    return math.inf if mse == 0.0 else 10.0 * math.log10(data_range * data_range / mse)
+
+
+def ssim(a: Picture, b: Picture, data_range: float = 1.0) -> float:
+    """Mean structural similarity over an 11x11 Gaussian window, sigma 1.5; 1.0 for equal pictures.
+
+    Channels are averaged.  Agrees with scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False), which also leaves out the 5 pixels at each border where the window would
+    hang over.
+
+    Args:
+        a, b: [H,W], [C,H,W] or [1,C,H,W], at least 11 pixels high and wide.
+        data_range: peak to peak.
+    Raises:
+        ImageError: as for psnr, or the picture is smaller than the window.
+    """
+    x, y = _pair(a, b, data_range)
+    _check_side(x, SSIM_WINDOW, "ssim", "compare such small pictures by psnr")
+    luminance, contrast = _ssim_maps(x, y, data_range)
+    return float((luminance * contrast).mean())
+
+
+def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> float:
+    """Multi-scale SSIM over five scales, each half the last; negative terms count as 0, mean over channels.
+
+    Args:
+        a, b: [H,W], [C,H,W] or [1,C,H,W], at least 161 pixels high and wide.
+        data_range: peak to peak.
+    Raises:
+        ImageError: as for psnr, or the picture is too small for five scales.
+    """
+    x, y = _pair(a, b, data_range)
+    scales = len(MS_SSIM_WEIGHTS)
+    _check_side(x, (SSIM_WINDOW - 1) * 2 ** (scales - 1) + 1, "ms_ssim", "use ssim instead")
+    value = torch.ones(x.shape[0], dtype=torch.float64)  # [C]
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
+        luminance, contrast = _ssim_maps(x, y, data_range)
+        term = luminance * contrast if scale == scales - 1 else contrast
+        value = value * term.mean(dim=(1, 2)).clamp_min(0.0) ** weight
+        odd = [side % 2 for side in x.shape[1:]]  # pad as the common implementations do
+        x, y = (F.avg_pool2d(picture[:, None], 2, padding=odd)[:, 0] for picture in (x, y))
+    return float(value.mean())
+
+
+def bd_rate(
+    rate_a: Sequence[float],
+    quality_a: Sequence[float],
+    rate_b: Sequence[float],
+    quality_b: Sequence[float],
+    min_overlap: float = 0.5,
+) -> tuple[float, float]:
+    """How much more rate B needs than A at equal quality (Bjøntegaard), and how far the curves overlap.
+
+    Log2 rate is interpolated over quality by monotone cubics, and the mean gap is taken where both curves
+    have points.  Points may come in any order.
+
+    Args:
+        rate_a, rate_b: bits per pixel or bytes, > 0, the same unit for both.
+        quality_a, quality_b: dB or another quality, higher is better, no value twice.
+        min_overlap: the least share that is worth a number.
+    Returns:
+        (percent, overlap): -20.0 says that B saves a fifth of A's rate; overlap is the quality range both
+        curves cover, as a share of the range that either covers.
+    Raises:
+        ConfigError: fewer than two points, bad points, or an overlap below min_overlap.
+    """
+    quality_1, log_rate_1 = _rate_curve("A", rate_a, quality_a)
+    quality_2, log_rate_2 = _rate_curve("B", rate_b, quality_b)
+    low, high = max(quality_1[0], quality_2[0]), min(quality_1[-1], quality_2[-1])
+    overlap = float(max(high - low, 0.0) / (max(quality_1[-1], quality_2[-1]) - min(quality_1[0], quality_2[0])))
+    if overlap < min_overlap or overlap == 0.0:
+        raise ConfigError(
+            f"the curves share {overlap:.0%} of their quality range, A {quality_1[0]:.4g} to "
+            f"{quality_1[-1]:.4g} and B {quality_2[0]:.4g} to {quality_2[-1]:.4g}, below min_overlap "
+            f"{min_overlap:.0%}; measure more rate points, so that both curves cover the same qualities"
+        )
+    area_1 = _pchip_integral(quality_1, log_rate_1, low, high)
+    area_2 = _pchip_integral(quality_2, log_rate_2, low, high)
+    return float((2.0 ** ((area_2 - area_1) / (high - low)) - 1.0) * 100.0), overlap
+
+
+def _pair(a: Picture, b: Picture, data_range: float) -> tuple[Tensor, Tensor]:
+    """Both pictures as [C,H,W] float64 on the CPU, checked."""
+    if not (math.isfinite(data_range) and data_range > 0):
+        raise ImageError(f"data_range is {data_range}; give the peak-to-peak value, 1.0 or 255")
+    x, y = _planes(a, "a", data_range), _planes(b, "b", data_range)
+    if x.shape != y.shape:
+        raise ImageError(
+            f"pictures of different shapes: a is {list(np.shape(a))}, b is {list(np.shape(b))}; "
+            "crop or decode them to one size"
+        )
+    return x, y
+
+
+def _planes(picture: Picture, name: str, data_range: float) -> Tensor:
+    tensor = picture.detach() if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture))
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ImageError(f"picture {name} has dtype {tensor.dtype}; give floats, or integers and data_range")
+    if not tensor.is_floating_point() and data_range == 1.0:
+        raise ImageError(f"picture {name} holds integers ({tensor.dtype}) but data_range is 1.0; pass data_range=255")
+    shape = list(tensor.shape)
+    if tensor.ndim == 4 and shape[0] == 1:
+        tensor = tensor[0]
+    elif tensor.ndim == 2:
+        tensor = tensor[None]
+    if tensor.ndim != 3 or tensor.numel() == 0:
+        raise ImageError(f"picture {name} has shape {shape}; give one picture, [H,W], [C,H,W] or [1,C,H,W]")
+    tensor = tensor.to("cpu", torch.float64)
+    if not bool(tensor.isfinite().all()):
+        c, row, column = (~tensor.isfinite()).nonzero()[0].tolist()
+        raise ImageError(
+            f"picture {name} holds {float(tensor[c, row, column])} at channel {c}, row {row}, "
+            f"column {column}; find what made it before measuring"
+        )
+    return tensor
+
+
+def _check_side(x: Tensor, least: int, what: str, instead: str) -> None:
+    if min(x.shape[1:]) < least:
+        raise ImageError(f"{what} needs at least {least}x{least} pixels, not {x.shape[2]}x{x.shape[1]}; {instead}")
+
+
+def _ssim_maps(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+    """Luminance and contrast-structure factor wherever the whole window fits, [C,H-10,W-10] each."""
+    reach = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
+    window = torch.exp(-(reach**2) / (2.0 * SSIM_SIGMA**2))
+    window = window / window.sum()
+    stack = torch.stack((x, y, x * x, y * y, x * y)).flatten(0, 1)[:, None]  # [5C,1,H,W]
+    stack = F.conv2d(F.conv2d(stack, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = stack[:, 0].unflatten(0, (5, -1))
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2.0 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    variances = mean_xx - mean_x**2 + mean_yy - mean_y**2
+    contrast = (2.0 * (mean_xy - mean_x * mean_y) + c2) / (variances + c2)
+    return luminance, contrast
+
+
+def _rate_curve(name: str, rates: Sequence[float], qualities: Sequence[float]) -> tuple[_Floats, _Floats]:
+    """(quality ascending, log2 rate), checked."""
+    rate, quality = np.asarray(rates, dtype=np.float64), np.asarray(qualities, dtype=np.float64)
+    if rate.ndim != 1 or rate.shape != quality.shape or len(rate) < 2:
+        raise ConfigError(
+            f"curve {name} has rates of shape {list(rate.shape)} and qualities of shape "
+            f"{list(quality.shape)}; give two or more points, one quality per rate"
+        )
+    bad = ~(np.isfinite(rate) & np.isfinite(quality) & (rate > 0))
+    if bad.any():
+        i = int(bad.argmax())
+        raise ConfigError(
+            f"point {i} of curve {name} is rate {rate[i]}, quality {quality[i]}; rates are positive and both "
+            "are finite (a lossless point has infinite PSNR: leave it out)"
+        )
+    order = np.argsort(quality, kind="stable")
+    quality, rate = quality[order], rate[order]
+    twice = np.flatnonzero(np.diff(quality) == 0.0)
+    if twice.size:
+        raise ConfigError(f"curve {name} has quality {quality[twice[0]]} twice; keep the point of lower rate")
+    return quality, np.log2(rate)
+
+
+def _pchip_slopes(x: _Floats, y: _Floats) -> _Floats:
+    """Slopes at the knots that keep the cubic monotone wherever the points are (Fritsch-Butland), [n]."""
+    step = np.diff(x)
+    secant = np.diff(y) / step
+    if len(x) == 2:
+        return np.array([secant[0], secant[0]])
+    slope = np.zeros_like(y)
+    turns = np.sign(secant[:-1]) * np.sign(secant[1:]) <= 0  # an extremum or a flat: slope 0
+    left, right = 2.0 * step[1:] + step[:-1], step[1:] + 2.0 * step[:-1]
+    safe = np.where(turns, 1.0, secant[:-1]), np.where(turns, 1.0, secant[1:])
+    slope[1:-1] = np.where(turns, 0.0, (left + right) / (left / safe[0] + right / safe[1]))
+    slope[0] = _end_slope(step[0], step[1], secant[0], secant[1])
+    slope[-1] = _end_slope(step[-1], step[-2], secant[-1], secant[-2])
+    return slope
+
+
+def _end_slope(step: float, next_step: float, secant: float, next_secant: float) -> float:
+    """Three-point slope at an end, held back where it would make the cubic overshoot."""
+    slope = ((2.0 * step + next_step) * secant - step * next_secant) / (step + next_step)
+    if slope * secant <= 0.0:
+        return 0.0
+    if secant * next_secant <= 0.0 and abs(slope) > 3.0 * abs(secant):
+        return 3.0 * secant
+    return slope
+
+
+def _pchip(x: _Floats, y: _Floats, at: _Floats) -> _Floats:
+    """Value of the monotone cubic through (x, y)."""
+    slope = _pchip_slopes(x, y)
+    i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    step = x[i + 1] - x[i]
+    t = (at - x[i]) / step
+    value = y[i] * (1 + 2 * t) * (1 - t) ** 2 + y[i + 1] * t**2 * (3 - 2 * t)
+    return np.asarray(value + step * (slope[i] * t * (1 - t) ** 2 - slope[i + 1] * t**2 * (1 - t)))
+
+
+def _pchip_integral(x: _Floats, y: _Floats, low: float, high: float) -> float:
+    """Integral of the monotone cubic from low to high: Simpson's rule per piece, which is exact for
+    cubics.
+    """
+    cuts = np.concatenate(([low], x[(x > low) & (x < high)], [high]))
+    start, stop = cuts[:-1], cuts[1:]
+    values = (_pchip(x, y, at) for at in (start, (start + stop) / 2.0, stop))
+    first, middle, last = values
+    return float(np.sum((stop - start) * (first + 4.0 * middle + last)) / 6.0)

@@ -1,0 +1,1 @@
+"""Procedural patterns: what each draws, from which parameters, and how levels become pixels."""

@@ -1,0 +1,105 @@
+"""Pixel grids in fixed point: where a pattern is evaluated, inside its tile and anywhere beyond it.
+
+[-ONE, ONE] spans the tile, pixel i of T has its centre at (2i + 1 - T) / T; x grows to the right, y downwards.
+A grid may start at any offset from the tile, which is how a pattern is continued into a neighbour.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pc15.errors import ConfigError
+from pc15.fixed import FRAC, ONE, atan2_turns, cos_turns, hypot, mul, mul_far, sin_turns
+from pc15.proc.spec import CELL_FRAC
+
+FAR_LIMIT = 1 << 23
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Coordinates of the pixels to draw.
+
+    x: [1,1,w] int32 Q14.   y: [1,h,1] int32 Q14.   pixel: width of one pixel, Q14 (2 * ONE / T).
+    far: some coordinate lies beyond what the short products allow; results are the same integers either way.
+    """
+
+    x: Tensor
+    y: Tensor
+    pixel: int
+    far: bool
+
+    @functools.cached_property
+    def r(self) -> Tensor:
+        """Distance from the tile's centre, [1,h,w] Q14."""
+        return self.radius(self.x, self.y)
+
+    @functools.cached_property
+    def theta(self) -> Tensor:
+        """Angle around the tile's centre, [1,h,w] turns; 0 along +x, a quarter turn along +y (downwards)."""
+        return self.angle(self.x, self.y)
+
+    def scaled(self, coordinate: Tensor, factor: Tensor) -> Tensor:
+        """Q14 coordinate times Q14 factor (|factor| <= 2)."""
+        return mul_far(coordinate, factor) if self.far else mul(coordinate, factor)
+
+    def rotated(self, angle: Tensor, x: Tensor | None = None, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Coordinates along and across a direction, (u, v) [B,h,w] Q14: u grows along `angle` (turns)."""
+        x, y = self.x if x is None else x, self.y if y is None else y
+        c, s = cos_turns(angle), sin_turns(angle)
+        return self.scaled(x, c) + self.scaled(y, s), self.scaled(y, c) - self.scaled(x, s)
+
+    def radius(self, x: Tensor, y: Tensor) -> Tensor:
+        """Distance of (x, y), already relative to a centre, from (0, 0); Q14."""
+        return hypot(x, y, far=self.far)
+
+    def angle(self, x: Tensor, y: Tensor) -> Tensor:
+        """Angle of (x, y) around (0, 0), turns."""
+        return atan2_turns(y, x)
+
+    def phase(self, freq: Tensor, angle: Tensor) -> Tensor:
+        """Phase in turns of a plane wave of `freq` along `angle`, [B,h,w]; exact, since the products wrap."""
+        fx = _share(freq, cos_turns(angle))
+        fy = _share(freq, sin_turns(angle))
+        return fx * self.x + fy * self.y
+
+    def lattice(self, coordinate: Tensor, cells: Tensor) -> Tensor:
+        """Position on a lattice of `cells` (kind "cells"): Q14, the integer part is the cell's number."""
+        if self.far:
+            return ((coordinate.to(torch.int64) * cells) >> CELL_FRAC).to(torch.int32)
+        return (coordinate * cells) >> CELL_FRAC
+
+
+def _share(freq: Tensor, ratio: Tensor) -> Tensor:
+    """freq * ratio for per-item parameters, through int64."""
+    return ((freq.to(torch.int64) * ratio) >> FRAC).to(torch.int32)
+
+
+def tile_grid(
+    tile: int,
+    *,
+    device: torch.device | str = "cpu",
+    x0: int = 0,
+    y0: int = 0,
+    w: int | None = None,
+    h: int | None = None,
+) -> Grid:
+    """Grid of a tile of `tile` pixels, or of the window [y0, y0+h) x [x0, x0+w) in the tile's pixel coordinates.
+
+    Raises:
+        ConfigError: the window lies more than 256 tiles away, where coordinates would lose their meaning.
+    """
+    w, h = tile if w is None else w, tile if h is None else h
+
+    def axis(start: int, count: int) -> Tensor:
+        i = torch.arange(start, start + count, dtype=torch.int64, device=device)
+        return torch.div((2 * i + 1 - tile) * ONE, tile, rounding_mode="floor").to(torch.int32)
+
+    reach = max(abs(2 * edge + 1 - tile) * ONE // tile for edge in (x0, x0 + w, y0, y0 + h))
+    if reach >= FAR_LIMIT:
+        raise ConfigError(f"a window at x={x0}, y={y0} lies {reach // (2 * ONE)} tiles away; at most 255 are drawn")
+    far = reach > ONE + 2 * ONE // tile
+    return Grid(axis(x0, w).view(1, 1, w), axis(y0, h).view(1, h, 1), max(1, 2 * ONE // tile), far)

@@ -1,0 +1,83 @@
+"""Brick noise: a wall whose bricks each have their own random brightness.
+
+    v(x, y) = joint or shade(brick),    shade uniform in [-0.5, 1] by hash of the brick's row and column
+
+Draws well: old brickwork, dry stone, parquet, city facades from afar.
+Source: running bond (see BRICK), with a hash per brick as lattice noise has one per cell.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pc15.fixed import FRAC, HALF, ONE, hash_cell, mul, unit
+from pc15.proc.coords import Grid
+from pc15.proc.generators.brick import JOINT
+from pc15.proc.lattice import per_cell, pixel_share, ramp
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, courses: Tensor, aspect: Tensor, angle_deg: Tensor, phase_y: Tensor, seed: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    u, w = at.rotated(angle_deg)
+    course = at.lattice(w, courses) + ((phase_y >> (32 - FRAC)) & (ONE - 1))
+    length = torch.div(courses.to(torch.int64) << FRAC, aspect, rounding_mode="floor").to(torch.int32)
+    brick = at.lattice(u, length) + (((course >> FRAC) & 1) << (FRAC - 1))
+    shade = unit(hash_cell(brick >> FRAC, course >> FRAC, seed))  # [0, ONE)
+    bed = ONE - ((course & (ONE - 1)) * 2 - ONE).abs()  # in half courses
+    head = mul(ONE - ((brick & (ONE - 1)) * 2 - ONE).abs(), aspect)
+    cover = (ramp(torch.minimum(bed, head) - JOINT, pixel_share(at, per_cell(courses))) + ONE) >> 1
+    return mul(cover, HALF + shade + (shade >> 1)) - ONE
+
+
+BRICK_NOISE = Generator(
+    name="BRICK_NOISE",
+    draw=draw,
+    seeds=16,
+    params=(
+        Param(
+            name="courses",
+            lo=2.0,
+            hi=12.0,
+            levels=24,
+            coarse=3,
+            coarse_share=0.85,
+            log=True,
+            kind="cells",
+            unit="courses per tile",
+            default=6,
+        ),
+        Param(
+            name="aspect",
+            lo=1.0,
+            hi=4.0,
+            levels=13,
+            coarse=1,
+            unit="length of a brick over its height",
+            default=2.5,
+        ),
+        Param(
+            name="angle_deg",
+            lo=0,
+            hi=180,
+            levels=32,
+            coarse=2,
+            periodic=True,
+            kind="degrees",
+            unit="degrees",
+            default=0,
+        ),
+        Param(
+            name="phase_y",
+            lo=0,
+            hi=1,
+            levels=8,
+            coarse=2,
+            periodic=True,
+            kind="turns",
+            unit="courses",
+            default=0,
+        ),
+    ),
+)

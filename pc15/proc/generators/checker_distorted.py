@@ -1,0 +1,74 @@
+"""Distorted checker: a chessboard seen through rippled glass.
+
+    u' = u + warp * sin(2 pi warp_freq * w),  w' = w + warp * sin(2 pi warp_freq * u)
+    v(x, y) = square(cells / 2 * u' + phase) * square(cells / 2 * w')
+
+Draws well: cloth checks on folds, reflections in water, reptile skin.
+Source: domain warping as in K. Perlin, "An image synthesizer", SIGGRAPH 1985, of the classical checkerboard.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import QUARTER_TURN, mul, sin_turns
+from pc15.proc.coords import Grid
+from pc15.proc.lattice import per_cell, pixel_share, square
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase: Tensor, warp: Tensor, warp_freq: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    freq = per_cell(cells) >> 1
+    width = (pixel_share(at, freq) * 3) >> 1  # the warp squeezes squares to about two thirds
+    across = angle_deg + QUARTER_TURN
+    shift_u = mul(sin_turns(at.phase(warp_freq, across)), warp)
+    shift_w = mul(sin_turns(at.phase(warp_freq, angle_deg)), warp)
+    u = at.phase(freq, angle_deg) + freq * shift_u + phase
+    w = at.phase(freq, across) + freq * shift_w
+    return mul(square(u, width), square(w, width))
+
+
+CHECKER_DISTORTED = Generator(
+    name="CHECKER_DISTORTED",
+    draw=draw,
+    params=(
+        Param(
+            name="cells", lo=2, hi=16, levels=24, coarse=4, log=True, kind="cells", unit="squares per tile", default=8
+        ),
+        Param(
+            name="angle_deg",
+            lo=0,
+            hi=90,
+            levels=16,
+            coarse=2,
+            periodic=True,
+            kind="degrees",
+            unit="degrees",
+            default=0,
+        ),
+        Param(
+            name="phase",
+            lo=0,
+            hi=1,
+            levels=16,
+            coarse=3,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="turns of two squares",
+            default=0,
+        ),
+        Param(name="warp", lo=0.02, hi=0.2, levels=16, coarse=2, unit="half tiles", default=0.1),
+        Param(
+            name="warp_freq",
+            lo=0.5,
+            hi=3.0,
+            levels=16,
+            coarse=2,
+            log=True,
+            kind="cycles",
+            unit="ripples per tile",
+        ),
+    ),
+)

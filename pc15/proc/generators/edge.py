@@ -1,0 +1,34 @@
+"""Soft edge: one straight boundary between a dark and a light half-plane.
+
+    v(x, y) = soft_sign((u - offset) / softness),    u along angle_deg
+
+Draws well: outlines, horizons, roofs; with a large softness, shading across a tile.
+Source: step-edge model of J. Canny, IEEE PAMI 8 (1986), with D. Marr's blur.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import soft_sign
+from pc15.proc.coords import Grid
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, angle_deg: Tensor, offset: Tensor, softness: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    u, _ = at.rotated(angle_deg)
+    return soft_sign(u - offset, softness)
+
+
+EDGE = Generator(
+    name="EDGE",
+    draw=draw,
+    params=(
+        Param(name="angle_deg", lo=0, hi=180, levels=160, coarse=20, periodic=True, kind="degrees", unit="degrees"),
+        Param(name="offset", lo=-1.1, hi=1.1, levels=120, coarse=20, unit="half tiles from the centre"),
+        Param(
+            name="softness", lo=0.05, hi=0.55, levels=12, coarse=3, log=True, unit="half tiles, centre to full height"
+        ),
+    ),
+)

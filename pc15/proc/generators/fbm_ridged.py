@@ -1,0 +1,35 @@
+"""Ridged noise: a net of sharp light crests over dark valleys, on several scales.
+
+    v(x, y) = sum over octaves k of roughness^k c_k min(1, 2 c_(k-1)),    c_k = max(0, 1 - 2 |noise(2^k (x, y))|)^2
+
+stretched to the full range; the second factor, 1 for the first octave, keeps small crests near the large ones.
+
+Draws well: mountains seen from above, cracked ground, veins of leaves and stone, tangled grass.
+Source: F. K. Musgrave's ridged multifractals in D. Ebert et al., "Texturing and Modeling: A Procedural Approach".
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.proc.coords import Grid
+from pc15.proc.noise import cells_per_pixel, octaves, positions
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, cells: Tensor, roughness: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    px, py = positions(at, cells, seed, stretch)
+    return octaves(px, py, seed, 3, ridged=True, roughness=roughness, step=cells_per_pixel(at, cells))
+
+
+FBM_RIDGED = Generator(
+    name="FBM_RIDGED",
+    draw=draw,
+    seeds=16,
+    params=(
+        Param(name="cells", lo=1.0, hi=6.0, levels=20, coarse=3, log=True, kind="cells", unit="ridges per tile"),
+        Param(name="roughness", lo=0.2, hi=0.8, levels=7, default=0.5, unit="height of an octave over the one before"),
+        Param(name="stretch", lo=0.3, hi=3.33, levels=13, coarse=3, log=True, unit="width of a valley over its height"),
+    ),
+)

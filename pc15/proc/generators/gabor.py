@@ -1,0 +1,63 @@
+"""Gabor patch: waves under a round bell in the middle of the tile.
+
+    v(x, y) = cos(2 pi (freq * u + phase)) exp(-(r / radius)^2),    u along angle_deg
+
+Draws well: texture that fades towards its neighbours, single folds, knots.
+Source: D. Gabor, "Theory of communication", J. IEE 93 (1946); in two dimensions J. Daugman, JOSA A 2 (1985).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import cos_turns, mul
+from pc15.proc.coords import Grid
+from pc15.proc.shape import round_bell
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, radius: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    return mul(cos_turns(at.phase(freq, angle_deg) + phase), round_bell(at, radius))
+
+
+GABOR = Generator(
+    name="GABOR",
+    draw=draw,
+    params=(
+        Param(
+            name="freq",
+            lo=1.0,
+            hi=9.0,
+            levels=32,
+            coarse=5,
+            log=True,
+            kind="cycles",
+            unit="waves per tile",
+            default=5.0,
+        ),
+        Param(
+            name="angle_deg",
+            lo=0,
+            hi=180,
+            levels=64,
+            coarse=8,
+            periodic=True,
+            kind="degrees",
+            unit="degrees",
+            default=30.0,
+        ),
+        Param(
+            name="phase",
+            lo=0,
+            hi=1,
+            levels=16,
+            coarse=2,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="turns",
+        ),
+        Param(name="radius", lo=0.3, hi=1.2, levels=12, coarse=2, log=True, unit="half tiles, centre to 1/e"),
+    ),
+)

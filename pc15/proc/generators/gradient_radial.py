@@ -1,0 +1,33 @@
+"""Radial gradient: a light disc with a soft rim, from a hard ball to a wide glow.
+
+    v(x, y) = soft_sign((radius - r) / (softness * radius)),    r from (cx, cy)
+
+Draws well: balls, fruit, eyes, vignettes; rims of large circles are gently curved edges.
+Source: the radial gradient of W3C SVG 1.1 (2003), with a smooth ramp.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import mul, soft_sign
+from pc15.proc.coords import Grid
+from pc15.proc.shape import around
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, cx: Tensor, cy: Tensor, radius: Tensor, softness: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    return soft_sign(radius - around(at, cx, cy).r, mul(softness, radius).clamp(min=at.pixel))
+
+
+GRADIENT_RADIAL = Generator(
+    name="GRADIENT_RADIAL",
+    draw=draw,
+    params=(
+        Param(name="cx", lo=-1.2, hi=1.2, levels=35, coarse=5, unit="half tiles from the centre, to the right"),
+        Param(name="cy", lo=-1.2, hi=1.2, levels=35, coarse=5, unit="half tiles from the centre, down"),
+        Param(name="radius", lo=0.25, hi=1.6, levels=24, coarse=4, log=True, unit="half tiles"),
+        Param(name="softness", lo=0.1, hi=1.0, levels=12, coarse=2, log=True, unit="share of the radius"),
+    ),
+)

@@ -1,0 +1,69 @@
+"""Kaleidoscope: a crossed wave mirrored around the centre into equal sectors.
+
+    v = cos(2 pi (freq * x' + phase)) * cos(2 pi freq * y'),    (x', y') = (x, y) folded into half a sector
+
+Draws well: rosettes, flowers, snow crystals, ceilings and stained glass.
+Source: D. Brewster's kaleidoscope (1817): the dihedral group of `arms` mirrors.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import cos_turns, floor_div, mul, sin_turns
+from pc15.proc.coords import Grid
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, arms: Tensor, freq: Tensor, angle_deg: Tensor, phase: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    sector = (at.theta - angle_deg) * arms  # a turn is a sector
+    share = floor_div(arms.new_full(arms.shape, 1 << 15), arms)
+    folded = (sector >> 15).abs() * share  # angle from the sector's middle, turns
+    x, y = at.scaled(at.r, cos_turns(folded)), at.scaled(at.r, sin_turns(folded))
+    return mul(cos_turns(x * freq + phase), cos_turns(y * freq))
+
+
+KALEIDOSCOPE = Generator(
+    name="KALEIDOSCOPE",
+    draw=draw,
+    params=(
+        Param(name="arms", lo=3, hi=8, levels=6, coarse=3, kind="count", unit="sectors", default=6),
+        Param(
+            name="freq",
+            lo=1.0,
+            hi=12.0,
+            levels=40,
+            coarse=4,
+            coarse_share=0.85,
+            log=True,
+            kind="cycles",
+            unit="periods per tile",
+            default=6,
+        ),
+        Param(
+            name="angle_deg",
+            lo=0,
+            hi=360,
+            levels=64,
+            coarse=2,
+            coarse_share=0.125,
+            periodic=True,
+            kind="degrees",
+            unit="degrees",
+            default=0,
+        ),
+        Param(
+            name="phase",
+            lo=0,
+            hi=1,
+            levels=32,
+            coarse=4,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="turns",
+            default=0,
+        ),
+    ),
+)

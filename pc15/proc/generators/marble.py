@@ -1,0 +1,36 @@
+"""Marble: parallel veins, bent and torn by turbulence.
+
+    v(x, y) = cos(2 pi (freq * u + warp * turbulence(x, y) / 2)),    u along angle_deg
+
+Draws well: stone, bark, hair, smoke, folds that run roughly one way.
+Source: K. Perlin, "An image synthesizer", SIGGRAPH 1985.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import cos_turns
+from pc15.proc.coords import Grid
+from pc15.proc.noise import cells_per_pixel, octaves, positions
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, freq: Tensor, angle_deg: Tensor, warp: Tensor, cells: Tensor, seed: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    px, py = positions(at, cells, seed)
+    turbulence = octaves(px, py, seed, 3, folded=True, step=cells_per_pixel(at, cells))
+    return cos_turns(at.phase(freq, angle_deg) + turbulence * warp)
+
+
+MARBLE = Generator(
+    name="MARBLE",
+    draw=draw,
+    seeds=16,
+    params=(
+        Param(name="freq", lo=1.0, hi=8.0, levels=24, coarse=3, log=True, kind="cycles", unit="veins per tile"),
+        Param(name="angle_deg", lo=0, hi=180, levels=32, coarse=4, periodic=True, kind="degrees", unit="degrees"),
+        Param(name="warp", lo=0.25, hi=4.0, levels=9, log=True, kind="cycles", unit="veins between calm and storm"),
+        Param(name="cells", lo=1.0, hi=4.0, levels=9, log=True, kind="cells", unit="swirls across the tile"),
+    ),
+)

@@ -1,0 +1,74 @@
+"""Polar checkerboard: rings cut into sectors, every other field light.
+
+    v(x, y) = soft_sign(cos(2 pi (freq * r + phase)) cos(arms * theta + 2 pi turn) / softness)
+
+r and theta run around the tile's centre.
+Draws well: wheels, vaults, woven basket bottoms, dart boards.
+Source: the checkerboard ring stimulus of visual-field mapping; classical.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import cos_turns, mul, soft_sign
+from pc15.proc.coords import Grid
+from pc15.proc.shape import ray_height, wave_edge
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, freq: Tensor, arms: Tensor, phase: Tensor, turn: Tensor, softness: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    rings = cos_turns(freq * at.r + phase)
+    rays = mul(cos_turns(arms * at.theta + turn), ray_height(at, arms))
+    return soft_sign(mul(rings, rays), wave_edge(at, freq, softness))
+
+
+POLAR_CHECKER = Generator(
+    name="POLAR_CHECKER",
+    draw=draw,
+    params=(
+        Param(
+            name="freq",
+            lo=0.8,
+            hi=8.0,
+            levels=24,
+            coarse=4,
+            log=True,
+            kind="cycles",
+            unit="rings per tile",
+            default=3.5,
+        ),
+        Param(name="arms", lo=1, hi=16, levels=16, coarse=4, kind="count", unit="pairs of sectors", default=6),
+        Param(
+            name="phase",
+            lo=0,
+            hi=1,
+            levels=16,
+            coarse=4,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="turns",
+        ),
+        Param(
+            name="turn",
+            lo=0,
+            hi=1,
+            levels=16,
+            coarse=2,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="pairs of sectors",
+        ),
+        Param(
+            name="softness",
+            lo=0.15,
+            hi=1.0,
+            levels=4,
+            log=True,
+            unit="share of the wave's height that is slope",
+        ),
+    ),
+)

@@ -1,0 +1,77 @@
+"""Square spiral: an arm that winds outwards along the sides of a square.
+
+    v(x, y) = soft_sign(cos(arms * theta + 2 pi (freq * max(|u|, |v|) + phase)) / 0.6),    u along angle_deg
+
+Draws well: meanders, stairwells from above, fretwork.
+Source: the Archimedean spiral, with the largest coordinate as its radius; classical.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pc15.fixed import ONE, cos_turns, mul, soft_sign
+from pc15.proc.coords import Grid
+from pc15.proc.shape import ray_height, wave_edge
+from pc15.proc.spec import Generator, Param
+
+SOFTNESS = ONE * 6 // 10
+
+
+def draw(at: Grid, arms: Tensor, freq: Tensor, phase: Tensor, angle_deg: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    u, v = at.rotated(angle_deg)
+    wave = cos_turns(arms * (at.theta - angle_deg) + freq * torch.maximum(u.abs(), v.abs()) + phase)
+    return soft_sign(mul(wave, ray_height(at, arms)), wave_edge(at, freq, freq.new_full((1, 1, 1), SOFTNESS)))
+
+
+SPIRAL_SQUARE = Generator(
+    name="SPIRAL_SQUARE",
+    draw=draw,
+    params=(
+        Param(
+            name="arms",
+            lo=-4,
+            hi=4,
+            levels=9,
+            coarse=4,
+            kind="count",
+            unit="arms; below 0 wound the other way",
+            default=1,
+        ),
+        Param(
+            name="freq",
+            lo=1.0,
+            hi=8.0,
+            levels=24,
+            coarse=4,
+            log=True,
+            kind="cycles",
+            unit="windings per tile",
+            default=4.0,
+        ),
+        Param(
+            name="phase",
+            lo=0,
+            hi=1,
+            levels=16,
+            coarse=2,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="turns",
+        ),
+        Param(
+            name="angle_deg",
+            lo=0,
+            hi=90,
+            levels=18,
+            coarse=3,
+            periodic=True,
+            kind="degrees",
+            unit="degrees",
+            default=0.0,
+        ),
+    ),
+)

@@ -1,0 +1,57 @@
+"""Stripes of three sizes, each twice as fine as the one before, all along one direction.
+
+    v(x, y) = (cos(2 pi p) + gain cos(4 pi p) + gain^2 cos(8 pi p)) / (1 + gain + gain^2)
+
+p = freq * u + phase, u along angle_deg.
+Draws well: bark, brushed metal, corduroy, ploughed fields, book spines.
+Source: the first terms of the series of K. Weierstrass (1872).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import ONE, cos_turns, div, mul
+from pc15.proc.coords import Grid
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, gain: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    p = at.phase(freq, angle_deg) + phase
+    first = div(gain.new_full((1, 1, 1), ONE), ONE + gain + mul(gain, gain))
+    second = mul(first, gain)
+    third = ONE - first - second
+    return mul(cos_turns(p), first) + mul(cos_turns(p << 1), second) + mul(cos_turns(p << 2), third)
+
+
+STRIPES_MULTISCALE = Generator(
+    name="STRIPES_MULTISCALE",
+    draw=draw,
+    params=(
+        Param(
+            name="freq",
+            lo=0.5,
+            hi=3.0,
+            levels=24,
+            coarse=4,
+            log=True,
+            kind="cycles",
+            unit="broadest stripes per tile",
+            default=2.0,
+        ),
+        Param(
+            name="angle_deg",
+            lo=0,
+            hi=180,
+            levels=64,
+            coarse=8,
+            periodic=True,
+            kind="degrees",
+            unit="degrees",
+            default=15.0,
+        ),
+        Param(name="phase", lo=0, hi=1, levels=32, coarse=5, periodic=True, kind="turns", unit="turns"),
+        Param(name="gain", lo=0.4, hi=1.2, levels=9, unit="height of each next size over the last"),
+    ),
+)

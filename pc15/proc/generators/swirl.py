@@ -1,0 +1,67 @@
+"""Swirl: straight waves stirred around the middle of the tile.
+
+    v(x, y) = cos(2 pi (freq * u + phase)),    u along angle_deg + 360 twist exp(-(r / 0.7)^2)
+
+Draws well: stirred milk, hair whorls, eddies, knots in wood.
+Source: the swirl of image editors; classical.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import ONE, cos_turns, sin_turns
+from pc15.proc.coords import Grid
+from pc15.proc.shape import round_bell
+from pc15.proc.spec import Generator, Param
+
+RADIUS = ONE * 7 // 10
+
+
+def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, twist: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    turned = angle_deg + ((twist * round_bell(at, twist.new_full((1, 1, 1), RADIUS))) << 4)  # Q28 turns -> 2**32
+    u = at.scaled(at.x, cos_turns(turned)) + at.scaled(at.y, sin_turns(turned))
+    return cos_turns(freq * u + phase)
+
+
+SWIRL = Generator(
+    name="SWIRL",
+    draw=draw,
+    params=(
+        Param(
+            name="freq",
+            lo=0.8,
+            hi=6.0,
+            levels=24,
+            coarse=4,
+            log=True,
+            kind="cycles",
+            unit="waves per tile",
+            default=3.0,
+        ),
+        Param(
+            name="angle_deg",
+            lo=0,
+            hi=180,
+            levels=48,
+            coarse=6,
+            periodic=True,
+            kind="degrees",
+            unit="degrees",
+            default=0.0,
+        ),
+        Param(
+            name="phase",
+            lo=0,
+            hi=1,
+            levels=16,
+            coarse=2,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="turns",
+        ),
+        Param(name="twist", lo=-1.0, hi=1.0, levels=28, coarse=4, unit="turns at the centre", default=0.6),
+    ),
+)

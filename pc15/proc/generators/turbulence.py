@@ -1,0 +1,33 @@
+"""Turbulence: billows, round and light, parted by sharp dark creases.
+
+    v(x, y) = sum over octaves k of roughness^k |noise(2^k (x, y))|, stretched to the full range
+
+Draws well: smoke, cumulus clouds, cauliflower, foliage, crumpled cloth.
+Source: K. Perlin, "An image synthesizer", SIGGRAPH 1985.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.proc.coords import Grid
+from pc15.proc.noise import cells_per_pixel, octaves, positions
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, cells: Tensor, roughness: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    px, py = positions(at, cells, seed, stretch)
+    return octaves(px, py, seed, 4, folded=True, roughness=roughness, step=cells_per_pixel(at, cells))
+
+
+TURBULENCE = Generator(
+    name="TURBULENCE",
+    draw=draw,
+    seeds=16,
+    params=(
+        Param(name="cells", lo=1.0, hi=6.0, levels=20, coarse=3, log=True, kind="cells", unit="billows per tile"),
+        Param(name="roughness", lo=0.3, hi=0.9, levels=7, default=0.6, unit="height of an octave over the one before"),
+        Param(name="stretch", lo=0.3, hi=3.33, levels=13, coarse=3, log=True, unit="width of a billow over its height"),
+    ),
+)

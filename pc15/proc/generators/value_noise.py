@@ -1,0 +1,37 @@
+"""Value noise: random shades on a lattice, from a mosaic of flat rectangles to soft blotches.
+
+    v(x, y) = blend of the random values at the four lattice points around (x, y), over `softness` of a cell
+
+Draws well: blotches and stains when soft, pixel mosaics and far-off buildings when hard, water and grass stretched.
+Source: classical lattice noise; D. Ebert et al., "Texturing and Modeling: A Procedural Approach".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pc15.fixed import HALF, ONE, div, smoothstep
+from pc15.proc.coords import Grid
+from pc15.proc.noise import cells_per_pixel, lattice_values, positions
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, cells: Tensor, stretch: Tensor, softness: Tensor, seed: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    px, py = positions(at, cells, seed, stretch)
+    width = torch.maximum(softness, cells_per_pixel(at, cells).clamp(max=ONE))
+    tx, ty = (smoothstep(div((p & (ONE - 1)) - HALF, width) + HALF) for p in (px, py))
+    return lattice_values(px, py, seed, tx, ty)
+
+
+VALUE_NOISE = Generator(
+    name="VALUE_NOISE",
+    draw=draw,
+    seeds=16,
+    params=(
+        Param(name="cells", lo=1.5, hi=10.0, levels=16, coarse=4, log=True, kind="cells", unit="cells per tile"),
+        Param(name="stretch", lo=0.35, hi=2.86, levels=13, coarse=3, log=True, unit="width of a cell over its height"),
+        Param(name="softness", lo=0.05, hi=1.0, levels=4, default=1.0, unit="cells between two shades"),
+    ),
+)

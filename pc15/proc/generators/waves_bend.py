@@ -1,0 +1,75 @@
+"""Bent waves: a plane wave whose crests meander.
+
+    v(x, y) = cos(2 pi (freq * u + phase + bend * sin(2 pi bend_freq * v))),    u along angle_deg, v across it
+
+Draws well: sand ripples, water, hair, drapery.
+Source: the formula of J. Chowning, "The synthesis of complex audio spectra by means of frequency modulation",
+J. Audio Engineering Society 21 (1973), in the plane.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import QUARTER_TURN, cos_turns, sin_turns
+from pc15.proc.coords import Grid
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, bend: Tensor, bend_freq: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    slow = sin_turns(at.phase(bend_freq, angle_deg + QUARTER_TURN))
+    return cos_turns(at.phase(freq, angle_deg) + phase + ((bend * slow) << 4))  # Q28 turns -> 2**32
+
+
+WAVES_BEND = Generator(
+    name="WAVES_BEND",
+    draw=draw,
+    params=(
+        Param(
+            name="freq",
+            lo=0.8,
+            hi=8.0,
+            levels=24,
+            coarse=4,
+            log=True,
+            kind="cycles",
+            unit="waves per tile",
+            default=4.0,
+        ),
+        Param(
+            name="angle_deg",
+            lo=0,
+            hi=180,
+            levels=48,
+            coarse=6,
+            periodic=True,
+            kind="degrees",
+            unit="degrees",
+            default=70.0,
+        ),
+        Param(
+            name="phase",
+            lo=0,
+            hi=1,
+            levels=16,
+            coarse=2,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="turns",
+        ),
+        Param(name="bend", lo=-0.6, hi=0.6, levels=18, coarse=2, unit="waves to either side", default=0.4),
+        Param(
+            name="bend_freq",
+            lo=0.4,
+            hi=2.5,
+            levels=12,
+            coarse=2,
+            log=True,
+            kind="cycles",
+            unit="meanders per tile",
+            default=1.2,
+        ),
+    ),
+)

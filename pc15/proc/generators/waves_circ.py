@@ -1,0 +1,69 @@
+"""Circular waves around a point that may lie outside the tile.
+
+    v(x, y) = cos(2 pi (freq * r + phase)),    r from (cx, cy)
+
+Draws well: curved folds, ripples far from their source, arcs of hair, shading around a rim.
+Source: C. Huygens, "Traité de la lumière" (1690).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pc15.fixed import cos_turns
+from pc15.proc.coords import Grid
+from pc15.proc.shape import around
+from pc15.proc.spec import Generator, Param
+
+
+def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor) -> Tensor:
+    """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
+    return cos_turns(freq * around(at, cx, cy).r + phase)
+
+
+WAVES_CIRC = Generator(
+    name="WAVES_CIRC",
+    draw=draw,
+    params=(
+        Param(
+            name="cx",
+            lo=-1.6,
+            hi=1.6,
+            levels=36,
+            coarse=4,
+            unit="half tiles from the centre, to the right",
+            default=-1.2,
+        ),
+        Param(
+            name="cy",
+            lo=-1.6,
+            hi=1.6,
+            levels=36,
+            coarse=4,
+            unit="half tiles from the centre, down",
+            default=-0.9,
+        ),
+        Param(
+            name="freq",
+            lo=0.5,
+            hi=7.0,
+            levels=32,
+            coarse=4,
+            log=True,
+            kind="cycles",
+            unit="waves per tile",
+            default=4.0,
+        ),
+        Param(
+            name="phase",
+            lo=0,
+            hi=1,
+            levels=16,
+            coarse=3,
+            coarse_share=0.5,
+            periodic=True,
+            kind="turns",
+            unit="turns",
+        ),
+    ),
+)

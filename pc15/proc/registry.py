@@ -1,0 +1,196 @@
+"""From a generator's name, or its id in a stream, to pixels.
+
+`draw_levels` is what decoder, bank and refinement all draw with; `render` is the public, float-valued view of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pc15.errors import ConfigError, UnknownNameError, did_you_mean
+from pc15.fixed import FRAC, ONE, isqrt64
+from pc15.proc.coords import Grid, tile_grid
+from pc15.proc.generators import NAMES, load
+from pc15.proc.spec import Generator
+from pc15.seed import tile_seed
+
+COEFFICIENT_ONE = 1 << 15
+"""Q15 scale of a layer's coefficient, the factor between the pattern and luma."""
+
+RMS_FLOOR = 64
+"""Patterns flatter than this (Q14 RMS) count as flat: they draw nothing."""
+
+_DRAW_PIXELS = 1 << 17  # pixels drawn at once: a few int32 temporaries of this size stay in the cache
+
+
+def list_generators() -> list[str]:
+    """Names of all generators, in the order of their ids."""
+    return list(NAMES)
+
+
+def gen_id(name: str) -> int:
+    """Id of a generator by name; a wrong one gets a guess."""
+    try:
+        return NAMES.index(name)
+    except ValueError:
+        raise UnknownNameError(
+            f"no generator {name!r}{did_you_mean(name, NAMES)} (pc15 generators lists all)"
+        ) from None
+
+
+def get(name: str) -> Generator:
+    """The generator of that name."""
+    return load(gen_id(name))
+
+
+@functools.cache
+def _level_table(gen: int, param: int, device: torch.device) -> Tensor:
+    return torch.tensor(load(gen).params[param].fixed, dtype=torch.int32, device=device)
+
+
+def draw_fixed(generator: Generator, at: Grid, values: Tensor, seeds: Tensor | None) -> Tensor:
+    """Draw a batch from fixed-point parameter values.
+
+    Args:
+        values: [B, n_params] int32, as `Param.to_fixed` makes them.
+        seeds: [B] int32 hash seeds; only patterns with randomness read them.
+    Returns:
+        [B,h,w] int32 in [-ONE, ONE].
+    """
+    named = {p.name: values[:, i].view(-1, 1, 1) for i, p in enumerate(generator.params)}
+    if generator.seeds > 1:
+        if seeds is None:
+            raise ConfigError(f"{generator.name} is random and needs a seed per item")
+        named["seed"] = seeds.view(-1, 1, 1)
+    drawn = generator.draw(at, **named)
+    return drawn.expand(values.shape[0], at.y.shape[1], at.x.shape[2]).clamp(-ONE, ONE)
+
+
+@functools.cache
+def _seed_table(gen: int, seed: int, device: torch.device) -> Tensor:
+    """Hash seed of every seed index, [seeds] int32; each generator has its own."""
+    values = [tile_seed(seed, (gen << 8) | index) for index in range(load(gen).seeds)]
+    return torch.tensor(values, dtype=torch.int32, device=device)
+
+
+def draw_levels(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed: int) -> Tensor:
+    """Draw a batch of one generator from quantized levels, as the decoder does.
+
+    Args:
+        gen: generator id.
+        levels: [B, n_params] int, one level per parameter.
+        seed_index: [B] int.
+        at: where; the same grid for all items.
+        seed: the stream's global seed.
+    Returns:
+        [B,h,w] int32 in [-ONE, ONE].
+    """
+    generator = load(gen)
+    columns = [_level_table(gen, i, levels.device)[levels[:, i].long()] for i in range(len(generator.params))]
+    values = torch.stack(columns, dim=1) if columns else levels.to(torch.int32)
+    seeds = _seed_table(gen, seed, levels.device)[seed_index.long()] if generator.seeds > 1 else None
+    h, w = at.y.shape[1], at.x.shape[2]
+    step = max(1, _DRAW_PIXELS // (h * w))
+    parts = [
+        draw_fixed(generator, at, values[i : i + step], None if seeds is None else seeds[i : i + step])
+        for i in range(0, values.shape[0], step)
+    ]
+    return torch.cat(parts) if parts else torch.zeros((0, h, w), dtype=torch.int32, device=levels.device)
+
+
+def mean_rms(drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and RMS deviation, Q14, of each drawn tile; [B] int32 each, exact floors.
+
+    Args:
+        drawn: [B,T,T] int32, the whole tile of the layer, never a cropped or continued one.
+    """
+    count = drawn.shape[1] * drawn.shape[2]
+    mean = torch.div(drawn.sum(dim=(1, 2), dtype=torch.int64), count, rounding_mode="floor").to(torch.int32)
+    d = drawn - mean.view(-1, 1, 1)
+    power = torch.div((d * d).sum(dim=(1, 2), dtype=torch.int64), count, rounding_mode="floor")
+    return mean, isqrt64(power).to(torch.int32)
+
+
+def coefficient(amplitude_q15: Tensor, rms: Tensor) -> Tensor:
+    """Q15 factor that gives a pattern the RMS `amplitude_q15` (luma, Q15), at most 1; 0 for a flat pattern."""
+    factor = torch.div((amplitude_q15.to(torch.int64) << FRAC), rms.clamp(min=1), rounding_mode="trunc")
+    factor = torch.where(rms >= RMS_FLOOR, factor, torch.zeros_like(factor))
+    return factor.clamp(-COEFFICIENT_ONE, COEFFICIENT_ONE).to(torch.int32)
+
+
+def contribution(drawn: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    """What a layer adds to the tile's samples, Q12: factor * (pattern - mean), rounded."""
+    return (factor.view(-1, 1, 1) * (drawn - mean.view(-1, 1, 1)) + (1 << 16)) >> 17
+
+
+def render(
+    name: str,
+    H: int,
+    W: int,
+    params: Mapping[str, float | Sequence[float]] | None = None,
+    batch: int = 1,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seed: int | Sequence[int] = 0,
+) -> Tensor:
+    """Draw a pattern from real-valued parameters; computed in integers, converted at the very end.
+
+    Args:
+        name: one of `list_generators()`.
+        H, W: size in pixels; [-1, 1] spans the longer side.
+        params: public values by name; a sequence gives one value per item.  Missing ones take their default, and
+            every pattern also knows `contrast` in [0, 1].
+        batch: number of items.
+        seed: hash seed, or one per item; patterns without randomness ignore it.
+    Returns:
+        [batch,1,H,W] in [-1, 1].
+    Raises:
+        UnknownNameError: no such generator or parameter; the nearest name is offered.
+        ConfigError: a size below 1, a value out of range or not finite.
+    """
+    generator = get(name)
+    if H < 1 or W < 1 or batch < 1:
+        raise ConfigError(f"render needs H, W and batch of at least 1, got H={H}, W={W}, batch={batch}")
+    given = dict(params or {})
+    contrast = _per_item(given.pop("contrast", 1.0), batch, "contrast", 0.0, 1.0)
+    known = [p.name for p in generator.params]
+    for key in given:
+        if key not in known:
+            raise UnknownNameError(
+                f"{name} has no parameter {key!r}{did_you_mean(key, [*known, 'contrast'])} (it has {', '.join(known)})"
+            )
+    columns = []
+    for p in generator.params:
+        middle = float(p.value(p.levels // 2)) if p.default is None else p.default
+        lo, hi = (float("-inf"), float("inf")) if p.periodic else (p.lo, p.hi)
+        columns.append([p.to_fixed(v) for v in _per_item(given.get(p.name, middle), batch, f"{name}.{p.name}", lo, hi)])
+    values = torch.tensor(columns, dtype=torch.int32, device=device).view(len(columns), batch).T
+    seeds = torch.tensor([tile_seed(s, 0) for s in _seeds(seed, batch)], dtype=torch.int32, device=device)
+    size = max(H, W)
+    at = tile_grid(size, device=device, x0=(size - W) // 2, y0=(size - H) // 2, w=W, h=H)
+    drawn = draw_fixed(generator, at, values, seeds).to(torch.float32) / torch.full(
+        (1, 1, 1), float(ONE), device=device
+    )
+    scale = torch.tensor(contrast, dtype=torch.float32, device=device).view(-1, 1, 1)
+    return (drawn * scale).unsqueeze(1).to(dtype)
+
+
+def _per_item(value: float | Sequence[float], batch: int, what: str, lo: float, hi: float) -> list[float]:
+    items = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * batch
+    if len(items) != batch:
+        raise ConfigError(f"{what}: {len(items)} values for a batch of {batch}")
+    for v in items:
+        if not (lo <= v <= hi and abs(v) < 1e9):
+            raise ConfigError(f"{what} is {v}; give a finite value in [{lo:g}, {hi:g}]")
+    return items
+
+
+def _seeds(seed: int | Sequence[int], batch: int) -> list[int]:
+    seeds = [seed] * batch if isinstance(seed, int) else list(seed)
+    if len(seeds) != batch:
+        raise ConfigError(f"seed: {len(seeds)} values for a batch of {batch}")
+    return seeds

@@ -1,0 +1,124 @@
+"""Candidates and their pixels: from the bank, from hooks' answers, and drawn anew with offsets.
+
+Everything here ends in the same two tensors, patterns `d` without their mean and their `rms`, which `Scorer.exact`
+scores whatever their origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pc15.bitstream.records import MAX_PARAMS
+from pc15.hooks.heuristic import EncoderHooks, LayerView
+from pc15.proc.codebook import Codebook
+from pc15.proc.coords import tile_grid
+from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
+from pc15.search.bank import Bank
+from pc15.search.score import Scorer
+
+_DROP = 4  # drawn patterns are Q14 +-2^15; Scorer.exact takes |d| < 2^11
+
+
+@dataclass(eq=False)
+class Layers:
+    """A batch of layers before their amplitude: gen, qv, seed [B] int64, offsets [B, MAX_PARAMS] int64."""
+
+    gen: Tensor
+    qv: Tensor
+    seed: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of_rows(cls, bank: Bank, rows: Tensor) -> Layers:
+        """Bank rows [B], without offsets; row -1 stands for row 0 (its caller masks it)."""
+        at = rows.clamp(min=0)
+        zero = torch.zeros((len(rows), MAX_PARAMS), dtype=torch.int64, device=rows.device)
+        return cls(bank.gen[at], bank.qv[at], bank.seed[at], zero)
+
+    def pick(self, index: Tensor) -> Layers:
+        """Some of them."""
+        return Layers(self.gen[index], self.qv[index], self.seed[index], self.offsets[index])
+
+    @classmethod
+    def where(cls, mask: Tensor, a: Layers, b: Layers) -> Layers:
+        """Item by item a or b, mask [B]."""
+        return cls(
+            torch.where(mask, a.gen, b.gen),
+            torch.where(mask, a.qv, b.qv),
+            torch.where(mask, a.seed, b.seed),
+            torch.where(mask[:, None], a.offsets, b.offsets),
+        )
+
+
+def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Patterns without their mean, [B,T,T] int32 Q14, and their RMS, [B] int32 Q14 (0 if flat).
+
+    The bank's own drawings serve where no offsets ask for another; all others are drawn now, by generator.
+    """
+    device, count = layers.gen.device, len(layers.gen)
+    if bank.factor == 1:
+        rows = bank.row_of(layers.gen, layers.qv, layers.seed)
+        out = bank.drawn[rows].to(torch.int32).view(count, tile, tile)
+        power = bank.drawn_rms[rows]
+        used = torch.arange(layers.offsets.shape[1], device=device) < bank.params[layers.gen][:, None]
+        redraw = torch.nonzero(((layers.offsets != 0) & used).any(dim=1)).flatten()
+    else:
+        out = torch.zeros((count, tile, tile), dtype=torch.int32, device=device)
+        power = torch.zeros(count, dtype=torch.int32, device=device)
+        redraw = torch.arange(count, device=device)
+    at = tile_grid(tile, device=device)
+    gens = layers.gen[redraw]
+    for gen in torch.unique(gens).tolist():
+        pick = redraw[gens == gen]
+        levels = codebook.levels(gen, layers.qv[pick], layers.offsets[pick])
+        drawn = draw_levels(gen, levels, layers.seed[pick], at, seed)
+        mean, rms = mean_rms(drawn)
+        out[pick] = drawn - mean.view(-1, 1, 1)
+        power[pick] = torch.where(rms >= RMS_FLOOR, rms, 0)
+    return out, power
+
+
+def scoreable(drawn: Tensor, rms: Tensor) -> tuple[Tensor, Tensor]:
+    """Drawn patterns as `Scorer.exact` wants them: |d| < 2^11, float64 RMS in that scale."""
+    return drawn >> _DROP, rms.to(torch.float64) * (1.0 / (1 << _DROP))
+
+
+def bank_patterns(bank: Bank, rows: Tensor, codebook: Codebook, tile: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Patterns of bank rows [n,M]: ([n,M,T,T] int32, [n,M] float64 RMS); row -1 counts as flat.
+
+    Where the bank is at full resolution its int8 rows serve; of larger tiles the few rows are drawn.
+    """
+    n, m = rows.shape
+    real = rows >= 0
+    if bank.factor == 1:
+        d = bank.pixels[rows.clamp(min=0)].to(torch.int32).view(n, m, tile, tile)
+        return d, torch.where(real, bank.rms[rows.clamp(min=0)], 0.0)
+    drawn, rms = draw_layers(Layers.of_rows(bank, rows.reshape(-1)), bank, codebook, tile, seed)
+    d, scale = scoreable(drawn, rms)
+    return d.view(n, m, tile, tile), torch.where(real, scale.view(n, m), 0.0)
+
+
+def shortlist(
+    scorer: Scorer, hooks: EncoderHooks | None, e: Tensor, cls: Tensor, layer: int
+) -> tuple[Tensor, Tensor | None]:
+    """Bank rows worth exact scoring, [n,M] int64, -1 for none, and offsets that hooks propose for them, if any."""
+    keep = scorer.cfg.shortlist
+    if hooks is None:
+        return scorer.screen(e, cls, layer, keep, None), None
+    view = LayerView(residual=e, layer=layer, tile=scorer.tile, bank=scorer.bank)
+    allowed = hooks.select(view)
+    proposals = hooks.propose(view, allowed)
+    offsets = None
+    if proposals is None:
+        rows = scorer.screen(e, cls, layer, keep, allowed)
+    else:
+        rows, offsets = proposals.rows, proposals.offsets
+    if rows.shape[1] > 1 and (predicted := hooks.rank(view, rows, keep)) is not None:
+        order = torch.sort(predicted, dim=1, stable=True).indices[:, : max(1, keep // 4)]
+        rows = torch.gather(rows, 1, order)
+        if offsets is not None:
+            offsets = torch.gather(offsets, 1, order[:, :, None].expand(-1, -1, offsets.shape[2]))
+    return rows, offsets

@@ -1,0 +1,106 @@
+"""What a tile's symbols will cost before any of them is coded, in 1/256 bit.
+
+The search scores many candidates per tile, so it adds up looked-up costs instead of running the coder; rANS then
+writes this sum plus about four bytes of end state.  Integers, so that two devices never disagree about which
+candidate is cheaper.  Contexts that depend on neighbours not yet decided use the mean over their table's contexts.
+Source: J. Duda, "Asymmetric numeral systems", arXiv:1311.2540.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pc15.bitstream.records import AMP_DIRECT, DC_DIRECT, RAW_BITS, Syntax, seed_name
+from pc15.entropy.tables import TableSet
+from pc15.proc.codebook import OFFSET_MAX
+from pc15.proc.generators import NAMES, load
+from pc15.search.bank import Bank
+
+AMP_SEARCHED = 255
+"""Largest amplitude level that the search considers."""
+
+_RAW_Q8 = 2 * RAW_BITS * 256
+_ALL_CONTEXTS = np.arange(5)
+
+
+class Costs:
+    """Look-up tables of symbol costs for one plane; int32 tensors, 1/256 bit, on the search's device."""
+
+    def __init__(self, tables: TableSet, syntax: Syntax, bank: Bank) -> None:
+        self._tables, self._syntax, self._bank = tables, syntax, bank
+        self._device = bank.gen.device
+
+    def _cost(self, name: str) -> list[int]:
+        return self._tables.table(name).cost_q8
+
+    def _tensor(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int32, device=self._device)
+
+    @functools.cached_property
+    def _entries(self) -> Tensor:
+        """qv_id and seed index of every bank row, [K]."""
+        qv: list[Tensor] = []
+        for gen in range(len(NAMES)):
+            costs = torch.tensor(self._cost(self._syntax.qv_name(gen)), dtype=torch.int32)
+            draws = load(gen).seeds
+            if draws > 1:
+                seed = torch.tensor(self._cost(seed_name(gen)), dtype=torch.int32)
+                costs = (costs[:, None] + seed[None, :]).reshape(-1)
+            qv.append(costs[: self._bank.start[gen + 1] - self._bank.start[gen]])
+        return torch.cat(qv).to(self._device)
+
+    @functools.cache  # noqa: B019 - a Costs lives as long as one encode
+    def rows(self, layer: int) -> Tensor:
+        """Address of every bank row as layer number `layer`: generator, entry, seed, no offsets; [K] int32."""
+        gens = self._tensor(self._cost(self._syntax.gen_name(layer)))
+        return gens[self._bank.gen] + self._entries + self._cost(self._syntax.refined_name())[0]
+
+    @functools.cache  # noqa: B019
+    def amplitudes(self, layer: int) -> Tensor:
+        """Signed amplitude levels, [2, AMP_SEARCHED + 1]: row 0 positive, row 1 negative; level 0 is unusable."""
+        cost = self._cost(self._syntax.amp_name(layer))
+        table = [[1 << 24] * (AMP_SEARCHED + 1) for _ in range(2)]
+        for negative in (0, 1):
+            for level in range(1, AMP_SEARCHED + 1):
+                code = 2 * (level - 1) + negative
+                direct = code < 2 * AMP_DIRECT
+                table[negative][level] = cost[code] if direct else cost[2 * AMP_DIRECT] + _RAW_Q8
+        return torch.tensor(table, dtype=torch.int32, device=self._device)
+
+    def more(self, layer: int) -> tuple[int, int]:
+        """End flag of layer `layer`: (cost of stopping, cost of one more), mean over the contexts."""
+        costs = [self._cost(name) for name in self._syntax.more_names(layer, _ALL_CONTEXTS)]
+        return sum(c[0] for c in costs) // len(costs), sum(c[1] for c in costs) // len(costs)
+
+    def one_more(self, layer: int, most: int) -> int:
+        """Flags that adding layer number `layer` changes: it, instead of stopping there, and stopping after it."""
+        stop, go = self.more(layer)
+        after = self.more(layer + 1)[0] if layer + 1 < most else 0
+        return go - stop + after
+
+    @functools.cached_property
+    def offsets(self) -> Tensor:
+        """A step of -OFFSET_MAX..OFFSET_MAX, [2 * OFFSET_MAX + 1]."""
+        return self._tensor(self._cost(self._syntax.offset_name()))
+
+    @functools.cached_property
+    def refined(self) -> tuple[int, int]:
+        """The flag that says whether offsets follow: (no, yes)."""
+        no, yes = self._cost(self._syntax.refined_name())
+        return no, yes
+
+    def offset_cost(self, steps: Tensor, params: int) -> Tensor:
+        """What offsets cost beyond none, [B] int32, for [B, >= params] steps."""
+        own = steps[:, :params].long()
+        any_step = (own != 0).any(dim=1)
+        spent = self.offsets[own + OFFSET_MAX].sum(dim=1, dtype=torch.int32) + self.refined[1] - self.refined[0]
+        return torch.where(any_step, spent, torch.zeros_like(spent))
+
+    def dc(self, context: int) -> list[int]:
+        """DC residual codes (zigzag), without the escape's digits for the last."""
+        cost = self._cost(self._syntax.dc_names(_ALL_CONTEXTS[context : context + 1])[0])
+        return [*cost[:DC_DIRECT], cost[DC_DIRECT] + _RAW_Q8]

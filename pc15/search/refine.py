@@ -1,0 +1,151 @@
+"""From a shortlist to one layer per tile: exact scores, offsets by coordinate descent, amplitude.
+
+`best_layer` is the step that greedy search, beam search and labels share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pc15.hooks.heuristic import EncoderHooks
+from pc15.proc.codebook import OFFSET_MAX, Codebook
+from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
+from pc15.search.score import Scorer, lowest_argmin
+
+
+@dataclass(eq=False)
+class Found:
+    """The best layers of each tile, best first; all [n, K].
+
+    layers: flattened [n*K].   amp: signed level.   change: what J changes by, +inf where there is no candidate.
+    """
+
+    layers: Layers
+    amp: Tensor
+    change: Tensor
+
+
+def address_q8(scorer: Scorer, layers: Layers, rows: Tensor, layer: int) -> Tensor:
+    """Cost of everything but the amplitude, [B] int32 in 1/256 bit.
+
+    Args:
+        rows: [B] bank row of the layers' entries.
+    """
+    cost = scorer.costs.rows(layer)[rows.clamp(min=0)] + scorer.costs.one_more(layer, scorer.cfg.max_layers)
+    used = torch.arange(layers.offsets.shape[1], device=rows.device) < scorer.bank.params[layers.gen][:, None]
+    steps = torch.where(used, layers.offsets, 0)
+    spent = scorer.costs.offsets[steps + OFFSET_MAX]
+    spent = torch.where(used, spent, 0).sum(dim=1, dtype=torch.int32)
+    flag = scorer.costs.refined[1] - scorer.costs.refined[0]
+    return cost + torch.where((steps != 0).any(dim=1), spent + flag, 0)
+
+
+def best_layers(
+    scorer: Scorer,
+    codebook: Codebook,
+    hooks: EncoderHooks | None,
+    e: Tensor,
+    x: Tensor,
+    cls: Tensor,
+    layer: int,
+    keep: int = 1,
+) -> Found:
+    """The `keep` best next layers of each tile.
+
+    Args:
+        e: [n,T,T] int32 Q12, what is left to draw.   x: [n,T,T] int32 Q12, the picture.   cls: [n].
+    """
+    rows, offered = shortlist(scorer, hooks, e, cls, layer)
+    return choose(scorer, codebook, rows, offered, e, x, cls, layer, keep)
+
+
+def choose(
+    scorer: Scorer,
+    codebook: Codebook,
+    rows: Tensor,
+    offered: Tensor | None,
+    e: Tensor,
+    x: Tensor,
+    cls: Tensor,
+    layer: int,
+    keep: int = 1,
+) -> Found:
+    """The `keep` best of a shortlist, refined.
+
+    Args:
+        rows: [n,M] bank rows, -1 for none.   offered: [n,M,P] offsets to try on them, or None.
+    """
+    cfg, n = scorer.cfg, e.shape[0]
+    m = rows.shape[1]
+    flat_rows = rows.reshape(-1)
+    layers = Layers.of_rows(scorer.bank, flat_rows)
+    d, rms = bank_patterns(scorer.bank, rows, codebook, scorer.tile, cfg.seed)
+    cost = address_q8(scorer, layers, flat_rows, layer).view(n, m)
+    change, _ = scorer.exact(e, x, cls, d, rms, cost, layer)
+    order = torch.sort(change, dim=1, stable=True).indices[:, :keep]  # [n,K]
+    keep = order.shape[1]
+    picked = (torch.arange(n, device=e.device)[:, None] * m + order).reshape(-1)
+    layers, flat_rows = layers.pick(picked), flat_rows[picked]
+    each = torch.arange(n, device=e.device).repeat_interleave(keep)
+    state = _State(scorer, codebook, e[each], x[each], cls[each], layer, flat_rows)
+    change, amp = state.score(layers)
+    if offered is not None:
+        trial = Layers(layers.gen, layers.qv, layers.seed, offered.reshape(-1, offered.shape[2])[picked])
+        layers, change, amp = state.better(layers, change, amp, trial)
+    for turn in range(cfg.refine):
+        layers, change, amp = state.descend(layers, change, amp, step=2 if turn + 1 < cfg.refine else 1)
+    change = torch.where(flat_rows >= 0, change, float("inf"))
+    return Found(layers, amp.view(n, keep), change.view(n, keep))
+
+
+class _State:
+    """What all trials of one refinement have in common."""
+
+    def __init__(
+        self, scorer: Scorer, codebook: Codebook, e: Tensor, x: Tensor, cls: Tensor, layer: int, rows: Tensor
+    ) -> None:
+        self.scorer, self.codebook, self.e, self.x, self.cls = scorer, codebook, e, x, cls
+        self.layer, self.rows = layer, rows
+
+    def score(self, layers: Layers, at: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(change of J, amplitude) of one layer per tile, drawn exactly; `at` names the tiles if not all."""
+        e, x, cls, rows = self.e, self.x, self.cls, self.rows
+        if at is not None:
+            e, x, cls, rows = e[at], x[at], cls[at], rows[at]
+        d, rms = scoreable(
+            *draw_layers(layers, self.scorer.bank, self.codebook, self.scorer.tile, self.scorer.cfg.seed)
+        )
+        cost = address_q8(self.scorer, layers, rows, self.layer)
+        change, amp = self.scorer.exact(e, x, cls, d.unsqueeze(1), rms[:, None], cost[:, None], self.layer)
+        return change[:, 0], amp[:, 0]
+
+    def better(self, layers: Layers, change: Tensor, amp: Tensor, trial: Layers) -> tuple[Layers, Tensor, Tensor]:
+        """The better of each tile's layer and its trial; ties keep the layer."""
+        new_change, new_amp = self.score(trial)
+        wins = new_change < change
+        layers = Layers.where(wins, trial, layers)
+        return layers, torch.where(wins, new_change, change), torch.where(wins, new_amp, amp)
+
+    def descend(self, layers: Layers, change: Tensor, amp: Tensor, step: int) -> tuple[Layers, Tensor, Tensor]:
+        """One round of coordinate descent: each parameter a step down and a step up, the best kept."""
+        own = self.scorer.bank.params[layers.gen]
+        for param in range(int(own.max()) if len(own) else 0):
+            at = torch.nonzero(own > param).flatten()
+            base, n = layers.pick(at), len(at)
+            offsets = base.offsets.repeat(2, 1)
+            offsets[:n, param] -= step
+            offsets[n:, param] += step
+            offsets.clamp_(-OFFSET_MAX, OFFSET_MAX)
+            trial = Layers(base.gen.repeat(2), base.qv.repeat(2), base.seed.repeat(2), offsets)
+            new_change, new_amp = self.score(trial, at.repeat(2))
+            costs = torch.stack([change[at], new_change[:n], new_change[n:]], dim=1)
+            winner = lowest_argmin(costs)
+            change[at] = costs.gather(1, winner[:, None])[:, 0]
+            amp[at] = torch.stack([amp[at], new_amp[:n], new_amp[n:]], dim=1).gather(1, winner[:, None])[:, 0]
+            for k in (0, 1):
+                won = winner == k + 1
+                layers.offsets[at[won]] = offsets[k * n : (k + 1) * n][won]
+        return layers, change, amp

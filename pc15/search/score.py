@@ -1,0 +1,321 @@
+"""Integer moments -> distortion + lambda * bits, for every candidate and then for a few.
+
+For a tile with residual e, blend weight w and a pattern p of unit RMS, adding a * p changes the picture's squared
+error by  -2 a L + a^2 N,  L = sum w e p,  N = sum w^2 p^2: the blended picture's true error, overlap included.  L of
+every candidate and every tile is one int8 product; N depends only on where a tile lies in the grid.  So
+
+    gain = L^2 / N - kappa * bits
+
+ranks the whole bank without drawing anything.  The few best are scored exactly: amplitude quantized, block SSIM from
+moments.  Every sum is over integers: int32, or float64 holding integers below 2^53, which is exact in any order;
+what divides does so elementwise.  Hence the same choices on every device.
+Source of SSIM: Z. Wang et al., IEEE TIP 13 (2004), here on disjoint blocks without the Gaussian window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pc15.config import CodecConfig
+from pc15.quant import MSE_SCALE, step_q15
+from pc15.search.bank import Bank
+from pc15.search.cost import AMP_SEARCHED, Costs
+from pc15.tiling import seam_weights_q8
+
+SAMPLE_ONE = 4096
+W_ONE = 1 << 16
+_KEY_CHUNK = 1 << 23  # scores held at once
+_INDEX_BITS = 20
+_C1 = (0.01 * SAMPLE_ONE) ** 2
+_C2 = (0.03 * SAMPLE_ONE) ** 2
+
+
+def int_product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b.T of int8 matrices [n,P] and [K,P], exact int32; padded where the GPU's kernel wants multiples."""
+    n, k = a.shape[0], b.shape[0]
+    if a.is_cuda:
+        pad_n, pad_k, pad_p = max(32, -(-n // 8) * 8) - n, -k % 8, -a.shape[1] % 8
+        a = torch.nn.functional.pad(a, (0, pad_p, 0, pad_n)) if pad_n or pad_p else a
+        b = torch.nn.functional.pad(b, (0, pad_p, 0, pad_k)) if pad_k or pad_p else b
+    product: Tensor = torch._int_mm(a.contiguous(), b.t())
+    return product[:n, :k]
+
+
+def rank_keys(score: Tensor, offset: int = 0) -> Tensor:
+    """float32 scores [n,K] -> int64 keys of the same order in which no two are equal: ties go to the lower index."""
+    bits = score.view(torch.int32)
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
+    index = torch.arange(offset, offset + score.shape[1], device=score.device)
+    return (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - index)
+
+
+def key_index(keys: Tensor) -> Tensor:
+    """Index that a key of `rank_keys` stands for."""
+    return (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
+
+
+def lowest_argmin(cost: Tensor) -> Tensor:
+    """Index of the smallest value of each row, the first on a tie; [n,M] -> [n]."""
+    low = cost.amin(dim=1, keepdim=True)
+    index = torch.arange(cost.shape[1], device=cost.device).expand_as(cost)
+    return torch.where(cost == low, index, cost.shape[1]).amin(dim=1)
+
+
+def ssim_block(tile: int) -> int:
+    """Side of the disjoint SSIM blocks: the divisor of the tile nearest to 8 px, the larger on a tie."""
+    return min((d for d in range(1, tile + 1) if tile % d == 0), key=lambda d: (abs(d - 8), -d))
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Blend weights of the distinct places that tiles have in a grid, int32, W_ONE = 1.
+
+    own: [C,T,T], w.   quad: [C,T,T], w^2 (and seam weight).   of: [N] class of each tile.
+    area: [C] float64, px that a tile owns.
+    """
+
+    own: Tensor
+    quad: Tensor
+    lin: Tensor
+    of: Tensor
+    area: Tensor
+
+    @classmethod
+    def of_grid(cls, wy: Tensor, wx: Tensor, cfg: CodecConfig, *, blended: bool) -> Windows:
+        """From the axis weights [ny,T] and [nx,T].
+
+        Args:
+            blended: the residual is the blended picture's; otherwise tiles stand alone, each error weighted by w.
+        """
+        rows, row_of = torch.unique(wy, dim=0, return_inverse=True)
+        cols, col_of = torch.unique(wx, dim=0, return_inverse=True)
+        own = (rows[:, None, :, None] * cols[None, :, None, :]).reshape(-1, wy.shape[1], wx.shape[1])
+        of = (row_of[:, None] * len(cols) + col_of[None, :]).reshape(-1)
+        seam = 256 + seam_q8(cfg).to(own.device)
+        quad = ((own.to(torch.int64) * own) >> 16).to(torch.int32) if blended else own
+        quad, lin = (((part.to(torch.int64) * seam) >> 8).to(torch.int32) for part in (quad, own))
+        area = own.sum(dim=(1, 2), dtype=torch.int64).to(torch.float64) / torch.tensor(
+            float(W_ONE), dtype=torch.float64, device=own.device
+        )
+        return cls(own, quad, lin, of, area)
+
+
+def seam_q8(cfg: CodecConfig) -> Tensor:
+    """Extra weight, Q8, of an error at each pixel of a tile."""
+    if not cfg.seam_weight:
+        return torch.zeros((cfg.tile, cfg.tile), dtype=torch.int32)
+    return (seam_weights_q8(cfg.tile, cfg.overlap) * round(cfg.seam_weight * 256)) >> 8
+
+
+class Scorer:
+    """Scores candidates for the tiles of one plane.
+
+    Costs J are in pixels of D: (1 - alpha) * MSE_SCALE * sum w err^2 + alpha * sum_blocks area (1 - SSIM)
+    + lambda * bits, relative to leaving the tile as it is.
+    """
+
+    def __init__(self, cfg: CodecConfig, bank: Bank, windows: Windows, costs: Costs, amp_step: int) -> None:
+        self.cfg, self.bank, self.windows, self.costs = cfg, bank, windows, costs
+        self.tile, self.amp_step = cfg.tile, amp_step
+        self.delta = step_q15(amp_step) / (1 << 15)
+        self.ssim = cfg.alpha_mix > 0.0
+        self.mse_weight = (1.0 - cfg.alpha_mix) * MSE_SCALE
+        # Screening ranks by squared error; with SSIM in D its weight stands in for both.
+        self._screen_weight = self.mse_weight + cfg.alpha_mix * MSE_SCALE
+        half = cfg.search == "screened" and bank.side % 2 == 0 and bank.side >= 16
+        self._side = bank.side // 2 if half else bank.side
+        self._pixels = bank.halved if half else bank.pixels
+        self._inverse = self._inverse_norms()
+        self._seam = seam_q8(cfg).to(bank.gen.device)
+        gains = [self._screen_weight * 2.0 ** (2 * shift - (28 + 28 - 16)) for shift in range(64)]
+        self._powers = torch.tensor(gains, dtype=torch.float64, device=bank.gen.device)
+        # Sums of integers stay below 2^53 for tiles above 32 px too.
+        self._drop = max(0, 2 * (self.tile - 1).bit_length() - 10)
+
+    # ------------------------------------------------------------ every candidate
+
+    def _pooled(self, values: Tensor) -> Tensor:
+        """Sum [n,T,T] over the boxes that one pixel of the screening resolution stands for; int64."""
+        n, f = values.shape[0], self.tile // self._side
+        if f == 1:
+            return values.to(torch.int64).view(n, -1)
+        boxes = values.to(torch.int64).view(n, self._side, f, self._side, f)
+        return boxes.sum(dim=(2, 4)).view(n, -1)
+
+    def _inverse_norms(self) -> Tensor:
+        """1 / sum quad * p^2 of every class and candidate, float32 [C,K]; 0 for flat candidates."""
+        quad = self._pooled(self.windows.quad).to(torch.float64)
+        parts = []
+        for chunk in self._pixels.split(2048):
+            parts.append(quad @ chunk.to(torch.float64).square().t())
+        norms = torch.cat(parts, dim=1)
+        one = torch.ones((), dtype=torch.float64, device=norms.device)
+        return torch.where(norms > 0, one / norms.clamp(min=1.0), torch.zeros_like(norms)).to(torch.float32)
+
+    def screen(self, e: Tensor, cls: Tensor, layer: int, keep: int, allowed: Tensor | None) -> Tensor:
+        """The `keep` most promising bank rows of each tile, best first, [n, keep] int64; -1 where there are fewer.
+
+        Args:
+            e: [n,T,T] int32 Q12 residual.   cls: [n] class of each tile.
+            allowed: [n,G] bool, generators to consider; None for all.
+        """
+        step = max(1, _KEY_CHUNK // self.bank.rows)
+        keep = min(keep, self.bank.rows)
+        parts = []
+        for i in range(0, e.shape[0], step):
+            at = slice(i, i + step)
+            parts.append(self._screen(e[at], cls[at], layer, keep, None if allowed is None else allowed[at]))
+        return torch.cat(parts)
+
+    def _screen(self, e: Tensor, cls: Tensor, layer: int, keep: int, allowed: Tensor | None) -> Tensor:
+        linear = self._pooled(self.windows.lin[cls] * e)  # Q28
+        shift = self._shift(linear)
+        half = (torch.ones_like(shift) << shift) >> 1
+        packed = ((linear + half[:, None]) >> shift[:, None]).clamp(-127, 127).to(torch.int8)
+        # gain * screen_weight - lambda * bits, divided by what all candidates of a tile share
+        unit = self._powers[shift]
+        price = (self.cfg.lambda_rd / 256.0 / unit).to(torch.float32)[:, None]
+        bits = self.costs.rows(layer).to(torch.float32)
+        if allowed is None:
+            score = int_product(packed, self._pixels).to(torch.float32)
+            score = (score * score) * self._inverse[cls] - price * bits
+            return key_index(rank_keys(score).topk(keep, dim=1).values)
+        best = torch.full((e.shape[0], 0), torch.iinfo(torch.int64).min, dtype=torch.int64, device=e.device)
+        found = []
+        for gen in torch.nonzero(allowed.any(dim=0)).flatten().tolist():
+            lo, hi = self.bank.start[gen], self.bank.start[gen + 1]
+            if hi == lo:
+                continue
+            rows = torch.nonzero(allowed[:, gen]).flatten()
+            score = int_product(packed[rows], self._pixels[lo:hi]).to(torch.float32)
+            score = (score * score) * self._inverse[cls[rows], lo:hi] - price[rows] * bits[lo:hi]
+            keys = torch.full((e.shape[0], min(keep, hi - lo)), -(1 << 62), dtype=torch.int64, device=e.device)
+            keys[rows] = rank_keys(score, lo).topk(keys.shape[1], dim=1).values
+            found.append(keys)
+        keys = torch.cat([best, *found], dim=1)
+        keys = keys.topk(min(keep, keys.shape[1]), dim=1).values
+        return torch.where(keys > -(1 << 62), key_index(keys), -1)
+
+    @staticmethod
+    def _shift(linear: Tensor) -> Tensor:
+        """Right shift that brings each row's largest magnitude to 7 bits, [n] int64; exact."""
+        peak = linear.abs().amax(dim=1)
+        shift = torch.zeros_like(peak)
+        for bit in (32, 16, 8, 4, 2, 1):
+            shift = torch.where((peak >> (shift + bit)) >= 64, shift + bit, shift)
+        return shift
+
+    # ------------------------------------------------------------ a few, exactly
+
+    def exact(
+        self, e: Tensor, x: Tensor | None, cls: Tensor, d: Tensor, rms: Tensor, address_q8: Tensor, layer: int
+    ) -> tuple[Tensor, Tensor]:
+        """Change of J and signed amplitude level of each candidate, ([n,M] float64, [n,M] int64).
+
+        Args:
+            e: [n,T,T] int32 Q12 residual.   x: [n,T,T] int32 Q12 picture; needed if SSIM counts.
+            d: [n,M,T,T] int32, |d| < 2^11: patterns without their mean, in any scale.
+            rms: [n,M] float64, their RMS in that scale; 0 for flat ones, which are never chosen.
+            address_q8: [n,M] int, bits / 256 before the amplitude.
+        """
+        n, m = d.shape[:2]
+        flat = d.reshape(n, m, -1).to(torch.float64)
+        linear = ((self.windows.lin[cls] * e) >> self._drop).reshape(n, -1).to(torch.float64)  # Q28
+        quad = (self.windows.quad[cls] >> self._drop).reshape(n, -1).to(torch.float64)  # Q16
+        unit = torch.where(rms > 0, rms, torch.ones_like(rms))
+        scale_l, scale_n = 2.0 ** (self._drop - 28), 2.0 ** (self._drop - 16)
+        products = torch.bmm(flat, linear.unsqueeze(2)).squeeze(2) * scale_l / unit
+        norms = torch.bmm(flat.square(), quad.unsqueeze(2)).squeeze(2) * scale_n / unit / unit
+        usable = (rms > 0) & (norms > 0)
+        best = products / torch.where(usable, norms, torch.ones_like(norms))
+        delta = torch.full_like(best, self.delta)
+        near = (best.abs() / delta + torch.full_like(best, 0.5)).floor().to(torch.int64)
+        top = AMP_SEARCHED
+        blocks = self._blocks(e, x, cls, d, unit) if self.ssim else None
+        chosen_j = torch.full_like(best, float("inf"))
+        chosen = torch.zeros_like(near)
+        amp_cost = self.costs.amplitudes(layer)
+        negative = (products < 0).to(torch.int64)
+        sign = 1 - 2 * negative
+        for level in (near - 1, near):
+            level = level.clamp(1, top)
+            a = (level * sign).to(torch.float64) * delta
+            j = (a * a * norms - a * products * 2.0) * self.mse_weight
+            if blocks is not None:
+                j = j + self._ssim_change(blocks, a) * self.cfg.alpha_mix
+            bits = (address_q8 + amp_cost[negative, level]).to(torch.float64)
+            j = j + bits * (self.cfg.lambda_rd / 256.0)
+            better = usable & (j < chosen_j)
+            chosen_j = torch.where(better, j, chosen_j)
+            chosen = torch.where(better, level * sign, chosen)
+        return chosen_j, chosen
+
+    def distortion(self, e: Tensor, x: Tensor, cls: Tensor) -> Tensor:
+        """D of the tiles as they are, in the unit of J, [n] float64."""
+        square = ((256 + self._seam) * (e.to(torch.int64) * e)).sum(dim=(1, 2)).to(torch.float64)
+        j = square * (2.0**-32 * self.mse_weight)
+        if self.ssim:
+            y = x - e
+            b = [self._mean(v) for v in (x, y, x.to(torch.int64) ** 2, y.to(torch.int64) ** 2, x.to(torch.int64) * y)]
+            ssim = _ssim(b[0], b[1], b[2] - b[0] * b[0], b[3] - b[1] * b[1], b[4] - b[0] * b[1])
+            area = self._sums(self.windows.own[cls]) * (1.0 / W_ONE)
+            loss = ((area - ssim * area) * 2.0**30).round().to(torch.int64).sum(dim=1)
+            j = j + loss.to(torch.float64) * (2.0**-30 * self.cfg.alpha_mix)
+        return j
+
+    def _mean(self, values: Tensor) -> Tensor:
+        count = float(ssim_block(self.tile) ** 2)
+        return self._sums(values) / torch.full((), count, dtype=torch.float64, device=values.device)
+
+    def _sums(self, values: Tensor) -> Tensor:
+        """Sum the last two axes [.., T, T] over SSIM blocks -> [.., blocks] float64, exact for integers."""
+        block = ssim_block(self.tile)
+        count = self.tile // block
+        parts = values.to(torch.float64).view(*values.shape[:-2], count, block, count, block)
+        return parts.sum(dim=(-3, -1)).flatten(-2)
+
+    def _blocks(self, e: Tensor, x: Tensor | None, cls: Tensor, d: Tensor, rms: Tensor) -> dict[str, Tensor]:
+        """Moments per SSIM block, in luma units of Q12; those of the pattern are of w * p with unit RMS."""
+        assert x is not None, "SSIM needs the picture"
+        y = x - e
+        own = self.windows.own[cls]
+        wp = (own >> 4).unsqueeze(1) * d  # Q12 * 2^11: below 2^23
+        count = torch.tensor(float(ssim_block(self.tile) ** 2), dtype=torch.float64, device=e.device)
+        # a is in luma; a * p in Q12 is a * SAMPLE_ONE * d / rms, and w has W_ONE >> 4 = 2^12 for one
+        scale = torch.full_like(rms, 1.0) / rms
+
+        def mean(values: Tensor) -> Tensor:
+            return self._sums(values) / count
+
+        mx, my, mp = mean(x), mean(y), mean(wp) * scale.unsqueeze(2)
+        sx, sy = mean(x.double().square()) - mx * mx, mean(y.double().square()) - my * my
+        sxy = mean(x.double() * y.double()) - mx * my
+        spp = mean(wp.double().square()) * (scale * scale).unsqueeze(2) - mp * mp
+        sxp = mean(x.double().unsqueeze(1) * wp.double()) * scale.unsqueeze(2) - mx.unsqueeze(1) * mp
+        syp = mean(y.double().unsqueeze(1) * wp.double()) * scale.unsqueeze(2) - my.unsqueeze(1) * mp
+        area = self._sums(own) / torch.full_like(mx, float(W_ONE))
+        zero = torch.zeros_like(mp[:, :1])
+        base = _ssim(mx.unsqueeze(1), my.unsqueeze(1), sx.unsqueeze(1), sy.unsqueeze(1), sxy.unsqueeze(1)) + zero
+        return {"mx": mx, "my": my, "mp": mp, "sx": sx, "sy": sy, "sxy": sxy,
+                "spp": spp, "sxp": sxp, "syp": syp, "area": area, "base": base}  # fmt: skip
+
+    @staticmethod
+    def _ssim_change(b: dict[str, Tensor], a: Tensor) -> Tensor:
+        """Change of sum_blocks area * (1 - SSIM) when a * p is added; a is [n,M] in luma."""
+        t = a.unsqueeze(2)  # (SAMPLE_ONE >> 12) scales cancel: wp carries 2^12 for a weight of one
+        my = b["my"].unsqueeze(1) + t * b["mp"]
+        sy = b["sy"].unsqueeze(1) + t * b["syp"] * 2.0 + t * t * b["spp"]
+        sxy = b["sxy"].unsqueeze(1) + t * b["sxp"]
+        new = _ssim(b["mx"].unsqueeze(1), my, b["sx"].unsqueeze(1), sy, sxy)
+        change = (b["base"] - new) * b["area"].unsqueeze(1) * 2.0**30
+        total = change.round().to(torch.int64).sum(dim=2)  # integers: the same sum in any order
+        return total.to(torch.float64) * 2.0**-30
+
+
+def _ssim(mx: Tensor, my: Tensor, sx: Tensor, sy: Tensor, sxy: Tensor) -> Tensor:
+    luminance = (mx * my * 2.0 + _C1) / (mx * mx + my * my + _C1)
+    structure = (sxy * 2.0 + _C2) / (sx + sy + _C2)
+    return luminance * structure

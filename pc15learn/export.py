@@ -1,0 +1,96 @@
+"""last.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.ai` checks.
+
+The weights are written first and the card, which has their hash, second: an export that is stopped between the two
+leaves a pair that does not match, and is refused.  The same checkpoint gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import yaml
+
+import pc15
+from pc15.errors import HooksError
+from pc15.hooks.ai import CARD_VERSION, METADATA_KEY, card_path
+from pc15.hooks.features import FEATURE_VERSION
+from pc15.paths import write_atomic
+
+__all__ = ["Exported", "export_weights"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The two files of an export."""
+
+    weights: Path
+    card: Path
+
+
+def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None) -> Exported:
+    """Write a checkpoint's net for the encoder.
+
+    Args:
+        ckpt: a last.ckpt of `pc15learn fit`.
+        out: folder; the files are <out>/<role>.safetensors and <out>/<role>.yaml.
+        name: of the net, in its card and in streams; the fit's if None.
+    Raises:
+        HooksError: not a checkpoint of ours.
+    """
+    ckpt, out = Path(ckpt), Path(out)
+    facts, state = _read_checkpoint(ckpt)
+    role = facts["role"]
+    stated = {"role": role, "feature_version": FEATURE_VERSION, "codec": facts["codec"], "version": pc15.__version__}
+    text = json.dumps(stated, sort_keys=True, separators=(",", ":"))
+    data = safetensors.torch.save(state, metadata={METADATA_KEY: text})
+    card: dict[str, Any] = {
+        "card": CARD_VERSION,
+        "name": name or facts["name"],
+        "version": pc15.__version__,
+        "role": role,
+        "feature_version": FEATURE_VERSION,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "net": {"hidden": facts["hidden"]},
+        "codec": facts["codec"],
+        "codebook": facts["codebook"],
+        "oracle": facts["oracle"],
+        "training_set": facts["training_set"],
+        "seed": facts["seed"],
+        "metrics": facts["metrics"],
+        **{key: facts[key] for key in ("lambda_rd", "target", "calibration") if key in facts},
+        "normalisation": facts["normalisation"],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    weights = out / f"{role}.safetensors"
+    write_atomic(weights, data)
+    written = yaml.safe_dump(card, sort_keys=False, default_flow_style=None, width=118, allow_unicode=True)
+    write_atomic(card_path(weights), written.encode("utf-8"))
+    return Exported(weights, card_path(weights))
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Facts and weights of the net; read without running any pickled code."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        facts, state = stored["pc15"], stored["state_dict"]
+    except OSError as error:
+        raise HooksError(f"cannot read {path}: {error.strerror or error}; run pc15learn fit first") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HooksError(f"{path} is no checkpoint of pc15learn fit: {why}") from error
+    if not isinstance(facts, dict):
+        raise HooksError(f"{path} has no facts about its net; fit again")
+    prefix = "net."
+    net = {
+        key[len(prefix) :]: value.to(torch.float32).contiguous()
+        for key, value in sorted(state.items())
+        if key.startswith(prefix)
+    }
+    return facts, net

@@ -1,0 +1,181 @@
+"""Frozen rANS tables from what the encoder chooses on a training set: encode, count symbols, build, again.
+
+Choice and price depend on each other, so a few rounds are run, each with the tables of the one before; the first
+starts from flat ones.  Rare contexts borrow from the same symbol's counts at all rates and tile sizes.  The result
+depends only on the pictures, the options and the code: workers may come and go, counts are sums.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pc15.bitstream.header import section_spans
+from pc15.bitstream.records import Writer, alphabets, code_section
+from pc15.config import CodecConfig
+from pc15.decode import plane_grid, read_programs, section_syntax
+from pc15.encode import encode
+from pc15.entropy.tables import TableSet, build_rans_tables, load_table, save_tables
+from pc15.images import load_rgb
+from pc15.planes import rgb_to_ycbcr420
+from pc15.proc.codebook import Codebook, load_codebook
+
+Counts = dict[str, npt.NDArray[np.int64]]
+
+BORROW = 24.0
+"""Symbols' worth of the pooled distribution that every table starts from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableJob:
+    """What one picture is encoded with: tile and overlap, px, lambda, and whether in colour."""
+
+    tile: int
+    overlap: int
+    lambda_rd: float
+    alpha_mix: float
+    color: bool
+
+
+JOBS: tuple[TableJob, ...] = tuple(
+    TableJob(tile=tile, overlap=overlap, lambda_rd=lam * 4.0**step, alpha_mix=alpha, color=tile == 32 and step % 2 == 0)
+    for tile, overlap, lam in ((32, 8, 0.06), (16, 4, 0.06), (64, 16, 0.06), (128, 16, 0.06))
+    for step in range(5)
+    for alpha in ((0.0, 0.7) if tile == 32 else (0.0,))
+)
+"""Every table family at every rate class."""
+
+
+def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
+    """Tables to begin with: magnitudes fall off, generators by their number of entries, all else equal."""
+    counts: dict[str, list[int]] = {}
+    for name, size in alphabets(codebook).items():
+        kind = name.split(".")[1] if "." in name else name
+        if kind == "amp":
+            counts[name] = [int(10000 * 0.6 ** (i // 2)) + 1 for i in range(size)]
+        elif kind == "dc":
+            counts[name] = [int(10000 * 0.85**i) + 1 for i in range(size)]
+        elif kind == "gen":
+            counts[name] = [1 + codebook.size(gen) for gen in range(size)]
+        elif kind == "refined":
+            counts[name] = [3, 1]
+        else:
+            counts[name] = [1] * size
+    return TableSet(table_id, 1, build_rans_tables(counts))
+
+
+def count_stream(data: bytes) -> Counts:
+    """How often a stream codes each symbol of each table."""
+    header, programs, _, _ = read_programs(data)
+    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
+    sizes = alphabets(codebook)
+    counts: Counts = {}
+    for span in section_spans(header):
+        nx = plane_grid(header, span.plane).nx
+        writer = Writer(tables)
+        part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
+        code_section(writer, section_syntax(header, span, codebook), part)
+        for name, symbol in zip(writer.names, writer.symbols, strict=True):
+            counts.setdefault(name, np.zeros(sizes[name], np.int64))[symbol] += 1
+    return counts
+
+
+def build_tables(counts: Counts, codebook: Codebook, table_id: str, version: int = 1) -> TableSet:
+    """Frozen tables from counts; a table that was rarely used leans on its likes at other rates and sizes."""
+    sizes = alphabets(codebook)
+    flat = flat_tables(codebook, table_id)
+    pooled: dict[str, npt.NDArray[np.float64]] = {}
+    for name, size in sizes.items():
+        prior = np.asarray(flat.table(name).freq, np.float64)
+        total = pooled.setdefault(_pool(name), prior / prior.sum() * min(64.0, size))
+        pooled[_pool(name)] = total + counts.get(name, np.zeros(size))
+    final: dict[str, list[int]] = {}
+    for name, size in sizes.items():
+        pool = pooled[_pool(name)]
+        own = counts.get(name, np.zeros(size)) + pool / pool.sum() * BORROW * max(1.0, size / 64.0)
+        final[name] = np.maximum(1, np.round(own * 4096)).astype(np.int64).tolist()
+    return TableSet(table_id, version, build_rans_tables(final))
+
+
+def _pool(name: str) -> str:
+    """Tables that mean the same at another rate or tile size; chroma keeps to itself."""
+    family, _, rest = name.partition(".")
+    return f"{'c' if family[:1] == 'c' and family != 'raw' else ''}.{rest}" if rest else name
+
+
+def _count_crop(task: tuple[str, TableJob, str, str, int]) -> Counts:
+    path, job, table_id, codebook_id, crop = task
+    torch.set_num_threads(1)
+    picture = _middle(load_rgb(path), crop)
+    picture = picture if job.color else rgb_to_ycbcr420(picture)[0].unsqueeze(0)
+    cfg = CodecConfig.preset(
+        "fast", tile=job.tile, overlap=job.overlap, lambda_rd=job.lambda_rd, alpha_mix=job.alpha_mix, refine=1,
+        shortlist=16, device="cpu", table_id=table_id, codebook_id=codebook_id,
+    )  # fmt: skip
+    return count_stream(encode(picture, cfg)["bitstream"])
+
+
+def _middle(picture: Tensor, crop: int) -> Tensor:
+    top, left = max(0, (picture.shape[1] - crop) // 2), max(0, (picture.shape[2] - crop) // 2)
+    return picture[:, top : top + crop, left : left + crop]
+
+
+def train_tables(
+    images: Sequence[Path],
+    out: Path,
+    *,
+    table_id: str = "v15_default",
+    codebook_id: str = "v15_grid",
+    jobs: Sequence[TableJob] = JOBS,
+    rounds: int = 3,
+    crop: int = 256,
+    workers: int = 2,
+) -> TableSet:
+    """Train tables on the middle of each picture and write them to `out` (JSON).
+
+    Args:
+        images: training pictures, never test pictures.
+        jobs: encodings that each picture takes part in; picture i runs job i, i + n, ... so that all are covered.
+        rounds: encode-and-count rounds; three settle.
+        crop: px, side of the square that is used.
+        workers: processes.
+    """
+    codebook = load_codebook(codebook_id)
+    tables = flat_tables(codebook, "round0")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "rans").mkdir()
+        for turn in range(rounds):
+            save_tables(Path(folder) / "rans" / f"round{turn}.json", tables)
+            tasks = [
+                (str(image), job, f"round{turn}", codebook_id, crop)
+                for i, image in enumerate(images)
+                for k, job in enumerate(jobs)
+                if turn == rounds - 1 or (i + k) % 3 == 0
+            ]
+            counts: Counts = {}
+            with ProcessPoolExecutor(workers, get_context("spawn"), _start, (folder,)) as pool:
+                done = pool.map(_count_crop, tasks, chunksize=4)
+                for part in tqdm(done, total=len(tasks), desc=f"round {turn + 1} of {rounds}", disable=None):
+                    for name, value in part.items():
+                        counts[name] = counts[name] + value if name in counts else value
+            last = turn == rounds - 1
+            tables = build_tables(counts, codebook, table_id if last else f"round{turn + 1}")
+    save_tables(out, tables)
+    return tables
+
+
+def _start(models: str) -> None:
+    """A worker reads the tables of this round from their folder."""
+    from pc15.paths import set_models_dir
+
+    set_models_dir(models)

@@ -1,0 +1,331 @@
+"""Pictures -> tiles.jsonl: where the tiles lie, which split their picture belongs to, and simple statistics.
+
+The split follows from the hash of a picture's bytes, so that no picture is on both sides, whatever its name.  Rows
+come picture by picture in the order of sorted paths.  A run that was stopped goes on where it was, and ends with the
+same bytes as one that was not; pictures added later are appended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pc15.errors import ConfigError, ImageError, MissingExtraError, SchemaError
+from pc15.images import IMAGE_SUFFIXES, find_images, load_luma
+from pc15.tiling import TileGridCfg, axis_starts
+from pc15learn.schema import SCHEMA_VERSION, Split, TileRow, dump, mend, read_rows
+
+__all__ = ["TilesMade", "load_tile_pixels", "make_tiles", "open_luma", "resolve_image", "split_of"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TilesMade:
+    """What `make_tiles` did: rows in the file, pictures newly cut, pictures that were there, pictures left out."""
+
+    rows: int
+    cut: int
+    kept: int
+    skipped: int
+
+
+def make_tiles(
+    images: str | Path,
+    out: str | Path,
+    *,
+    tile: int = 32,
+    overlap: int = 8,
+    limit: int | None = None,
+    stride: int | None = None,
+    val_percent: int = 10,
+    test_percent: int = 10,
+) -> TilesMade:
+    """Cut all pictures of a folder into tiles and append their rows to `out`.
+
+    Args:
+        images: folder, picture, or fsspec URL of a folder.
+        out: the tiles.jsonl; an existing one is continued.
+        tile, overlap: px.
+        limit: most tiles per picture, chosen by hash, so always the same ones; None for all.
+        stride: px between tiles; None for tile - overlap.
+        val_percent, test_percent: shares of pictures held back.
+    Raises:
+        ConfigError: an option out of range.
+        ImageError: no picture found.
+        SchemaError: `out` was made with other options.
+    """
+    cfg = TileGridCfg(tile, overlap)
+    if stride is not None and stride < 1:
+        raise ConfigError(f"stride is {stride} px; give at least 1")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit} tiles per picture; give at least 1, or leave it out")
+    if min(val_percent, test_percent) < 0 or val_percent + test_percent >= 100:
+        raise ConfigError(f"val and test are {val_percent} and {test_percent} percent; together they stay below 100")
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    state = _Existing.read(out, cfg)
+    paths = list_images(images)
+    cut = kept = skipped = 0
+    for name in tqdm(state.unfinished_first(paths), desc="cutting tiles", unit="picture", disable=None, leave=False):
+        try:
+            data = read_bytes(name)
+            digest = hashlib.sha256(data).hexdigest()
+            if digest in state.done:
+                kept += 1
+                continue
+            luma = open_luma(data, name)
+        except ImageError as error:
+            _log.warning("left out: %s", error)
+            skipped += 1
+            continue
+        where = _stored_name(name, out.parent)
+        split = split_of(digest, val_percent, test_percent)
+        if state.append(out, digest, _rows_of(luma, where, digest, split, cfg, limit, stride)):
+            cut += 1
+        else:
+            kept += 1
+    if not state.rows:
+        raise ImageError(f"none of {len(paths)} pictures in {images} could be read; see the warnings above")
+    return TilesMade(state.rows, cut, kept, skipped)
+
+
+class _Existing:
+    """A tiles.jsonl as it is: pictures that are in it whole, and the last one, which may not be."""
+
+    def __init__(self) -> None:
+        self.done: set[str] = set()
+        self.rows = 0
+        self._last: tuple[str, bytes] | None = None  # sha256 of the last picture, its rows
+
+    @classmethod
+    def read(cls, out: Path, cfg: TileGridCfg) -> _Existing:
+        state = cls()
+        if not out.exists():
+            return state
+        mend(out)
+        data = out.read_bytes()
+        start, position = 0, 0
+        current = ""
+        for row, line in zip(read_rows(out, TileRow), data.splitlines(keepends=True), strict=True):
+            if (row.tile, row.overlap) != (cfg.size, cfg.overlap):
+                raise SchemaError(
+                    f"{out} holds tiles of {row.tile} px with overlap {row.overlap}, not {cfg.size} and {cfg.overlap}; "
+                    "use the same options, or another --out"
+                )
+            if row.sha256 != current:
+                if current:
+                    state.done.add(current)
+                current, start = row.sha256, position
+            position += len(line)
+            state.rows += 1
+        if current:
+            state._last = current, data[start:]
+        return state
+
+    def unfinished_first(self, paths: list[str]) -> list[str]:
+        """The paths, the picture whose rows may have been cut short before all others."""
+        if self._last is None:
+            return paths
+        for name in paths:
+            if _hash_of(name) == self._last[0]:
+                return [name, *(other for other in paths if other != name)]
+        self.done.add(self._last[0])  # not among the pictures any more: its rows stay as they are
+        self._last = None
+        return paths
+
+    def append(self, out: Path, digest: str, rows: list[TileRow]) -> bool:
+        """Add one picture's rows, or those that are missing; returns whether there was anything to add."""
+        block = "".join(dump(row) + "\n" for row in rows).encode("utf-8")
+        if self._last is not None and self._last[0] == digest:
+            there = self._last[1]
+            if not block.startswith(there):
+                raise SchemaError(
+                    f"{out} holds other rows for {rows[0].image} than these options give; "
+                    "use the same options and paths, or another --out"
+                )
+            self.rows -= there.count(b"\n")
+            block = block[len(there) :]
+        self._last = None
+        if block:
+            with out.open("ab") as file:
+                file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+        self.done.add(digest)
+        self.rows += len(rows)
+        return bool(block)
+
+
+def _hash_of(name: str) -> str | None:
+    """SHA-256 of a picture's file, None if it cannot be read."""
+    try:
+        return hashlib.sha256(read_bytes(name)).hexdigest()
+    except ImageError:
+        return None
+
+
+def split_of(sha256: str, val_percent: int = 10, test_percent: int = 10) -> Split:
+    """Which split a picture with that hash belongs to."""
+    place = int(sha256[:8], 16) % 100
+    if place < test_percent:
+        return "test"
+    return "val" if place < test_percent + val_percent else "train"
+
+
+def _rows_of(
+    luma: Tensor, where: str, digest: str, split: Split, cfg: TileGridCfg, limit: int | None, stride: int | None
+) -> list[TileRow]:
+    """Rows of one picture, in raster order."""
+    H, W = luma.shape
+    if min(H, W) < cfg.size:
+        _log.warning("%s is %dx%d, smaller than a tile of %d px: its edges are repeated", where, H, W, cfg.size)
+    step = TileGridCfg(cfg.size, cfg.size - stride) if stride and stride < cfg.size else cfg
+    ys, xs = axis_starts(H, step), axis_starts(W, step)
+    if stride and stride >= cfg.size:
+        ys, xs = (list(range(0, max(length - cfg.size, 0) + 1, stride)) for length in (H, W))
+    places = [(y, x) for y in ys for x in xs]
+    if limit is not None and len(places) > limit:
+        chosen = sorted(places, key=lambda place: hashlib.sha256(f"{digest}/{place[0]}/{place[1]}".encode()).digest())
+        places = sorted(chosen[:limit])
+    pixels = torch.stack([cut_tile(luma, y, x, cfg.size) for y, x in places])
+    return [
+        TileRow(
+            v=SCHEMA_VERSION,
+            tile_id=f"{digest[:16]}-{cfg.size}-{y}-{x}",
+            image=where,
+            sha256=digest,
+            y=y,
+            x=x,
+            tile=cfg.size,
+            overlap=cfg.overlap,
+            split=split,
+            mean=mean,
+            std=std,
+            slope=slope,
+        )
+        for (y, x), (mean, std, slope) in zip(places, _statistics(pixels), strict=True)
+    ]
+
+
+def cut_tile(luma: Tensor, y: int, x: int, tile: int) -> Tensor:
+    """[H,W] -> [tile,tile], edge pixels repeated past the border."""
+    rows = torch.arange(y, y + tile).clamp(max=luma.shape[0] - 1)
+    cols = torch.arange(x, x + tile).clamp(max=luma.shape[1] - 1)
+    return luma[rows][:, cols]
+
+
+def _statistics(pixels: Tensor) -> Iterator[tuple[float, float, float]]:
+    """(mean, std, slope) of uint8 [n,T,T], from exact integer sums, to four decimals."""
+    wide = pixels.to(torch.int64)
+    count = wide.shape[1] * wide.shape[2]
+    total, square = wide.sum(dim=(1, 2)).tolist(), (wide * wide).sum(dim=(1, 2)).tolist()
+    across = (wide[:, :, 1:] - wide[:, :, :-1]).abs().sum(dim=(1, 2)).tolist()
+    down = (wide[:, 1:] - wide[:, :-1]).abs().sum(dim=(1, 2)).tolist()
+    steps = 2 * pixels.shape[1] * (pixels.shape[1] - 1)
+    for s, q, a, d in zip(total, square, across, down, strict=True):
+        variance = (q * count - s * s) / (count * count)
+        yield round(s / count / 255, 4), round(variance**0.5 / 255, 4), round((a + d) / steps / 255, 4)
+
+
+# ---------------------------------------------------------------- where pictures are
+
+
+def is_url(name: str) -> bool:
+    """Whether a name goes through fsspec: `s3://`, `memory://`, ... but no drive letter."""
+    return "://" in name
+
+
+def list_images(images: str | Path) -> list[str]:
+    """Pictures of a folder, file or URL, sorted."""
+    if not is_url(str(images)):
+        return [str(path) for path in find_images(images)]
+    fs, root = _fsspec_at(str(images))
+    protocol = str(images).split("://", 1)[0]
+    found = sorted(f"{protocol}://{name.lstrip('/')}" for name in fs.find(root) if _is_picture(name))
+    if not found:
+        raise ImageError(f"no picture in {images}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return found
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _fsspec_at(url: str):  # type: ignore[no-untyped-def]  # (file system, path), fsspec has no types
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError(f"{url} needs fsspec; install it with: pip install 'pc15[learn]'") from error
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ImageError(f"cannot open {url}: {error}; check the protocol") from error
+
+
+def read_bytes(name: str) -> bytes:
+    """The bytes of a picture's file, local or by URL."""
+    try:
+        if is_url(name):
+            fs, path = _fsspec_at(name)
+            return bytes(fs.cat_file(path))
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {name}: {error.strerror or error}; check the path") from error
+
+
+def open_luma(data: bytes, name: str) -> Tensor:
+    """A picture file's bytes as luma, uint8 [H,W]; `name` is for messages and, where it is a local file, read."""
+    if not is_url(name) and Path(name).is_file():
+        return load_luma(name)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PurePosixPath(name).name
+        copy.write_bytes(io.BytesIO(data).getbuffer())
+        return load_luma(copy)[0]
+
+
+def _stored_name(name: str, folder: Path) -> str:
+    """How a row names its picture: relative to the folder of tiles.jsonl where it can."""
+    if is_url(name):
+        return name
+    try:
+        return Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return Path(name).resolve().as_posix()
+
+
+def resolve_image(row: TileRow, folder: Path) -> str:
+    """The path or URL of a row's picture; `folder` is that of its tiles.jsonl."""
+    return row.image if is_url(row.image) else str(folder / row.image)
+
+
+def load_tile_pixels(rows: list[TileRow], folder: Path) -> Tensor:
+    """Pixels of tiles, uint8 [N,T,T]; each picture is read once and its hash compared.
+
+    Raises:
+        ImageError: a picture is gone or has changed since its tiles were cut.
+    """
+    pixels: list[Tensor] = []
+    current, luma = "", torch.empty(0)
+    for row in rows:
+        if row.sha256 != current:
+            name = resolve_image(row, folder)
+            data = read_bytes(name)
+            if (digest := hashlib.sha256(data).hexdigest()) != row.sha256:
+                raise ImageError(
+                    f"{name} has changed since its tiles were cut (SHA-256 {digest[:12]}, was {row.sha256[:12]}); "
+                    "run make-tiles again"
+                )
+            luma, current = open_luma(data, name), row.sha256
+        pixels.append(cut_tile(luma, row.y, row.x, row.tile))
+    return torch.stack(pixels) if pixels else torch.empty((0, 0, 0), dtype=torch.uint8)

@@ -1,0 +1,237 @@
+"""Golden streams: small programs made by hand, and the SHA-256 of the 8-bit planes they decode to.
+
+    python -m tests.golden.make             write every stream and golden.json again, after a deliberate change
+    python -m tests.golden.make --hashes    print what the streams decode to, as JSON: nothing but the decoder is loaded
+
+The programs come from a seeded generator and not from the encoder's search, so that a better search changes no stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pc15.bitstream.header import Header, PlaneSpec
+    from pc15.bitstream.records import LayerRec, TileRec
+
+FOLDER = Path(__file__).parent
+INDEX = FOLDER / "golden.json"
+TILES = (8, 16, 24, 32, 48, 64, 128)
+OVERLAPS = {8: 3, 16: 5, 24: 0, 32: 9, 48: 17, 64: 31, 128: 57}
+SIZES = ((1, 1), (97, 1), (1, 97), (33, 33), (65, 47))  # W, H
+
+
+def names() -> list[str]:
+    """The committed streams."""
+    return sorted(path.stem for path in FOLDER.glob("*.pc15"))
+
+
+def hashes(name: str, device: str = "cpu") -> list[str]:
+    """SHA-256 of each decoded plane of a committed stream."""
+    from pc15.decode import decode_stream
+
+    decoded = decode_stream((FOLDER / f"{name}.pc15").read_bytes(), device=device)
+    return [hashlib.sha256(plane.cpu().numpy().tobytes()).hexdigest() for plane in decoded.planes]
+
+
+# ---------------------------------------------------------------- programs
+
+
+class _Maker:
+    """Random but reproducible programs: `random.Random` is the same everywhere."""
+
+    def __init__(self, name: str) -> None:
+        from pc15.proc.codebook import GRID_ID, load_codebook
+
+        self.rng = random.Random(name)
+        self.codebook = load_codebook(GRID_ID)
+
+    def layer(self, gen: int, amp: int | None = None) -> LayerRec:
+        """Any entry, mostly without offsets."""
+        from pc15.bitstream.records import LayerRec
+        from pc15.proc.codebook import OFFSET_MAX
+        from pc15.proc.generators import load
+
+        rng, generator = self.rng, load(gen)
+        reach = OFFSET_MAX if rng.random() < 0.3 else 0
+        return LayerRec(
+            gen=gen,
+            qv_id=rng.randrange(self.codebook.size(gen)),
+            offsets=tuple(rng.randint(-reach, reach) for _ in generator.params),
+            seed_index=rng.randrange(generator.seeds),
+            amp=rng.choice([-1, 1]) * rng.randint(1, 6) if amp is None else amp,
+        )
+
+    def tile(self, layers: int, top: int) -> TileRec:
+        """A DC level and some layers."""
+        from pc15.bitstream.records import TileRec
+        from pc15.proc.generators import NAMES
+
+        gens = [self.rng.randrange(len(NAMES)) for _ in range(layers)]
+        return TileRec(self.rng.randrange(top), tuple(self.layer(gen) for gen in gens))
+
+    def extremes(self, gen: int, top: int) -> list[TileRec]:
+        """Each parameter as low and as high as a stream can say, then all of them, then seeds and amplitudes."""
+        from pc15.bitstream.records import LayerRec, TileRec
+        from pc15.proc.codebook import OFFSET_MAX
+        from pc15.proc.generators import load
+
+        generator, entries = load(gen), self.codebook.entries[gen]
+        layers = []
+        for p in range(len(generator.params)):
+            for end, entry in ((-1, entries[:, p].argmin()), (1, entries[:, p].argmax())):
+                offsets = tuple(end * OFFSET_MAX if i == p else 0 for i in range(len(generator.params)))
+                layers.append(LayerRec(gen, int(entry), offsets, 0, 4 * end))
+        for end in (-1, 1):
+            qv = 0 if end < 0 else len(entries) - 1
+            layers.append(LayerRec(gen, qv, (end * OFFSET_MAX,) * len(generator.params), generator.seeds - 1, 15 * end))
+        layers += [self.layer(gen, amp) for amp in (-1, 16, -40)]
+        return [TileRec(top // 2 + self.rng.randint(-2, 2), (layer,)) for layer in layers]
+
+
+def _plane(tile: int, overlap: int, **changes: int) -> PlaneSpec:
+    from pc15.bitstream.header import PlaneSpec
+
+    fields = {"window": 0, "subsample": 0, "amp_step": 24, "dc_step": 24, **changes}
+    return PlaneSpec(tile=tile, overlap=overlap, **fields)
+
+
+def _header(W: int, H: int, *planes: PlaneSpec, **changes: Any) -> Header:
+    from pc15.bitstream.header import Header
+
+    return Header(width=W, height=H, color=int(len(planes) == 3), planes=planes, **changes)
+
+
+def _pack(
+    maker: _Maker,
+    header: Header,
+    layers: int = 2,
+    rows: list[TileRec] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> bytes:
+    """A stream of the given tiles, or of random ones with up to `layers` layers."""
+    from pc15.bitstream.records import Programs
+    from pc15.decode import plane_grid
+    from pc15.encode import repack
+    from pc15.quant import dc_levels
+
+    programs = []
+    for index, spec in enumerate(header.planes):
+        count, top = plane_grid(header, index).count, dc_levels(spec.dc_step)
+        records = rows or [maker.tile(maker.rng.randint(0, layers), top) for _ in range(count)]
+        programs.append(Programs.from_records(records))
+    data: bytes = repack(header, programs, metadata)["bitstream"]
+    return data
+
+
+# ---------------------------------------------------------------- streams
+
+
+def streams() -> Iterator[tuple[str, bytes]]:
+    """Every golden stream."""
+    from pc15.bitstream.records import MAX_LAYERS, TileRec
+    from pc15.proc.generators import NAMES
+    from pc15.quant import dc_levels
+
+    top = dc_levels(24)
+
+    for gen, generator in enumerate(NAMES):  # every parameter's ends
+        name = f"gen_{generator.lower()}"
+        maker, tile = _Maker(name), TILES[gen % len(TILES)]
+        rows = maker.extremes(gen, top)
+        yield name, _pack(maker, _header(tile * len(rows), tile - gen % 3, _plane(tile, 0)), rows=rows)
+
+    for tile in TILES:  # every generator at every tile size
+        name = f"tile_{tile}"
+        maker, stride = _Maker(name), tile - OVERLAPS[tile]
+        side = -(-len(NAMES) // 6)
+        header = _header(5 * stride + tile, (side - 1) * stride + tile, _plane(tile, OVERLAPS[tile]))
+        rows = [TileRec(maker.rng.randrange(top), (maker.layer(i % len(NAMES)),)) for i in range(6 * side)]
+        yield name, _pack(maker, header, rows=rows)
+
+    for W, H in SIZES:
+        maker = _Maker(name := f"size_{W}x{H}")
+        yield name, _pack(maker, _header(W, H, _plane(16, 4)), layers=MAX_LAYERS)
+
+    for name, window, param in (
+        ("window_hann", 0, 0),
+        ("window_tukey", 1, 0),
+        ("window_tukey_sharp", 1, 20),
+        ("window_kaiser", 2, 0),
+        ("window_kaiser_wide", 2, 9),
+    ):
+        maker = _Maker(name)
+        yield name, _pack(maker, _header(75, 50, _plane(24, 11, window=window, window_param=param)), layers=3)
+    maker = _Maker(name := "overlap_most")
+    yield name, _pack(maker, _header(13, 11, _plane(8, 7)))
+    maker = _Maker(name := "tile_least")
+    yield name, _pack(maker, _header(21, 10, _plane(4, 1)))
+
+    luma, chroma = _plane(16, 5), _plane(16, 5, subsample=1, amp_step=18)
+    for name, W, H, planes in (
+        ("colour", 48, 32, (luma, chroma, chroma)),
+        ("colour_odd", 33, 65, (luma, chroma, chroma)),
+        ("colour_1x1", 1, 1, (luma, chroma, chroma)),
+        ("colour_three", 47, 31, (luma, _plane(32, 7, subsample=1), _plane(8, 0, subsample=1, window=2))),
+    ):
+        maker = _Maker(name)
+        yield name, _pack(maker, _header(W, H, *planes), layers=3)
+
+    for name, changes in (
+        ("raw", {"payload_fmt": 1}),
+        ("sections", {"section_rows": 2}),
+        ("seed_0", {"seed": 0}),
+        ("seed_top", {"seed": (1 << 32) - 1}),
+        ("everything", {"seed": 99, "section_rows": 1, "payload_fmt": 1}),
+    ):
+        maker = _Maker(name)
+        metadata = {"note": "λ", "ai": {"name": "none", "version": 1}} if name == "everything" else None
+        yield name, _pack(maker, _header(49, 83, _plane(16, 3), **changes), layers=3, metadata=metadata)
+    maker = _Maker(name := "metadata")
+    yield name, _pack(maker, _header(20, 20, _plane(16, 3)), metadata={"made by": "hand", "n": [1, 2.5, None, True]})
+
+    maker = _Maker(name := "flat")
+    yield name, _pack(maker, _header(40, 40, _plane(16, 0)), rows=[TileRec(k * (top - 1) // 8) for k in range(9)])
+    maker = _Maker(name := "clipped")  # every layer as strong as it can be, far outside 0..1
+    most = [TileRec(0, tuple(maker.layer(32, amp) for amp in [500] * MAX_LAYERS)), TileRec(top - 1)]
+    most.append(TileRec(top - 1, tuple(maker.layer(43, amp) for amp in [-500] * MAX_LAYERS)))
+    yield name, _pack(maker, _header(48, 16, _plane(16, 0)), rows=most)
+    for name, amp_step, dc_step in (("steps_coarse", 0, 0), ("steps_fine", 63, 42)):
+        maker = _Maker(name)
+        spec = _plane(16, 6, amp_step=amp_step, dc_step=dc_step)
+        yield name, _pack(maker, _header(41, 37, spec), layers=4)
+
+
+def write() -> None:
+    """Write all streams and their index; streams that are no longer made are removed."""
+    index = {}
+    made = dict(streams())
+    for name in set(names()) - set(made):
+        (FOLDER / f"{name}.pc15").unlink()
+    for name, data in made.items():
+        (FOLDER / f"{name}.pc15").write_bytes(data)
+        index[name] = hashes(name)
+    lines = [f"  {json.dumps(name)}: {json.dumps(planes)}" for name, planes in sorted(index.items())]
+    INDEX.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    print(f"{FOLDER}: {len(index)} streams, {sum(map(len, made.values()))} bytes")
+
+
+def main() -> None:
+    """Write the streams, or print what they decode to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hashes", action="store_true", help="print {stream: [SHA-256 of each plane]}")
+    args = parser.parse_args()
+    if args.hashes:
+        print(json.dumps({name: hashes(name) for name in names()}))
+    else:
+        write()
+
+
+if __name__ == "__main__":
+    main()

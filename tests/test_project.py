@@ -1,0 +1,123 @@
+"""What holds for the project as a whole: its configs, its data folders, its texts and its set-up."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("pc15", "pc15learn")
+
+
+def project_files() -> list[Path]:
+    """Files that are tracked, or would be: what .gitignore names is left out."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout")
+    listed = subprocess.run(
+        [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    return sorted(path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file())
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_every_yaml_loads(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+@pytest.mark.parametrize("folder", ["datasets", "checkpoints"])
+def test_data_folders_hold_no_python(folder: str) -> None:
+    """With a .py in it, datasets/ would shadow the library of that name."""
+    assert list((ROOT / folder).rglob("*.py")) == []
+
+
+def test_no_file_names_a_registry_or_a_machine() -> None:
+    hosts = ["pypi" + ".org", "python" + "hosted", "download." + "pytorch", "--index" + "-url http"]
+    places = ["/home/" + r"\w", "/root" + "/", "/Users/" + r"\w", "/work" + "/", r"[A-Z]:\\\\?Users"]
+    banned = re.compile("|".join([re.escape(host) for host in hosts] + [r"(?<![\w.~])" + p for p in places]))
+    for path in project_files():
+        data = path.read_bytes()
+        if b"\0" in data:
+            continue
+        found = banned.search(data.decode("utf-8", errors="replace"))
+        assert found is None, f"{path.relative_to(ROOT)} holds {found[0]!r}"
+
+
+def test_files_are_small_enough_for_git() -> None:
+    large = [path.name for path in project_files() if path.stat().st_size > 5 * 2**20]
+    assert large == []
+
+
+def test_only_paths_reads_the_environment() -> None:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if path == ROOT / "pc15" / "paths.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+                assert name not in ("environ", "getenv"), (
+                    f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', '?')} reads the environment; "
+                    "ask pc15.paths instead"
+                )
+
+
+def test_the_version_is_one_literal() -> None:
+    """The build reads it without importing the package, and so do the release check and env_summary."""
+    text = (ROOT / "pc15" / "__init__.py").read_text(encoding="utf-8")
+    assert len(re.findall(r'^__version__ = "\d+\.\d+\.\d+[^"]*"$', text, re.MULTILINE)) == 1
+
+
+def test_constraints_are_exact_pins() -> None:
+    lines = (ROOT / "configs" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert "torch==2.13.0" in pins
+    for pin in pins:
+        assert re.fullmatch(r'[a-z0-9-]+==[\w.]+( ; python_version >= "3\.\d+")?', pin), pin
+    names = [pin.split("==")[0] for pin in pins]
+    assert names == sorted(set(names))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_lists_its_targets() -> None:
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    for target in ("demo", "test", "lint", "types", "golden", "clean"):
+        assert f"make {target} " in shown
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_an_old_python_gets_one_clear_line(tmp_path: Path) -> None:
+    old = tmp_path / "python2"
+    old.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.version_info, sys.version = (3, 8, 0), '3.8.0 (x)'\n"
+        "sys.executable = 'python2'\nexec(sys.argv[2])\n"
+    )
+    old.chmod(0o755)
+    for python, says in [
+        (old, "python2 is Python 3.8.0, and pc15 needs 3.10 or newer"),
+        ("no-such", "no 'no-such'"),
+    ]:
+        ran = subprocess.run(
+            ["make", "lint", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ran.returncode != 0
+        assert f"error: {says}" in ran.stderr
+        assert "Traceback" not in ran.stderr
+        assert not (tmp_path / "venv").exists()

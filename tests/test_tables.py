@@ -1,0 +1,201 @@
+"""Tables sum exactly, fit their counts, are the same everywhere, and are found, or missed with a reason."""
+
+from __future__ import annotations
+
+import decimal
+import heapq
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pc15.entropy.tables import (
+    MAX_ALPHABET,
+    PRECISION,
+    RansTable,
+    TableSet,
+    build_rans_tables,
+    load_table,
+    save_tables,
+)
+from pc15.errors import ConfigError, MissingTableError
+
+TOTAL = 1 << PRECISION
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A models folder, named by PC15_MODELS_DIR."""
+    monkeypatch.setenv("PC15_MODELS_DIR", str(tmp_path))
+    (tmp_path / "rans").mkdir()
+    return tmp_path
+
+
+def small_set(table_id: str = "small", version: int = 1) -> TableSet:
+    return TableSet(table_id, version, build_rans_tables({"mode": [9, 3, 1], "dc": list(range(64))}))
+
+
+def cost(counts: Sequence[int], freq: Sequence[int]) -> float:
+    """Bits that these counts take with these frequencies."""
+    return sum(c * (PRECISION - math.log2(f)) for c, f in zip(counts, freq, strict=True))
+
+
+def best_freq(counts: Sequence[int]) -> list[int]:
+    """The cheapest frequencies there are: each slot goes to the symbol that gains most from it."""
+    freq = [1] * len(counts)
+    gains = [(-c * math.log2(2), s) for s, c in enumerate(counts)]
+    heapq.heapify(gains)
+    for _ in range(TOTAL - len(counts)):
+        _, s = gains[0]
+        freq[s] += 1
+        heapq.heapreplace(gains, (-counts[s] * math.log2((freq[s] + 1) / freq[s]), s))
+    return freq
+
+
+@settings(max_examples=200)
+@given(st.lists(st.one_of(st.integers(0, 5), st.integers(0, 10**12)), min_size=1, max_size=300))
+def test_every_symbol_can_be_coded_and_more_seen_is_never_dearer(counts: list[int]) -> None:
+    freq = build_rans_tables({"t": counts})["t"].freq
+    assert sum(freq) == TOTAL and min(freq) >= 1
+    order = sorted(range(len(counts)), key=lambda s: (counts[s], -s))
+    assert [freq[s] for s in order] == sorted(freq)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.one_of(st.integers(0, 5), st.integers(0, 10**6)), min_size=2, max_size=60))
+def test_the_cost_is_nearly_the_least_possible(counts: list[int]) -> None:
+    if sum(counts):
+        ours = cost(counts, build_rans_tables({"t": counts})["t"].freq)
+        assert ours <= cost(counts, best_freq(counts)) * 1.001 + 1e-3 * sum(counts)
+
+
+def test_ties_go_to_the_lowest_symbol() -> None:
+    assert build_rans_tables({"t": [7, 7, 7]})["t"].freq == (5462, 5461, 5461)
+    assert build_rans_tables({"t": [0, 0, 0]})["t"].freq == (5462, 5461, 5461)
+    assert build_rans_tables({"t": [0, 10**9, 0]})["t"].freq == (1, TOTAL - 2, 1)
+
+
+def test_the_largest_alphabet_fits() -> None:
+    freq = build_rans_tables({"t": [10**6, *[0] * (MAX_ALPHABET - 1)]})["t"].freq
+    assert freq == (TOTAL - MAX_ALPHABET + 1, *[1] * (MAX_ALPHABET - 1))
+
+
+@pytest.mark.parametrize(
+    ("counts", "why"),
+    [
+        ([], "has 0 symbols"),
+        ([1] * (MAX_ALPHABET + 1), "has 4097 symbols"),
+        ([1, -1], "count of symbol 1 is -1"),
+        ([1, 0.5], "count of symbol 1 is 0.5, not an integer"),
+    ],
+)
+def test_counts_that_make_no_table_are_refused(counts: list[int], why: str) -> None:
+    with pytest.raises(ConfigError, match=f"'t'.*{why}"):
+        build_rans_tables({"t": counts})
+
+
+def test_another_precision_is_refused() -> None:
+    with pytest.raises(ConfigError, match="precision is 12"):
+        build_rans_tables({"t": [1, 2]}, precision=12)
+
+
+@pytest.mark.parametrize("freq", [(), (TOTAL - 1,), (TOTAL + 1, -1), (float(TOTAL),)])
+def test_a_table_checks_its_frequencies(freq: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="table 't'"):
+        RansTable("t", freq)
+
+
+def test_costs_are_exact_in_256ths_of_a_bit() -> None:
+    table = RansTable("t", (1, 2, 3, 0, 8192, 1000, TOTAL - 9198))
+    with decimal.localcontext() as context:
+        context.prec = 50
+        exact = [
+            (decimal.Decimal(TOTAL) / f).ln() / decimal.Decimal(2).ln() * 256 if f else decimal.Decimal(-1)
+            for f in table.freq
+        ]
+        assert table.cost_q8 == [int(bits.to_integral_value()) for bits in exact]
+    assert table.cost_q8[:2] == [14 * 256, 13 * 256]
+
+
+def test_slots_and_cum_agree_with_the_frequencies() -> None:
+    table = RansTable("t", (5, 0, TOTAL - 7, 2))
+    assert table.cum == (0, 5, 5, TOTAL - 2, TOTAL)
+    assert [slot[0] for slot in table.slots] == [0] * 5 + [2] * (TOTAL - 7) + [3] * 2
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def test_a_saved_set_is_loaded_back(models: Path) -> None:
+    table_set = small_set()
+    save_tables(models / "rans" / "small.json", table_set)
+    loaded = load_table("small")
+    assert loaded == table_set
+    assert loaded is load_table("small")
+    assert loaded.fingerprint() == table_set.fingerprint() != small_set(version=2).fingerprint()
+    assert (models / "rans" / "small.json").read_text() == table_set.canonical_json()
+    assert table_set.canonical_json().endswith("}\n")
+
+
+def test_a_changed_file_is_read_again(models: Path) -> None:
+    path = models / "rans" / "small.json"
+    save_tables(path, small_set())
+    assert load_table("small").version == 1
+    save_tables(path, small_set(version=22))
+    assert load_table("small").version == 22
+
+
+def test_an_unknown_table_gets_a_guess() -> None:
+    with pytest.raises(MissingTableError, match="no table 'mod' in table set 'small'.*did you mean mode"):
+        small_set().table("mod")
+    assert small_set().table("mode").name == "mode"
+
+
+def test_a_missing_set_names_both_places(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingTableError, match="'absent'") as caught:
+        load_table("absent")
+    assert str(models / "rans" / "absent.json") in str(caught.value)
+    assert str(Path("entropy", "absent.json")) in str(caught.value)
+    monkeypatch.delenv("PC15_MODELS_DIR")
+    with pytest.raises(MissingTableError, match="PC15_MODELS_DIR is not set"):
+        load_table("absent")
+
+
+@pytest.mark.parametrize("table_id", ["", "../small", "a/b", "SMALL", "small.json", "a" * 33, "small\n", "ä"])
+def test_an_id_cannot_make_a_path(models: Path, table_id: str) -> None:
+    with pytest.raises(MissingTableError, match="table id"):
+        load_table(table_id)
+    with pytest.raises(ConfigError, match="table id"):
+        small_set(table_id)
+
+
+GOOD = '{"id":"small","precision":14,"tables":{"t":[16384]},"version":1}'
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (GOOD[:-1], "delimiter"),
+        ("", "Expecting value"),
+        ("[" * 100_000, "recursion"),
+        ("[]", "not an object"),
+        (GOOD.replace('"version":1', '"extra":1'), "not an object of id"),
+        (GOOD.replace("16384", "16383"), "sum to 16383"),
+        (GOOD.replace("16384", "16384.0"), "frequency of symbol 0"),
+        (GOOD.replace("[16384]", "16384"), "lists of frequencies"),
+        (GOOD.replace("14", "12"), "precision is 12"),
+        (GOOD.replace("small", "other"), "holds the tables 'other'"),
+        (GOOD.replace('"version":1', '"version":"x"'), "version is 'x'"),
+    ],
+)
+def test_a_damaged_file_is_named(models: Path, text: str, why: str) -> None:
+    path = models / "rans" / "small.json"
+    path.write_text(text)
+    with pytest.raises(MissingTableError, match=why) as caught:
+        load_table("small")
+    assert str(path) in str(caught.value)
+    path.write_text(GOOD)
+    assert load_table("small").table("t").freq == (TOTAL,)
