@@ -55,11 +55,11 @@ def encode(args: argparse.Namespace) -> int:
     from pc15.paths import resolve_device
 
     resolve_device(cfg.device)
-    sources = _sources(args.images, tuple(IMAGE_SUFFIXES))
-    if args.out.suffix.lower() in IMAGE_SUFFIXES and not args.out.is_dir():
-        raise ConfigError(
-            f"-o {args.out} has a picture's suffix; streams are called {args.out.with_suffix(STREAM_SUFFIX)}"
-        )
+    targets = _targets(_sources(args.images, tuple(IMAGE_SUFFIXES)), args.out, STREAM_SUFFIX)
+    for _, target in targets:
+        if target.suffix.lower() in IMAGE_SUFFIXES:
+            right = target.with_suffix(STREAM_SUFFIX)
+            raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
     def one(source: Path, target: Path) -> None:
         began = time.perf_counter()
@@ -76,7 +76,7 @@ def encode(args: argparse.Namespace) -> int:
             flush=True,
         )
 
-    return _each(_targets(sources, args.out, STREAM_SUFFIX), one)
+    return _each(targets, one)
 
 
 def decode(args: argparse.Namespace) -> int:
@@ -125,9 +125,10 @@ def _sources(given: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _targets(sources: Sequence[Path], out: Path, suffix: str) -> list[tuple[Path, Path]]:
-    """Where each source's result goes: `out` itself for a single one, or a file in the folder `out`."""
-    folder = len(sources) > 1 or out.is_dir() or str(out).endswith(("/", os.sep))
+def _targets(sources: Sequence[Path], given: str, suffix: str) -> list[tuple[Path, Path]]:
+    """Where each source's result goes: `given` itself for a single one, or a file in the folder of that name."""
+    out = Path(given)
+    folder = len(sources) > 1 or out.is_dir() or given.endswith(("/", os.sep))
     if folder and out.exists() and not out.is_dir():
         raise ConfigError(f"-o {out} is a file, but there are {len(sources)} inputs; give a folder")
     targets = [(source, out / f"{source.stem}{suffix}" if folder else out) for source in sources]
@@ -621,7 +622,7 @@ def _parser() -> _Parser:
         "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
     )
     add.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files, or folders of them")
-    add.add_argument("-o", "--out", type=Path, required=True, help="the stream; a folder for several pictures")
+    add.add_argument("-o", "--out", required=True, help="the stream; a folder for several pictures")
     presets = get_args(Preset)
     add.add_argument("--preset", choices=presets, help=f"options to start from (default: {DEFAULT_PRESET})")
     add.add_argument("--config", type=Path, metavar="FILE", help="YAML of CodecConfig options; flags win over it")
@@ -650,7 +651,7 @@ def _parser() -> _Parser:
         "decode damaged.pc15 -o rest.png --lenient",
     )
     add.add_argument("streams", nargs="+", type=Path, metavar="STREAM", help="streams, or folders of them")
-    add.add_argument("-o", "--out", type=Path, required=True, help="the picture; a folder of PNG for several streams")
+    add.add_argument("-o", "--out", required=True, help="the picture; a folder of PNG for several streams")
     add.add_argument(
         "--lenient", action="store_true", help="draw what is sound in a damaged stream (default: refuse it)"
     )

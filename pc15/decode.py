@@ -2,9 +2,10 @@
 
 No network, no image data, no state but the bytes and the packaged tables.  A tile's samples are
 
-    dc + sum over layers of  coefficient * (pattern - its mean),    Q12,
+    sum over layers of  coefficient * (pattern - its mean),    Q12,
 
-with coefficient = amplitude / RMS of the pattern; all tiles are cross-faded with weights that sum to one.
+with coefficient = amplitude / RMS of the pattern.  All tiles are cross-faded with weights that sum to one, upon the
+surface through their DC values.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import Grid, tile_grid
 from pc15.proc.registry import coefficient, contribution, draw_levels, mean_rms
 from pc15.quant import step_q15
+from pc15.surface import Surface, surface
 from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_rows, grid, round_blend
 
 _LOG = logging.getLogger(__name__)
@@ -63,6 +65,11 @@ def dc_samples(dc: Tensor, dc_step: int) -> Tensor:
     return ((dc * step_q15(dc_step) + 4) >> 3).clamp(0, 4096).to(torch.int32)
 
 
+def base_surface(dc: Tensor, dc_step: int, tiles: TileSpec) -> Surface:
+    """The surface through a plane's DC levels [N]."""
+    return surface(dc_samples(dc, dc_step), tiles, step_q15(dc_step) >> 3)
+
+
 def amplitude_q15(amp: Tensor, amp_step: int) -> Tensor:
     """Signed amplitude levels as RMS in luma, Q15."""
     return amp.to(torch.int64) * step_q15(amp_step)
@@ -76,11 +83,11 @@ def draw_normalised(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed
 
 
 def draw_tiles(
-    programs: Programs, tile: int, amp_step: int, dc_step: int, seed: int, codebook: Codebook, device: torch.device
+    programs: Programs, tile: int, amp_step: int, seed: int, codebook: Codebook, device: torch.device
 ) -> Tensor:
-    """Samples of every tile, [N,T,T] int32 Q12, all layers of one generator drawn together."""
+    """Samples of every tile above the base, [N,T,T] int32 Q12, all layers of one generator drawn together."""
     at = tile_grid(tile, device=device)
-    samples = dc_samples(torch.from_numpy(programs.dc).to(device), dc_step).view(-1, 1, 1).repeat(1, tile, tile)
+    samples = torch.zeros((programs.tiles, tile, tile), dtype=torch.int32, device=device)
     used = np.arange(programs.gen.shape[1])[None, :] < programs.count[:, None]  # [N,L]
     owner, layer = np.nonzero(used)
     gens = programs.gen[owner, layer]
@@ -113,9 +120,10 @@ def draw_plane(programs: Programs, header: Header, plane: int, codebook: Codeboo
     for row in range(0, tiles.ny, band):
         stop = min(tiles.ny, row + band)
         part = programs.rows(row * tiles.nx, stop * tiles.nx)
-        samples = draw_tiles(part, spec.tile, spec.amp_step, spec.dc_step, header.seed, codebook, device)
+        samples = draw_tiles(part, spec.tile, spec.amp_step, header.seed, codebook, device)
         blend_rows(acc, samples, tiles, row, stop, WINDOWS[spec.window], spec.window_params())  # type: ignore[arg-type]
-    return to_pixels(round_blend(acc))
+    base = base_surface(torch.from_numpy(programs.dc).to(device), spec.dc_step, tiles)
+    return to_pixels(round_blend(acc) + base.plane)
 
 
 def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syntax:

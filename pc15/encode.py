@@ -1,8 +1,9 @@
 """Picture -> tiles -> winners -> records -> bytes.
 
-A plane starts as DC levels.  Then, layer after layer, every tile gets the one pattern that lowers D + lambda * R of
-the *blended* picture most, until none pays.  Tiles that overlap take turns, so that each sees what its neighbours
-draw; sweeps then re-fit amplitudes and DC jointly, and passes search whole programs again with a beam.
+A plane starts as the surface through its DC levels.  Then, layer after layer, every tile gets the one pattern that
+lowers D + lambda * R of the *blended* picture most, until none pays.  Tiles that overlap take turns, so that each sees
+what its neighbours draw; sweeps then re-fit amplitudes and DC jointly, and passes search whole programs again with a
+beam.
 The same input and options give the same bytes, on every device.
 """
 
@@ -39,7 +40,7 @@ from pc15.bitstream.records import (
     predict_dc,
 )
 from pc15.config import CodecConfig
-from pc15.decode import amplitude_q15, dc_samples, plane_grid, section_syntax
+from pc15.decode import amplitude_q15, base_surface, plane_grid, section_syntax
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import ConfigError, ImageError
 from pc15.hooks.heuristic import EncoderHooks
@@ -54,6 +55,7 @@ from pc15.search.candidates import Layers, draw_layers, scoreable
 from pc15.search.cost import Costs
 from pc15.search.refine import address_q8, best_layers
 from pc15.search.score import SAMPLE_ONE, Scorer, Windows
+from pc15.surface import SHARE_BITS
 from pc15.tiling import SAMPLE_MAX, TileSpec, axis_weights, blend_int, extract
 
 CHROMA_LAMBDA = 2.0
@@ -146,10 +148,19 @@ class PlaneEncoder:
 
     # ------------------------------------------------------------ the picture so far
 
+    def _rest(self) -> Tensor:
+        """What is left of the picture, [h,w] int32 Q12."""
+        drawn = blend_int(self.samples.clamp(-SAMPLE_MAX, SAMPLE_MAX), self.grid, *self._window)  # type: ignore[arg-type]
+        return self.above - drawn
+
     def _error(self) -> Tensor:
         """What is left of the picture, every tile's view of it, [N,T,T] int32 Q12."""
-        drawn = blend_int(self.samples.clamp(-SAMPLE_MAX, SAMPLE_MAX), self.grid, *self._window)  # type: ignore[arg-type]
-        return extract(self.plane - drawn, self.grid)
+        return extract(self._rest(), self.grid)
+
+    def _set_dc(self, dc: Tensor) -> None:
+        self.tiles.dc = dc
+        self.base = base_surface(dc, self.spec.dc_step, self.grid)
+        self.above = self.plane - self.base.plane
 
     def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
@@ -166,9 +177,9 @@ class PlaneEncoder:
     def run(self, progress: tqdm[Any]) -> Programs:
         """Search the whole plane; `progress` advances to its total of tiles."""
         self.tiles = _Tiles.of_dc(self._choose_dc())
-        self.samples = (
-            dc_samples(self.tiles.dc, self.spec.dc_step).view(-1, 1, 1).repeat(1, self.cfg.tile, self.cfg.tile)
-        )
+        self._set_dc(self.tiles.dc)
+        self.samples = torch.zeros_like(self.x)
+        self._refit_dc()
         active = torch.ones(len(self.x), dtype=torch.bool, device=self.x.device)
         for layer in range(self.cfg.max_layers):
             for group in self.groups:
@@ -182,11 +193,12 @@ class PlaneEncoder:
                     self._search_again(group)
             for group in self.groups:
                 self._refit(group)
+            self._refit_dc()
         progress.update(len(self.x) - progress.n)
         return self.tiles.programs(self.bank.params)
 
     def _choose_dc(self) -> Tensor:
-        """DC level of each tile: its weighted mean, or the cheaper level beside it when that pays; [N] int64."""
+        """DC level of each tile: its weighted mean, or a cheaper level beside it when that pays; [N] int64."""
         own = self.windows.own[self.windows.of]
         total = (own.to(torch.int64) * self.x).sum(dim=(1, 2)).tolist()
         weight = own.sum(dim=(1, 2), dtype=torch.int64).tolist()
@@ -235,7 +247,7 @@ class PlaneEncoder:
             self.samples[tiles[won]] += self._contribution(layers, amp)
 
     def _refit(self, group: Tensor) -> None:
-        """Amplitude and DC of each tile again, the rest of the picture as it is; drop layers that no longer pay."""
+        """Amplitudes of each tile again, the rest of the picture as it is; drop layers that no longer pay."""
         e = self._error()[group]
         cls = self.windows.of[group]
         most = int(self.tiles.count[group].max()) if len(group) else 0
@@ -260,26 +272,22 @@ class PlaneEncoder:
             gone = tiles[amp == 0]
             if len(gone):
                 self.tiles.drop(gone, layer)
-        self._refit_dc(group, e)
 
-    def _refit_dc(self, group: Tensor, e: Tensor) -> None:
-        """Move each tile's DC by at most a step where the blended picture gains more than half a bit's worth."""
-        cls = self.windows.of[group]
-        gradient = (self.windows.lin[cls].to(torch.int64) * e).sum(dim=(1, 2)).to(torch.float64) * 2.0**-28
-        norm = self.windows.quad[cls].sum(dim=(1, 2), dtype=torch.int64).to(torch.float64) * 2.0**-16
+    def _refit_dc(self) -> None:
+        """Move each knot of the base by at most a step where the picture gains more than half a bit's worth."""
         step = step_q15(self.spec.dc_step) * 2.0**-15
-        old = self.tiles.dc[group]
-        best = torch.zeros_like(old)
-        best_gain = torch.full_like(gradient, 0.5 * self.cfg.lambda_rd)
-        for move in (-1, 1):
-            inside = (old + move >= 0) & (old + move < self.syntax.dc_top)
-            gain = (gradient * (2.0 * move * step) - norm * (step * step)) * self.scorer.mse_weight
-            wins = inside & (gain > best_gain)
-            best, best_gain = torch.where(wins, move, best), torch.where(wins, gain, best_gain)
-        new = old + best
-        shift = dc_samples(new, self.spec.dc_step) - dc_samples(old, self.spec.dc_step)
-        self.tiles.dc[group] = new
-        self.samples[group] += shift.view(-1, 1, 1)
+        rows = torch.arange(self.grid.ny, device=self.x.device)[:, None] % 2
+        cols = torch.arange(self.grid.nx, device=self.x.device) % 2
+        for turn in range(4):  # what every other knot adds does not overlap
+            mine = ((rows == turn // 2) & (cols == turn % 2)).reshape(-1)
+            gradient = self.base.adjoint(self._rest()).to(torch.float64) * 2.0 ** (-12 - 2 * SHARE_BITS)
+            norm = self.base.norms().to(torch.float64) * 2.0 ** (-4 * SHARE_BITS)
+            move = torch.where(gradient < 0, -1, 1)
+            new = self.tiles.dc + move
+            gain = (gradient.abs() * (2.0 * step) - norm * (step * step)) * self.scorer.mse_weight
+            wins = mine & (gain > 0.5 * self.cfg.lambda_rd) & (new >= 0) & (new < self.syntax.dc_top)
+            if bool(wins.any()):
+                self._set_dc(torch.where(wins, new, self.tiles.dc))
 
     def _scaled(self, drawn: Tensor, rms: Tensor, amp: Tensor) -> Tensor:
         factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
@@ -292,8 +300,7 @@ class PlaneEncoder:
         """Search each tile's whole program anew with a beam, its neighbours as they are; keep the better one."""
         cls, x = self.windows.of[group], self.x[group]
         e = self._error()[group]
-        flat = dc_samples(self.tiles.dc[group], self.spec.dc_step).view(-1, 1, 1)
-        bare = e + self._seen(group, self.samples[group] - flat)
+        bare = e + self._seen(group, self.samples[group])
         old_j = self.scorer.distortion(e, x, cls) + self._program_bits(group) * (self.cfg.lambda_rd / 256.0)
         new_j, trail = self._beam(bare, x, cls)
         better = torch.nonzero(new_j < old_j).flatten()
@@ -303,7 +310,7 @@ class PlaneEncoder:
         self.tiles.count[tiles] = 0
         for part in (self.tiles.gen, self.tiles.qv, self.tiles.seed, self.tiles.amp, self.tiles.offsets):
             part[tiles] = 0
-        self.samples[tiles] = flat[better].expand(-1, self.cfg.tile, self.cfg.tile).clone()
+        self.samples[tiles] = 0
         for layer, (has, layers, amp) in enumerate(trail):
             at = better[has[better]]
             if len(at):

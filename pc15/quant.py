@@ -58,8 +58,8 @@ def steps_for(lambda_rd: float, alpha_mix: float, area: float) -> tuple[int, int
     makes the best step somewhat wider.  SSIM's share of D counts like MSE near that balance.
     """
     per_level = lambda_rd / (area * MSE_SCALE)
-    amp = math.sqrt(per_level * 20.0)
-    dc = math.sqrt(per_level * 12.0)
+    amp = math.sqrt(per_level * 28.0)
+    dc = math.sqrt(per_level * 9.0)
     return _nearest(amp, STEPS - 1), _nearest(dc, DC_FINEST)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from pc15.bitstream.records import MAX_PARAMS, LayerRec, Programs, TileRec
-from pc15.decode import draw_tiles
+from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs
+from pc15.decode import dc_samples, draw_tiles
 from pc15.errors import SchemaError
 from pc15.hooks.ai import Role, normalisation
-from pc15.hooks.features import layer_features
+from pc15.hooks.features import FEATURES, layer_features
 from pc15.hooks.nets import param_shares
 from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook, load_codebook
@@ -45,7 +45,7 @@ class LabelTensors:
 
     features: [N,F] float32.   picture: [N] int64, number of the picture.   held_back: [N] 0 train, 1 val, 2 test.
     gen, qv: [N] int64, the choice.   offsets: [N,MAX_PARAMS] int64.   d0, rd: [N] float64, before and after.
-    area: [N] float64, pixels of the tile.
+    area: pixels that a tile owns, which bits are shared among.
     owner: [M] int64, row that a candidate belongs to.   c_gen, c_qv, c_amp: [M] int64.   c_d, c_bits: [M] float64.
     """
 
@@ -57,7 +57,7 @@ class LabelTensors:
     offsets: Tensor
     d0: Tensor
     rd: Tensor
-    area: Tensor
+    area: float
     owner: Tensor
     c_gen: Tensor
     c_qv: Tensor
@@ -95,117 +95,181 @@ def load_labels(folder: str | Path) -> Any:
 
 
 def residuals(
-    pixels: Tensor, records: Sequence[TileRec], *, steps: tuple[int, int], seed: int, codebook: Codebook
+    pixels: Tensor, programs: Programs, *, steps: tuple[int, int], seed: int, codebook: Codebook
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """What is left of tiles before each layer: (layer, tiles that have it [m], residual [m,T,T] int32 Q12).
 
     Args:
-        pixels: [n,T,T] uint8.   records: the tiles' programs.   steps: indices of amplitude and DC step.
+        pixels: [n,T,T] uint8.   programs: of the tiles.   steps: indices of amplitude and DC step.
     """
-    picture = torch.div(pixels.to(torch.int32) * 4096 + 127, 255, rounding_mode="floor")
-    most = max((len(record.layers) for record in records), default=0)
-    for layer in range(most):
-        at = torch.tensor([i for i, record in enumerate(records) if len(record.layers) > layer])
-        before = [TileRec(records[i].dc, records[i].layers[:layer]) for i in at.tolist()]
-        drawn = draw_tiles(
-            Programs.from_records(before), pixels.shape[1], steps[0], steps[1], seed, codebook, torch.device("cpu")
-        )
-        yield layer, at, picture[at] - drawn
+    tile, device = pixels.shape[1], torch.device("cpu")
+    left = torch.div(pixels.to(torch.int32) * 4096 + 127, 255, rounding_mode="floor").to(torch.int32)
+    left -= dc_samples(torch.from_numpy(programs.dc), steps[1]).view(-1, 1, 1)
+    for layer in range(int(programs.count.max(initial=0))):
+        at = np.flatnonzero(programs.count > layer)
+        where = torch.from_numpy(at)
+        yield layer, where, left[where]
+        only = Programs.empty(len(at), 1)
+        only.count[:] = 1
+        for name in ("gen", "qv", "seed", "amp", "offsets"):
+            getattr(only, name)[:, 0] = getattr(programs, name)[at, layer]
+        left[where] -= draw_tiles(only, tile, steps[0], seed, codebook, device)
 
 
 def to_tensors(rows: Any, oracle: Oracle, *, codebook: Codebook) -> LabelTensors:
     """Features and targets of a labels dataset.
 
     Raises:
-        SchemaError: not one filled layer in it.
+        SchemaError: not one filled layer in it, or values out of range.
     """
     options, steps = oracle.facts["options"], (oracle.facts["steps"]["amp"], oracle.facts["steps"]["dc"])
     pictures: dict[str, int] = {}
     parts: list[dict[str, Any]] = []
-    columns: dict[str, list[Any]] = {
-        key: [] for key in ("picture", "held_back", "gen", "qv", "offsets", "d0", "rd", "area")
-    }
-    tried: dict[str, list[Any]] = {key: [] for key in ("owner", "gen", "qv", "amp", "d", "bits")}
-    features: list[Tensor] = []
-    count = 0
+    first = 0
     with tqdm(total=len(rows), desc="drawing residuals", unit="tile", disable=None, leave=False) as progress:
-        for batch in rows.iter(batch_size=_BATCH_TILES):
-            parts = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-            pixels = torch.stack([pixels_from_text(row["pixels"], row["tile"]) for row in parts])
-            records = [_record(row) for row in parts]
-            for layer, at, residual in residuals(pixels, records, steps=steps, seed=options["seed"], codebook=codebook):
-                features.append(layer_features(residual, layer))
-                for i in at.tolist():
-                    row = parts[i]
-                    _append(columns, tried, row, row["layers"][layer], count, pictures)
-                    count += 1
-            progress.update(len(parts))
-    if not count:
+        for table in rows.with_format("arrow").iter(batch_size=_BATCH_TILES):
+            batch = _Batch.read(table, options["tile"])
+            made = _one_batch(batch, steps, options["seed"], codebook, pictures)
+            made["owner"] += first
+            first += len(made["gen"])
+            parts.append(made)
+            progress.update(len(batch.pixels))
+    if not first:
         raise SchemaError("the labels hold no tile with a layer: every tile was flat; label pictures with detail")
-
-    def whole(values: list[Any]) -> Tensor:
-        return torch.from_numpy(np.concatenate([np.asarray(v, np.int64).reshape(-1) for v in values]))
-
-    def real(values: list[Any]) -> Tensor:
-        return torch.from_numpy(np.concatenate([np.asarray(v, np.float64).reshape(-1) for v in values]))
-
-    return LabelTensors(
-        features=torch.cat(features),
-        picture=whole(columns["picture"]),
-        held_back=whole(columns["held_back"]),
-        gen=whole(columns["gen"]),
-        qv=whole(columns["qv"]),
-        offsets=whole(columns["offsets"]).view(-1, MAX_PARAMS),
-        d0=real(columns["d0"]),
-        rd=real(columns["rd"]),
-        area=real(columns["area"]),
-        owner=whole(tried["owner"]),
-        c_gen=whole(tried["gen"]),
-        c_qv=whole(tried["qv"]),
-        c_amp=whole(tried["amp"]),
-        c_d=real(tried["d"]),
-        c_bits=real(tried["bits"]),
-    )
+    columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return LabelTensors(area=float((options["tile"] - options["overlap"]) ** 2), **columns)
 
 
-def _record(row: dict[str, Any]) -> TileRec:
-    layers = tuple(LayerRec(l["gen"], l["qv"], tuple(l["offsets"]), l["seed"], l["amp"]) for l in row["layers"])
-    return TileRec(row["dc"], layers)
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Rows of one batch as arrays: tiles, their layers one after another, and those layers' candidates likewise.
+
+    layer_start: [n+1], layers of tile i are layer_start[i]:layer_start[i+1].   tried_start: [L+1] likewise.
+    """
+
+    picture: list[str]
+    split: list[str]
+    pixels: Tensor
+    dc: np.ndarray[Any, Any]
+    layer_start: np.ndarray[Any, Any]
+    layer: dict[str, np.ndarray[Any, Any]]
+    offsets: np.ndarray[Any, Any]
+    tried_start: np.ndarray[Any, Any]
+    tried: dict[str, np.ndarray[Any, Any]]
+
+    @classmethod
+    def read(cls, table: Any, tile: int) -> _Batch:
+        """From an Arrow table of `LabelRow`s."""
+        table = table.combine_chunks()
+        columns = {name: _whole(table.column(name)) for name in table.column_names}
+        layers = columns["layers"].flatten()
+        offsets = layers.field("offsets")
+        tried = layers.field("candidates")
+        steps = np.zeros((len(layers), MAX_PARAMS), np.int64)
+        start = _starts(offsets)
+        for column in range(MAX_PARAMS):
+            has = np.flatnonzero(np.diff(start) > column)
+            steps[has, column] = _array(offsets.flatten())[start[has] + column]
+        return cls(
+            picture=[name.split("-", 1)[0] for name in columns["tile_id"].to_pylist()],
+            split=columns["split"].to_pylist(),
+            pixels=torch.stack([pixels_from_text(text, tile) for text in columns["pixels"].to_pylist()]),
+            dc=_array(columns["dc"]).astype(np.int64),
+            layer_start=_starts(columns["layers"]),
+            layer={name: _array(layers.field(name)) for name in ("gen", "qv", "seed", "amp", "d0", "rd")},
+            offsets=steps,
+            tried_start=_starts(tried.field("gen")),
+            tried={name: _array(tried.field(name).flatten()) for name in ("gen", "qv", "amp", "d", "bits")},
+        )
 
 
-def _append(
-    columns: dict[str, list[Any]],
-    tried: dict[str, list[Any]],
-    row: dict[str, Any],
-    layer: dict[str, Any],
-    number: int,
-    pictures: dict[str, int],
-) -> None:
-    """Add one (tile, layer) to the columns; the choice itself counts as its first candidate."""
-    picture = row["tile_id"].split("-", 1)[0]
-    columns["picture"].append(pictures.setdefault(picture, len(pictures)))
-    columns["held_back"].append(("train", "val", "test").index(row["split"]))
-    for key in ("gen", "qv", "d0", "rd"):
-        columns[key].append(layer[key])
-    columns["offsets"].append([*layer["offsets"], *[0] * (MAX_PARAMS - len(layer["offsets"]))])
-    columns["area"].append(float(row["tile"] ** 2))
-    candidates = layer["candidates"]
-    tried["owner"].append([number] * len(candidates["gen"]))
-    for key in ("gen", "qv", "amp", "d", "bits"):
-        tried[key].append(candidates[key])
+def _whole(column: Any) -> Any:
+    """A column's one chunk."""
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _array(values: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def _starts(lists: Any) -> np.ndarray[Any, Any]:
+    """Where each list begins in the flattened values, [n+1]."""
+    lengths = np.asarray(lists.value_lengths().to_numpy(zero_copy_only=False), np.int64)
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def _one_batch(
+    batch: _Batch, steps: tuple[int, int], seed: int, codebook: Codebook, pictures: dict[str, int]
+) -> dict[str, Tensor]:
+    """Columns of `LabelTensors` for one batch, layer by layer; owners count from 0."""
+    programs = _programs(batch, codebook)
+    features, order = [], []
+    for layer, at, residual in residuals(batch.pixels, programs, steps=steps, seed=seed, codebook=codebook):
+        features.append(layer_features(residual, layer))
+        order.append(batch.layer_start[at.numpy()] + layer)
+    rows = np.concatenate([np.zeros(0, np.int64), *order])  # number of each row's layer in the batch
+    tile = np.repeat(np.arange(len(batch.pixels)), np.diff(batch.layer_start))[rows]
+    number = np.array([pictures.setdefault(name, len(pictures)) for name in batch.picture], np.int64)
+    held_back = np.array([("train", "val", "test").index(name) for name in batch.split], np.int64)
+    lengths = np.diff(batch.tried_start)[rows]
+    inside = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    tried = np.repeat(batch.tried_start[rows], lengths) + inside
+
+    def whole(values: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64))
+
+    def real(values: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float64))
+
+    return {
+        "features": torch.cat(features) if features else torch.zeros((0, FEATURES)),
+        "picture": whole(number[tile]),
+        "held_back": whole(held_back[tile]),
+        "gen": whole(batch.layer["gen"][rows]),
+        "qv": whole(batch.layer["qv"][rows]),
+        "offsets": whole(batch.offsets[rows]),
+        "d0": real(batch.layer["d0"][rows]),
+        "rd": real(batch.layer["rd"][rows]),
+        "owner": whole(np.repeat(np.arange(len(rows)), lengths)),
+        "c_gen": whole(batch.tried["gen"][tried]),
+        "c_qv": whole(batch.tried["qv"][tried]),
+        "c_amp": whole(batch.tried["amp"][tried]),
+        "c_d": real(batch.tried["d"][tried]),
+        "c_bits": real(batch.tried["bits"][tried]),
+    }
+
+
+def _programs(batch: _Batch, codebook: Codebook) -> Programs:
+    """The tiles' programs, after a check that this build's codebook has what they name."""
+    programs = Programs.empty(len(batch.dc))
+    programs.dc[:] = batch.dc
+    programs.count[:] = np.diff(batch.layer_start)
+    gens, entries = batch.layer["gen"], batch.layer["qv"]
+    sizes = np.array([codebook.size(gen) for gen in range(len(NAMES))])
+    for gen, qv in ((gens, entries), (batch.tried["gen"], batch.tried["qv"])):
+        if len(gen) and (gen.min() < 0 or gen.max() >= len(NAMES) or (qv < 0).any() or (qv >= sizes[gen]).any()):
+            raise SchemaError(f"the labels name entries that codebook {codebook.id!r} does not have; label again")
+    if programs.count.max(initial=0) > MAX_LAYERS:
+        raise SchemaError(f"a tile has {programs.count.max()} layers, at most {MAX_LAYERS} are possible; label again")
+    tile = np.repeat(np.arange(len(batch.dc)), np.diff(batch.layer_start))
+    layer = np.arange(len(gens)) - batch.layer_start[tile]
+    for name in ("gen", "qv", "seed", "amp"):
+        getattr(programs, name)[tile, layer] = batch.layer[name]
+    programs.offsets[tile, layer] = batch.offsets
+    return programs
 
 
 # ---------------------------------------------------------------- targets of the three roles
 
 
 def selector_targets(data: LabelTensors, lam: float, temperature: float) -> dict[str, Tensor]:
-    """M1: share of every generator, [N,G] float32, soft by how far its best candidate falls behind.
+    """M1: share of every generator, [N,G] float32, soft by how far its best candidate falls behind; choice and weight.
 
         share ~ exp(-(RD - best RD) / (temperature * (D before - best RD)))
 
     Several generators are often nearly tied; a hard label would teach noise.
     """
-    rd = data.c_d + lam * data.c_bits / data.area[data.owner]
+    rd = data.c_d + lam * data.c_bits / data.area
     n, gens = len(data), len(NAMES)
     best = torch.full((n * gens,), float("inf"), dtype=torch.float64)
     best.scatter_reduce_(0, data.owner * gens + data.c_gen, rd, "amin")
@@ -217,7 +281,7 @@ def selector_targets(data: LabelTensors, lam: float, temperature: float) -> dict
     share = share / share.sum(dim=1, keepdim=True)
     weight = gain.sqrt()
     weight = (weight / weight.mean()).clamp(0.2, 5.0)
-    return {"share": share.float(), "best": data.gen, "weight": weight[:, 0].float()}
+    return {"owner": torch.arange(n), "share": share.float(), "best": data.gen, "weight": weight[:, 0].float()}
 
 
 def param_targets(data: LabelTensors, lam: float, temperature: float) -> dict[str, Tensor]:
@@ -226,7 +290,7 @@ def param_targets(data: LabelTensors, lam: float, temperature: float) -> dict[st
     owner: [P] row.   gen, qv: [P].   offsets: [P,MAX_PARAMS] float32.   chosen: [P] 1 where offsets count.
     weight: [P], by how near the pair came to the best.
     """
-    rd = data.c_d + lam * data.c_bits / data.area[data.owner]
+    rd = data.c_d + lam * data.c_bits / data.area
     owner = torch.cat([torch.arange(len(data)), data.owner])
     gen, qv = torch.cat([data.gen, data.c_gen]), torch.cat([data.qv, data.c_qv])
     rd = torch.cat([data.rd, rd])
@@ -270,23 +334,21 @@ def rd_targets(data: LabelTensors, codebook: Codebook) -> dict[str, Tensor]:
 
 
 class _Items(Dataset[dict[str, Tensor]]):
-    """Targets that point into shared features; a batch is fetched with a few indexings."""
+    """Targets whose `owner` is a row of shared features; a batch is fetched with a few indexings."""
 
     def __init__(self, features: Tensor, targets: dict[str, Tensor]) -> None:
         self.features, self.targets = features, targets
-        self.owner = targets.get("owner")
 
     def __len__(self) -> int:
-        return len(next(iter(self.targets.values())))
+        return len(self.targets["owner"])
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         at = torch.tensor(indices)
-        owner = at if self.owner is None else self.owner[at]
-        batch = {name: values[at] for name, values in self.targets.items() if name != "owner"}
-        return {"features": self.features[owner], **batch}
+        batch = {name: values[at] for name, values in self.targets.items()}
+        return {"features": self.features[batch.pop("owner")], **batch}
 
 
 def _as_is(batch: Any) -> Any:
@@ -349,8 +411,7 @@ class LabelData(LightningDataModule):
             targets = param_targets(data, lam, self.temperature)
         else:
             targets = rd_targets(data, self.codebook)
-        owner = targets.get("owner", torch.arange(len(data)))
-        parts = []
+        owner, parts = targets["owner"], []
         for split in (0, 1):
             at = torch.nonzero(held_back[owner] == split).flatten()
             if not len(at):

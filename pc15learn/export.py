@@ -64,7 +64,7 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
         "training_set": facts["training_set"],
         "seed": facts["seed"],
         "metrics": facts["metrics"],
-        **{key: facts[key] for key in ("lambda_rd", "target", "calibration") if key in facts},
+        **{key: facts[key] for key in ("lambda_rd", "area_share", "target", "calibration") if key in facts},
         "normalisation": facts["normalisation"],
     }
     out.mkdir(parents=True, exist_ok=True)

@@ -186,7 +186,9 @@ def fit_role(cfg: FitConfig, *, resume: bool = False) -> Fitted:
         target = data.train_targets["target"]
         std = target.std(dim=0).clamp(min=1e-6)
         module.facts["target"] = {"mean": target.mean(dim=0).tolist(), "std": std.tolist()}
-        module.facts["lambda_rd"] = float(data.oracle.facts["options"]["lambda_rd"])
+        options = data.oracle.facts["options"]
+        module.facts["lambda_rd"] = float(options["lambda_rd"])
+        module.facts["area_share"] = (1.0 - options["overlap"] / options["tile"]) ** 2
     folder = cfg.out / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "last.ckpt"

@@ -328,5 +328,5 @@ def _layer_row(layer: Any, codebook: Codebook) -> LayerRow:
 
 
 def _rounded(value: float) -> float:
-    """To nine decimals: what a label needs, and short in JSON."""
-    return round(float(value), 9)
+    """To seven decimals: finer than any gain that counts, and short in JSON."""
+    return round(float(value), 7)

@@ -92,8 +92,8 @@ class CandidateRow:
 class LayerRow:
     """One layer that the oracle chose, and what else it could have chosen.
 
-    params: levels after offsets.   d0: D of the tile before the layer; d after it.   bits: of this layer alone.
-    rd: d + lambda * bits / tile^2, before adding what the program cost so far.
+    params: levels after offsets.   d0: D of the tile before the layer, d after it, per pixel that the tile owns.
+    bits: of this layer alone.   rd: d + lambda * bits / (tile - overlap)^2.
     """
 
     gen: int

@@ -38,22 +38,31 @@ BORROW = 24.0
 
 @dataclass(frozen=True, kw_only=True)
 class TableJob:
-    """What one picture is encoded with: tile and overlap, px, lambda, and whether in colour."""
+    """What one picture is encoded with: tile and overlap, px; lambda, alpha, rounds of refinement; colour or luma."""
 
     tile: int
     overlap: int
     lambda_rd: float
     alpha_mix: float
+    refine: int
     color: bool
 
 
 JOBS: tuple[TableJob, ...] = tuple(
-    TableJob(tile=tile, overlap=overlap, lambda_rd=lam * 4.0**step, alpha_mix=alpha, color=tile == 32 and step % 2 == 0)
-    for tile, overlap, lam in ((32, 8, 0.06), (16, 4, 0.06), (64, 16, 0.06), (128, 16, 0.06))
+    TableJob(
+        tile=tile,
+        overlap=overlap,
+        lambda_rd=0.06 * 4.0**step,
+        alpha_mix=alpha,
+        refine=int(alpha > 0.0),
+        color=tile == 32 and step % 2 == 0,
+    )
+    for tile, overlap in ((32, 8), (16, 4), (64, 16), (128, 16))
     for step in range(5)
     for alpha in ((0.0, 0.7) if tile == 32 else (0.0,))
+    if tile < 64 or step % 2 == 0
 )
-"""Every table family at every rate class."""
+"""Every table family, at every rate class or every other one."""
 
 
 def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
@@ -119,8 +128,8 @@ def _count_crop(task: tuple[str, TableJob, str, str, int]) -> Counts:
     picture = _middle(load_rgb(path), crop)
     picture = picture if job.color else rgb_to_ycbcr420(picture)[0].unsqueeze(0)
     cfg = CodecConfig.preset(
-        "fast", tile=job.tile, overlap=job.overlap, lambda_rd=job.lambda_rd, alpha_mix=job.alpha_mix, refine=1,
-        shortlist=16, device="cpu", table_id=table_id, codebook_id=codebook_id,
+        "fast", tile=job.tile, overlap=job.overlap, lambda_rd=job.lambda_rd, alpha_mix=job.alpha_mix,
+        refine=job.refine, shortlist=16, device="cpu", table_id=table_id, codebook_id=codebook_id,
     )  # fmt: skip
     return count_stream(encode(picture, cfg)["bitstream"])
 

@@ -39,7 +39,7 @@ def _layer(gen: int, mean: int, d: float, cfg: CodecConfig, top: int, random: in
     codebook = load_codebook(cfg.codebook_id)
     qv = mean % min(8, codebook.size(gen))
     bits = 12.0
-    area = cfg.tile**2
+    area = (cfg.tile - cfg.overlap) ** 2
     after = d * 0.5
     tried: list[Any] = []
     for i in range(top + random):

@@ -7,8 +7,9 @@ import hashlib
 import json
 import pickle
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -41,15 +42,28 @@ from pc15.hooks.nets import frozen, param_shares
 from pc15.proc.codebook import OFFSET_MAX, load_codebook
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import render
-from pc15.search.bank import Bank
 
 CODEBOOK = load_codebook("v15_grid")
 ROLES: tuple[Role, ...] = ("selector", "params", "rd")
 
 
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """What hooks look at of a `pc15.search.bank.Bank`."""
+
+    gen: Tensor
+    qv: Tensor
+    seed: Tensor
+    start: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        return len(self.gen)
+
+
 @pytest.fixture(scope="module")
 def bank() -> Bank:
-    """A bank of every candidate, without its pixels, which hooks do not look at."""
+    """Every candidate of the codebook, undrawn."""
     gens, qvs, seeds, start = [], [], [], [0]
     for gen in range(len(NAMES)):
         count, draws = CODEBOOK.size(gen), load(gen).seeds
@@ -57,9 +71,7 @@ def bank() -> Bank:
         qvs.append(torch.arange(count).repeat_interleave(draws))
         seeds.append(torch.arange(draws).repeat(count))
         start.append(start[-1] + count * draws)
-    rows = start[-1]
-    nothing = torch.zeros((rows, 1), dtype=torch.int8)
-    return Bank(nothing, torch.cat(gens), torch.cat(qvs), torch.cat(seeds), tuple(start), torch.ones(rows), 32, 1)
+    return Bank(torch.cat(gens), torch.cat(qvs), torch.cat(seeds), tuple(start))
 
 
 def noise(n: int) -> Tensor:
@@ -67,7 +79,7 @@ def noise(n: int) -> Tensor:
 
 
 def view(bank: Bank, residual: Tensor, layer: int = 0) -> LayerView:
-    return LayerView(residual=residual, layer=layer, tile=residual.shape[1], bank=bank)
+    return LayerView(residual=residual, layer=layer, tile=residual.shape[1], bank=cast(Any, bank))
 
 
 def write_weights(folder: Path, role: Role, **changes: Any) -> Path:
@@ -91,6 +103,7 @@ def write_weights(folder: Path, role: Role, **changes: Any) -> Path:
         "codebook": {"id": CODEBOOK.id, "fingerprint": CODEBOOK.fingerprint},
         "normalisation": normalisation(layer_features(noise(20), 0).numpy()),
         "lambda_rd": 0.05,
+        "area_share": 0.5625,
         "target": {"mean": [0.01, 12.0], "std": [0.02, 3.0]},
         "calibration": {name: {"x": [-1.0, 0.0, 50.0], "y": [0.0, 0.0, 50.0]} for name in ("gain", "bits")},
         **changes,

@@ -57,7 +57,7 @@ def test_every_tile_is_labelled_once_and_carries_its_pixels(tiles: Path, tmp_pat
     layer = found[0].layers[0]
     assert len(layer.candidates.gen) == 6
     assert layer.params != [] and len(layer.params) == len(layer.offsets)
-    assert layer.rd == pytest.approx(layer.d + CFG.lambda_rd * layer.bits / 256)
+    assert layer.rd == pytest.approx(layer.d + CFG.lambda_rd * layer.bits / 144)
 
 
 def test_stopped_anywhere_it_ends_with_the_same_bytes(tiles: Path, tmp_path: Path):

@@ -233,13 +233,16 @@ def _numbers(value: Any, count: int | None = None) -> bool:
 def _check_rd(card: dict[str, Any], path: Path) -> None:
     target, knots = card.get("target"), card.get("calibration")
     good = isinstance(target, dict) and _numbers(target.get("mean"), 2) and _numbers(target.get("std"), 2)
-    good = good and isinstance(card.get("lambda_rd"), int | float) and isinstance(knots, dict)
+    good = good and _numbers([card.get("lambda_rd"), card.get("area_share")]) and isinstance(knots, dict)
+    good = good and card["lambda_rd"] > 0 and card["area_share"] > 0
     for name in ("gain", "bits"):
         part = knots.get(name) if good and isinstance(knots, dict) else None
         good = good and isinstance(part, dict) and _numbers(part.get("x")) and _numbers(part.get("y"), len(part["x"]))
         good = good and len(part["x"]) >= 1 and part["x"] == sorted(part["x"])  # type: ignore[index]
     if not good:
-        raise HooksError(f"{path}: target, lambda_rd or calibration is missing or out of range; export again")
+        raise HooksError(
+            f"{path}: target, lambda_rd, area_share or calibration is missing or out of range; export again"
+        )
 
 
 class _RoleHook:
@@ -395,7 +398,8 @@ class RdPredictor(_RoleHook):
         predicted = torch.cat(parts)  # [n,C,2]
         gain, bits = (self._calibrated(predicted[:, :, k], k) for k in (0, 1))
         lam = self._loaded.card["lambda_rd"] if self.lambda_rd is None else self.lambda_rd
-        cost = bits * (lam / float(view.tile * view.tile)) - gain
+        area = view.tile * view.tile * self._loaded.card["area_share"]
+        cost = bits * (lam / area) - gain
         return torch.where(rows >= 0, (cost * float(1 << 20)).round() / float(1 << 20), math.inf)
 
     def _calibrated(self, raw: Tensor, column: int) -> Tensor:

@@ -1,0 +1,108 @@
+"""The base of a plane: an edge-aware surface through the tiles' DC values, knots at the tiles' centres.
+
+Flat tiles side by side would show as steps in every sky, and a plain bilinear surface would smear every outline.  So
+between two knots the surface is a straight ramp while they differ little, and a short cross-fade of the width of the
+tiles' overlap when they differ much; rows first, then columns.  The knots alone decide, nothing is signalled.
+
+`surface` draws it in integers, for decoder and encoder.  `Surface.adjoint` and `.norms` are the encoder's: the
+gradient of the squared error in every knot, the shares between knots held as they are.
+Source: the idea of edge-directed interpolation, X. Li, M. Orchard, IEEE TIP 10 (2001), here with one threshold.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pc15.fixed import ONE, smoothstep
+from pc15.tiling import TileSpec
+
+SHARE_BITS = 8
+SHARE_ONE = 1 << SHARE_BITS
+SMOOTH_STEPS = 2
+"""Knots up to this many DC steps apart (and at least SMOOTH_LEAST) are joined by a ramp, from twice that by a step."""
+SMOOTH_LEAST = 96  # Q12: six 8-bit levels
+
+
+@functools.cache
+def _axis(starts: tuple[int, ...], size: int, overlap: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(knot before, ramp share, step share) of every pixel, shares of the knot after in SHARE_ONE."""
+    if len(starts) == 1:
+        zero = torch.zeros(length, dtype=torch.int32)
+        return torch.zeros(length, dtype=torch.int64), zero, zero
+    centre = torch.tensor(starts) * 2 + size - 1  # in half pixels
+    at = torch.arange(length) * 2
+    before = (torch.searchsorted(centre, at, right=True) - 1).clamp(0, len(starts) - 2)
+    gap = centre[before + 1] - centre[before]
+    past = (at - centre[before]).clamp(min=0)
+    ramp = torch.div(past * (2 * SHARE_ONE) + gap, 2 * gap, rounding_mode="floor").clamp(0, SHARE_ONE)
+    width = 2 * max(overlap, 1)
+    t = torch.div((2 * past - gap + width) * ONE, 2 * width, rounding_mode="floor").clamp(0, ONE).to(torch.int32)
+    step = (smoothstep(t) + (ONE // SHARE_ONE // 2)) >> 6
+    return before, ramp.to(torch.int32), step
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A drawn surface and the shares that drew it.
+
+    plane: [H,W] int32 Q12.   down: [H,nx] and across: [H,W], shares of the later knot, int32 in SHARE_ONE.
+    """
+
+    grid: TileSpec
+    plane: Tensor
+    down: Tensor
+    across: Tensor
+
+    def adjoint(self, rest: Tensor) -> Tensor:
+        """Inner products of a plane with what each knot adds, exact: [H,W] int32 -> [N] int64, SHARE_ONE^2 = 1."""
+        return self._gather(
+            rest.to(torch.int64), SHARE_ONE - self.down, self.down, SHARE_ONE - self.across, self.across
+        )
+
+    def norms(self) -> Tensor:
+        """Squared norm of what each knot adds, [N] int64, SHARE_ONE^4 = 1 px."""
+        one = torch.ones(self.grid.H, self.grid.W, dtype=torch.int64, device=self.down.device)
+        rows, cols = (SHARE_ONE - self.down) ** 2, (SHARE_ONE - self.across) ** 2
+        return self._gather(one, rows, self.down**2, cols, self.across**2)
+
+    def _gather(self, plane: Tensor, up: Tensor, down: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        grid, device = self.grid, plane.device
+        row = _axis(grid.ys, grid.cfg.size, grid.cfg.overlap, grid.H)[0].to(device)
+        col = _axis(grid.xs, grid.cfg.size, grid.cfg.overlap, grid.W)[0].to(device)
+        strips = torch.zeros((grid.H, grid.nx), dtype=torch.int64, device=device)
+        strips.index_add_(1, col, plane * left)
+        strips.index_add_(1, (col + 1).clamp(max=grid.nx - 1), plane * right)
+        out = torch.zeros((grid.ny, grid.nx), dtype=torch.int64, device=device)
+        out.index_add_(0, row, strips * up)
+        return out.index_add_(0, (row + 1).clamp(max=grid.ny - 1), strips * down).reshape(-1)
+
+
+def surface(knots: Tensor, grid: TileSpec, step_q12: int) -> Surface:
+    """Draw the surface through knots [N] int32 Q12, raster order, |knot| <= 2^14.
+
+    Args:
+        step_q12: the DC quantizer's step, Q12.
+    """
+    device, cfg = knots.device, grid.cfg
+    smooth = max(SMOOTH_LEAST, SMOOTH_STEPS * step_q12)
+    level, shares = knots.view(grid.ny, grid.nx), []
+    for dim, (starts, length) in enumerate(((grid.ys, grid.H), (grid.xs, grid.W))):
+        before, ramp, step = (part.to(device) for part in _axis(starts, cfg.size, cfg.overlap, length))
+        if len(starts) == 1:
+            shape = [length if d == dim else s for d, s in enumerate(level.shape)]
+            shares.append(torch.zeros(shape, dtype=torch.int32, device=device))
+            level = level.expand(shape)
+            continue
+        if dim == 0:
+            ramp, step = ramp[:, None], step[:, None]
+        a, b = level.index_select(dim, before), level.index_select(dim, before + 1)
+        sharp = ((b - a).abs() - smooth).clamp(0, smooth)  # of `smooth`
+        sharp = torch.div(sharp * SHARE_ONE, smooth, rounding_mode="floor").to(torch.int32)
+        share = ramp + (((step - ramp) * sharp + SHARE_ONE // 2) >> SHARE_BITS)
+        shares.append(share)
+        level = (a * SHARE_ONE + (b - a) * share + SHARE_ONE // 2) >> SHARE_BITS
+    return Surface(grid, level, shares[0], shares[1])

@@ -1,0 +1,363 @@
+"""What hooks are worth: the same pictures, options and process, with every way to search.
+
+    exhaustive   every candidate scored at full resolution: the reference of all deltas
+    screened     the best search without hooks: all candidates at a quarter of the pixels
+    heuristic    HeuristicHooks
+    M1, M1+M2, M1+M2+M3   learned hooks, as far as there are weights
+
+A hook that does not beat `screened` at equal RD is decoration; the table says so.  Means are over pictures (never a
+pooled error).  The first encode of a process also draws the bank, so one is made before the clock starts.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pc15.config import CodecConfig
+from pc15.decode import decode_y
+from pc15.encode import encode_y
+from pc15.errors import ConfigError
+from pc15.hooks.ai import AiHooks, HooksWarning, ParamPredictor, RdPredictor, Selector
+from pc15.hooks.heuristic import EncoderHooks, HeuristicHooks
+from pc15.images import find_images, load_luma, luma_tensor
+from pc15.metrics import ms_ssim, psnr, ssim
+from pc15.paths import env_summary, write_atomic
+from pc15.quant import MSE_SCALE
+from pc15.report import Report
+
+__all__ = ["BenchResult", "Measured", "Method", "methods_of", "run_bench"]
+
+_MS_SSIM_SIDE = 161
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One picture by one method at one lambda.
+
+    rd: alpha * (1 - SSIM) + (1 - alpha) * MSE_norm + lambda * bpp, of the whole picture.
+    """
+
+    image: str
+    method: str
+    lambda_rd: float
+    seconds: float
+    decode_seconds: float
+    bpp: float
+    psnr: float
+    ssim: float
+    ms_ssim: float
+    rd: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to search: its name, the kind of search, its hooks."""
+
+    name: str
+    search: str
+    hooks: EncoderHooks | None = None
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """All measurements, the table of means, and the files written."""
+
+    measured: list[Measured]
+    table: list[dict[str, Any]]
+    csv: Path
+    html: Path
+    json: list[Path]
+
+
+def run_bench(
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    weights: str | Path | None = None,
+    cfg: CodecConfig | None = None,
+    lambdas: Sequence[float] = (),
+    topk: Sequence[int] = (8,),
+    limit: int | None = None,
+) -> BenchResult:
+    """Encode pictures with every method and compare.
+
+    Args:
+        images: folder or pictures; their luma is coded.
+        out: folder of bench.csv, bench.html, bench.txt and one <method>.json each.
+        weights: folder of exported weights; None leaves learned hooks out.
+        cfg: options that all methods share; the balanced preset if None.
+        lambdas: rates to measure at; the config's if empty.
+        topk: generators that hooks keep, one run each.
+        limit: so many pictures, the first by name.
+    Raises:
+        ImageError: no picture.
+        ConfigError: an option out of range.
+    """
+    cfg = CodecConfig.preset("balanced") if cfg is None else cfg
+    rates = [float(value) for value in lambdas] or [cfg.lambda_rd]
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit} pictures; give at least 1, or leave it out")
+    if not topk:
+        raise ConfigError("topk is empty; give at least one number of generators")
+    paths = find_images(images)[:limit]
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    methods, notes = methods_of(weights, topk)
+    pictures = [(path.name, luma_tensor(load_luma(path))) for path in paths]
+    _warm_up(pictures[0][1], cfg, methods)
+    measured: list[Measured] = []
+    shown: dict[str, Tensor] = {}
+    with tqdm(total=len(pictures) * len(methods) * len(rates), desc="bench", disable=None, leave=False) as progress:
+        for name, y in pictures:
+            for lam in rates:
+                for method in methods:
+                    own = cfg.but(lambda_rd=lam, search=method.search, ai=method.hooks)
+                    row, y_hat = _measure(name, y, own, method.name)
+                    measured.append(row)
+                    if name == pictures[0][0] and lam == rates[0]:
+                        shown[f"{method.name}: {row.bpp:.3f} bpp, {row.psnr:.2f} dB, {row.seconds:.1f} s"] = y_hat
+                    progress.update()
+    table = summary(measured)
+    return _write(out, measured, table, cfg, notes, [("original", _bytes(pictures[0][1])), *_as_bytes(shown)])
+
+
+def methods_of(weights: str | Path | None, topk: Sequence[int]) -> tuple[list[Method], list[str]]:
+    """What can be compared with these weights, and notes about what cannot."""
+    methods = [Method("exhaustive", "exhaustive"), Method("screened", "screened")]
+    notes: list[str] = []
+    for k in topk:
+        methods.append(Method(_named("heuristic", k, topk), "screened", HeuristicHooks(k)))
+    if weights is None:
+        return methods, ["no weights were given, so learned hooks are left out"]
+    folder = Path(weights)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HooksWarning)
+        m1 = Selector(folder / "selector.safetensors")
+        m2 = ParamPredictor(folder / "params.safetensors")
+        m3 = RdPredictor(folder / "rd.safetensors")
+    notes += [str(w.message) for w in caught]
+    for k in topk:
+        if m1.ready:
+            methods.append(Method(_named("M1", k, topk), "screened", AiHooks(m1, topk=k)))
+        if m1.ready and m2.ready:
+            methods.append(Method(_named("M1+M2", k, topk), "screened", AiHooks(m1, m2, topk=k)))
+        if m1.ready and m2.ready and m3.ready:
+            methods.append(Method(_named("M1+M2+M3", k, topk), "screened", AiHooks(m1, m2, m3, topk=k)))
+    return methods, notes
+
+
+def _named(name: str, k: int, topk: Sequence[int]) -> str:
+    return name if len(topk) == 1 else f"{name} K={k}"
+
+
+def _warm_up(y: Tensor, cfg: CodecConfig, methods: Sequence[Method]) -> None:
+    """Banks, tables and nets are loaded before the clock starts."""
+    corner = y[:, :, : 2 * cfg.tile, : 2 * cfg.tile]
+    for method in methods:
+        encode_y(corner, cfg.but(search=method.search, ai=method.hooks))
+
+
+def _measure(name: str, y: Tensor, cfg: CodecConfig, method: str) -> tuple[Measured, Tensor]:
+    began = time.perf_counter()
+    coded = encode_y(y, cfg)
+    middle = time.perf_counter()
+    y_hat = decode_y(coded["bitstream"])
+    done = time.perf_counter()
+    H, W = y.shape[2:]
+    similar = ssim(y, y_hat) if min(H, W) >= 11 else math.nan
+    multi = ms_ssim(y, y_hat) if min(H, W) >= _MS_SSIM_SIDE else math.nan
+    mse = float((y.double() - y_hat.double()).square().mean())
+    d = (1.0 - cfg.alpha_mix) * MSE_SCALE * mse + (cfg.alpha_mix * (1.0 - similar) if cfg.alpha_mix else 0.0)
+    row = Measured(
+        image=name,
+        method=method,
+        lambda_rd=cfg.lambda_rd,
+        seconds=middle - began,
+        decode_seconds=done - middle,
+        bpp=coded["bpp"],
+        psnr=psnr(y, y_hat),
+        ssim=similar,
+        ms_ssim=multi,
+        rd=d + cfg.lambda_rd * coded["bpp"],
+    )
+    return row, y_hat
+
+
+# ---------------------------------------------------------------- tables and files
+
+
+def summary(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Means over pictures per lambda and method, with what changes against exhaustive search."""
+    table: list[dict[str, Any]] = []
+    for lam in dict.fromkeys(m.lambda_rd for m in measured):
+        groups: dict[str, list[Measured]] = {}
+        for m in measured:
+            if m.lambda_rd == lam:
+                groups.setdefault(m.method, []).append(m)
+        base = _means(groups["exhaustive"]) if "exhaustive" in groups else None
+        for method, group in groups.items():
+            means = _means(group)
+            row: dict[str, Any] = {"lambda": lam, "method": method, "pictures": len(group), **means}
+            if base is not None:
+                row["speed-up"] = base["seconds"] / max(means["seconds"], 1e-9)
+                row["dPSNR"] = means["psnr"] - base["psnr"]
+                row["dSSIM"] = means["ssim"] - base["ssim"]
+                row["dbpp %"] = (means["bpp"] / base["bpp"] - 1.0) * 100.0
+                row["dRD %"] = (means["rd"] / base["rd"] - 1.0) * 100.0
+            table.append(row)
+    return table
+
+
+_MEANS = ("seconds", "decode_seconds", "bpp", "psnr", "ssim", "ms_ssim", "rd")
+
+
+def _means(group: Sequence[Measured]) -> dict[str, float]:
+    return {name: sum(float(getattr(m, name)) for m in group) / len(group) for name in _MEANS}
+
+
+_COLUMNS: dict[str, str] = {
+    "method": "",
+    "lambda": "g",
+    "seconds": ".2f",
+    "speed-up": ".1f",
+    "bpp": ".4f",
+    "psnr": ".2f",
+    "ssim": ".4f",
+    "rd": ".4f",
+    "dPSNR": "+.2f",
+    "dSSIM": "+.4f",
+    "dbpp %": "+.1f",
+    "dRD %": "+.2f",
+}
+
+
+def table_cells(table: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and formatted cells."""
+    names = [name for name in _COLUMNS if any(name in row for row in table)]
+    return names, [[format(row[name], _COLUMNS[name]) if name in row else "" for name in names] for row in table]
+
+
+def table_text(table: Sequence[dict[str, Any]]) -> str:
+    """The table in columns of plain text."""
+    header, cells = table_cells(table)
+    widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
+    lines = []
+    for row in [header, *cells]:
+        padded = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _write(
+    out: Path,
+    measured: list[Measured],
+    table: list[dict[str, Any]],
+    cfg: CodecConfig,
+    notes: Sequence[str],
+    pictures: Sequence[tuple[str, Tensor]],
+) -> BenchResult:
+    names = [field.name for field in fields(Measured)]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(m) for m in measured)
+    write_atomic(out / "bench.csv", buffer.getvalue().encode())
+    write_atomic(out / "bench.txt", (table_text(table) + "\n").encode())
+    files = []
+    for method in dict.fromkeys(m.method for m in measured):
+        path = out / f"{method.replace('+', '-').replace(' ', '_').replace('=', '')}.json"
+        text = json.dumps(compressai_results(method, table, cfg), indent=2, allow_nan=True)
+        write_atomic(path, (text + "\n").encode())
+        files.append(path)
+    page = _page(measured, table, cfg, notes, pictures)
+    return BenchResult(measured, table, out / "bench.csv", page.write(out / "bench.html"), files)
+
+
+def compressai_results(method: str, table: Sequence[dict[str, Any]], cfg: CodecConfig) -> dict[str, Any]:
+    """One curve in the layout of CompressAI's result files, so that its plot tool overlays it."""
+    rows = sorted((row for row in table if row["method"] == method), key=lambda row: float(row["bpp"]))
+    columns = {"psnr-y": "psnr", "ssim-y": "ssim", "ms-ssim-y": "ms_ssim", "bpp": "bpp"}
+    times = {"encoding_time": "seconds", "decoding_time": "decode_seconds"}
+    return {
+        "name": f"pc15-{method}",
+        "description": f"PC15, {method}, tile {cfg.tile}, overlap {cfg.overlap}, alpha {cfg.alpha_mix:g}",
+        "results": {key: [row[name] for row in rows] for key, name in {**columns, **times}.items()},
+    }
+
+
+def _page(
+    measured: Sequence[Measured],
+    table: Sequence[dict[str, Any]],
+    cfg: CodecConfig,
+    notes: Sequence[str],
+    pictures: Sequence[tuple[str, Tensor]],
+) -> Report:
+    env = env_summary()
+    count = len({m.image for m in measured})
+    page = Report(
+        "PC15: searches compared",
+        f"{count} pictures, luma, tile {cfg.tile}, overlap {cfg.overlap}, alpha {cfg.alpha_mix:g}; "
+        f"pc15 {env['pc15']}, torch {env['torch']}, {env['threads']} threads, "
+        f"{env['cuda_device'] or env['cpu_capability']}.",
+    )
+    page.section("Means over pictures", "Deltas are against exhaustive search. " + " ".join(notes))
+    page.table(*table_cells(table))
+    page.text(verdict(table))
+    by_method: dict[str, list[tuple[float, float]]] = {}
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in table:
+        by_method.setdefault(row["method"], []).append((row["seconds"], row["rd"]))
+        curves.setdefault(row["method"], []).append((row["bpp"], row["psnr"]))
+    page.section("Seconds against RD", "Lower left is better.")
+    page.plot(by_method, x="seconds per picture", y="RD", log_x=True, lines=False)
+    page.section("Rate against PSNR").plot(curves, x="bits per pixel", y="PSNR-Y, dB", log_x=True)
+    page.section("The first picture").pictures(pictures)
+    page.section("Every measurement")
+    header = [field.name for field in fields(Measured)]
+    page.table(header, [[_cell(getattr(m, name)) for name in header] for m in measured])
+    return page
+
+
+def _cell(value: object) -> object:
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def verdict(table: Sequence[dict[str, Any]]) -> str:
+    """One sentence: which hook is both faster than screened search and no worse in RD."""
+    sentences = []
+    for lam in dict.fromkeys(row["lambda"] for row in table):
+        rows = {row["method"]: row for row in table if row["lambda"] == lam}
+        plain = rows.get("screened")
+        if plain is None:
+            continue
+        better = [
+            name
+            for name, row in rows.items()
+            if name not in ("exhaustive", "screened")
+            and row["seconds"] < plain["seconds"]
+            and row["rd"] <= plain["rd"] * 1.0005
+        ]
+        found = ", ".join(better) if better else "none"
+        sentences.append(f"At lambda {lam:g}, hooks that are faster than screened search at equal RD: {found}.")
+    return " ".join(sentences)
+
+
+def _bytes(y: Tensor) -> Tensor:
+    return (y[0, 0] * 255.0).round().to(torch.uint8)
+
+
+def _as_bytes(shown: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+    return [(name, _bytes(y)) for name, y in shown.items()]

@@ -1,0 +1,251 @@
+"""The command `pc15learn`: make-tiles, label, fit, export, bench, demo.
+
+A command's function is its documentation, calls one public function, and prints one line (bench: its table).
+Nothing heavy is imported before a command runs, so --help answers at once.
+Exit codes: 0 done, 1 a file or the disk failed, 2 wrong usage or input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pc15 import __version__
+from pc15.config import PRESETS
+from pc15.errors import Pc15Error
+
+if TYPE_CHECKING:
+    from pc15.config import CodecConfig
+
+__all__ = ["main"]
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def make_tiles(args: argparse.Namespace) -> None:
+    """Cut pictures into tiles and write where they lie, one JSON line each.
+
+    An existing file is continued; pictures added later are appended.  The split is by picture.
+    """
+    from pc15learn.tiles import make_tiles as run
+
+    made = run(
+        args.images,
+        args.out,
+        tile=args.tile,
+        overlap=args.overlap,
+        limit=args.limit,
+        stride=args.stride,
+        val_percent=args.val_percent,
+        test_percent=args.test_percent,
+    )
+    left = f", {made.skipped} left out" if made.skipped else ""
+    print(f"{args.out}: {made.rows} tiles; {made.cut} pictures cut now, {made.kept} there already{left}")
+
+
+def label(args: argparse.Namespace) -> None:
+    """Label tiles by exhaustive search: what it chooses for each layer, and what else it could have.
+
+    The folder is continued shard by shard; one folder holds the labels of one oracle.
+    """
+    from pc15learn.labels import make_labels as run
+
+    cfg = _codec(args)
+    made = run(
+        args.tiles,
+        args.out,
+        cfg,
+        limit=args.limit,
+        device=args.device,
+        top=args.top,
+        random=args.random,
+        shard_size=args.shard_size,
+        workers=args.workers,
+    )
+    print(f"{made.folder}: {made.tiles} tiles in {made.shards} shards, {made.done} of them labelled now")
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Fit one net to labels, as a YAML of configs/learn/ says."""
+    from pc15learn.fit import fit_role, load_config
+
+    train = {name: getattr(args, name) for name in ("max_epochs", "batch_size", "lr", "seed", "hidden")}
+    cfg = load_config(
+        args.config,
+        labels=args.labels,
+        out=args.out,
+        name=args.name,
+        logger=args.logger,
+        device=args.device,
+        devices=args.devices,
+        train={name: value for name, value in train.items() if value is not None},
+    )
+    fitted = fit_role(cfg, resume=args.resume)
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items()))
+    print(f"{fitted.checkpoint}: {metrics}")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a checkpoint's net as safetensors with the YAML card that the encoder checks."""
+    from pc15learn.export import export_weights
+
+    made = export_weights(args.ckpt, args.out, name=args.name)
+    print(f"{made.weights}: {made.weights.stat().st_size} bytes, card {made.card.name}")
+
+
+def bench(args: argparse.Namespace) -> None:
+    """Compare searches with and without hooks on the same pictures: seconds, quality, rate."""
+    from pc15learn.bench import run_bench, table_text, verdict
+
+    result = run_bench(
+        args.images,
+        args.out,
+        weights=args.weights,
+        cfg=_codec(args),
+        lambdas=args.lambdas,
+        topk=args.topk,
+        limit=args.limit,
+    )
+    print(table_text(result.table))
+    print(verdict(result.table))
+    print(f"{result.html}: {len(result.measured)} encodes")
+
+
+def demo(args: argparse.Namespace) -> None:
+    """Show the whole tool in a few minutes: encode a photo, then tiles, labels, three fits, weights, benchmark."""
+    from pc15learn.demo import run_demo
+
+    print(run_demo(args.out))
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _codec(args: argparse.Namespace) -> CodecConfig:
+    """The search options that `label` and `bench` share."""
+    from pc15.config import CodecConfig
+
+    changes = {"lambda_rd": args.lambda_rd, "alpha_mix": args.alpha_mix, "device": args.device}
+    if getattr(args, "tile", None) is not None:
+        changes["tile"] = args.tile
+    return CodecConfig.preset(args.preset, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _command(commands: Any, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    """A sub-command whose help is its function's docstring."""
+    text = (run.__doc__ or "").strip()
+    parser: argparse.ArgumentParser = commands.add_parser(
+        run.__name__.replace("_", "-"), help=text.splitlines()[0], description=text
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _codec_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
+    parser.add_argument("--preset", choices=list(PRESETS), default=preset, help=f"search options (default: {preset})")
+    parser.add_argument(
+        "--lambda", dest="lambda_rd", type=float, metavar="L", help="price of a bit; larger is smaller files"
+    )
+    parser.add_argument(
+        "--alpha", dest="alpha_mix", type=float, metavar="A", help="share of SSIM in the distortion, 0..1"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pc15learn",
+        description="Train the search of the PC15 image codec: tiles, labels, nets, hooks, benchmarks.",
+    )
+    parser.add_argument("--version", action="version", version=f"pc15learn {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    one = _command(commands, make_tiles)
+    one.add_argument("--images", required=True, help="folder of pictures, one picture, or an fsspec URL")
+    one.add_argument("--out", required=True, type=Path, help="tiles.jsonl to write or continue")
+    one.add_argument("--tile", type=int, default=32, help="tile side, px (default: 32)")
+    one.add_argument("--overlap", type=int, default=8, help="px shared by neighbours (default: 8)")
+    one.add_argument("--limit", type=int, metavar="N", help="most tiles per picture, chosen by hash")
+    one.add_argument("--stride", type=int, metavar="PX", help="px between tiles (default: tile - overlap)")
+    one.add_argument("--val-percent", type=int, default=10, help="share of pictures to validate on (default: 10)")
+    one.add_argument("--test-percent", type=int, default=10, help="share of pictures held back (default: 10)")
+
+    one = _command(commands, label)
+    one.add_argument("--tiles", required=True, type=Path, help="tiles.jsonl of make-tiles")
+    one.add_argument("--out", required=True, type=Path, help="folder of the labels")
+    one.add_argument("--limit", type=int, metavar="N", help="label N tiles, spread over all pictures")
+    _codec_arguments(one, "oracle")
+    one.add_argument("--top", type=int, default=32, help="best candidates kept per layer (default: 32)")
+    one.add_argument("--random", type=int, default=16, help="random candidates kept per layer (default: 16)")
+    one.add_argument("--shard-size", type=int, default=256, help="tiles per file (default: 256)")
+    one.add_argument(
+        "--workers", choices=["inline", "ray"], default="inline", help="who does the shards (default: inline)"
+    )
+
+    one = _command(commands, fit)
+    one.add_argument("--config", required=True, type=Path, help="a YAML like configs/learn/selector.yaml")
+    one.add_argument("--labels", type=Path, help="folder of labels, instead of the config's")
+    one.add_argument("--out", type=Path, help="folder of checkpoints, instead of the config's")
+    one.add_argument("--name", help="name of the net, instead of the config's")
+    one.add_argument("--logger", choices=["none", "csv", "wandb"], help="where metrics go; wandb works offline")
+    one.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to train")
+    one.add_argument("--devices", type=int, help="how many GPUs, more than one by DDP")
+    one.add_argument("--max-epochs", type=int)
+    one.add_argument("--batch-size", type=int)
+    one.add_argument("--lr", type=float)
+    one.add_argument("--hidden", type=int)
+    one.add_argument("--seed", type=int)
+    one.add_argument("--resume", action="store_true", help="go on from last.ckpt if it is there")
+
+    one = _command(commands, export)
+    one.add_argument("--ckpt", required=True, type=Path, help="a last.ckpt of fit")
+    one.add_argument("--out", required=True, type=Path, help="folder of the weights")
+    one.add_argument("--name", help="name in the card and in streams")
+
+    one = _command(commands, bench)
+    one.add_argument("--images", required=True, nargs="+", type=Path, help="folders or pictures")
+    one.add_argument("--out", required=True, type=Path, help="folder of the report")
+    one.add_argument("--weights", type=Path, help="folder of exported weights")
+    one.add_argument("--topk", type=int, nargs="+", default=[8], metavar="K", help="generators hooks keep (default: 8)")
+    one.add_argument("--lambdas", type=float, nargs="+", default=[], metavar="L", help="several rates")
+    one.add_argument("--limit", type=int, metavar="N", help="the first N pictures")
+    one.add_argument("--tile", type=int, help="tile side, px, instead of the preset's")
+    _codec_arguments(one, "balanced")
+
+    one = _command(commands, demo)
+    one.add_argument("--out", type=Path, default=Path(".demo"), help="folder of everything it makes (default: .demo)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.  Wrong usage and --help leave by SystemExit, as argparse does."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="pc15learn: %(levelname)s: %(message)s")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _complain(str(message), "warning")
+            args.run(args)
+            sys.stdout.flush()
+        return DONE
+    except KeyboardInterrupt:
+        _complain("interrupted; what was finished stays, and the same command goes on from there")
+        return INTERRUPTED
+    except Pc15Error as error:
+        _complain(str(error))
+        return USAGE
+    except OSError as error:
+        _complain(str(error))
+        return FAILED
+
+
+def _complain(text: str, kind: str = "error") -> None:
+    print(f"pc15learn: {kind}: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""Encode, decode, and what must hold between them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import pc15
+from pc15 import CodecConfig, HeuristicHooks, decode, decode_y, encode, encode_y, encode_y_with_hooks, psnr
+from pc15.bitstream import read_container
+from pc15.decode import decode_stream, read_programs, to_pixels
+from pc15.encode import PlaneEncoder, repack
+from pc15.images import luma_tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+FAST = CodecConfig.preset("fast", tile=16, max_layers=3, lambda_rd=0.005, device="cpu")
+
+
+def stripes(angle: float, height: int = 64, width: int = 64) -> Tensor:
+    y, x = torch.meshgrid(torch.arange(height) / 64, torch.arange(width) / 64, indexing="ij")
+    wave = torch.sin(2 * math.pi * 6 * (x * math.cos(angle) + y * math.sin(angle)))
+    return (0.5 + 0.4 * wave)[None, None]
+
+
+def noisy(height: int, width: int, seed: int = 0) -> Tensor:
+    noise = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(seed))
+    return 0.6 * stripes(0.5, height, width) + 0.4 * noise
+
+
+def rgb(height: int, width: int) -> Tensor:
+    planes = [stripes(angle, height, width)[0, 0] for angle in (0.0, 0.4, 0.0)]
+    return (torch.stack(planes) * 255).to(torch.uint8)
+
+
+# ---------------------------------------------------------------- the picture
+
+
+def test_the_stream_carries_the_picture() -> None:
+    across, down = stripes(angle=0.0), stripes(angle=math.pi / 2)  # [1,1,64,64] each
+    for y, other in [(across, down), (down, across)]:
+        y_hat = pc15.decode_y(pc15.encode_y(y, FAST)["bitstream"])
+        assert pc15.psnr(y, y_hat) > 30 > pc15.psnr(other, y_hat)
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 40), (40, 1), (7, 5), (15, 16), (17, 16), (16, 17), (33, 31)], ids=lambda s: f"{s[0]}x{s[1]}"
+)
+def test_pictures_of_any_size_come_back(size: tuple[int, int]) -> None:
+    y = stripes(0.7, *size)
+    y_hat = decode_y(encode_y(y, FAST)["bitstream"])
+    assert y_hat.shape == y.shape
+    assert y_hat.dtype == torch.float32
+    assert psnr(y, y_hat) > 20
+
+
+def test_the_decoder_draws_what_the_encoder_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder's own picture of what it chose is the decoder's, pixel by pixel."""
+    seen: list[PlaneEncoder] = []
+    run = PlaneEncoder.run
+
+    def remembered(self: PlaneEncoder, *args: object, **kwargs: object) -> object:
+        seen.append(self)
+        return run(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PlaneEncoder, "run", remembered)
+    for cfg in (FAST, FAST.but(overlap=0, alpha_mix=0.0, refine=1), FAST.but(passes=1, window="tukey", seed=7)):
+        stream = encode_y(noisy(37, 29), cfg)["bitstream"]
+        encoder = seen.pop()
+        drawn = encoder.plane - encoder._rest()
+        assert torch.equal(to_pixels(drawn), decode_stream(stream).planes[0])
+
+
+def test_gray_pictures_are_one_plane_and_colour_three() -> None:
+    picture = rgb(33, 18)
+    gray, colour = encode(picture[:1], FAST), encode(picture, FAST)
+    assert read_container(gray["bitstream"]).header.color == 0
+    assert len(colour["tile_map"]) == 3
+    for given_, coded in ((picture[:1], gray), (picture, colour)):
+        back = decode(coded["bitstream"])
+        assert back.shape == given_.shape
+        assert back.dtype == torch.uint8
+        assert psnr(given_, back, data_range=255) > 20
+    assert torch.equal(decode_y(colour["bitstream"]), luma_tensor(decode_stream(colour["bitstream"]).planes[0]))
+
+
+def test_a_picture_without_colour_stays_so() -> None:
+    plane = (stripes(0.3, 20, 20)[0] * 255).to(torch.uint8)
+    back = decode(encode(plane.expand(3, -1, -1).contiguous(), FAST)["bitstream"]).int()
+    assert (back - back[:1]).abs().max() <= 2
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_a_flat_picture_is_small_and_flat(value: float) -> None:
+    stream = encode_y(torch.full((1, 1, 200, 200), value), FAST.but(lambda_rd=0.015))
+    assert stream["stats"]["layers"] == 0
+    assert len(stream["bitstream"]) < 120  # 289 tiles
+    y_hat = decode_y(stream["bitstream"])
+    assert float(y_hat.max() - y_hat.min()) == 0.0
+    assert abs(float(y_hat.mean()) - value) < 0.03
+
+
+@given(
+    height=st.integers(1, 24),
+    width=st.integers(1, 24),
+    seed=st.integers(0, 99),
+    levels=st.sampled_from([2, 5, 256]),
+    overlap=st.integers(0, 15),
+)
+@settings(max_examples=12)
+def test_any_small_picture_survives(height: int, width: int, seed: int, levels: int, overlap: int) -> None:
+    noise = torch.randint(0, levels, (1, 1, height, width), generator=torch.Generator().manual_seed(seed))
+    y = noise / (levels - 1)
+    coded = encode_y(y, FAST.but(max_layers=1, overlap=overlap, sweeps=0))
+    y_hat = decode_y(coded["bitstream"])
+    assert y_hat.shape == y.shape
+    assert 0.0 <= float(y_hat.min()) <= float(y_hat.max()) <= 1.0
+    grey = torch.full_like(y, 0.5)
+    assert float((y - y_hat).square().mean()) <= float((y - grey).square().mean()) + 0.03
+
+
+# ---------------------------------------------------------------- the bytes
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    y = noisy(33, 40)
+    assert encode_y(y, FAST)["bitstream"] == encode_y(y.clone(), FAST)["bitstream"]
+
+
+def test_another_process_writes_the_same_bytes() -> None:
+    code = (
+        "import hashlib, torch; torch.set_num_threads(2)\n"
+        "from tests.test_codec import FAST, noisy\n"
+        "from pc15 import HeuristicHooks, encode_y\n"
+        "for cfg in (FAST, FAST.but(ai=HeuristicHooks(topk=4))):\n"
+        "    print(hashlib.sha256(encode_y(noisy(33, 40), cfg)['bitstream']).hexdigest())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    for cfg, there in zip((FAST, FAST.but(ai=HeuristicHooks(topk=4))), ran.stdout.split(), strict=True):
+        assert hashlib.sha256(encode_y(noisy(33, 40), cfg)["bitstream"]).hexdigest() == there
+
+
+def test_a_larger_lambda_makes_a_smaller_stream() -> None:
+    y = noisy(48, 48)
+    sizes = [len(encode_y(y, FAST.but(lambda_rd=lam))["bitstream"]) for lam in (0.002, 0.02, 0.2, 2.0)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 2 * sizes[-1]
+
+
+def test_the_reported_numbers_are_the_streams() -> None:
+    y = noisy(40, 50)
+    coded = encode_y(y, FAST)
+    data = coded["bitstream"]
+    header, programs, metadata, damage = read_programs(data)
+    assert coded["bpp"] == 8 * len(data) / (40 * 50)
+    assert coded["stats"]["bytes"] == len(data)
+    assert coded["stats"]["tiles"] == programs[0].tiles == len(coded["tile_map"])
+    assert coded["stats"]["layers"] == int(programs[0].count.sum())
+    assert coded["tile_map"] == programs[0].records()
+    assert (metadata, damage) == (None, [])
+    section = read_container(data).sections[0]
+    assert section is not None
+    assert sum(coded["stats"]["bits_by_kind"].values()) / 8 == pytest.approx(len(section), abs=5)
+    assert repack(header, programs)["bitstream"] == data
+
+
+def test_no_layers_leave_dc_alone() -> None:
+    coded = encode_y(noisy(20, 20), FAST.but(max_layers=0))
+    assert coded["stats"]["layers"] == 0
+    assert decode_y(coded["bitstream"]).shape == (1, 1, 20, 20)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"payload_fmt": "raw"},
+        {"section_rows": 1},
+        {"window": "kaiser", "window_param": 4.0},
+        {"seed": 77},
+        {"search": "exhaustive", "beam": 3, "passes": 1, "refine": 2},
+        {"seam_weight": 1.0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_option_makes_a_stream_that_decodes(change: dict[str, object]) -> None:
+    y = stripes(0.4, 33, 20)
+    y_hat = decode_y(encode_y(y, FAST.but(**change))["bitstream"])
+    assert psnr(y, y_hat) > 20
+
+
+def test_raw_and_rans_say_the_same() -> None:
+    y = noisy(33, 20)
+    raw, rans = (encode_y(y, FAST.but(payload_fmt=form))["bitstream"] for form in ("raw", "rans"))
+    assert len(raw) > len(rans)
+    assert torch.equal(decode_y(raw), decode_y(rans))
+
+
+# ---------------------------------------------------------------- hooks, damage
+
+
+def test_hooks_travel_as_a_note_only() -> None:
+    y = stripes(0.4, 33, 33)
+    hooks = HeuristicHooks(topk=6)
+    data = encode_y_with_hooks(y, FAST, hooks)["bitstream"]
+    header, programs, metadata, _ = read_programs(data)
+    assert metadata == {"ai": hooks.describe()}
+    assert psnr(y, decode_y(data)) > 20
+    bare = repack(header, programs)["bitstream"]
+    assert len(bare) < len(data)
+    assert torch.equal(decode_y(bare), decode_y(data))
+
+
+def test_damage_in_one_section_leaves_the_others() -> None:
+    y = stripes(0.4, 112, 30)
+    cfg = FAST.but(section_rows=1, overlap=0)
+    data = encode_y(y, cfg)["bitstream"]
+    sections = read_container(data).sections
+    assert len(sections) == 7
+    damaged = bytearray(data)
+    damaged[data.index(sections[3] or b"")] ^= 4
+    with pytest.raises(pc15.Pc15Error, match=r"section 3 of 7 \(plane 0, tile rows 3 to 3\)"):
+        decode_y(bytes(damaged))
+    rest = decode_stream(bytes(damaged), strict=False)
+    whole, drawn = decode_y(data), luma_tensor(rest.planes[0])
+    assert len(rest.damage) == 1
+    assert torch.equal(drawn[..., :32, :], whole[..., :32, :])  # the rows beside the lost one fade into it
+    assert torch.equal(drawn[..., 80:, :], whole[..., 80:, :])
+    assert not torch.equal(drawn[..., 48:64, :], whole[..., 48:64, :])
+
+
+def test_encoding_moves_no_random_state() -> None:
+    before = torch.get_rng_state()
+    encode_y(noisy(20, 20), FAST)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert importlib.import_module("pc15.encode").__name__ == "pc15.encode"

@@ -1,0 +1,262 @@
+"""The public names of pc15 and the ways they are called: what users' code relies on."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pc15
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMISED = """
+encode_y decode_y CodecConfig rans_encode rans_decode build_rans_tables read_bitstream write_bitstream pack_v15
+unpack_v15 score_rd_numpy psnr ssim list_generators render tile_seed TileGridCfg tile_image blend seam_penalty_mask
+TileRec PathsConfig env_summary AiHooks Selector ParamPredictor RdPredictor HeuristicHooks encode_y_with_hooks
+make_labels encode decode Pc15Error learn
+""".split()  # noqa: SIM905
+REFERENCE_GENERATORS = """
+ANGLE_GRADIENT BRICK BRICK_NOISE CHECKER CHECKER_DISTORTED COMPOSITE CONCENTRIC_SQUARES DIAMOND_GRID DOTS FBM_RIDGED
+GABOR GABOR_BANK GABOR_NOISE GAUSSIAN_SPOTS GRADIENT_LINEAR GRADIENT_RADIAL HERRINGBONE HEX_GRID ISOBANDS KALEIDOSCOPE
+LATTICE MARBLE MOIRE PEBBLES PERLIN PLAID POLAR_CHECKER RINGS RIPPLE SPIRAL SPIRAL_SQUARE STARFIELD STRIPES
+STRIPES_MULTISCALE SUNBURST SWIRL TRI_TILING TURBULENCE VALUE_NOISE VORONOI_CELLS VORONOI_EDGES WAVES_BEND WAVES_CIRC
+WAVES_DIR WEAVE WOOD WORLEY
+""".split()  # noqa: SIM905
+TOOLKIT = ("lightning", "wandb", "datasets", "sklearn")
+
+
+def in_a_fresh_process(code: str) -> str:
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_name_is_there(name: str) -> None:
+    assert getattr(pc15, name) is not None
+    assert name in pc15.__all__
+    assert name in dir(pc15)
+
+
+def test_all_lists_exactly_the_promised_names() -> None:
+    assert sorted(pc15.__all__) == sorted(PROMISED)
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """The lazy names and the imports under TYPE_CHECKING name the same homes."""
+    tree = ast.parse((ROOT / "pc15" / "__init__.py").read_text(encoding="utf-8"))
+    seen = {
+        alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    for name in set(PROMISED) - {"learn"}:
+        assert getattr(importlib.import_module(str(seen[name])), name) is getattr(pc15, name)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'encode_yy'"):
+        pc15.encode_yy  # noqa: B018
+    with pytest.raises(ImportError):
+        from pc15 import no_such_name  # noqa: F401
+
+
+def test_the_version_is_a_literal() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pc15.__version__)
+    assert pc15.env_summary()["pc15"] == pc15.__version__
+
+
+def test_encode_and_decode_stay_functions() -> None:
+    """Importing the files encode.py and decode.py does not hide the functions, before or after their first use."""
+    shown = in_a_fresh_process(
+        "import pc15.encode, pc15.pil; print(callable(pc15.encode), callable(pc15.decode))\n"
+        "import pc15; from pc15 import encode, decode; print(callable(encode), callable(decode))\n"
+        "from pc15.encode import repack; import pc15.decode; print(callable(repack), callable(pc15.decode))"
+    )
+    assert shown.split() == ["True"] * 6
+
+
+def test_importing_pc15_imports_next_to_nothing() -> None:
+    shown = in_a_fresh_process("import sys, pc15; print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])")
+    assert shown.strip() == "[]"
+
+
+def test_the_codec_needs_nothing_of_the_toolkits() -> None:
+    code = f"""
+import sys
+for name in {TOOLKIT}: sys.modules[name] = None
+import torch, pc15
+for name in pc15.__all__:
+    if name not in ("make_labels", "learn"): getattr(pc15, name)
+cfg = pc15.CodecConfig.preset("fast", tile=16, max_layers=0)
+print(pc15.decode_y(pc15.encode_y(torch.full((1, 1, 8, 8), 0.5), cfg)["bitstream"]).shape)
+assert not any(m.startswith("pc15learn") for m in sys.modules)
+"""
+    assert in_a_fresh_process(code).strip() == "torch.Size([1, 1, 8, 8])"
+
+
+def test_learn_is_pc15learn() -> None:
+    shown = in_a_fresh_process(
+        "import pc15.learn, pc15learn, sys; print(pc15.learn is pc15learn)\n"
+        "from pc15.learn.schema import TileRow as a; from pc15learn.schema import TileRow as b; print(a is b)\n"
+        "import pc15.learn.schema as c; print(c is pc15learn.schema)\n"
+        f"print([m for m in {TOOLKIT} if m in sys.modules])"
+    )
+    assert shown.split("\n")[:4] == ["True", "True", "True", "[]"]
+    import pc15learn
+
+    assert pc15.learn is pc15learn
+    assert pc15.make_labels is pc15learn.make_labels
+
+
+# ---------------------------------------------------------------- call forms
+
+
+def test_a_picture_goes_there_and_back(tmp_path: Path) -> None:
+    from pc15 import (
+        AiHooks,
+        CodecConfig,
+        HeuristicHooks,
+        ParamPredictor,
+        RdPredictor,
+        Selector,
+        TileRec,
+        decode_y,
+        encode_y,
+        encode_y_with_hooks,
+        read_bitstream,
+        write_bitstream,
+    )
+
+    with pytest.warns(UserWarning, match="without the selector hook"):
+        hooks = AiHooks(selector=Selector(weights=tmp_path / "m1.safetensors"))
+    with pytest.warns(UserWarning) as warned:
+        AiHooks(
+            selector=Selector(weights="m1.safetensors"),
+            param_predictor=ParamPredictor(weights="m2.safetensors"),
+            rd_predictor=RdPredictor(weights="m3.safetensors"),
+        )
+    assert len(warned) == 3
+    cfg = CodecConfig(tile=256, overlap=24, lambda_rd=0.015, alpha_mix=0.7, seed=1234, ai=hooks)
+    cfg = cfg.but(tile=16, overlap=4, max_layers=1)
+    img_y = torch.linspace(0, 1, 20).expand(1, 1, 18, 20)
+    enc = encode_y(img_y, cfg)
+    assert set(enc) == {"bitstream", "bpp", "stats", "tile_map"}
+    assert isinstance(enc["bitstream"], bytes)
+    assert isinstance(enc["bpp"], float)
+    assert isinstance(enc["stats"], dict)
+    assert isinstance(enc["tile_map"], list)
+    assert all(isinstance(tile, TileRec) for tile in enc["tile_map"])
+
+    img_hat = decode_y(enc["bitstream"], device="cpu")
+    assert (img_hat.shape, img_hat.dtype) == (img_y.shape, torch.float32)
+    assert set(encode_y_with_hooks(img_y, cfg.but(ai=None), HeuristicHooks(topk=8))) == set(enc)
+
+    write_bitstream(tmp_path / "a.pc15", enc["bitstream"])
+    assert read_bitstream(tmp_path / "a.pc15") == enc["bitstream"]
+
+
+def test_pictures_are_measured() -> None:
+    from pc15 import psnr, ssim
+
+    a = torch.full((1, 1, 16, 16), 0.25)
+    assert psnr(a, a + 0.1) == pytest.approx(20.0, abs=1e-4)
+    assert psnr(a, a) == math.inf
+    assert ssim(a, a) == pytest.approx(1.0)
+
+
+def test_patterns_are_drawn(device: torch.device) -> None:
+    from pc15 import list_generators, render
+
+    names = list_generators()
+    assert set(REFERENCE_GENERATORS) | {"EDGE", "LINE", "SPOT", "BLOB", "CORNER"} <= set(names)
+    pattern = render(
+        name="STRIPES",
+        H=256,
+        W=256,
+        params={"freq": 6.0, "angle_deg": 15.0, "phase": 0.25, "contrast": 0.9},
+        batch=1,
+        device=device,
+        dtype=torch.float16,
+    )
+    assert pattern.shape == (1, 1, 256, 256)
+    assert pattern.dtype == torch.float16
+    assert pattern.device.type == device.type
+    assert 0.8 < float(pattern.max()) <= 0.9
+
+
+@pytest.mark.parametrize(("window", "params"), [("hann", None), ("tukey", None), ("kaiser", {"beta": 5.0})])
+def test_tiles_are_cut_and_blended(window: str, params: dict[str, float] | None) -> None:
+    from pc15 import TileGridCfg, blend, tile_image
+
+    H, W = 300, 510
+    y = torch.ones(1, 1, H, W)
+    spec = tile_image(y, TileGridCfg(size=256, overlap=24))
+    assert spec.count == spec.ny * spec.nx == len(spec.starts) == 2 * 3
+    assert spec.starts == sorted(spec.starts)
+    assert spec.starts[-1] == (H - 256, W - 256)
+    assert spec.tiles is not None
+    y_hat = blend(spec.tiles, spec, H, W, window=window, window_params=params)  # type: ignore[arg-type]
+    torch.testing.assert_close(y_hat, y, rtol=0, atol=1e-6)
+
+
+def test_the_seam_mask_is_0_in_the_middle_and_1_at_the_rim() -> None:
+    from pc15 import seam_penalty_mask
+
+    m = seam_penalty_mask(size=256, overlap=24, power=1.5).reshape(256, 256)
+    assert float(m[128, 128]) == 0.0
+    assert torch.equal(m[0], torch.ones(256))
+
+
+def test_symbols_are_coded() -> None:
+    from pc15 import build_rans_tables, rans_decode, rans_encode
+
+    table = build_rans_tables({"letters": [5, 3, 0, 1]})["letters"]
+    symbols = [0, 1, 0, 3, 2, 0]
+    assert rans_decode(rans_encode(symbols, table), table, count=len(symbols)) == symbols
+
+
+def test_headers_are_packed() -> None:
+    from pc15 import pack_v15, unpack_v15
+    from pc15.bitstream import Header, PlaneSpec
+
+    spec = PlaneSpec(tile=32, overlap=8, window=0, subsample=0, amp_step=20, dc_step=20)
+    header = Header(width=640, height=480, color=0, planes=(spec,))
+    assert unpack_v15(pack_v15(header)) == (header, len(pack_v15(header)))
+
+
+def test_costs_seeds_and_places_are_given(tmp_path: Path) -> None:
+    import numpy as np
+
+    from pc15 import PathsConfig, env_summary, score_rd_numpy, tile_seed
+
+    tile = np.full((16, 16), 0.5)
+    assert score_rd_numpy(tile, tile, 256.0, lambda_rd=0.015) == pytest.approx(0.015)
+    assert tile_seed(1234, 0) != tile_seed(1234, 1)
+    assert 0 <= tile_seed(seed=1234, index=5) < 2**31
+    paths = PathsConfig(
+        base=tmp_path,
+        dataset_images=tmp_path / "images",
+        artifacts_subdir="artifacts",
+        cache_subdir=".cache",
+        labels_dir=None,
+    )
+    assert paths.labels == tmp_path / "artifacts" / "labels"
+    assert {"pc15", "python", "torch", "cuda_available", "env"} <= set(env_summary())
+
+
+def test_every_error_is_one_class() -> None:
+    from pc15 import Pc15Error
+
+    errors = importlib.import_module("pc15.errors")
+    for name in errors.__all__:
+        if name != "did_you_mean":
+            assert issubclass(getattr(errors, name), Pc15Error)

@@ -1,0 +1,130 @@
+"""The encoder's integer scores are the cost that `score_rd_numpy` defines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pc15 import CodecConfig, score_rd_numpy, seam_penalty_mask
+from pc15.bitstream import Header, PlaneSpec
+from pc15.encode import PlaneEncoder
+from pc15.entropy.tables import load_table
+from pc15.errors import ConfigError, ImageError
+from pc15.proc.codebook import load_codebook
+from pc15.quant import MSE_SCALE
+from pc15.search.score import SAMPLE_ONE, W_ONE, seam_q8
+
+TILE = 16
+
+
+def plane_encoder(cfg: CodecConfig, height: int = 32, width: int = 48) -> PlaneEncoder:
+    """An encoder that has not begun, over a noisy plane."""
+    noise = torch.Generator().manual_seed(1)
+    plane = torch.randint(0, SAMPLE_ONE + 1, (height, width), generator=noise, dtype=torch.int32)
+    spec = PlaneSpec(tile=TILE, overlap=cfg.overlap, window=0, subsample=0, amp_step=24, dc_step=24)
+    header = Header(width=width, height=height, color=0, planes=(spec,))
+    return PlaneEncoder(plane, header, 0, cfg, load_table(cfg.table_id), load_codebook(cfg.codebook_id), None)
+
+
+def residual(encoder: PlaneEncoder) -> torch.Tensor:
+    noise = torch.Generator().manual_seed(2)
+    return torch.randint(-900, 901, encoder.x.shape, generator=noise, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("seam", [0.0, 0.75])
+def test_distortion_is_the_reference_where_tiles_do_not_overlap(alpha: float, seam: float) -> None:
+    cfg = CodecConfig.preset("fast", tile=TILE, overlap=0, alpha_mix=alpha, seam_weight=seam)
+    encoder = plane_encoder(cfg)
+    e, cls = residual(encoder), encoder.windows.of
+    found = encoder.scorer.distortion(e, encoder.x, cls) / encoder.windows.area[cls]
+    y = encoder.x.double().numpy() / SAMPLE_ONE
+    y_hat = (encoder.x - e).double().numpy() / SAMPLE_ONE
+    expected = score_rd_numpy(y, y_hat, 0.0, alpha_mix=alpha, seam=seam_q8(cfg).numpy() / 256)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_ssim_blocks_are_weighted_by_the_blend_window() -> None:
+    cfg = CodecConfig.preset("fast", tile=TILE, overlap=6, alpha_mix=1.0)
+    encoder = plane_encoder(cfg, 50, 43)
+    e, cls = residual(encoder), encoder.windows.of
+    found = encoder.scorer.distortion(e, encoder.x, cls) / encoder.windows.area[cls]
+    y = encoder.x.double().numpy() / SAMPLE_ONE
+    weights = encoder.windows.own[cls].double().numpy() / W_ONE
+    expected = score_rd_numpy(y, y - e.double().numpy() / SAMPLE_ONE, 0.0, alpha_mix=1.0, weights=weights)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_a_layers_score_is_what_it_changes_in_the_reference(alpha: float) -> None:
+    """J of a tile with the layer, minus J without, plus its bits: for every candidate, in pixels of D."""
+    cfg = CodecConfig.preset("fast", tile=TILE, overlap=0, alpha_mix=alpha, lambda_rd=0.02)
+    encoder = plane_encoder(cfg)
+    scorer, bank = encoder.scorer, encoder.bank
+    tile, rows = torch.tensor([0]), torch.arange(0, bank.rows, bank.rows // 6)
+    e, x, cls = residual(encoder)[tile], encoder.x[tile], encoder.windows.of[tile]
+    d = bank.pixels[rows].to(torch.int32).view(1, -1, TILE, TILE)
+    address = scorer.costs.rows(0)[rows][None]
+    change, amp = scorer.exact(e, x, cls, d, bank.rms[rows][None], address, 0)
+    y, before = x[0].double().numpy() / SAMPLE_ONE, (x - e)[0].double().numpy() / SAMPLE_ONE
+    for k in range(len(rows)):
+        level = int(amp[0, k])
+        bits = (int(address[0, k]) + int(scorer.costs.amplitudes(0)[int(level < 0), abs(level)])) / 256
+        after = before + level * scorer.delta * d[0, k].double().numpy() / float(bank.rms[rows[k]])
+        options = {"lambda_rd": cfg.lambda_rd, "alpha_mix": alpha}
+        expected = score_rd_numpy(y, after, bits, **options) - score_rd_numpy(y, before, 0.0, **options)
+        assert float(change[0, k]) / TILE**2 == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_parts_of_the_cost_add_up() -> None:
+    y, y_hat = np.full((8, 8), 0.5), np.full((8, 8), 0.75)
+    assert score_rd_numpy(y, y, 0.0) == 0.0
+    assert score_rd_numpy(y, y, 64.0, lambda_rd=0.25) == pytest.approx(0.25)
+    assert score_rd_numpy(y, y_hat, 0.0, alpha_mix=0.0) == pytest.approx(MSE_SCALE * 0.0625)
+    luminance = (2 * 0.375 + 1e-4) / (0.25 + 0.5625 + 1e-4)
+    assert score_rd_numpy(y, y_hat, 0.0, alpha_mix=1.0) == pytest.approx(1 - luminance)
+
+
+def test_weights_set_the_area_that_bits_are_shared_over() -> None:
+    y, half = np.full((16, 16), 0.5), np.zeros((16, 16))
+    half[:, :8] = 1.0
+    assert score_rd_numpy(y, y, 128.0, lambda_rd=1.0, weights=half) == pytest.approx(1.0)
+    wrong = y.copy()
+    wrong[:, 8:] = 1.0
+    assert score_rd_numpy(y, wrong, 0.0, weights=half) == 0.0
+
+
+def test_the_seam_mask_makes_errors_at_the_rim_count_more() -> None:
+    y, rim, middle = np.zeros((16, 16)), np.zeros((16, 16)), np.zeros((16, 16))
+    rim[0, 4:12], middle[8, 4:12] = 0.5, 0.5
+    seam = seam_penalty_mask(size=16, overlap=4, power=1.5).numpy().reshape(16, 16)
+    plain = score_rd_numpy(y, rim, 0.0, alpha_mix=0.0)
+    assert plain == score_rd_numpy(y, middle, 0.0, alpha_mix=0.0)
+    assert score_rd_numpy(y, rim, 0.0, alpha_mix=0.0, seam=seam) > plain
+    assert score_rd_numpy(y, middle, 0.0, alpha_mix=0.0, seam=seam) == pytest.approx(plain)
+
+
+def test_one_tile_gives_a_float_and_several_an_array() -> None:
+    tiles = np.random.default_rng(3).random((3, 16, 16))
+    one = score_rd_numpy(tiles[1], tiles[0], 5.0)
+    assert isinstance(one, float)
+    many = score_rd_numpy(tiles, tiles[[0, 0, 0]], np.array([5.0, 5.0, 5.0]))
+    assert isinstance(many, np.ndarray)
+    assert many.shape == (3,)
+    assert many[1] == pytest.approx(one)
+
+
+def test_what_cannot_be_scored_is_refused() -> None:
+    y = np.zeros((8, 8))
+    for change, error, says in (
+        ({"y_hat": np.zeros((9, 9))}, ImageError, r"\[9, 9\]"),
+        ({"y": np.zeros((8, 9))}, ImageError, "square"),
+        ({"y": np.full((8, 8), np.nan)}, ImageError, "64 values that are not finite"),
+        ({"weights": np.zeros((8, 8))}, ImageError, "owns no pixel"),
+        ({"seam": np.zeros((4, 4))}, ImageError, r"seam has shape \[1, 4, 4\]"),
+        ({"alpha_mix": 1.5}, ConfigError, "alpha_mix 1.5"),
+        ({"lambda_rd": -1.0}, ConfigError, "lambda_rd is -1.0"),
+    ):
+        with pytest.raises(error, match=says):
+            score_rd_numpy(**{"y": y, "y_hat": y, "bits": 0.0, **change})  # type: ignore[arg-type]
