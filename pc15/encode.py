@@ -51,9 +51,9 @@ from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.registry import coefficient
 from pc15.quant import step_q15, steps_for
 from pc15.search.bank import get_bank
-from pc15.search.candidates import Layers, draw_layers, scoreable
+from pc15.search.candidates import Layers, draw_layers
 from pc15.search.cost import Costs
-from pc15.search.refine import address_q8, best_layers
+from pc15.search.refine import Trials, address_q8, best_layers
 from pc15.search.score import SAMPLE_ONE, Scorer, Windows
 from pc15.surface import SHARE_BITS
 from pc15.tiling import SAMPLE_MAX, TileSpec, axis_weights, blend_int, extract
@@ -191,8 +191,9 @@ class PlaneEncoder:
             if turn < self.cfg.passes:
                 for group in self.groups:
                     self._search_again(group)
+            last = turn == self.cfg.sweeps + self.cfg.passes - 1
             for group in self.groups:
-                self._refit(group)
+                self._refit(group, self.cfg.refine if last else 0)
             self._refit_dc()
         progress.update(len(self.x) - progress.n)
         return self.tiles.programs(self.bank.params)
@@ -246,29 +247,25 @@ class PlaneEncoder:
             self.tiles.put(tiles[won], layer, layers, amp)
             self.samples[tiles[won]] += self._contribution(layers, amp)
 
-    def _refit(self, group: Tensor) -> None:
-        """Amplitudes of each tile again, the rest of the picture as it is; drop layers that no longer pay."""
+    def _refit(self, group: Tensor, refine: int) -> None:
+        """Amplitudes, and with `refine` offsets, of each tile again, the rest as it is; drop layers that do not pay."""
         e = self._error()[group]
         cls = self.windows.of[group]
         most = int(self.tiles.count[group].max()) if len(group) else 0
         for layer in range(most - 1, -1, -1):
             at = torch.nonzero(self.tiles.count[group] > layer).flatten()
             tiles = group[at]
-            layers, old = self.tiles.layers(tiles, layer), self.tiles.amp[tiles, layer]
-            drawn, rms = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
-            before = self._scaled(drawn, rms, old)
+            layers = self.tiles.layers(tiles, layer)
+            before = self._contribution(layers, self.tiles.amp[tiles, layer])
             without = e[at] + self._seen(tiles, before)
-            rows = self._rows(layers)
-            cost = address_q8(self.scorer, layers, rows, layer)
-            d, scale = scoreable(drawn, rms)
-            change, amp = self.scorer.exact(
-                without, self.x[tiles], cls[at], d.unsqueeze(1), scale[:, None], cost[:, None], layer
-            )
-            amp = torch.where(change[:, 0] < 0, amp[:, 0], 0)
-            after = self._scaled(drawn, rms, amp)
+            trials = Trials(self.scorer, self.codebook, without, self.x[tiles], cls[at], layer, self._rows(layers))
+            change, amp = trials.score(layers)
+            layers, change, amp = trials.descend(layers, change, amp, refine)
+            amp = torch.where(change < 0, amp, 0)
+            after = self._contribution(layers, amp)
             self.samples[tiles] += after - before
             e[at] = without - self._seen(tiles, after)
-            self.tiles.amp[tiles, layer] = amp
+            self.tiles.amp[tiles, layer], self.tiles.offsets[tiles, layer] = amp, layers.offsets
             gone = tiles[amp == 0]
             if len(gone):
                 self.tiles.drop(gone, layer)
@@ -288,10 +285,6 @@ class PlaneEncoder:
             wins = mine & (gain > 0.5 * self.cfg.lambda_rd) & (new >= 0) & (new < self.syntax.dc_top)
             if bool(wins.any()):
                 self._set_dc(torch.where(wins, new, self.tiles.dc))
-
-    def _scaled(self, drawn: Tensor, rms: Tensor, amp: Tensor) -> Tensor:
-        factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
-        return (factor.view(-1, 1, 1) * drawn + (1 << 16)) >> 17
 
     def _rows(self, layers: Layers) -> Tensor:
         return self.bank.row_of(layers.gen, layers.qv, layers.seed)

@@ -119,6 +119,11 @@ def test_a_config_file_sets_options_and_flags_win(photo: Path, capsys: pytest.Ca
     assert "none.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "codec").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configs_are_the_presets(path: Path) -> None:
+    assert CodecConfig.preset("fast", **cli._config_file(path)) == CodecConfig.preset(path.stem)
+
+
 # ---------------------------------------------------------------- several at once
 
 

@@ -165,7 +165,7 @@ def test_a_choice_does_not_depend_on_the_batch(bank: Bank):
 
 
 def test_every_generator_has_a_rule():
-    scores = family_scores(structure(noise(2)), 0)
+    scores = family_scores(structure(noise(2)))
     assert scores.shape == (2, len(NAMES))
     assert (scores > -0.5).all()
 

@@ -118,7 +118,7 @@ def label_tiles(
         drawn = _random_rows(bank, [seeds[n] for n in alive.tolist()], layer, random).to(device)
         tried = torch.cat([rows, drawn], dim=1)
         known = _candidates(scorer, codebook.id, e, x[alive], cls[alive], layer, tried, area)
-        found = choose(scorer, codebook, rows, None, e, x[alive], cls[alive], layer)
+        found = choose(scorer, codebook, rows, None, e, x[alive], cls[alive], layer, refine=cfg.refine)
         pays = torch.nonzero(found.change[:, 0] < 0).flatten()
         if not len(pays):
             break

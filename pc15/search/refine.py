@@ -1,6 +1,6 @@
-"""From a shortlist to one layer per tile: exact scores, offsets by coordinate descent, amplitude.
+"""From a shortlist to one layer per tile: exact scores, amplitude, offsets by coordinate descent.
 
-`best_layer` is the step that greedy search, beam search and labels share.
+`best_layers` is the step that greedy search, beam search and labels share.
 """
 
 from __future__ import annotations
@@ -72,37 +72,43 @@ def choose(
     cls: Tensor,
     layer: int,
     keep: int = 1,
+    refine: int = 0,
 ) -> Found:
-    """The `keep` best of a shortlist, refined.
+    """The `keep` best of a shortlist.
 
     Args:
         rows: [n,M] bank rows, -1 for none.   offered: [n,M,P] offsets to try on them, or None.
+        refine: rounds of coordinate descent over their offsets.
     """
-    cfg, n = scorer.cfg, e.shape[0]
+    n = e.shape[0]
     m = rows.shape[1]
     flat_rows = rows.reshape(-1)
     layers = Layers.of_rows(scorer.bank, flat_rows)
-    d, rms = bank_patterns(scorer.bank, rows, codebook, scorer.tile, cfg.seed)
+    d, rms = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)
     cost = address_q8(scorer, layers, flat_rows, layer).view(n, m)
-    change, _ = scorer.exact(e, x, cls, d, rms, cost, layer)
+    change, amp = scorer.exact(e, x, cls, d, rms, cost, layer)
     order = torch.sort(change, dim=1, stable=True).indices[:, :keep]  # [n,K]
     keep = order.shape[1]
+    change, amp = change.gather(1, order).reshape(-1), amp.gather(1, order).reshape(-1)
     picked = (torch.arange(n, device=e.device)[:, None] * m + order).reshape(-1)
-    layers, flat_rows = layers.pick(picked), flat_rows[picked]
-    each = torch.arange(n, device=e.device).repeat_interleave(keep)
-    state = _State(scorer, codebook, e[each], x[each], cls[each], layer, flat_rows)
-    change, amp = state.score(layers)
-    if offered is not None:
-        trial = Layers(layers.gen, layers.qv, layers.seed, offered.reshape(-1, offered.shape[2])[picked])
-        layers, change, amp = state.better(layers, change, amp, trial)
-    for turn in range(cfg.refine):
-        layers, change, amp = state.descend(layers, change, amp, step=2 if turn + 1 < cfg.refine else 1)
-    change = torch.where(flat_rows >= 0, change, float("inf"))
+    layers = layers.pick(picked)
+    if offered is not None or refine:
+        each = torch.arange(n, device=e.device).repeat_interleave(keep)
+        trials = Trials(scorer, codebook, e[each], x[each], cls[each], layer, flat_rows[picked])
+        if offered is not None:
+            trial = Layers(layers.gen, layers.qv, layers.seed, offered.reshape(-1, offered.shape[2])[picked])
+            layers, change, amp = trials.better(layers, change, amp, trial)
+        layers, change, amp = trials.descend(layers, change, amp, refine)
+    change = torch.where(flat_rows[picked] >= 0, change, float("inf"))
     return Found(layers, amp.view(n, keep), change.view(n, keep))
 
 
-class _State:
-    """What all trials of one refinement have in common."""
+class Trials:
+    """Other offsets for the layers of some tiles, one layer each.
+
+    Args:
+        e: [n,T,T] what is left to draw without those layers.   rows: [n] bank row of each layer's entry.
+    """
 
     def __init__(
         self, scorer: Scorer, codebook: Codebook, e: Tensor, x: Tensor, cls: Tensor, layer: int, rows: Tensor
@@ -129,8 +135,13 @@ class _State:
         layers = Layers.where(wins, trial, layers)
         return layers, torch.where(wins, new_change, change), torch.where(wins, new_amp, amp)
 
-    def descend(self, layers: Layers, change: Tensor, amp: Tensor, step: int) -> tuple[Layers, Tensor, Tensor]:
-        """One round of coordinate descent: each parameter a step down and a step up, the best kept."""
+    def descend(self, layers: Layers, change: Tensor, amp: Tensor, rounds: int) -> tuple[Layers, Tensor, Tensor]:
+        """Coordinate descent: each parameter some steps down and up, the best kept; 2 steps, in the last round 1."""
+        for turn in range(rounds):
+            layers, change, amp = self._round(layers, change, amp, 2 if turn + 1 < rounds else 1)
+        return layers, change, amp
+
+    def _round(self, layers: Layers, change: Tensor, amp: Tensor, step: int) -> tuple[Layers, Tensor, Tensor]:
         own = self.scorer.bank.params[layers.gen]
         for param in range(int(own.max()) if len(own) else 0):
             at = torch.nonzero(own > param).flatten()
