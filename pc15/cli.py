@@ -1,4 +1,4 @@
-"""The command `pc15`: encode, decode, info, generators, metrics, env.
+"""The command `pc15`: encode, decode, info, generators, metrics, bench, env.
 
 A command's function is its documentation (the docstring is its --help), calls public functions, and prints.  Nothing
 heavy is imported before a command runs, so --help answers at once.
@@ -538,6 +538,35 @@ def env(args: argparse.Namespace) -> int:
     return DONE
 
 
+def bench(args: argparse.Namespace) -> int:
+    """Measure rate and distortion of PC15, and of conventional codecs beside it, on luma.
+
+    Whole-file bytes, PSNR-Y and Gaussian SSIM per picture and setting go to a CSV; tables of means are printed: per
+    setting, at fixed rates (read per picture between its points), and BD-rates.
+    """
+    from pc15.bench import bd_text, lambda_text, means_text, run_rd
+
+    options = {"alpha_mix": args.alpha, "device": args.device, "tile": args.tile, "overlap": args.overlap}
+    given = {name: value for name, value in options.items() if value is not None}
+    points = run_rd(
+        args.images, args.out, presets=args.presets, against=args.against, lambdas=args.lambdas,
+        max_bpp=args.max_bpp, workers=args.workers, **given,
+    )  # fmt: skip
+    print(lambda_text(points), means_text(points), sep="\n\n")
+    if args.against:
+        print("\n" + bd_text(points, args.against[0]))
+    print(f"\n{args.out}: {len(points)} points")
+    return DONE
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in _names(text)]
+
+
 # ---------------------------------------------------------------------------------------------- the parser
 
 
@@ -677,6 +706,29 @@ def _parser() -> _Parser:
         "--device", default="auto", metavar="NAME", help="where streams are decoded (default: %(default)s)"
     )
     add.add_argument("--json", action="store_true", help="print one JSON object; an infinite PSNR is null")
+
+    add = command(
+        bench,
+        "bench --images photos/ --out rd.csv",
+        "bench --images photos/ --presets fast,balanced --against jpeg,jpeg2000 --out rd.csv",
+        "bench --images photos/ --presets oracle --alpha 0 --lambdas 8,4,2,1 --out psnr.csv",
+    )
+    add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
+    add.add_argument("--out", type=Path, required=True, metavar="FILE", help="the CSV to write")
+    add.add_argument("--presets", type=_names, default=["balanced"], metavar="A,B", help="(default: balanced)")
+    add.add_argument(
+        "--against", type=_names, default=[], metavar="A,B", help="jpeg, webp, avif, jpeg2000 (default: none)"
+    )
+    add.add_argument(
+        "--lambdas", type=_numbers, default=[8, 4, 2, 1, 0.5, 0.25], metavar="X,Y",
+        help="PC15's ladder (default: 8,4,2,1,0.5,0.25)",
+    )  # fmt: skip
+    add.add_argument("--alpha", type=float, metavar="X", help="share of 1 - SSIM in D (default: 0.7)")
+    add.add_argument("--tile", type=int, metavar="PX", help="tile side (default: the preset's)")
+    add.add_argument("--overlap", type=int, metavar="PX", help="overlap (default: the preset's)")
+    add.add_argument("--max-bpp", type=float, default=1.5, metavar="X", help="where a ladder ends (default: 1.5)")
+    add.add_argument("--workers", type=int, default=1, metavar="N", help="processes; one for fair times (default: 1)")
+    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
 
     add = command(env, "env", "env --json")
     add.add_argument("--json", action="store_true", help="print one JSON object")

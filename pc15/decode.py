@@ -29,7 +29,7 @@ from pc15.bitstream.header import (
     plane_size,
     section_spans,
 )
-from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, code_section
+from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_section
 from pc15.entropy.tables import load_table
 from pc15.errors import BitstreamError
 from pc15.paths import resolve_device
@@ -148,6 +148,7 @@ def read_programs(
     stream = read_container(data, strict, max_pixels=max_pixels)
     header, damage = stream.header, list(stream.damage)
     tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
+    check_tables(tables, codebook)
     grids = [plane_grid(header, plane) for plane in range(len(header.planes))]
     programs = [Programs.empty(tiles.count) for tiles in grids]
     lost: list[SectionSpan] = []

@@ -35,6 +35,7 @@ from pc15.bitstream.records import (
     Programs,
     TileRec,
     Writer,
+    check_tables,
     code_section,
     dc_contexts,
     predict_dc,
@@ -271,7 +272,7 @@ class PlaneEncoder:
                 self.tiles.drop(gone, layer)
 
     def _refit_dc(self) -> None:
-        """Move each knot of the base by at most a step where the picture gains more than half a bit's worth."""
+        """Move each knot of the base by at most a step where the picture gains more than two bits' worth."""
         step = step_q15(self.spec.dc_step) * 2.0**-15
         rows = torch.arange(self.grid.ny, device=self.x.device)[:, None] % 2
         cols = torch.arange(self.grid.nx, device=self.x.device) % 2
@@ -282,7 +283,7 @@ class PlaneEncoder:
             move = torch.where(gradient < 0, -1, 1)
             new = self.tiles.dc + move
             gain = (gradient.abs() * (2.0 * step) - norm * (step * step)) * self.scorer.mse_weight
-            wins = mine & (gain > 0.5 * self.cfg.lambda_rd) & (new >= 0) & (new < self.syntax.dc_top)
+            wins = mine & (gain > 2.0 * self.cfg.lambda_rd) & (new >= 0) & (new < self.syntax.dc_top)
             if bool(wins.any()):
                 self._set_dc(torch.where(wins, new, self.tiles.dc))
 
@@ -424,6 +425,7 @@ def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: Codec
     if not cfg.section_rows and rows < plane_grid(header, 0).ny:
         header = Header(**{**header.__dict__, "section_rows": max(1, rows)})
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
+    check_tables(tables, codebook)
     total = sum(plane_grid(header, i).count for i in range(len(planes)))
     programs = []
     with tqdm(total=total, desc="encoding", unit="tile", disable=None, leave=False) as progress:

@@ -305,15 +305,29 @@ def _page(
     notes: Sequence[str],
     pictures: Sequence[tuple[str, Tensor]],
 ) -> Report:
-    env = env_summary()
     count = len({m.image for m in measured})
-    page = Report(
-        "PC15: searches compared",
-        f"{count} pictures, luma, tile {cfg.tile}, overlap {cfg.overlap}, alpha {cfg.alpha_mix:g}; "
-        f"pc15 {env['pc15']}, torch {env['torch']}, {env['threads']} threads, "
-        f"{env['cuda_device'] or env['cpu_capability']}.",
-    )
+    about = f"{count} pictures, luma, tile {cfg.tile}, overlap {cfg.overlap}, alpha {cfg.alpha_mix:g}; {machine()}."
+    page = Report("PC15: searches compared", about)
     page.section("Means over pictures", "Deltas are against exhaustive search. " + " ".join(notes))
+    add_summary(page, table)
+    page.section("The first picture").pictures(pictures)
+    page.section("Every measurement")
+    header = [field.name for field in fields(Measured)]
+    page.table(header, [[_cell(getattr(m, name)) for name in header] for m in measured])
+    return page
+
+
+def machine() -> str:
+    """Versions, threads and processor, in a phrase."""
+    env = env_summary()
+    return (
+        f"pc15 {env['pc15']}, torch {env['torch']}, {env['threads']} threads, "
+        f"{env['cuda_device'] or env['cpu_capability']}"
+    )
+
+
+def add_summary(page: Report, table: Sequence[dict[str, Any]]) -> None:
+    """The table of means, the verdict, and both plots."""
     page.table(*table_cells(table))
     page.text(verdict(table))
     by_method: dict[str, list[tuple[float, float]]] = {}
@@ -324,11 +338,6 @@ def _page(
     page.section("Seconds against RD", "Lower left is better.")
     page.plot(by_method, x="seconds per picture", y="RD", log_x=True, lines=False)
     page.section("Rate against PSNR").plot(curves, x="bits per pixel", y="PSNR-Y, dB", log_x=True)
-    page.section("The first picture").pictures(pictures)
-    page.section("Every measurement")
-    header = [field.name for field in fields(Measured)]
-    page.table(header, [[_cell(getattr(m, name)) for name in header] for m in measured])
-    return page
 
 
 def _cell(value: object) -> object:

@@ -105,7 +105,7 @@ def test_a_flat_picture_is_small_and_flat(value: float) -> None:
     assert stream["stats"]["layers"] == 0
     assert stream["bpp"] < 0.05  # 289 tiles, each of which says that it is flat
     y_hat = decode_y(stream["bitstream"])
-    assert float(y_hat.max() - y_hat.min()) == 0.0
+    assert float(y_hat.max() - y_hat.min()) < 1.5 / 255  # DC levels may alternate, to come nearer on average
     assert abs(float(y_hat.mean()) - value) < 0.03
 
 

@@ -50,7 +50,7 @@ def headers(draw: st.DrawFn) -> Header:
             window=window,
             subsample=subsample,
             amp_step=draw(st.integers(0, 63)),
-            dc_step=draw(st.integers(0, 63)),
+            dc_step=draw(st.integers(0, 42)),
             window_param=draw(st.integers(0, 255 if window else 0)),
         )
 

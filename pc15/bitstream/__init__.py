@@ -60,7 +60,32 @@ not needed, no NaN).  Nothing in it changes a pixel: a decoder may skip it.
 
 Symbols of a section
 --------------------
-A rANS stream as in `pc15/entropy/rans.py`; order and contexts of its symbols are those of the tile records.
+A rANS stream as in `pc15/entropy/rans.py` (RAW: each symbol as 2 bytes, lowest first), one table per symbol, in the
+order of `code_section` in `pc15/bitstream/records.py`.  Table names start with a family, s for tiles up to 24 px, m up
+to 48, l above, c for chroma, and where it matters a rate class 0..4 from amp_step.
+
+    for each tile row:
+      DC residual of each tile   <family><rate>.dc.<how steep the row above is, 0..2>: zigzag of the level less its
+                                 prediction from left, above and above-left; 47 escapes to two raw symbols
+    for layer 0, 1, .. 15, over the tiles that have all layers before it:
+      more                       <family><rate>.more.<layer, at most 3>.<c>: 1 if the tile has this layer; c is the
+                                 number of its four neighbours that have the layer before, or for layer 0 a class
+                                 0..4 of how much its DC differs from theirs
+      over the tiles that have it, kind by kind:
+      generator                  <family><rate>.gen.<layer, at most 2>
+      qv_id                      <family>.qv.<GENERATOR>
+      seed index                 seed.<count>, for generators with randomness
+      refined                    <family><rate>.refined: 1 if offsets follow
+      offsets                    <family>.offset, one per parameter: level step + 4
+      amplitude                  <family><rate>.amp.<layer, at most 3>: 2 * (|level| - 1) + (level < 0); 30 escapes
+    an escape is followed, after all symbols of its kind, by the code less the escape: high then low digit of 5 bits,
+    table raw
+
+Samples
+-------
+step(i) is 2^(-2 - i/6) of full luma in Q15, rounded.  A plane is the surface of `pc15/surface.py` through its tiles'
+DC levels, level * step(dc_step), plus the cross-fade of its tiles; a tile is the sum of its layers, each pattern less
+its mean, times level * step(amp_step) / RMS of the pattern.  All of it is integer arithmetic: `pc15/decode.py`.
 """
 
 from pc15.bitstream.container import (

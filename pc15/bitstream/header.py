@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from pc15.entropy.tables import DEFAULT_TABLE_ID, ID_PATTERN
 from pc15.errors import BitstreamError, ConfigError
+from pc15.quant import DC_FINEST
 
 __all__ = [
     "COLOR_GRAY",
@@ -77,7 +78,7 @@ class PlaneSpec:
     window: int  # index into WINDOWS
     subsample: int  # 1: this plane has half the picture's resolution, rounded up
     amp_step: int  # 0..63
-    dc_step: int  # 0..63
+    dc_step: int  # 0..42
     window_param: int = 0  # 0: the window's default; else Tukey alpha in 1/256, Kaiser beta in 1/4
 
     def window_params(self) -> dict[str, Fraction] | None:
@@ -168,7 +169,7 @@ def _plane_problem(index: int, spec: PlaneSpec, subsample: int) -> str | None:
             0 if WINDOWS[spec.window] == "hann" else 255,
         )
         or _outside(f"amp_step {at}", spec.amp_step, 0, MAX_STEP)
-        or _outside(f"dc_step {at}", spec.dc_step, 0, MAX_STEP)
+        or _outside(f"dc_step {at}", spec.dc_step, 0, DC_FINEST)
         or _outside(f"subsample {at}", spec.subsample, 0, 1)
     )
     if problem is None and spec.subsample != subsample:

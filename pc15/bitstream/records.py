@@ -11,6 +11,7 @@ phase's contexts known from the phases before it, so that a decoder may take a w
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import numpy.typing as npt
 
 from pc15.entropy.rans import RansDecoder, rans_encode
 from pc15.entropy.tables import RansTable, TableSet
-from pc15.errors import BitstreamError
+from pc15.errors import BitstreamError, MissingTableError
 from pc15.proc.codebook import OFFSET_MAX, Codebook
 from pc15.proc.generators import NAMES, load
 from pc15.quant import RATE_CLASSES, dc_levels, rate_class, tile_class
@@ -32,7 +33,6 @@ MAX_LAYERS = 16
 MAX_PARAMS = 6
 AMP_DIRECT = 15
 """Amplitude levels up to this have their own symbols; larger ones escape to RAW_BITS."""
-AMP_MAX = AMP_DIRECT + (1 << 10)
 DC_DIRECT = 47
 """DC residual codes (zigzag) below this have their own symbols."""
 RAW_BITS = 5
@@ -276,6 +276,7 @@ def seed_name(gen: int) -> str:
 RAW_NAME = "raw"
 
 
+@functools.cache
 def alphabets(codebook: Codebook) -> dict[str, int]:
     """Every table that a section may name, and the size of its alphabet."""
     sizes = {RAW_NAME: 1 << RAW_BITS}
@@ -291,6 +292,21 @@ def alphabets(codebook: Codebook) -> dict[str, int]:
             sizes |= {f"{prefix}.gen.{k}": len(NAMES) for k in range(3)}
             sizes |= {f"{prefix}.amp.{k}": 2 * AMP_DIRECT + 1 for k in range(4)}
     return sizes
+
+
+def check_tables(tables: TableSet, codebook: Codebook) -> None:
+    """Check that tables were made for a codebook, before anything is coded with both.
+
+    Raises:
+        MissingTableError: a table is missing or has another alphabet.
+    """
+    for name, size in alphabets(codebook).items():
+        found = len(tables.table(name).freq)
+        if found != size:
+            raise MissingTableError(
+                f"rANS tables {tables.id!r} do not fit codebook {codebook.id!r}: table {name!r} has {found} symbols, "
+                f"{size} are needed; train tables for this codebook, or choose the pair that belongs together"
+            )
 
 
 def _zigzag(value: Ints) -> Ints:

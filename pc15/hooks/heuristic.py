@@ -1,8 +1,8 @@
 """What a hook may answer, and hooks that need no weights: rules from a tile's structure to generators worth trying.
 
 Every rule is a score in about 0..1 that a reader can check against `Structure`, to which comes how often a generator
-is chosen at all; a tile keeps the generators with the `topk` highest.  Scores are compared as multiples of 1/256, the lower generator id first among equals, so a choice
-depends neither on the batch nor on the device.
+is chosen at all; a tile keeps the generators with the `topk` highest.  Scores are compared as multiples of 1/256, the
+lower generator id first among equals, so a choice depends neither on the batch nor on the device.
 """
 
 from __future__ import annotations

@@ -73,13 +73,15 @@ def ssim_block(tile: int) -> int:
 class Windows:
     """Blend weights of the distinct places that tiles have in a grid, int32, W_ONE = 1.
 
-    own: [C,T,T], w.   quad: [C,T,T], w^2 (and seam weight).   of: [N] class of each tile.
+    own: [C,T,T], w.   lin, quad: [C,T,T], weights of e p and of p^2, seam weight included.
+    square: [C,T,T], weight of e^2.   of: [N] class of each tile.
     area: [C] float64, px that a tile owns.
     """
 
     own: Tensor
     quad: Tensor
     lin: Tensor
+    square: Tensor
     of: Tensor
     area: Tensor
 
@@ -95,12 +97,13 @@ class Windows:
         own = (rows[:, None, :, None] * cols[None, :, None, :]).reshape(-1, wy.shape[1], wx.shape[1])
         of = (row_of[:, None] * len(cols) + col_of[None, :]).reshape(-1)
         seam = 256 + seam_q8(cfg).to(own.device)
-        quad = ((own.to(torch.int64) * own) >> 16).to(torch.int32) if blended else own
-        quad, lin = (((part.to(torch.int64) * seam) >> 8).to(torch.int32) for part in (quad, own))
+        wide = own.to(torch.int64)
+        weights = (wide, (wide * wide) >> 16, torch.full_like(wide, W_ONE)) if blended else (wide, wide, wide)
+        lin, quad, square = (((part * seam) >> 8).to(torch.int32) for part in weights)
         area = own.sum(dim=(1, 2), dtype=torch.int64).to(torch.float64) / torch.tensor(
             float(W_ONE), dtype=torch.float64, device=own.device
         )
-        return cls(own, quad, lin, of, area)
+        return cls(own, quad, lin, square, of, area)
 
 
 def seam_q8(cfg: CodecConfig) -> Tensor:
@@ -129,7 +132,6 @@ class Scorer:
         self._side = bank.side // 2 if half else bank.side
         self._pixels = bank.halved if half else bank.pixels
         self._inverse = self._inverse_norms()
-        self._seam = seam_q8(cfg).to(bank.gen.device)
         gains = [self._screen_weight * 2.0 ** (2 * shift - (28 + 28 - 16)) for shift in range(64)]
         self._powers = torch.tensor(gains, dtype=torch.float64, device=bank.gen.device)
         # Sums of integers stay below 2^53 for tiles above 32 px too.
@@ -255,8 +257,8 @@ class Scorer:
 
     def distortion(self, e: Tensor, x: Tensor, cls: Tensor) -> Tensor:
         """D of the tiles as they are, in the unit of J, [n] float64."""
-        square = ((256 + self._seam) * (e.to(torch.int64) * e)).sum(dim=(1, 2)).to(torch.float64)
-        j = square * (2.0**-32 * self.mse_weight)
+        square = (self.windows.square[cls] * (e.to(torch.int64) * e)).sum(dim=(1, 2)).to(torch.float64)
+        j = square * (2.0**-40 * self.mse_weight)
         if self.ssim:
             y = x - e
             b = [self._mean(v) for v in (x, y, x.to(torch.int64) ** 2, y.to(torch.int64) ** 2, x.to(torch.int64) * y)]

@@ -1,0 +1,186 @@
+"""The whole tool in a few minutes on two cores, with nothing but what is installed.
+
+A photo that scikit-learn ships is coded in colour and set beside JPEG at the same bytes; then pieces of such photos
+become tiles, labels, three nets and their weights, and a benchmark shows what those are worth.  The nets see a few
+hundred tiles, so they show how it works, not how well it can.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pc15.bitstream import write_bitstream
+from pc15.config import CodecConfig
+from pc15.decode import decode
+from pc15.encode import encode
+from pc15.errors import MissingExtraError
+from pc15.images import save_image
+from pc15.metrics import psnr, ssim
+from pc15.planes import rgb_to_ycbcr420
+from pc15.report import Report
+from pc15learn.bench import add_summary, machine, run_bench, table_text
+from pc15learn.export import export_weights
+from pc15learn.fit import FitConfig, TrainConfig, fit_role
+from pc15learn.labels import make_labels
+from pc15learn.tiles import make_tiles
+
+__all__ = ["run_demo"]
+
+_PIECE = 128
+_PIECES = 10
+_TILES_PER_PIECE = 16
+_LABELLED = 160
+_BENCHED = 3
+_LAMBDA = 0.05
+_TRAIN = {
+    "selector": TrainConfig(hidden=64, lr=2e-3, batch_size=128, max_epochs=15),
+    "params": TrainConfig(hidden=64, lr=2e-3, batch_size=512, max_epochs=6),
+    "rd": TrainConfig(hidden=64, lr=2e-3, batch_size=2048, max_epochs=6),
+}
+
+
+def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None) -> str:
+    """Run everything; returns the closing text: a table and where the report lies.
+
+    Args:
+        out: folder of all that it makes.
+        tiles: how many are labelled.
+        side: crop of the photo that is coded; None for all of it.
+    Raises:
+        MissingExtraError: scikit-learn or Lightning is not installed.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("pc15learn").setLevel(logging.ERROR)
+    photos = sample_photos()
+    clock = _Clock()
+    page = Report("PC15: a demonstration", f"Made by `pc15learn demo`; {machine()}.")
+
+    photo = photos["china"] if side is None else photos["china"][:, :side, :side]
+    lines = _code_photo(photo, out, page)
+    clock.done("coded a photo in colour, and JPEG at the same bytes")
+
+    for name, picture in photos.items():
+        for i, piece in enumerate(pieces(picture, _PIECES)):
+            folder = out / "bench" if name == "china" and i < _BENCHED else out / "images"
+            folder.mkdir(exist_ok=True)
+            save_image(folder / f"{name}-{i:02d}.png", piece)
+    made = make_tiles(out / "images", out / "tiles.jsonl", limit=_TILES_PER_PIECE, val_percent=20, test_percent=0)
+    clock.done(f"cut {made.rows} tiles")
+    oracle = CodecConfig.preset("fast", search="exhaustive", lambda_rd=_LAMBDA)
+    labelled = make_labels(out / "tiles.jsonl", out / "labels", oracle, limit=tiles, top=24, random=8, shard_size=50)
+    clock.done(f"labelled {labelled.tiles} of them by exhaustive search")
+
+    metrics = []
+    for role, train in _TRAIN.items():
+        fitted = fit_role(
+            FitConfig(role=role, labels=out / "labels", out=out / "checkpoints", device="cpu", train=train)  # type: ignore[arg-type]
+        )
+        export_weights(fitted.checkpoint, out / "weights", name=f"demo-{role}")
+        metrics.append([role, *[f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items())][:3]])
+        clock.done(f"fitted and exported {role}")
+    bench = run_bench(
+        out / "bench",
+        out / "report",
+        weights=out / "weights",
+        cfg=CodecConfig.preset("fast", lambda_rd=_LAMBDA),
+    )
+    clock.done(f"compared searches on {_BENCHED} pieces that no net has seen")
+
+    width = max(len(row) for row in metrics)
+    padded = [row + [""] * (width - len(row)) for row in metrics]
+    page.section("Nets", f"Fitted to {labelled.tiles} tiles; metrics on pictures held back.")
+    page.table(["net", *[""] * (width - 1)], padded)
+    page.section("What hooks are worth", "Means over pieces of the photo that no net has seen.")
+    add_summary(page, bench.table)
+    page.section("Time").table(["step", "s"], [[what, f"{spent:.1f}"] for what, spent in clock.steps])
+    path = page.write(out / "demo.html")
+    return "\n".join([*lines, "", table_text(bench.table), "", f"{path}: the report; {bench.html}: the benchmark"])
+
+
+class _Clock:
+    """Says what was done and how long it took."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, float]] = []
+        self._last = time.perf_counter()
+
+    def done(self, what: str) -> None:
+        now = time.perf_counter()
+        self.steps.append((what, now - self._last))
+        print(f"{now - self._last:6.1f} s  {what}", flush=True)
+        self._last = now
+
+
+def sample_photos() -> dict[str, Tensor]:
+    """Photos of installed packages, uint8 [3,H,W]: scikit-learn's two, scikit-image's where they lie on disk."""
+    try:
+        from sklearn.datasets import load_sample_image
+    except ImportError as error:
+        raise MissingExtraError("the demo needs scikit-learn; install it with: pip install 'pc15[learn]'") from error
+    photos = {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
+    try:
+        from skimage import data
+    except ImportError:
+        pass
+    else:
+        photos |= {name: getattr(data, name)() for name in ("astronaut", "coffee", "cat")}
+    return {name: torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1))) for name, p in photos.items()}
+
+
+def pieces(picture: Tensor, count: int) -> list[Tensor]:
+    """`count` pieces of 128x128 spread over a picture, uint8 [3,128,128]."""
+    H, W = picture.shape[1:]
+    ys, xs = range(0, H - _PIECE + 1, _PIECE), range(0, W - _PIECE + 1, _PIECE)
+    places = [(y, x) for y in ys for x in xs]
+    step = max(1, len(places) // count)
+    return [picture[:, y : y + _PIECE, x : x + _PIECE] for y, x in places[::step][:count]]
+
+
+def _code_photo(photo: Tensor, out: Path, page: Report) -> list[str]:
+    """Code a photo in colour; returns lines for the terminal."""
+    began = time.perf_counter()
+    coded = encode(photo, CodecConfig.preset("fast", lambda_rd=_LAMBDA))
+    middle = time.perf_counter()
+    stream = coded["bitstream"]
+    decoded = decode(stream)
+    done = time.perf_counter()
+    write_bitstream(out / "china.pc15", stream)
+    save_image(out / "china.png", decoded)
+    jpeg, quality = jpeg_of(photo, len(stream))
+    shown = torch.from_numpy(np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")).transpose(2, 0, 1).copy())
+    pixels = photo.shape[1] * photo.shape[2]
+    rows = []
+    for name, picture, size in (("PC15", decoded, len(stream)), (f"JPEG, quality {quality}", shown, len(jpeg))):
+        y, y_hat = rgb_to_ycbcr420(photo)[0], rgb_to_ycbcr420(picture)[0]
+        quality_db, similar = psnr(y, y_hat, data_range=255), ssim(y, y_hat, data_range=255)
+        rows.append([name, str(size), f"{8 * size / pixels:.3f}", f"{quality_db:.2f}", f"{similar:.4f}"])
+    page.section("A photo as a program", f"Encoded in {middle - began:.1f} s, decoded in {done - middle:.2f} s.")
+    header = ["codec", "bytes", "bpp", "PSNR-Y", "SSIM-Y"]
+    page.table(header, rows)
+    page.pictures([("original", photo), (f"PC15, {len(stream)} bytes", decoded), (f"JPEG, {len(jpeg)} bytes", shown)])
+    return [
+        "  ".join(cell.ljust(18 if i == 0 else 8) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]
+    ]
+
+
+def jpeg_of(photo: Tensor, most_bytes: int) -> tuple[bytes, int]:
+    """The best JPEG of at most so many bytes and its quality, or the smallest if none is that small."""
+    image = Image.fromarray(photo.permute(1, 2, 0).contiguous().numpy())
+    best: tuple[bytes, int] | None = None
+    for quality in range(1, 96):
+        buffer = io.BytesIO()
+        image.save(buffer, format="JPEG", quality=quality, optimize=True)
+        if best is not None and len(buffer.getvalue()) > most_bytes:
+            break
+        best = buffer.getvalue(), quality
+    assert best is not None
+    return best
