@@ -19,7 +19,7 @@ Preset = Literal["fast", "balanced", "oracle"]
 PayloadFormat = Literal["rans", "raw"]
 WindowName = Literal["hann", "tukey", "kaiser"]
 
-_PHOTO = {"tile": 32, "overlap": 8}
+_PHOTO: dict[str, Any] = {"tile": 32, "overlap": 8, "lambda_rd": 0.5}
 PRESETS: dict[Preset, dict[str, Any]] = {
     "fast": {**_PHOTO, "search": "screened", "shortlist": 8, "refine": 0, "passes": 0, "sweeps": 1},
     "balanced": {**_PHOTO, "search": "screened", "shortlist": 24, "refine": 0, "passes": 0, "sweeps": 2},
