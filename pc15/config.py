@@ -43,7 +43,7 @@ class CodecConfig:
             of the pixels and the best few hundred in full.
         shortlist: candidates per tile and layer that are scored exactly.
         beam: hypotheses kept per tile while a whole program is searched again.
-        refine: rounds of coordinate descent over every layer's offsets at the end; 0 keeps to codebook entries.
+        refine: rounds of steepest descent over every layer's offsets at the end; 0 keeps to codebook entries.
         passes: how often every tile's whole program is searched again, its neighbours known.
         sweeps: joint re-fits of amplitudes and DC over overlapping tiles.
         seam_weight: extra weight of errors at a tile's rim, 0 for none.

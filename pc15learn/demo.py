@@ -37,8 +37,9 @@ __all__ = ["run_demo"]
 _PIECE = 128
 _PIECES = 10
 _TILES_PER_PIECE = 16
-_LABELLED = 160
-_BENCHED = 3
+_LABELLED = 400
+_BENCHED = 2
+_BENCH_SIDE = 192
 _LAMBDA = 0.05
 _TRAIN = {
     "selector": TrainConfig(hidden=64, lr=2e-3, batch_size=128, max_epochs=15),
@@ -68,11 +69,15 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
     lines = _code_photo(photo, out, page)
     clock.done("coded a photo in colour, and JPEG at the same bytes")
 
+    for folder in ("images", "bench"):
+        (out / folder).mkdir(exist_ok=True)
     for name, picture in photos.items():
-        for i, piece in enumerate(pieces(picture, _PIECES)):
-            folder = out / "bench" if name == "china" and i < _BENCHED else out / "images"
-            folder.mkdir(exist_ok=True)
-            save_image(folder / f"{name}-{i:02d}.png", piece)
+        if name == "china":
+            for i, piece in enumerate(pieces(picture, _BENCHED, _BENCH_SIDE)):
+                save_image(out / "bench" / f"{name}-{i}.png", piece)
+            continue
+        for i, piece in enumerate(pieces(picture, _PIECES, _PIECE)):
+            save_image(out / "images" / f"{name}-{i:02d}.png", piece)
     made = make_tiles(out / "images", out / "tiles.jsonl", limit=_TILES_PER_PIECE, val_percent=20, test_percent=0)
     clock.done(f"cut {made.rows} tiles")
     oracle = CodecConfig.preset("fast", search="exhaustive", lambda_rd=_LAMBDA)
@@ -93,13 +98,13 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
         weights=out / "weights",
         cfg=CodecConfig.preset("fast", lambda_rd=_LAMBDA),
     )
-    clock.done(f"compared searches on {_BENCHED} pieces that no net has seen")
+    clock.done(f"compared searches on {_BENCHED} pieces of a photo that no net has seen")
 
     width = max(len(row) for row in metrics)
     padded = [row + [""] * (width - len(row)) for row in metrics]
     page.section("Nets", f"Fitted to {labelled.tiles} tiles; metrics on pictures held back.")
     page.table(["net", *[""] * (width - 1)], padded)
-    page.section("What hooks are worth", "Means over pieces of the photo that no net has seen.")
+    page.section("What hooks are worth", "Means over pieces of the photo above, which no net has seen.")
     add_summary(page, bench.table)
     page.section("Time").table(["step", "s"], [[what, f"{spent:.1f}"] for what, spent in clock.steps])
     path = page.write(out / "demo.html")
@@ -136,13 +141,12 @@ def sample_photos() -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1))) for name, p in photos.items()}
 
 
-def pieces(picture: Tensor, count: int) -> list[Tensor]:
-    """`count` pieces of 128x128 spread over a picture, uint8 [3,128,128]."""
+def pieces(picture: Tensor, count: int, side: int) -> list[Tensor]:
+    """At most `count` square pieces spread over a picture, uint8 [3,side,side]."""
     H, W = picture.shape[1:]
-    ys, xs = range(0, H - _PIECE + 1, _PIECE), range(0, W - _PIECE + 1, _PIECE)
-    places = [(y, x) for y in ys for x in xs]
+    places = [(y, x) for y in range(0, H - side + 1, side) for x in range(0, W - side + 1, side)]
     step = max(1, len(places) // count)
-    return [picture[:, y : y + _PIECE, x : x + _PIECE] for y, x in places[::step][:count]]
+    return [picture[:, y : y + side, x : x + side] for y, x in places[::step][:count]]
 
 
 def _code_photo(photo: Tensor, out: Path, page: Report) -> list[str]:

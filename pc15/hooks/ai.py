@@ -527,15 +527,17 @@ class AiHooks:
             for hook in (self.selector, self.param_predictor, self.rd_predictor)
             if hook is not None and hook.card is not None
         }
+        if not cards:
+            return {"name": "none", "version": "none"}
         norms = json.dumps({role: card["normalisation"] for role, card in cards.items()}, sort_keys=True)
         files = "".join(str(card["sha256"]) for card in cards.values())
         if len(cards) > 1:
             files = hashlib.sha256(files.encode()).hexdigest()
         return {
-            "name": "+".join(str(card["name"]) for card in cards.values()) or "none",
-            "version": str(next(iter(cards.values()))["version"]) if cards else "none",
-            "norm": hashlib.sha256(norms.encode()).hexdigest()[:8] if cards else None,
-            "sha256": files[:16] or None,
+            "name": "+".join(str(card["name"]) for card in cards.values()),
+            "version": str(next(iter(cards.values()))["version"]),
+            "norm": hashlib.sha256(norms.encode()).hexdigest()[:8],
+            "sha256": files[:16],
         }
 
     def _features(self, view: LayerView) -> Tensor:

@@ -67,7 +67,7 @@ class EncoderHooks(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Plain JSON for the stream's metadata: name, version, norm, sha256."""
+        """Plain JSON for the stream's metadata: name, version, and for weights norm and sha256; it costs bytes."""
         ...
 
 
@@ -95,7 +95,8 @@ class HeuristicHooks:
         """No opinion."""
 
     def describe(self) -> dict[str, Any]:
-        return {"name": "heuristic", "version": "1", "norm": None, "sha256": None}
+        """Name and version: there are no weights to name."""
+        return {"name": "heuristic", "version": "1"}
 
 
 def checked_topk(topk: int) -> int:
@@ -297,6 +298,7 @@ def family_scores(seen: Structure) -> Tensor:
 
     A rule's score, and what is usual: on photographs a few generators win most layers whatever the tile looks like.
     """
-    columns = {name: rule(seen) for rule, names in _RULES.items() for name in names}
+    scores = {rule: rule(seen) for rule in _RULES}
+    columns = {name: scores[rule] for rule, names in _RULES.items() for name in names}
     usual = [_USUAL_WEIGHT * math.log2(_USUAL.get(name, _USUAL_REST) / 10.0) for name in NAMES]
     return torch.stack([columns[name] + shift for name, shift in zip(NAMES, usual, strict=True)], dim=1)

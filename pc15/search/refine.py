@@ -1,4 +1,4 @@
-"""From a shortlist to one layer per tile: exact scores, amplitude, offsets by coordinate descent.
+"""From a shortlist to one layer per tile: exact scores, amplitude, offsets by steepest descent.
 
 `best_layers` is the step that greedy search, beam search and labels share.
 """
@@ -14,6 +14,9 @@ from pc15.hooks.heuristic import EncoderHooks
 from pc15.proc.codebook import OFFSET_MAX, Codebook
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
 from pc15.search.score import Scorer, lowest_argmin
+
+_TRIALS = 2
+"""Steps of each layer that are scored exactly, the best by squared error."""
 
 
 @dataclass(eq=False)
@@ -78,7 +81,7 @@ def choose(
 
     Args:
         rows: [n,M] bank rows, -1 for none.   offered: [n,M,P] offsets to try on them, or None.
-        refine: rounds of coordinate descent over their offsets.
+        refine: rounds of descent over their offsets.
     """
     n = e.shape[0]
     m = rows.shape[1]
@@ -116,16 +119,13 @@ class Trials:
         self.scorer, self.codebook, self.e, self.x, self.cls = scorer, codebook, e, x, cls
         self.layer, self.rows = layer, rows
 
-    def score(self, layers: Layers, at: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(change of J, amplitude) of one layer per tile, drawn exactly; `at` names the tiles if not all."""
-        e, x, cls, rows = self.e, self.x, self.cls, self.rows
-        if at is not None:
-            e, x, cls, rows = e[at], x[at], cls[at], rows[at]
+    def score(self, layers: Layers) -> tuple[Tensor, Tensor]:
+        """(change of J, amplitude) of one layer per tile, drawn exactly."""
         d, rms = scoreable(
             *draw_layers(layers, self.scorer.bank, self.codebook, self.scorer.tile, self.scorer.cfg.seed)
         )
-        cost = address_q8(self.scorer, layers, rows, self.layer)
-        change, amp = self.scorer.exact(e, x, cls, d.unsqueeze(1), rms[:, None], cost[:, None], self.layer)
+        cost = address_q8(self.scorer, layers, self.rows, self.layer)[:, None]
+        change, amp = self.scorer.exact(self.e, self.x, self.cls, d.unsqueeze(1), rms[:, None], cost, self.layer)
         return change[:, 0], amp[:, 0]
 
     def better(self, layers: Layers, change: Tensor, amp: Tensor, trial: Layers) -> tuple[Layers, Tensor, Tensor]:
@@ -136,27 +136,39 @@ class Trials:
         return layers, torch.where(wins, new_change, change), torch.where(wins, new_amp, amp)
 
     def descend(self, layers: Layers, change: Tensor, amp: Tensor, rounds: int) -> tuple[Layers, Tensor, Tensor]:
-        """Coordinate descent: each parameter some steps down and up, the best kept; 2 steps, in the last round 1."""
+        """Steepest descent over offsets: in each round every single step is tried and the best one kept.
+
+        Steps are of two levels, in the last round of one.
+        """
         for turn in range(rounds):
             layers, change, amp = self._round(layers, change, amp, 2 if turn + 1 < rounds else 1)
         return layers, change, amp
 
     def _round(self, layers: Layers, change: Tensor, amp: Tensor, step: int) -> tuple[Layers, Tensor, Tensor]:
-        own = self.scorer.bank.params[layers.gen]
-        for param in range(int(own.max()) if len(own) else 0):
-            at = torch.nonzero(own > param).flatten()
-            base, n = layers.pick(at), len(at)
-            offsets = base.offsets.repeat(2, 1)
-            offsets[:n, param] -= step
-            offsets[n:, param] += step
-            offsets.clamp_(-OFFSET_MAX, OFFSET_MAX)
-            trial = Layers(base.gen.repeat(2), base.qv.repeat(2), base.seed.repeat(2), offsets)
-            new_change, new_amp = self.score(trial, at.repeat(2))
-            costs = torch.stack([change[at], new_change[:n], new_change[n:]], dim=1)
-            winner = lowest_argmin(costs)
-            change[at] = costs.gather(1, winner[:, None])[:, 0]
-            amp[at] = torch.stack([amp[at], new_amp[:n], new_amp[n:]], dim=1).gather(1, winner[:, None])[:, 0]
-            for k in (0, 1):
-                won = winner == k + 1
-                layers.offsets[at[won]] = offsets[k * n : (k + 1) * n][won]
+        scorer, n, width = self.scorer, len(change), layers.offsets.shape[1]
+        moves = torch.cat([-torch.eye(width), torch.eye(width)]).to(layers.offsets) * step  # [2P,P]
+        offsets = (layers.offsets[:, None] + moves).clamp(-OFFSET_MAX, OFFSET_MAX)  # [n,2P,P]
+        own = torch.arange(width, device=amp.device).repeat(2) < scorer.bank.params[layers.gen][:, None]  # [n,2P]
+        at, trial = torch.nonzero(own, as_tuple=True)
+        tried = Layers(layers.gen[at], layers.qv[at], layers.seed[at], offsets[at, trial])
+        d, rms = scoreable(*draw_layers(tried, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
+        m, tile = 2 * width, scorer.tile
+        patterns = torch.zeros((n, m, tile, tile), dtype=torch.int32, device=amp.device)
+        power = torch.zeros((n, m), dtype=torch.float64, device=amp.device)
+        cost = torch.zeros((n, m), dtype=torch.int32, device=amp.device)
+        patterns[at, trial], power[at, trial] = d, rms
+        cost[at, trial] = address_q8(scorer, tried, self.rows[at], self.layer)
+        guess, _ = scorer.exact(self.e, None, self.cls, patterns, power, cost, self.layer, rough=True)
+        order = torch.sort(guess, dim=1, stable=True).indices[:, :_TRIALS]  # [n,2]
+        row = torch.arange(n, device=amp.device)[:, None]
+        new_change, new_amp = scorer.exact(
+            self.e, self.x, self.cls, patterns[row, order], power[row, order], cost[row, order], self.layer
+        )
+        winner = lowest_argmin(torch.cat([change[:, None], new_change], dim=1))
+        won = torch.nonzero(winner > 0).flatten()
+        kept = winner[won] - 1
+        pick = order[won, kept]
+        layers = layers.pick(torch.arange(n, device=amp.device))
+        layers.offsets[won], change, amp = offsets[won, pick], change.clone(), amp.clone()
+        change[won], amp[won] = new_change[won, kept], new_amp[won, kept]
         return layers, change, amp

@@ -213,7 +213,16 @@ class Scorer:
     # ------------------------------------------------------------ a few, exactly
 
     def exact(
-        self, e: Tensor, x: Tensor | None, cls: Tensor, d: Tensor, rms: Tensor, address_q8: Tensor, layer: int
+        self,
+        e: Tensor,
+        x: Tensor | None,
+        cls: Tensor,
+        d: Tensor,
+        rms: Tensor,
+        address_q8: Tensor,
+        layer: int,
+        *,
+        rough: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Change of J and signed amplitude level of each candidate, ([n,M] float64, [n,M] int64).
 
@@ -222,6 +231,7 @@ class Scorer:
             d: [n,M,T,T] int32, |d| < 2^11: patterns without their mean, in any scale.
             rms: [n,M] float64, their RMS in that scale; 0 for flat ones, which are never chosen.
             address_q8: [n,M] int, bits / 256 before the amplitude.
+            rough: let squared error stand in for SSIM, as screening does.
         """
         n, m = d.shape[:2]
         flat = d.reshape(n, m, -1).to(torch.float64)
@@ -236,7 +246,8 @@ class Scorer:
         delta = torch.full_like(best, self.delta)
         near = (best.abs() / delta + torch.full_like(best, 0.5)).floor().to(torch.int64)
         top = AMP_SEARCHED
-        blocks = self._blocks(e, x, cls, d, unit) if self.ssim else None
+        blocks = self._blocks(e, x, cls, d, unit) if self.ssim and not rough else None
+        mse_weight = self._screen_weight if rough else self.mse_weight
         chosen_j = torch.full_like(best, float("inf"))
         chosen = torch.zeros_like(near)
         amp_cost = self.costs.amplitudes(layer)
@@ -245,7 +256,7 @@ class Scorer:
         for level in (near - 1, near):
             level = level.clamp(1, top)
             a = (level * sign).to(torch.float64) * delta
-            j = (a * a * norms - a * products * 2.0) * self.mse_weight
+            j = (a * a * norms - a * products * 2.0) * mse_weight
             if blocks is not None:
                 j = j + self._ssim_change(blocks, a) * self.cfg.alpha_mix
             bits = (address_q8 + amp_cost[negative, level]).to(torch.float64)
