@@ -623,7 +623,7 @@ def _parser() -> _Parser:
         prog="pc15",
         description="PC15 codes a picture as a program of procedural patterns; it redraws to the same pixels anywhere.",
         epilog="first steps:\n"
-        "  pc15 encode photo.png -o photo.pc15 --lambda 0.05\n"
+        "  pc15 encode photo.png -o photo.pc15 --lambda 0.25\n"
         "  pc15 info photo.pc15\n"
         "  pc15 decode photo.pc15 -o back.png\n"
         "  pc15 metrics photo.png photo.pc15\n\n"
@@ -646,7 +646,7 @@ def _parser() -> _Parser:
     add = command(
         encode,
         "encode photo.png -o photo.pc15",
-        "encode photo.png -o small.pc15 --lambda 0.2 --preset oracle",
+        "encode photo.png -o small.pc15 --lambda 1 --preset oracle",
         "encode photos/ more.jpg -o streams/ --gray --hooks heuristic",
         "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
     )

@@ -40,7 +40,7 @@ _TILES_PER_PIECE = 16
 _LABELLED = 400
 _BENCHED = 2
 _BENCH_SIDE = 192
-_LAMBDA = 0.05
+_LAMBDA = 0.25
 _TRAIN = {
     "selector": TrainConfig(hidden=64, lr=2e-3, batch_size=128, max_epochs=15),
     "params": TrainConfig(hidden=64, lr=2e-3, batch_size=512, max_epochs=6),
