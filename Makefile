@@ -41,7 +41,7 @@ $(READY): pyproject.toml configs/constraints.txt
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c configs/constraints.txt -e '.[all]'
 	@touch "$@"
 
-demo: $(READY) ## cut, label, train and encode small pictures that the project draws itself
+demo: $(READY) ## code a photograph beside JPEG, then tiles -> labels -> fit -> hooks -> benchmark
 	"$(BIN)/python" -m pc15learn demo --out "$(DEMO_OUT)"
 
 test: lint types ## everything that CI checks: lint, types, tests

@@ -23,7 +23,7 @@ _PHOTO: dict[str, Any] = {"tile": 32, "overlap": 8, "lambda_rd": 0.5}
 PRESETS: dict[Preset, dict[str, Any]] = {
     "fast": {**_PHOTO, "search": "screened", "shortlist": 8, "refine": 0, "passes": 0, "sweeps": 1},
     "balanced": {**_PHOTO, "search": "screened", "shortlist": 24, "refine": 0, "passes": 0, "sweeps": 2},
-    "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 32, "refine": 1, "passes": 1, "sweeps": 3},
+    "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 24, "refine": 1, "passes": 1, "sweeps": 2},
 }
 
 

@@ -1,7 +1,7 @@
 """`.pc15` in Pillow: after `import pc15.pil`, `Image.open` reads streams and `Image.save` writes them.
 
     Image.open("photo.pc15").show()
-    image.save("photo.pc15", preset="fast", lambda_rd=0.05)     # options of CodecConfig
+    image.save("photo.pc15", preset="fast", lambda_rd=0.25)     # options of CodecConfig
 
 Opening parses the header only, so that Pillow's check for decompression bombs comes before anything is decoded.
 """

@@ -303,7 +303,7 @@ def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("encode", "-h") == 0
     text = " ".join(capsys.readouterr().out.split())
-    cfg = CodecConfig()
+    cfg = CodecConfig.preset("balanced")
     assert f"(default: {cfg.lambda_rd})" in text
     assert "exhaustive in oracle" in text
     assert text.count("(default: ") >= 14

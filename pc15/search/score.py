@@ -293,27 +293,37 @@ class Scorer:
     def _blocks(self, e: Tensor, x: Tensor | None, cls: Tensor, d: Tensor, rms: Tensor) -> dict[str, Tensor]:
         """Moments per SSIM block, in luma units of Q12; those of the pattern are of w * p with unit RMS."""
         assert x is not None, "SSIM needs the picture"
-        y = x - e
-        own = self.windows.own[cls]
-        wp = (own >> 4).unsqueeze(1) * d  # Q12 * 2^11: below 2^23
-        count = torch.tensor(float(ssim_block(self.tile) ** 2), dtype=torch.float64, device=e.device)
-        # a is in luma; a * p in Q12 is a * SAMPLE_ONE * d / rms, and w has W_ONE >> 4 = 2^12 for one
-        scale = torch.full_like(rms, 1.0) / rms
+        y, own = x - e, self.windows.own[cls]
+        n, m = d.shape[:2]
+        count = torch.full((), float(ssim_block(self.tile) ** 2), dtype=torch.float64, device=e.device)
+        # a is in luma; a * p in Q12 is a * SAMPLE_ONE * d / rms, and w has W_ONE >> 4 = SAMPLE_ONE for one
+        scale = (torch.full_like(rms, 1.0) / rms).unsqueeze(2)
+        w = (own >> 4).to(torch.int64)
+        columns = self._blocked(torch.stack([w, w * x, w * y], dim=1)).transpose(1, 2)  # [n*blocks,B,3]
+        pattern = self._blocked(d)  # [n*blocks,M,B]
+        first = torch.bmm(pattern, columns).view(n, -1, m, 3).permute(0, 2, 1, 3) / count  # below 2^41: exact
+        square = torch.bmm(pattern.square(), columns[:, :, :1].square()).view(n, -1, m).transpose(1, 2) / count
 
-        def mean(values: Tensor) -> Tensor:
-            return self._sums(values) / count
-
-        mx, my, mp = mean(x), mean(y), mean(wp) * scale.unsqueeze(2)
-        sx, sy = mean(x.double().square()) - mx * mx, mean(y.double().square()) - my * my
-        sxy = mean(x.double() * y.double()) - mx * my
-        spp = mean(wp.double().square()) * (scale * scale).unsqueeze(2) - mp * mp
-        sxp = mean(x.double().unsqueeze(1) * wp.double()) * scale.unsqueeze(2) - mx.unsqueeze(1) * mp
-        syp = mean(y.double().unsqueeze(1) * wp.double()) * scale.unsqueeze(2) - my.unsqueeze(1) * mp
+        mx, my = self._mean(x), self._mean(y)
+        wide_x, wide_y = x.to(torch.int64), y.to(torch.int64)
+        sx, sy = self._mean(wide_x * x) - mx * mx, self._mean(wide_y * y) - my * my
+        sxy = self._mean(wide_x * y) - mx * my
+        mp = first[..., 0] * scale
+        spp = square * (scale * scale) - mp * mp
+        sxp = first[..., 1] * scale - mx.unsqueeze(1) * mp
+        syp = first[..., 2] * scale - my.unsqueeze(1) * mp
         area = self._sums(own) / torch.full_like(mx, float(W_ONE))
         zero = torch.zeros_like(mp[:, :1])
         base = _ssim(mx.unsqueeze(1), my.unsqueeze(1), sx.unsqueeze(1), sy.unsqueeze(1), sxy.unsqueeze(1)) + zero
         return {"mx": mx, "my": my, "mp": mp, "sx": sx, "sy": sy, "sxy": sxy,
                 "spp": spp, "sxp": sxp, "syp": syp, "area": area, "base": base}  # fmt: skip
+
+    def _blocked(self, values: Tensor) -> Tensor:
+        """[n,M,T,T] -> [n*blocks, M, pixels of a block] float64."""
+        block = ssim_block(self.tile)
+        count = self.tile // block
+        parts = values.view(*values.shape[:2], count, block, count, block).permute(0, 2, 4, 1, 3, 5)
+        return parts.reshape(-1, values.shape[1], block * block).to(torch.float64)
 
     @staticmethod
     def _ssim_change(b: dict[str, Tensor], a: Tensor) -> Tensor:
