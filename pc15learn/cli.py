@@ -110,6 +110,7 @@ def bench(args: argparse.Namespace) -> None:
         lambdas=args.lambdas,
         topk=args.topk,
         limit=args.limit,
+        repeats=args.repeats,
     )
     print(table_text(result.table))
     print(verdict(result.table))
@@ -214,6 +215,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--topk", type=int, nargs="+", default=[8], metavar="K", help="generators hooks keep (default: 8)")
     one.add_argument("--lambdas", type=float, nargs="+", default=[], metavar="L", help="several rates")
     one.add_argument("--limit", type=int, metavar="N", help="the first N pictures")
+    one.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="encode N times, take the shortest (default: 1)"
+    )
     one.add_argument("--tile", type=int, help="tile side, px, instead of the preset's")
     _codec_arguments(one, "balanced")
 

@@ -7,6 +7,7 @@ and its features come from `pc15.hooks.features`, as in the encoder.  The split 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,6 @@ from pc15.decode import dc_samples, draw_tiles
 from pc15.errors import SchemaError
 from pc15.hooks.ai import Role, normalisation
 from pc15.hooks.features import FEATURES, layer_features
-from pc15.hooks.nets import param_shares
 from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import NAMES
@@ -36,6 +36,7 @@ from pc15learn.schema import LabelRow, features_of, hf_datasets, mend, pixels_fr
 __all__ = ["EpochSampler", "LabelData", "LabelTensors", "load_labels", "residuals", "to_tensors"]
 
 _BATCH_TILES = 256
+_LEAST_WEIGHT = 0.05
 _log = logging.getLogger(__name__)
 
 
@@ -302,7 +303,7 @@ def param_targets(data: LabelTensors, lam: float, temperature: float) -> dict[st
     owner, gen, qv, rd, chosen = owner[first], gen[first], qv[first], rd[first], chosen[first]
     gain = (data.d0 - data.rd).clamp(min=1e-9)[owner]
     weight = torch.exp(-((rd - data.rd[owner]).clamp(min=0.0) / (2.0 * temperature * gain)).clamp(max=30.0))
-    keep = (rd < data.d0[owner]) | (chosen > 0)
+    keep = (weight > _LEAST_WEIGHT) | (chosen > 0)
     offsets = data.offsets[owner].float() * chosen.view(-1, 1)
     return {
         "owner": owner[keep],
@@ -315,19 +316,10 @@ def param_targets(data: LabelTensors, lam: float, temperature: float) -> dict[st
 
 
 def rd_targets(data: LabelTensors, codebook: Codebook) -> dict[str, Tensor]:
-    """M3: what each candidate gains in D and costs in bits, [M,2] float32, with its parameters, [M,MAX_PARAMS]."""
-    levels = torch.zeros((len(data.owner), MAX_PARAMS), dtype=torch.int32)
-    for gen in torch.unique(data.c_gen).tolist():
-        at = torch.nonzero(data.c_gen == gen).flatten()
-        entries = codebook.entries[gen]
-        levels[at, : entries.shape[1]] = entries[data.c_qv[at]]
+    """M3: the entry of each candidate, all generators counted through, and its gain in D and bits, [M,2] float32."""
+    starts = torch.tensor([0, *itertools.accumulate(codebook.size(gen) for gen in range(len(NAMES)))])
     target = torch.stack([data.d0[data.owner] - data.c_d, data.c_bits], dim=1)
-    return {
-        "owner": data.owner,
-        "gen": data.c_gen,
-        "params": param_shares(data.c_gen, levels),
-        "target": target.float(),
-    }
+    return {"owner": data.owner, "entry": starts[data.c_gen] + data.c_qv, "target": target.float()}
 
 
 # ---------------------------------------------------------------- batches

@@ -7,6 +7,7 @@ hundred tiles, so they show how it works, not how well it can.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 import time
@@ -22,7 +23,7 @@ from pc15.config import CodecConfig
 from pc15.decode import decode
 from pc15.encode import encode
 from pc15.errors import MissingExtraError
-from pc15.images import save_image
+from pc15.images import load_rgb, save_image
 from pc15.metrics import psnr, ssim
 from pc15.planes import rgb_to_ycbcr420
 from pc15.report import Report
@@ -39,12 +40,12 @@ _PIECES = 10
 _TILES_PER_PIECE = 16
 _LABELLED = 400
 _BENCHED = 2
-_BENCH_SIDE = 192
+_BENCH_SIDE = 160
 _LAMBDA = 0.25
 _TRAIN = {
     "selector": TrainConfig(hidden=64, lr=2e-3, batch_size=128, max_epochs=15),
-    "params": TrainConfig(hidden=64, lr=2e-3, batch_size=512, max_epochs=6),
-    "rd": TrainConfig(hidden=64, lr=2e-3, batch_size=2048, max_epochs=6),
+    "params": TrainConfig(hidden=64, lr=3e-3, batch_size=1024, max_epochs=6),
+    "rd": TrainConfig(hidden=64, lr=3e-3, batch_size=4096, max_epochs=3),
 }
 
 
@@ -132,21 +133,24 @@ def sample_photos() -> dict[str, Tensor]:
     except ImportError as error:
         raise MissingExtraError("the demo needs scikit-learn; install it with: pip install 'pc15[learn]'") from error
     photos = {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
-    try:
-        from skimage import data
-    except ImportError:
-        pass
-    else:
-        photos |= {name: getattr(data, name)() for name in ("astronaut", "coffee", "cat")}
-    return {name: torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1))) for name, p in photos.items()}
+    found = {n: torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1))) for n, p in photos.items()}
+    # scikit-image's loaders may download; only what lies in its package is taken.
+    spec = importlib.util.find_spec("skimage")
+    for place in spec.submodule_search_locations or [] if spec else []:
+        for name in ("astronaut", "coffee", "chelsea"):
+            path = Path(place) / "data" / f"{name}.png"
+            if path.is_file():
+                found[name] = load_rgb(path)
+    return found
 
 
 def pieces(picture: Tensor, count: int, side: int) -> list[Tensor]:
     """At most `count` square pieces spread over a picture, uint8 [3,side,side]."""
     H, W = picture.shape[1:]
     places = [(y, x) for y in range(0, H - side + 1, side) for x in range(0, W - side + 1, side)]
-    step = max(1, len(places) // count)
-    return [picture[:, y : y + side, x : x + side] for y, x in places[::step][:count]]
+    count = min(count, len(places))
+    chosen = [places[i * len(places) // count] for i in range(count)]
+    return [picture[:, y : y + side, x : x + side] for y, x in chosen]
 
 
 def _code_photo(photo: Tensor, out: Path, page: Report) -> list[str]:

@@ -38,10 +38,11 @@ from pc15.hooks.ai import (
 )
 from pc15.hooks.features import FEATURE_VERSION, layer_features, structure
 from pc15.hooks.heuristic import HeuristicHooks, LayerView, family_scores, top_generators
-from pc15.hooks.nets import frozen, param_shares
+from pc15.hooks.nets import Entries, frozen
 from pc15.proc.codebook import OFFSET_MAX, load_codebook
+from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
-from pc15.proc.registry import render
+from pc15.proc.registry import draw_levels, render
 
 CODEBOOK = load_codebook("v15_grid")
 ROLES: tuple[Role, ...] = ("selector", "params", "rd")
@@ -183,9 +184,9 @@ def test_a_frozen_net_answers_alike_alone_and_in_any_batch():
     torch.manual_seed(1)
     features = torch.randn(100, 434)
     gen = torch.arange(100) % len(NAMES)
-    params = torch.rand(100, MAX_PARAMS)
+    entry = torch.arange(100) * 97
     selector, entries, rd = (frozen(make_net(role, hidden=64, codebook=CODEBOOK)) for role in ROLES)
-    for net, given in ((selector, (features,)), (entries, (features, gen)), (rd, (features, gen, params))):
+    for net, given in ((selector, (features,)), (entries, (features, gen)), (rd, (features, entry))):
         whole, parts = net(*given), [net(*(g[i : i + 3] for g in given)) for i in range(0, 100, 3)]
         if isinstance(whole, tuple):
             for k, part in enumerate(whole):
@@ -204,13 +205,29 @@ def test_freezing_changes_an_answer_only_a_little():
         assert (frozen(net)(features) - before).abs().max() < 0.05
 
 
-def test_param_shares_lie_in_the_middle_of_their_level():
+def test_an_untrained_net_already_finds_the_entry_that_drew_the_tile():
+    torch.manual_seed(1)
+    net = frozen(make_net("params", hidden=16, codebook=CODEBOOK))
+    for name, qv in (("EDGE", 500), ("BLOB", 700), ("GRADIENT_LINEAR", 40)):
+        gen = NAMES.index(name)
+        levels = CODEBOOK.levels(gen, torch.tensor([qv]), torch.zeros((1, MAX_PARAMS), dtype=torch.int64))
+        drawn = draw_levels(gen, levels, torch.zeros(1, dtype=torch.int64), tile_grid(32), 0)
+        features = layer_features((drawn - drawn.sum() // 1024) // 16, 0)
+        logits, offsets = net(features, torch.tensor([gen]))
+        assert qv in logits[0].topk(40).indices.tolist()
+        assert logits[0].isfinite().sum() == CODEBOOK.size(gen)
+        assert offsets.abs().max() <= OFFSET_MAX
+
+
+def test_entries_are_counted_through_all_generators():
+    entries = Entries(CODEBOOK)
+    assert entries.starts[-1] == len(entries.gens) == len(entries.shares) == len(entries.patterns)
     edge = NAMES.index("EDGE")
-    levels = torch.zeros((1, MAX_PARAMS), dtype=torch.int32)
-    shares = param_shares(torch.tensor([edge]), levels)
-    counts = [p.levels for p in load(edge).params]
-    expected = [0.5 / c for c in counts] + [0.0] * (MAX_PARAMS - len(counts))
-    assert shares[0].tolist() == pytest.approx(expected)
+    assert entries.gens[entries.own(edge)].eq(edge).all()
+    assert len(entries.gens[entries.own(edge)]) == CODEBOOK.size(edge)
+    assert ((entries.shares >= 0) & (entries.shares < 1)).all()
+    rms = entries.patterns[entries.own(edge)].square().mean(dim=1).sqrt()
+    assert 0.9 < float(rms.median()) < 1.05
 
 
 def test_interpolation_holds_its_ends():

@@ -60,8 +60,8 @@ def config(labels: Path, out: Path, role: Any, **train: Any) -> FitConfig:
 def exported(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("fitted")
     weights = {}
-    for role in ("selector", "params", "rd"):
-        fitted = fit_role(config(labels, out, role))
+    for role, epochs in (("selector", 8), ("params", 4), ("rd", 2)):
+        fitted = fit_role(config(labels, out, role, max_epochs=epochs))
         weights[role] = export_weights(fitted.checkpoint, out / "weights").weights
     return weights
 

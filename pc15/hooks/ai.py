@@ -28,7 +28,7 @@ from pc15.bitstream.records import MAX_PARAMS
 from pc15.errors import ConfigError, HooksError, MissingTableError
 from pc15.hooks.features import FEATURE_VERSION, FEATURES, layer_features
 from pc15.hooks.heuristic import LayerView, Proposals, checked_topk, top_generators
-from pc15.hooks.nets import VALUE_BITS, VALUE_TOP, ParamNet, RdNet, SelectorNet, frozen, param_shares, snapped
+from pc15.hooks.nets import VALUE_BITS, VALUE_TOP, ParamNet, RdNet, SelectorNet, frozen, snapped
 from pc15.proc.codebook import OFFSET_MAX, Codebook, load_codebook
 from pc15.proc.generators import NAMES, load
 
@@ -84,8 +84,8 @@ def make_net(role: Role, *, hidden: int, codebook: Codebook) -> nn.Module:
     if role == "selector":
         return SelectorNet(hidden=hidden)
     if role == "params":
-        return ParamNet(hidden=hidden, entries=max(codebook.size(g) for g in range(len(NAMES))))
-    return RdNet(hidden=hidden)
+        return ParamNet(hidden=hidden, codebook=codebook)
+    return RdNet(hidden=hidden, codebook=codebook)
 
 
 # ---------------------------------------------------------------- weights and their card
@@ -334,6 +334,10 @@ class ParamPredictor(_RoleHook):
 
     role: Role = "params"
 
+    def __init__(self, weights: str | Path, *, strict: bool = False) -> None:
+        super().__init__(weights, strict=strict)
+        self._known_keys: dict[torch.device, Tensor] = {}
+
     def best(self, features: Tensor, allowed: Tensor, entries: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The `entries` likeliest entries of each allowed (tile, generator) pair.
 
@@ -345,26 +349,39 @@ class ParamPredictor(_RoleHook):
         """
         assert self._loaded is not None
         net, _, _ = self._on(features.device)
-        seen = net.trunk(self._normalised(features))
+        normal = self._normalised(features)
+        seen, keys = net.trunk(normal), self._keys(net, features.device)
         pairs = torch.nonzero(allowed)
-        sizes = torch.tensor([self._loaded.codebook.size(g) for g in range(len(NAMES))], device=features.device)
-        width = int(net.entry.out_features)
-        entries = min(entries, width)
-        column = torch.arange(width, device=features.device)
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        step = max(1, _CHUNK_VALUES // width)
-        for i in range(0, max(1, len(pairs)), step):
-            tile, gen = pairs[i : i + step, 0], pairs[i : i + step, 1]
-            logits, offset = net.heads(seen[tile], gen)
-            logits = torch.where(column < sizes[gen].view(-1, 1), logits, _IMPOSSIBLE)
-            shares = ((logits - logits.logsumexp(dim=1, keepdim=True)) * 256.0).round()
-            key = (shares.to(torch.int64) * width + (width - 1 - column)).topk(entries, dim=1).values
-            score = torch.div(key, width, rounding_mode="floor")
-            qv = width - 1 - (key - score * width)
-            qv = torch.where(qv < sizes[gen].view(-1, 1), qv, -1)
-            parts.append((qv, score.to(torch.float64) / 256.0, offset.round().to(torch.int64)))
-        qv, score, offsets = (torch.cat([part[k] for part in parts]) for k in range(3))
+        m, device = len(pairs), features.device
+        qv = torch.full((m, entries), -1, dtype=torch.int64, device=device)
+        score = torch.full((m, entries), _IMPOSSIBLE, dtype=torch.float64, device=device)
+        offsets = torch.zeros((m, MAX_PARAMS), dtype=torch.int64, device=device)
+        for gen in torch.unique(pairs[:, 1]).tolist():
+            if not (size := self._loaded.codebook.size(gen)):
+                continue
+            every = torch.nonzero(pairs[:, 1] == gen).flatten()
+            for at in every.split(max(1, _CHUNK_VALUES // size)):
+                queries, steps = net.read(normal[pairs[at, 0]], seen[pairs[at, 0]], pairs[at, 1])
+                shares = net.logits(queries, keys, gen).log_softmax(dim=1)
+                best, place = _top(shares, entries)
+                qv[at, : best.shape[1]], score[at, : best.shape[1]] = place, best
+                offsets[at] = steps.round().to(torch.int64)
         return pairs, qv, score, offsets
+
+    def _keys(self, net: Any, device: torch.device) -> Tensor:
+        """Keys of all entries; they do not depend on the tile."""
+        if device not in self._known_keys:
+            self._known_keys[device] = net.keys()
+        return self._known_keys[device]
+
+
+def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest scores of each row as multiples of 1/256, and their places; ties go to the lower place."""
+    width = scores.shape[1]
+    rank = (scores * 256.0).round().to(torch.int64) * width
+    key = (rank + torch.arange(width - 1, -1, -1, device=scores.device)).topk(min(count, width), dim=1).values
+    whole = torch.div(key, width, rounding_mode="floor")
+    return whole.to(torch.float64) / 256.0, width - 1 - (key - whole * width)
 
 
 class RdPredictor(_RoleHook):
@@ -380,15 +397,15 @@ class RdPredictor(_RoleHook):
     def __init__(self, weights: str | Path, *, strict: bool = False, lambda_rd: float | None = None) -> None:
         super().__init__(weights, strict=strict)
         self.lambda_rd = lambda_rd
-        self._params: tuple[Bank, Tensor] | None = None
 
     def cost(self, features: Tensor, view: LayerView, rows: Tensor) -> Tensor:
         """Predicted RD of adding each bank row, [n,C] float64; +inf where a row is -1."""
         assert self._loaded is not None
         net, _, _ = self._on(features.device)
-        bank = view.bank
-        used, place = torch.unique(rows.clamp(min=0), return_inverse=True)
-        candidates = net.candidate(bank.gen[used], self._row_params(bank)[used].to(torch.float64))
+        bank, starts = view.bank, torch.tensor(net.entries.starts, device=features.device)
+        at = rows.clamp(min=0)
+        used, place = torch.unique(starts[bank.gen[at]] + bank.qv[at], return_inverse=True)
+        candidates = net.candidate(used)
         tiles = net.tile(self._normalised(features))
         step = max(1, _CHUNK_VALUES // max(1, rows.shape[1] * tiles.shape[1]))
         parts = [
@@ -409,18 +426,6 @@ class RdPredictor(_RoleHook):
         value = raw * card["target"]["std"][column] + card["target"]["mean"][column]
         knots = card["calibration"][("gain", "bits")[column]]
         return interpolated(value, knots["x"], knots["y"])
-
-    def _row_params(self, bank: Bank) -> Tensor:
-        """Parameters of every bank row as shares of their ranges, [K, MAX_PARAMS] float32."""
-        if self._params is None or self._params[0] is not bank:
-            assert self._loaded is not None
-            levels = torch.zeros((len(bank.gen), MAX_PARAMS), dtype=torch.int32)
-            qv = bank.qv.cpu()
-            for gen, entries in enumerate(self._loaded.codebook.entries):
-                part = slice(bank.start[gen], bank.start[gen + 1])
-                levels[part, : entries.shape[1]] = entries[qv[part]]
-            self._params = bank, param_shares(bank.gen.cpu(), levels).to(bank.gen.device)
-        return self._params[1]
 
 
 def interpolated(value: Tensor, x: list[float], y: list[float]) -> Tensor:

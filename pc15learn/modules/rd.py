@@ -20,7 +20,7 @@ _KNOTS = 64
 class RdModule(RoleModule):
     """Fit `pc15.hooks.nets.RdNet` to exact gains and bits of good and bad candidates.
 
-    batch: features [B,F], gen [B], params [B,MAX_PARAMS] shares of ranges, target [B,2] (gain in D, bits).
+    batch: features [B,F], entry [B] of the codebook, all generators counted through, target [B,2] (gain in D, bits).
     loss:  Huber of both, each normalised by `facts["target"]`, frozen from the train split.
     logs:  train/loss, val/loss, val/gain_error, val/bits_error = mean absolute errors, in D and bits.
     After every validation an isotonic map from predicted to true values is fitted and kept as knots.
@@ -37,7 +37,7 @@ class RdModule(RoleModule):
         return torch.tensor(target["mean"], device=device), torch.tensor(target["std"], device=device)
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        predicted = self.net(batch["features"], batch["gen"], batch["params"])  # [B,2]
+        predicted = self.net(batch["features"], batch["entry"])  # [B,2]
         mean, std = self._scale(predicted.device)
         return F.huber_loss(predicted, (batch["target"] - mean) / std), predicted * std + mean
 
