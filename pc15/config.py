@@ -40,7 +40,7 @@ class CodecConfig:
         window: cross-fade between tiles; `window_param` is Tukey's alpha or Kaiser's beta, None its default.
         max_layers: most layers of one tile, 0..16.
         search: "exhaustive" scores every candidate of the bank at full resolution; "screened" scores all at a quarter
-            of the pixels and the best few hundred in full.
+            of the pixels; either way the shortlist is then scored exactly.
         shortlist: candidates per tile and layer that are scored exactly.
         beam: hypotheses kept per tile while a whole program is searched again.
         refine: rounds of steepest descent over every layer's offsets at the end; 0 keeps to codebook entries.
