@@ -53,11 +53,12 @@ from pc15.proc.registry import coefficient
 from pc15.quant import step_q15, steps_for
 from pc15.search.bank import get_bank
 from pc15.search.candidates import Layers, draw_layers
+from pc15.search.canvas import Canvas
 from pc15.search.cost import Costs
 from pc15.search.refine import Trials, address_q8, best_layers
 from pc15.search.score import SAMPLE_ONE, Scorer, Windows
 from pc15.surface import SHARE_BITS
-from pc15.tiling import SAMPLE_MAX, TileSpec, axis_weights, blend_int, extract
+from pc15.tiling import TileSpec, axis_weights, extract
 
 CHROMA_LAMBDA = 2.0
 """Chroma planes pay this much more per bit than luma: the eye forgives them more."""
@@ -141,7 +142,6 @@ class PlaneEncoder:
             axis_weights(length, self.grid.cfg, *window).to(plane.device)  # type: ignore[arg-type]
             for length in (self.grid.H, self.grid.W)
         )
-        self._window = window
         self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
         self.x = extract(plane, self.grid)  # [N,T,T]
@@ -149,19 +149,10 @@ class PlaneEncoder:
 
     # ------------------------------------------------------------ the picture so far
 
-    def _rest(self) -> Tensor:
-        """What is left of the picture, [h,w] int32 Q12."""
-        drawn = blend_int(self.samples.clamp(-SAMPLE_MAX, SAMPLE_MAX), self.grid, *self._window)  # type: ignore[arg-type]
-        return self.above - drawn
-
-    def _error(self) -> Tensor:
-        """What is left of the picture, every tile's view of it, [N,T,T] int32 Q12."""
-        return extract(self._rest(), self.grid)
-
     def _set_dc(self, dc: Tensor) -> None:
         self.tiles.dc = dc
         self.base = base_surface(dc, self.spec.dc_step, self.grid)
-        self.above = self.plane - self.base.plane
+        self.canvas.set_base(self.base.plane)
 
     def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
@@ -169,17 +160,13 @@ class PlaneEncoder:
         factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
         return (factor.view(-1, 1, 1) * drawn + (1 << 16)) >> 17
 
-    def _seen(self, tiles: Tensor, samples: Tensor) -> Tensor:
-        """Samples of tiles as the blended picture shows them, [B,T,T] int32 Q12."""
-        return (self.windows.own[self.windows.of[tiles]] * samples + (1 << 15)) >> 16
-
     # ------------------------------------------------------------ the search
 
     def run(self, progress: tqdm[Any]) -> Programs:
         """Search the whole plane; `progress` advances to its total of tiles."""
+        self.canvas = Canvas(self.plane, self.grid, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
-        self.samples = torch.zeros_like(self.x)
         self._refit_dc()
         active = torch.ones(len(self.x), dtype=torch.bool, device=self.x.device)
         for layer in range(self.cfg.max_layers):
@@ -237,7 +224,7 @@ class PlaneEncoder:
         """Give each of the tiles its best next layer, or leave it out from now on."""
         if not len(tiles):
             return
-        e = self._error()[tiles]
+        e = self.canvas.look(tiles)
         cls = self.windows.of[tiles]
         found = best_layers(self.scorer, self.codebook, self.hooks, e, self.x[tiles], cls, layer)
         pays = found.change[:, 0] < 0
@@ -246,11 +233,11 @@ class PlaneEncoder:
         if len(won):
             layers, amp = found.layers.pick(won), found.amp[won, 0]
             self.tiles.put(tiles[won], layer, layers, amp)
-            self.samples[tiles[won]] += self._contribution(layers, amp)
+            self.canvas.add(tiles[won], self._contribution(layers, amp))
 
     def _refit(self, group: Tensor, refine: int) -> None:
         """Amplitudes, and with `refine` offsets, of each tile again, the rest as it is; drop layers that do not pay."""
-        e = self._error()[group]
+        e = self.canvas.look(group)
         cls = self.windows.of[group]
         most = int(self.tiles.count[group].max()) if len(group) else 0
         for layer in range(most - 1, -1, -1):
@@ -258,14 +245,14 @@ class PlaneEncoder:
             tiles = group[at]
             layers = self.tiles.layers(tiles, layer)
             before = self._contribution(layers, self.tiles.amp[tiles, layer])
-            without = e[at] + self._seen(tiles, before)
+            without = e[at] + self.canvas.seen(tiles, before)
             trials = Trials(self.scorer, self.codebook, without, self.x[tiles], cls[at], layer, self._rows(layers))
             change, amp = trials.score(layers)
             layers, change, amp = trials.descend(layers, change, amp, refine)
             amp = torch.where(change < 0, amp, 0)
             after = self._contribution(layers, amp)
-            self.samples[tiles] += after - before
-            e[at] = without - self._seen(tiles, after)
+            self.canvas.add(tiles, after - before)
+            e[at] = without - self.canvas.seen(tiles, after)
             self.tiles.amp[tiles, layer], self.tiles.offsets[tiles, layer] = amp, layers.offsets
             gone = tiles[amp == 0]
             if len(gone):
@@ -278,7 +265,7 @@ class PlaneEncoder:
         cols = torch.arange(self.grid.nx, device=self.x.device) % 2
         for turn in range(4):  # what every other knot adds does not overlap
             mine = ((rows == turn // 2) & (cols == turn % 2)).reshape(-1)
-            gradient = self.base.adjoint(self._rest()).to(torch.float64) * 2.0 ** (-12 - 2 * SHARE_BITS)
+            gradient = self.base.adjoint(self.canvas.rest()).to(torch.float64) * 2.0 ** (-12 - 2 * SHARE_BITS)
             norm = self.base.norms().to(torch.float64) * 2.0 ** (-4 * SHARE_BITS)
             move = torch.where(gradient < 0, -1, 1)
             new = self.tiles.dc + move
@@ -293,8 +280,8 @@ class PlaneEncoder:
     def _search_again(self, group: Tensor) -> None:
         """Search each tile's whole program anew with a beam, its neighbours as they are; keep the better one."""
         cls, x = self.windows.of[group], self.x[group]
-        e = self._error()[group]
-        bare = e + self._seen(group, self.samples[group])
+        e = self.canvas.look(group)
+        bare = e + self.canvas.seen(group, self.canvas.samples(group))
         old_j = self.scorer.distortion(e, x, cls) + self._program_bits(group) * (self.cfg.lambda_rd / 256.0)
         new_j, trail = self._beam(bare, x, cls)
         better = torch.nonzero(new_j < old_j).flatten()
@@ -304,12 +291,13 @@ class PlaneEncoder:
         self.tiles.count[tiles] = 0
         for part in (self.tiles.gen, self.tiles.qv, self.tiles.seed, self.tiles.amp, self.tiles.offsets):
             part[tiles] = 0
-        self.samples[tiles] = 0
+        samples = torch.zeros_like(bare)
         for layer, (has, layers, amp) in enumerate(trail):
             at = better[has[better]]
             if len(at):
                 self.tiles.put(group[at], layer, layers.pick(at), amp[at])
-                self.samples[group[at]] += self._contribution(layers.pick(at), amp[at])
+                samples[at] += self._contribution(layers.pick(at), amp[at])
+        self.canvas.put(tiles, samples[better])
 
     def _program_bits(self, group: Tensor) -> Tensor:
         """Cost of the tiles' layers as the search counts it, [n] float64 in 1/256 bit."""

@@ -76,7 +76,7 @@ def test_the_decoder_draws_what_the_encoder_saw(monkeypatch: pytest.MonkeyPatch)
     for cfg in (FAST, FAST.but(overlap=0, alpha_mix=0.0, refine=1), FAST.but(passes=1, window="tukey", seed=7)):
         stream = encode_y(noisy(37, 29), cfg)["bitstream"]
         encoder = seen.pop()
-        drawn = encoder.plane - encoder._rest()
+        drawn = encoder.plane - encoder.canvas.rest()
         assert torch.equal(to_pixels(drawn), decode_stream(stream).planes[0])
 
 

@@ -13,7 +13,9 @@ from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, ImageError
 from pc15.proc.codebook import load_codebook
 from pc15.quant import MSE_SCALE
-from pc15.search.score import SAMPLE_ONE, W_ONE, seam_q8
+from pc15.search import product
+from pc15.search.product import Product
+from pc15.search.score import SAMPLE_ONE, W_ONE, Patterns, Scorer, seam_q8
 
 TILE = 16
 
@@ -22,7 +24,7 @@ def plane_encoder(cfg: CodecConfig, height: int = 32, width: int = 48) -> PlaneE
     """An encoder that has not begun, over a noisy plane."""
     noise = torch.Generator().manual_seed(1)
     plane = torch.randint(0, SAMPLE_ONE + 1, (height, width), generator=noise, dtype=torch.int32)
-    spec = PlaneSpec(tile=TILE, overlap=cfg.overlap, window=0, subsample=0, amp_step=24, dc_step=24)
+    spec = PlaneSpec(tile=cfg.tile, overlap=cfg.overlap, window=0, subsample=0, amp_step=24, dc_step=24)
     header = Header(width=width, height=height, color=0, planes=(spec,))
     return PlaneEncoder(plane, header, 0, cfg, load_table(cfg.table_id), load_codebook(cfg.codebook_id), None)
 
@@ -66,7 +68,8 @@ def test_a_layers_score_is_what_it_changes_in_the_reference(alpha: float) -> Non
     e, x, cls = residual(encoder)[tile], encoder.x[tile], encoder.windows.of[tile]
     d = bank.pixels[rows].to(torch.int32).view(1, -1, TILE, TILE)
     address = scorer.costs.rows(0)[rows][None]
-    change, amp = scorer.exact(e, x, cls, d, bank.rms[rows][None], address, 0)
+    patterns = Patterns(bank.pixels, rows[None], bank.rms[rows][None])
+    change, amp = scorer.exact(e, x, cls, patterns, address, 0)
     y, before = x[0].double().numpy() / SAMPLE_ONE, (x - e)[0].double().numpy() / SAMPLE_ONE
     for k in range(len(rows)):
         level = int(amp[0, k])
@@ -128,3 +131,72 @@ def test_what_cannot_be_scored_is_refused() -> None:
     ):
         with pytest.raises(error, match=says):
             score_rd_numpy(**{"y": y, "y_hat": y, "bits": 0.0, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "tile", "overlap", "seam"), [(0.7, 16, 4, 0.0), (0.0, 16, 6, 2.0), (1.0, 20, 5, 0.5)]
+)
+def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
+    alpha: float, tile: int, overlap: int, seam: float
+) -> None:
+    cfg = CodecConfig.preset(
+        "balanced", tile=tile, overlap=overlap, alpha_mix=alpha, seam_weight=seam, lambda_rd=0.1, search="exhaustive"
+    )
+    encoder = plane_encoder(cfg, 70, 61)
+    scorer, bank = encoder.scorer, encoder.bank
+    plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, fused=False)
+    e, x, cls = residual(encoder), encoder.x, encoder.windows.of
+    draw = torch.Generator().manual_seed(5)
+    for store in (bank.pixels, bank.drawn >> 4):
+        rms = store.double().square().mean(dim=1).sqrt()
+        at = torch.randint(0, bank.rows, (len(e), 9), generator=draw)
+        patterns = Patterns(store, at, torch.where(torch.rand(at.shape, generator=draw) < 0.1, 0.0, rms[at]))
+        address = torch.randint(500, 9000, at.shape, generator=draw, dtype=torch.int32)
+        for rough in (False, True):
+            fast = scorer.exact(e, x, cls, patterns, address, 1, rough=rough)
+            slow = plain.exact(e, x, cls, patterns, address, 1, rough=rough)
+            assert torch.equal(fast[0], slow[0])
+            assert torch.equal(fast[1], slow[1])
+
+
+@pytest.mark.parametrize("generators", [None, (3, 11, 50)])
+def test_screening_keeps_the_best_by_score_and_the_lowest_row_on_a_tie(generators: tuple[int, ...] | None) -> None:
+    cfg = CodecConfig.preset("oracle", tile=TILE, overlap=4, lambda_rd=0.05)
+    encoder = plane_encoder(cfg)
+    scorer, bank, e, cls = encoder.scorer, encoder.bank, residual(encoder), encoder.windows.of
+    e[2] = e[1]
+    e[3] = 0  # nothing to draw: all that is left of a score is its cost
+    allowed = None
+    usable = torch.ones(len(e), bank.rows, dtype=torch.bool)
+    if generators is not None:
+        allowed = torch.zeros(len(e), len(bank.start) - 1, dtype=torch.bool)
+        allowed[:, list(generators)] = True
+        allowed[4, generators[0]] = False
+        usable = allowed[:, bank.gen]
+    rows = scorer.screen(e, cls, 1, 40, allowed)
+    packed, price = scorer._packed(e, cls)
+    score = (packed.long() @ bank.pixels.long().t()).to(torch.float32)
+    score = (score * score) * scorer._inverse[cls] - price[:, None] * scorer.costs.rows(1).to(torch.float32)
+    score = torch.where(usable, score, float("-inf"))
+    assert torch.equal(rows, torch.sort(score, dim=1, descending=True, stable=True).indices[:, :40])
+
+
+def test_fewer_candidates_than_asked_for_leave_places_empty() -> None:
+    cfg = CodecConfig.preset("fast", tile=TILE, overlap=4)
+    encoder = plane_encoder(cfg)
+    allowed = torch.zeros(len(encoder.x), len(encoder.bank.start) - 1, dtype=torch.bool)
+    rows = encoder.scorer.screen(residual(encoder), encoder.windows.of, 0, 24, allowed)
+    assert torch.equal(rows, torch.full((len(encoder.x), 24), -1))
+
+
+@pytest.mark.parametrize("kind", ["_fastest", "_integer", "_floating"])
+def test_every_product_is_exact(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind != "_fastest":
+        monkeypatch.setattr(product, "_fastest", lambda _length: getattr(product, kind))
+    draw = torch.Generator().manual_seed(4)
+    pixels = torch.randint(-127, 128, (product.BLOCK + 33, 400), generator=draw, dtype=torch.int8)
+    tiles = torch.randint(-127, 128, (5, 400), generator=draw, dtype=torch.int8)
+    pixels[7], tiles[1] = 127, -127
+    for first, values in Product(pixels).blocks(tiles):
+        expected = tiles.long() @ pixels[first : first + product.BLOCK].long().t()
+        assert torch.equal(values.long(), expected)

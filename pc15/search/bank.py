@@ -28,6 +28,7 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
+from pc15.search.product import Product
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,6 +88,12 @@ class Bank:
             summed = chunk.view(-1, half, 2, half, 2).to(torch.int32).sum(dim=(2, 4)).to(torch.int32)
             parts.append(_stretch(summed.view(-1, half * half)))
         return torch.cat(parts)
+
+    @functools.cache  # noqa: B019 - as long as the bank itself
+    def product(self, half: bool, gen: int | None = None) -> Product:
+        """The candidates of one generator, or all, ready to be multiplied; at half the side, if asked."""
+        rows = slice(None) if gen is None else slice(self.start[gen], self.start[gen + 1])
+        return Product((self.halved if half else self.pixels)[rows])
 
     @classmethod
     def of_drawn(cls, tile: int, codebook: Codebook, drawn: Tensor) -> Bank:

@@ -1,7 +1,6 @@
 """Candidates and their pixels: from the bank, from hooks' answers, and drawn anew with offsets.
 
-Everything here ends in the same two tensors, patterns `d` without their mean and their `rms`, which `Scorer.exact`
-scores whatever their origin.
+Everything here ends in `Patterns`, which `Scorer.exact` scores whatever their origin.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.search.bank import Bank
-from pc15.search.score import Scorer
+from pc15.search.score import Patterns, Scorer
 
 _DROP = 4  # drawn patterns are Q14 +-2^15; Scorer.exact takes |d| < 2^11
 
@@ -82,23 +81,21 @@ def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed:
 
 
 def scoreable(drawn: Tensor, rms: Tensor) -> tuple[Tensor, Tensor]:
-    """Drawn patterns as `Scorer.exact` wants them: |d| < 2^11, float64 RMS in that scale."""
-    return drawn >> _DROP, rms.to(torch.float64) * (1.0 / (1 << _DROP))
+    """Drawn patterns [B,T,T] as a store for `Patterns`, [B,T*T] int16, and their float64 RMS in its scale."""
+    return (drawn >> _DROP).to(torch.int16).flatten(1), rms.to(torch.float64) * (1.0 / (1 << _DROP))
 
 
-def bank_patterns(bank: Bank, rows: Tensor, codebook: Codebook, tile: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Patterns of bank rows [n,M]: ([n,M,T,T] int32, [n,M] float64 RMS); row -1 counts as flat.
+def bank_patterns(bank: Bank, rows: Tensor, codebook: Codebook, tile: int, seed: int) -> Patterns:
+    """Patterns of bank rows [n,M]; row -1 counts as flat.
 
     Where the bank is at full resolution its int8 rows serve; of larger tiles the few rows are drawn.
     """
-    n, m = rows.shape
-    real = rows >= 0
+    at = rows.clamp(min=0)
     if bank.factor == 1:
-        d = bank.pixels[rows.clamp(min=0)].to(torch.int32).view(n, m, tile, tile)
-        return d, torch.where(real, bank.rms[rows.clamp(min=0)], 0.0)
-    drawn, rms = draw_layers(Layers.of_rows(bank, rows.reshape(-1)), bank, codebook, tile, seed)
-    d, scale = scoreable(drawn, rms)
-    return d.view(n, m, tile, tile), torch.where(real, scale.view(n, m), 0.0)
+        return Patterns(bank.pixels, at, torch.where(rows >= 0, bank.rms[at], 0.0))
+    store, rms = scoreable(*draw_layers(Layers.of_rows(bank, rows.reshape(-1)), bank, codebook, tile, seed))
+    own = torch.arange(rows.numel(), device=rows.device).view(rows.shape)
+    return Patterns(store, own, torch.where(rows >= 0, rms.view(rows.shape), 0.0))
 
 
 def shortlist(

@@ -163,9 +163,9 @@ def _candidates(
     """Exact D and bits of the candidates of each tile; those that draw nothing are left out."""
     n, m = rows.shape
     layers = Layers.of_rows(scorer.bank, rows.reshape(-1))
-    d, rms = bank_patterns(scorer.bank, rows, load_codebook(codebook_id), scorer.tile, scorer.cfg.seed)
+    patterns = bank_patterns(scorer.bank, rows, load_codebook(codebook_id), scorer.tile, scorer.cfg.seed)
     cost = address_q8(scorer, layers, rows.reshape(-1), layer).view(n, m)
-    change, amp = scorer.exact(e, x, cls, d, rms, cost, layer)
+    change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
     bits = (cost + scorer.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]).to(torch.float64) / 256.0
     before = scorer.distortion(e, x, cls)[:, None]
     after = (before + change - scorer.cfg.lambda_rd * bits) / area

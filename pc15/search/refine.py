@@ -13,7 +13,7 @@ from torch import Tensor
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.proc.codebook import OFFSET_MAX, Codebook
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
-from pc15.search.score import Scorer, lowest_argmin
+from pc15.search.score import Patterns, Scorer, lowest_argmin
 
 _TRIALS = 2
 """Steps of each layer that are scored exactly, the best by squared error."""
@@ -87,9 +87,9 @@ def choose(
     m = rows.shape[1]
     flat_rows = rows.reshape(-1)
     layers = Layers.of_rows(scorer.bank, flat_rows)
-    d, rms = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)
+    patterns = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)
     cost = address_q8(scorer, layers, flat_rows, layer).view(n, m)
-    change, amp = scorer.exact(e, x, cls, d, rms, cost, layer)
+    change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
     order = torch.sort(change, dim=1, stable=True).indices[:, :keep]  # [n,K]
     keep = order.shape[1]
     change, amp = change.gather(1, order).reshape(-1), amp.gather(1, order).reshape(-1)
@@ -121,11 +121,11 @@ class Trials:
 
     def score(self, layers: Layers) -> tuple[Tensor, Tensor]:
         """(change of J, amplitude) of one layer per tile, drawn exactly."""
-        d, rms = scoreable(
-            *draw_layers(layers, self.scorer.bank, self.codebook, self.scorer.tile, self.scorer.cfg.seed)
-        )
-        cost = address_q8(self.scorer, layers, self.rows, self.layer)[:, None]
-        change, amp = self.scorer.exact(self.e, self.x, self.cls, d.unsqueeze(1), rms[:, None], cost, self.layer)
+        scorer = self.scorer
+        store, rms = scoreable(*draw_layers(layers, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
+        patterns = Patterns(store, torch.arange(len(rms), device=rms.device)[:, None], rms[:, None])
+        cost = address_q8(scorer, layers, self.rows, self.layer)[:, None]
+        change, amp = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer)
         return change[:, 0], amp[:, 0]
 
     def better(self, layers: Layers, change: Tensor, amp: Tensor, trial: Layers) -> tuple[Layers, Tensor, Tensor]:
@@ -151,19 +151,18 @@ class Trials:
         own = torch.arange(width, device=amp.device).repeat(2) < scorer.bank.params[layers.gen][:, None]  # [n,2P]
         at, trial = torch.nonzero(own, as_tuple=True)
         tried = Layers(layers.gen[at], layers.qv[at], layers.seed[at], offsets[at, trial])
-        d, rms = scoreable(*draw_layers(tried, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
-        m, tile = 2 * width, scorer.tile
-        patterns = torch.zeros((n, m, tile, tile), dtype=torch.int32, device=amp.device)
-        power = torch.zeros((n, m), dtype=torch.float64, device=amp.device)
-        cost = torch.zeros((n, m), dtype=torch.int32, device=amp.device)
-        patterns[at, trial], power[at, trial] = d, rms
+        store, rms = scoreable(*draw_layers(tried, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
+        drawn = torch.zeros((n, 2 * width), dtype=torch.int64, device=amp.device)
+        power = torch.zeros((n, 2 * width), dtype=torch.float64, device=amp.device)
+        cost = torch.zeros((n, 2 * width), dtype=torch.int32, device=amp.device)
+        drawn[at, trial], power[at, trial] = torch.arange(len(at), device=amp.device), rms
         cost[at, trial] = address_q8(scorer, tried, self.rows[at], self.layer)
-        guess, _ = scorer.exact(self.e, None, self.cls, patterns, power, cost, self.layer, rough=True)
+        patterns = Patterns(store, drawn, power)
+        guess, _ = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer, rough=True)
         order = torch.sort(guess, dim=1, stable=True).indices[:, :_TRIALS]  # [n,2]
         row = torch.arange(n, device=amp.device)[:, None]
-        new_change, new_amp = scorer.exact(
-            self.e, self.x, self.cls, patterns[row, order], power[row, order], cost[row, order], self.layer
-        )
+        few = Patterns(store, drawn[row, order], power[row, order])
+        new_change, new_amp = scorer.exact(self.e, self.x, self.cls, few, cost[row, order], self.layer)
         winner = lowest_argmin(torch.cat([change[:, None], new_change], dim=1))
         won = torch.nonzero(winner > 0).flatten()
         kept = winner[won] - 1

@@ -14,6 +14,7 @@ Source of SSIM: Z. Wang et al., IEEE TIP 13 (2004), here on disjoint blocks with
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -21,27 +22,18 @@ from torch import Tensor
 
 from pc15.config import CodecConfig
 from pc15.quant import MSE_SCALE, step_q15
+from pc15.search import kernels
 from pc15.search.bank import Bank
 from pc15.search.cost import AMP_SEARCHED, Costs
 from pc15.tiling import seam_weights_q8
 
 SAMPLE_ONE = 4096
 W_ONE = 1 << 16
-_KEY_CHUNK = 1 << 23  # scores held at once
+_KEY_CHUNK = 1 << 23  # scores that a GPU holds at once
+_SCREENED_TOGETHER = 256  # tiles whose products with a block of candidates stay in a CPU's cache
 _INDEX_BITS = 20
 _C1 = (0.01 * SAMPLE_ONE) ** 2
 _C2 = (0.03 * SAMPLE_ONE) ** 2
-
-
-def int_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b.T of int8 matrices [n,P] and [K,P], exact int32; padded where the GPU's kernel wants multiples."""
-    n, k = a.shape[0], b.shape[0]
-    if a.is_cuda:
-        pad_n, pad_k, pad_p = max(32, -(-n // 8) * 8) - n, -k % 8, -a.shape[1] % 8
-        a = torch.nn.functional.pad(a, (0, pad_p, 0, pad_n)) if pad_n or pad_p else a
-        b = torch.nn.functional.pad(b, (0, pad_p, 0, pad_k)) if pad_k or pad_p else b
-    product: Tensor = torch._int_mm(a.contiguous(), b.t())
-    return product[:n, :k]
 
 
 def rank_keys(score: Tensor, offset: int = 0) -> Tensor:
@@ -113,6 +105,45 @@ def seam_q8(cfg: CodecConfig) -> Tensor:
     return (seam_weights_q8(cfg.tile, cfg.overlap) * round(cfg.seam_weight * 256)) >> 8
 
 
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """Candidates of some tiles: M patterns without their mean for each of n tiles, in any scale.
+
+    store: [R,T*T] int8, or int16 below 2^11.   at: [n,M] int64, rows of `store`.
+    rms: [n,M] float64, RMS in the store's scale; 0 for flat ones and for places to skip.
+    """
+
+    store: Tensor
+    at: Tensor
+    rms: Tensor
+
+
+class _Best:
+    """The best candidates of each tile so far, best first; ties go to the lower bank row."""
+
+    def __init__(self, n: int, keep: int, device: torch.device) -> None:
+        self.scores = torch.full((n, keep), float("-inf"), dtype=torch.float32, device=device)
+        self.rows = torch.full((n, keep), -1, dtype=torch.int64, device=device)
+
+    def merge(
+        self, tiles: Tensor, product: Tensor, inverse: Tensor, cls: Tensor, price: Tensor, bits: Tensor, first: int
+    ) -> None:
+        """Let candidates from bank row `first` on compete: see `kernels.keep_best` for shapes."""
+        if not product.is_cuda:
+            tensors = (product, inverse, cls, price, bits, tiles)
+            arrays = [t.numpy() for t in tensors]
+            kernels.share_out(kernels.keep_best, len(tiles), *arrays, first, self.scores.numpy(), self.rows.numpy())
+            return
+        own = slice(first, first + product.shape[1])
+        score = (product * product) * inverse[cls, own] - price[:, None] * bits[own]
+        top = rank_keys(score).topk(min(self.rows.shape[1], score.shape[1]), dim=1).values
+        new = key_index(top)
+        scores = torch.cat([self.scores[tiles], score.gather(1, new)], dim=1)
+        rows = torch.cat([self.rows[tiles], new + first], dim=1)
+        order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, : self.rows.shape[1]]
+        self.scores[tiles], self.rows[tiles] = scores.gather(1, order), rows.gather(1, order)
+
+
 class Scorer:
     """Scores candidates for the tiles of one plane.
 
@@ -120,17 +151,20 @@ class Scorer:
     + lambda * bits, relative to leaving the tile as it is.
     """
 
-    def __init__(self, cfg: CodecConfig, bank: Bank, windows: Windows, costs: Costs, amp_step: int) -> None:
+    def __init__(
+        self, cfg: CodecConfig, bank: Bank, windows: Windows, costs: Costs, amp_step: int, *, fused: bool = True
+    ) -> None:
+        """`fused`: on a CPU use the compiled loops of `kernels`; False keeps to tensor operations."""
+        self.fused = fused
         self.cfg, self.bank, self.windows, self.costs = cfg, bank, windows, costs
         self.tile, self.amp_step = cfg.tile, amp_step
         self.delta = step_q15(amp_step) / (1 << 15)
-        self.ssim = cfg.alpha_mix > 0.0
         self.mse_weight = (1.0 - cfg.alpha_mix) * MSE_SCALE
         # Screening ranks by squared error; with SSIM in D its weight stands in for both.
         self._screen_weight = self.mse_weight + cfg.alpha_mix * MSE_SCALE
         half = cfg.search == "screened" and bank.side % 2 == 0 and bank.side >= 16
+        self._half = half
         self._side = bank.side // 2 if half else bank.side
-        self._pixels = bank.halved if half else bank.pixels
         self._inverse = self._inverse_norms()
         gains = [self._screen_weight * 2.0 ** (2 * shift - (28 + 28 - 16)) for shift in range(64)]
         self._powers = torch.tensor(gains, dtype=torch.float64, device=bank.gen.device)
@@ -151,7 +185,7 @@ class Scorer:
         """1 / sum quad * p^2 of every class and candidate, float32 [C,K]; 0 for flat candidates."""
         quad = self._pooled(self.windows.quad).to(torch.float64)
         parts = []
-        for chunk in self._pixels.split(2048):
+        for chunk in (self.bank.halved if self._half else self.bank.pixels).split(2048):
             parts.append(quad @ chunk.to(torch.float64).square().t())
         norms = torch.cat(parts, dim=1)
         one = torch.ones((), dtype=torch.float64, device=norms.device)
@@ -164,42 +198,43 @@ class Scorer:
             e: [n,T,T] int32 Q12 residual.   cls: [n] class of each tile.
             allowed: [n,G] bool, generators to consider; None for all.
         """
-        step = max(1, _KEY_CHUNK // self.bank.rows)
         keep = min(keep, self.bank.rows)
+        step = _SCREENED_TOGETHER if not e.is_cuda else max(1, _KEY_CHUNK // self.bank.rows)
         parts = []
         for i in range(0, e.shape[0], step):
             at = slice(i, i + step)
-            parts.append(self._screen(e[at], cls[at], layer, keep, None if allowed is None else allowed[at]))
-        return torch.cat(parts)
+            best = _Best(len(e[at]), keep, e.device)
+            packed, price = self._packed(e[at], cls[at])
+            if allowed is None:
+                self._screen(best, torch.arange(len(packed), device=e.device), packed, cls[at], price, layer, None)
+            else:
+                for gen in torch.nonzero(allowed[at].any(dim=0)).flatten().tolist():
+                    rows = torch.nonzero(allowed[at, gen]).flatten()
+                    self._screen(best, rows, packed[rows], cls[at][rows], price[rows], layer, gen)
+            parts.append(best.rows)
+        return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=e.device)
 
-    def _screen(self, e: Tensor, cls: Tensor, layer: int, keep: int, allowed: Tensor | None) -> Tensor:
-        linear = self._pooled(self.windows.lin[cls] * e)  # Q28
+    def _packed(self, e: Tensor, cls: Tensor) -> tuple[Tensor, Tensor]:
+        """Tiles as int8 rows [n,P] for the product, and what a 1/256 bit costs each in units of score, [n] float32."""
+        linear = self._pooled(self.windows.lin[cls].to(torch.int64) * e)  # Q28
         shift = self._shift(linear)
         half = (torch.ones_like(shift) << shift) >> 1
         packed = ((linear + half[:, None]) >> shift[:, None]).clamp(-127, 127).to(torch.int8)
         # gain * screen_weight - lambda * bits, divided by what all candidates of a tile share
-        unit = self._powers[shift]
-        price = (self.cfg.lambda_rd / 256.0 / unit).to(torch.float32)[:, None]
-        bits = self.costs.rows(layer).to(torch.float32)
-        if allowed is None:
-            score = int_product(packed, self._pixels).to(torch.float32)
-            score = (score * score) * self._inverse[cls] - price * bits
-            return key_index(rank_keys(score).topk(keep, dim=1).values)
-        best = torch.full((e.shape[0], 0), torch.iinfo(torch.int64).min, dtype=torch.int64, device=e.device)
-        found = []
-        for gen in torch.nonzero(allowed.any(dim=0)).flatten().tolist():
-            lo, hi = self.bank.start[gen], self.bank.start[gen + 1]
-            if hi == lo:
-                continue
-            rows = torch.nonzero(allowed[:, gen]).flatten()
-            score = int_product(packed[rows], self._pixels[lo:hi]).to(torch.float32)
-            score = (score * score) * self._inverse[cls[rows], lo:hi] - price[rows] * bits[lo:hi]
-            keys = torch.full((e.shape[0], min(keep, hi - lo)), -(1 << 62), dtype=torch.int64, device=e.device)
-            keys[rows] = rank_keys(score, lo).topk(keys.shape[1], dim=1).values
-            found.append(keys)
-        keys = torch.cat([best, *found], dim=1)
-        keys = keys.topk(min(keep, keys.shape[1]), dim=1).values
-        return torch.where(keys > -(1 << 62), key_index(keys), -1)
+        return packed, (self.cfg.lambda_rd / 256.0 / self._powers[shift]).to(torch.float32)
+
+    def _screen(
+        self, best: _Best, tiles: Tensor, packed: Tensor, cls: Tensor, price: Tensor, layer: int, gen: int | None
+    ) -> None:
+        """Let the candidates of one generator, or all, compete for the best of some tiles."""
+        bits = self._bits(layer)
+        start = 0 if gen is None else self.bank.start[gen]
+        for first, product in self.bank.product(self._half, gen).blocks(packed):
+            best.merge(tiles, product, self._inverse, cls, price, bits, start + first)
+
+    @functools.cache  # noqa: B019 - a Scorer lives as long as one encode
+    def _bits(self, layer: int) -> Tensor:
+        return self.costs.rows(layer).to(torch.float32)
 
     @staticmethod
     def _shift(linear: Tensor) -> Tensor:
@@ -215,10 +250,9 @@ class Scorer:
     def exact(
         self,
         e: Tensor,
-        x: Tensor | None,
+        x: Tensor,
         cls: Tensor,
-        d: Tensor,
-        rms: Tensor,
+        patterns: Patterns,
         address_q8: Tensor,
         layer: int,
         *,
@@ -227,15 +261,43 @@ class Scorer:
         """Change of J and signed amplitude level of each candidate, ([n,M] float64, [n,M] int64).
 
         Args:
-            e: [n,T,T] int32 Q12 residual.   x: [n,T,T] int32 Q12 picture; needed if SSIM counts.
-            d: [n,M,T,T] int32, |d| < 2^11: patterns without their mean, in any scale.
-            rms: [n,M] float64, their RMS in that scale; 0 for flat ones, which are never chosen.
+            e: [n,T,T] int32 Q12 residual.   x: [n,T,T] int32 Q12 picture.
             address_q8: [n,M] int, bits / 256 before the amplitude.
             rough: let squared error stand in for SSIM, as screening does.
         """
-        n, m = d.shape[:2]
-        flat = d.reshape(n, m, -1).to(torch.float64)
-        linear = ((self.windows.lin[cls] * e) >> self._drop).reshape(n, -1).to(torch.float64)  # Q28
+        alpha = 0.0 if rough else self.cfg.alpha_mix
+        mse_weight = self._screen_weight if rough else self.mse_weight
+        if e.is_cuda or not self.fused:
+            return self._exact(e, x, cls, patterns, address_q8, layer, alpha, mse_weight)
+        n, m = patterns.at.shape
+        change, level = torch.empty((n, m), dtype=torch.float64), torch.empty((n, m), dtype=torch.int64)
+        windows = self.windows
+        tensors = (e, x, cls, windows.lin, windows.quad, windows.own)
+        kernels.share_out(
+            kernels.score_exactly, n, *(t.numpy() for t in tensors), self._drop, patterns.store.numpy(),
+            patterns.at.numpy(), patterns.rms.numpy(), address_q8.numpy(), self.costs.amplitudes(layer).numpy(),
+            self.delta, AMP_SEARCHED, mse_weight, alpha, self.cfg.lambda_rd / 256.0, ssim_block(self.tile), _C1, _C2,
+            change.numpy(), level.numpy(),
+        )  # fmt: skip
+        return change, level
+
+    def _exact(
+        self,
+        e: Tensor,
+        x: Tensor,
+        cls: Tensor,
+        patterns: Patterns,
+        address_q8: Tensor,
+        layer: int,
+        alpha: float,
+        mse_weight: float,
+    ) -> tuple[Tensor, Tensor]:
+        """`exact` in tensor operations."""
+        n, m = patterns.at.shape
+        rms = patterns.rms
+        d = patterns.store[patterns.at]  # [n,M,P]
+        flat = d.to(torch.float64)
+        linear = ((self.windows.lin[cls].to(torch.int64) * e) >> self._drop).reshape(n, -1).to(torch.float64)  # Q28
         quad = (self.windows.quad[cls] >> self._drop).reshape(n, -1).to(torch.float64)  # Q16
         unit = torch.where(rms > 0, rms, torch.ones_like(rms))
         scale_l, scale_n = 2.0 ** (self._drop - 28), 2.0 ** (self._drop - 16)
@@ -245,20 +307,18 @@ class Scorer:
         best = products / torch.where(usable, norms, torch.ones_like(norms))
         delta = torch.full_like(best, self.delta)
         near = (best.abs() / delta + torch.full_like(best, 0.5)).floor().to(torch.int64)
-        top = AMP_SEARCHED
-        blocks = self._blocks(e, x, cls, d, unit) if self.ssim and not rough else None
-        mse_weight = self._screen_weight if rough else self.mse_weight
+        blocks = self._blocks(e, x, cls, d.view(n, m, self.tile, self.tile), unit) if alpha > 0.0 else None
         chosen_j = torch.full_like(best, float("inf"))
         chosen = torch.zeros_like(near)
         amp_cost = self.costs.amplitudes(layer)
         negative = (products < 0).to(torch.int64)
         sign = 1 - 2 * negative
         for level in (near - 1, near):
-            level = level.clamp(1, top)
+            level = level.clamp(1, AMP_SEARCHED)
             a = (level * sign).to(torch.float64) * delta
             j = (a * a * norms - a * products * 2.0) * mse_weight
             if blocks is not None:
-                j = j + self._ssim_change(blocks, a) * self.cfg.alpha_mix
+                j = j + self._ssim_change(blocks, a) * alpha
             bits = (address_q8 + amp_cost[negative, level]).to(torch.float64)
             j = j + bits * (self.cfg.lambda_rd / 256.0)
             better = usable & (j < chosen_j)
@@ -270,7 +330,7 @@ class Scorer:
         """D of the tiles as they are, in the unit of J, [n] float64."""
         square = (self.windows.square[cls] * (e.to(torch.int64) * e)).sum(dim=(1, 2)).to(torch.float64)
         j = square * (2.0**-40 * self.mse_weight)
-        if self.ssim:
+        if self.cfg.alpha_mix > 0.0:
             y = x - e
             b = [self._mean(v) for v in (x, y, x.to(torch.int64) ** 2, y.to(torch.int64) ** 2, x.to(torch.int64) * y)]
             ssim = _ssim(b[0], b[1], b[2] - b[0] * b[0], b[3] - b[1] * b[1], b[4] - b[0] * b[1])
@@ -290,9 +350,8 @@ class Scorer:
         parts = values.to(torch.float64).view(*values.shape[:-2], count, block, count, block)
         return parts.sum(dim=(-3, -1)).flatten(-2)
 
-    def _blocks(self, e: Tensor, x: Tensor | None, cls: Tensor, d: Tensor, rms: Tensor) -> dict[str, Tensor]:
+    def _blocks(self, e: Tensor, x: Tensor, cls: Tensor, d: Tensor, rms: Tensor) -> dict[str, Tensor]:
         """Moments per SSIM block, in luma units of Q12; those of the pattern are of w * p with unit RMS."""
-        assert x is not None, "SSIM needs the picture"
         y, own = x - e, self.windows.own[cls]
         n, m = d.shape[:2]
         count = torch.full((), float(ssim_block(self.tile) ** 2), dtype=torch.float64, device=e.device)

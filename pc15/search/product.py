@@ -1,0 +1,96 @@
+"""int8 products of tiles with all candidates: the one operation that an exhaustive search spends its time in.
+
+`Product` holds candidates in the layout that the machine's fastest exact product wants and hands results out in
+blocks that stay in the cache.  Exact means what it says: before a product is trusted, it multiplies matrices of
+extreme values, because some CPUs without dot-product instructions saturate in between.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+_LOG = logging.getLogger(__name__)
+
+BLOCK = 4096  # candidates per product on a CPU
+_EXACT_PIXELS = 1 << 10  # 127 * 127 * 2^10 < 2^24: float32 holds every sum
+
+_Multiply = Callable[[Tensor], Tensor]
+
+
+class Product:
+    """Candidates [K,P] int8, ready to be multiplied."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.rows = pixels.shape[0]
+        self.cuda = pixels.is_cuda
+        size = self.rows if self.cuda else BLOCK
+        kind = _on_cuda if self.cuda else _fastest(pixels.shape[1])
+        self._blocks = [(first, kind(pixels[first : first + size])) for first in range(0, self.rows, size)]
+
+    def blocks(self, tiles: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """(first candidate, float32 [n, candidates of the block] holding exact integers) for tiles [n,P] int8."""
+        for first, multiply in self._blocks:
+            yield first, multiply(tiles)
+
+
+def _on_cuda(pixels: Tensor) -> _Multiply:
+    """The GPU's kernel wants sides that are multiples of 8 and at least 32 rows."""
+    rows, length = pixels.shape
+    ready = torch.nn.functional.pad(pixels, (0, -length % 8, 0, -rows % 8)).contiguous()
+
+    def multiply(tiles: Tensor) -> Tensor:
+        n = tiles.shape[0]
+        more = max(32, -(-n // 8) * 8) - n
+        if more or ready.shape[1] != length:
+            tiles = torch.nn.functional.pad(tiles, (0, ready.shape[1] - length, 0, more))
+        return torch._int_mm(tiles.contiguous(), ready.t())[:n, :rows].to(torch.float32)
+
+    return multiply
+
+
+def _prepacked(pixels: Tensor) -> _Multiply:
+    """oneDNN's quantized linear layer with all scales 1: uses matrix instructions where the CPU has them."""
+    ops, rows = torch.ops.onednn, pixels.shape[0]
+    ready = ops.qlinear_prepack(pixels.contiguous(), None)
+    ones, zeros = torch.ones(rows), torch.zeros(rows, dtype=torch.int64)
+
+    def multiply(tiles: Tensor) -> Tensor:
+        out: Tensor = ops.qlinear_pointwise(
+            tiles, 1.0, 0, ready, ones, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return out
+
+    return multiply
+
+
+def _integer(pixels: Tensor) -> _Multiply:
+    ready = pixels.t()
+    return lambda tiles: torch._int_mm(tiles, ready).to(torch.float32)
+
+
+def _floating(pixels: Tensor) -> _Multiply:
+    ready = pixels.to(torch.float32).t()
+    return lambda tiles: tiles.to(torch.float32) @ ready
+
+
+@functools.cache
+def _fastest(length: int) -> Callable[[Tensor], _Multiply]:
+    """The first kind of product, from the fastest, that this machine does exactly."""
+    assert length <= _EXACT_PIXELS, "patterns are screened at 32 px or fewer a side"
+    at = torch.arange(64 * length).view(64, length)
+    b = torch.where(at % 7 < 3, 127, -127).to(torch.int8)
+    b[0], b[1] = 127, -127
+    a = b[:40].flip(1).contiguous()
+    exact = (a.to(torch.int64) @ b.to(torch.int64).t()).to(torch.float32)
+    for kind in (_prepacked, _integer):
+        try:
+            if torch.equal(kind(b)(a), exact):
+                return kind
+        except (RuntimeError, AttributeError, NotImplementedError) as error:
+            _LOG.debug("%s is not to be had here: %s", kind.__name__, error)
+    return _floating
