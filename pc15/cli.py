@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pc15 import __version__
+from pc15.bench import LAMBDAS, MAX_BPP, Anchor
 from pc15.config import PRESETS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import BitstreamError, ConfigError, HooksError, Pc15Error, UnknownNameError, did_you_mean
 
@@ -538,33 +539,65 @@ def env(args: argparse.Namespace) -> int:
     return DONE
 
 
-def bench(args: argparse.Namespace) -> int:
+def bench_rd(args: argparse.Namespace) -> int:
     """Measure rate and distortion of PC15, and of conventional codecs beside it, on luma.
 
-    Whole-file bytes, PSNR-Y and Gaussian SSIM per picture and setting go to a CSV; tables of means are printed: per
-    setting, at fixed rates (read per picture between its points), and BD-rates.
+    Each picture is coded as one 8-bit gray plane, at setting after setting; whole-file bytes, PSNR and Gaussian SSIM
+    go to a CSV as they come, and a run that was cut off goes on where it stopped.  Printed are means per setting and
+    at fixed rates (read per picture between its points), and BD-rates (per picture; refused where the curves share
+    less than half of their quality range).
     """
-    from pc15.bench import bd_text, lambda_text, means_text, run_rd
+    from pc15.bench.rd import run_rd
+    from pc15.bench.summary import choose_reference, report, tables, write_compressai
 
+    outputs = [path.resolve() for path in (args.out, args.anchors, args.json, args.html) if path is not None]
+    if len(set(outputs)) < len(outputs):
+        raise ConfigError("--out, --anchors, --json and --html name one file twice; give each its own")
     options = {"alpha_mix": args.alpha, "device": args.device, "tile": args.tile, "overlap": args.overlap}
-    given = {name: value for name, value in options.items() if value is not None}
     points = run_rd(
-        args.images, args.out, presets=args.presets, against=args.against, lambdas=args.lambdas,
-        max_bpp=args.max_bpp, workers=args.workers, **given,
-    )  # fmt: skip
-    print(lambda_text(points), means_text(points), sep="\n\n")
-    if args.against:
-        print("\n" + bd_text(points, args.against[0]))
-    print(f"\n{args.out}: {len(points)} points")
+        args.images,
+        args.out,
+        presets=[] if args.presets == ["none"] else args.presets,
+        against=args.against,
+        anchors=args.anchors,
+        reference=args.reference,
+        lambdas=args.lambdas,
+        max_bpp=args.max_bpp,
+        workers=args.workers,
+        force=args.force,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    reference = choose_reference(points, args.reference, args.against)
+    for table in tables(points, reference):
+        print(table.title)
+        print(_columns([table.header, *table.rows], right=range(1, len(table.header))))
+        print("\n".join([*table.notes, ""]))
+    if args.html is not None:
+        print(f"{report(points, reference).write(args.html)}: tables and plots")
+    for path in write_compressai(points, args.json) if args.json is not None else []:
+        print(f"{path}: means per setting, in CompressAI's layout")
+    pictures = len({point.picture for point in points})
+    print(f"{_count(len(points), 'point')} of {_count(pictures, 'picture')}; what was measured is in {args.out}")
     return DONE
 
 
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; give names with single commas, such as A,B")
+    return names
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(number) for number in _names(text)]
+    numbers = []
+    for name in text.split(","):
+        try:
+            numbers.append(float(name))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{name.strip()!r} in {text!r} is not a number; give numbers with commas, such as 4,1,0.25"
+            ) from None
+    return numbers
 
 
 # ---------------------------------------------------------------------------------------------- the parser
@@ -632,10 +665,10 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"pc15 {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(run: Callable[[argparse.Namespace], int], *examples: str) -> _Parser:
+    def command(run: Callable[[argparse.Namespace], int], *examples: str, within: Any = commands) -> _Parser:
         text = " ".join((run.__doc__ or "").split("\n\n")[0].split())
-        added: _Parser = commands.add_parser(
-            run.__name__,
+        added: _Parser = within.add_parser(
+            run.__name__.rpartition("_")[2],
             help=text[0].lower() + text[1:].rstrip("."),
             description=_dedented(run.__doc__ or ""),
             epilog="examples:\n" + "\n".join(f"  pc15 {example}" for example in examples),
@@ -707,28 +740,70 @@ def _parser() -> _Parser:
     )
     add.add_argument("--json", action="store_true", help="print one JSON object; an infinite PSNR is null")
 
+    group = commands.add_parser(
+        "bench",
+        help="measure the codec, by one protocol for all",
+        description="Measure the codec, by one protocol for all.",
+        epilog="examples:\n  pc15 bench rd --images photos/ --against jpeg --out rd.csv\n\n"
+        "`pc15 bench rd --help` has its options",
+    )
+    group.set_defaults(parser=group)
+    benchmarks = group.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+
     add = command(
-        bench,
-        "bench --images photos/ --out rd.csv",
-        "bench --images photos/ --presets fast,balanced --against jpeg,jpeg2000 --out rd.csv",
-        "bench --images photos/ --presets oracle --alpha 0 --lambdas 8,4,2,1 --out psnr.csv",
+        bench_rd,
+        "bench rd --images photos/ --out rd.csv",
+        "bench rd --images photos/ --presets fast,balanced --against jpeg,jpeg2000 --out rd.csv --html rd.html",
+        "bench rd --images photos/ --presets oracle --alpha 0 --lambdas 8,4,2,1 --out psnr.csv",
+        "bench rd --images photos/ --presets none --anchors other.csv --reference jpeg --out rd.csv",
+        within=benchmarks,
     )
     add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
-    add.add_argument("--out", type=Path, required=True, metavar="FILE", help="the CSV to write")
-    add.add_argument("--presets", type=_names, default=["balanced"], metavar="A,B", help="(default: balanced)")
     add.add_argument(
-        "--against", type=_names, default=[], metavar="A,B", help="jpeg, webp, avif, jpeg2000 (default: none)"
+        "--out", type=Path, required=True, metavar="FILE", help="the CSV; what it holds already is not measured again"
     )
     add.add_argument(
-        "--lambdas", type=_numbers, default=[8, 4, 2, 1, 0.5, 0.25], metavar="X,Y",
-        help="PC15's ladder (default: 8,4,2,1,0.5,0.25)",
+        "--force",
+        action="store_true",
+        help="measure again what the CSV holds, as after a change of the codec (default: go on)",
+    )
+    add.add_argument(
+        "--presets", type=_names, default=[DEFAULT_PRESET], metavar="A,B",
+        help=f"{', '.join(presets)}; none: only the other codecs (default: {DEFAULT_PRESET})",
     )  # fmt: skip
-    add.add_argument("--alpha", type=float, metavar="X", help="share of 1 - SSIM in D (default: 0.7)")
+    add.add_argument(
+        "--against", type=_names, default=[], metavar="A,B",
+        help=f"also measure {', '.join(get_args(Anchor))} (default: none)",
+    )  # fmt: skip
+    add.add_argument(
+        "--anchors", type=Path, metavar="CSV", help="also show the points of another such CSV (default: none)"
+    )
+    add.add_argument(
+        "--reference", metavar="CODEC",
+        help="what BD-rates are against (default: the first of --against, else jpeg, else the first other codec)",
+    )  # fmt: skip
+    add.add_argument(
+        "--lambdas", type=_numbers, default=list(LAMBDAS), metavar="X,Y",
+        help=f"PC15's ladder (default: {','.join(f'{lam:g}' for lam in LAMBDAS)})",
+    )  # fmt: skip
+    add.add_argument(
+        "--alpha", type=float, metavar="X", help=f"share of 1 - SSIM in D (default: {defaults['alpha_mix']})"
+    )
     add.add_argument("--tile", type=int, metavar="PX", help="tile side (default: the preset's)")
     add.add_argument("--overlap", type=int, metavar="PX", help="overlap (default: the preset's)")
-    add.add_argument("--max-bpp", type=float, default=1.5, metavar="X", help="where a ladder ends (default: 1.5)")
+    add.add_argument(
+        "--max-bpp", type=float, default=MAX_BPP, metavar="X",
+        help="a ladder is left after its first point above (default: %(default)s)",
+    )  # fmt: skip
     add.add_argument("--workers", type=int, default=1, metavar="N", help="processes; one for fair times (default: 1)")
     add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
+    add.add_argument(
+        "--html", "--plots", type=Path, metavar="FILE", help="also write the tables and RD plots as a page"
+    )
+    add.add_argument(
+        "--json", type=Path, metavar="FILE",
+        help="also write CompressAI's results; with several codecs one file each, FILE-codec.json",
+    )  # fmt: skip
 
     add = command(env, "env", "env --json")
     add.add_argument("--json", action="store_true", help="print one JSON object")

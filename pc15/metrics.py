@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from pc15.errors import ConfigError, ImageError
 
-__all__ = ["bd_rate", "ms_ssim", "psnr", "ssim"]
+__all__ = ["bd_overlap", "bd_rate", "ms_ssim", "pareto_front", "psnr", "quality_at", "ssim", "ssim_db"]
 
 Picture = Tensor | npt.NDArray[np.generic]
 _Floats = npt.NDArray[np.float64]
@@ -87,6 +87,33 @@ def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> float:
     return float(value.mean())
 
 
+def ssim_db(value: float) -> float:
+    """SSIM in dB, -10 log10(1 - SSIM): spreads out what is close to 1; inf for 1."""
+    return math.inf if value >= 1.0 else -10.0 * math.log10(1.0 - value)
+
+
+def pareto_front(rates: Sequence[float], qualities: Sequence[float]) -> tuple[list[float], list[float]]:
+    """(rates, qualities) by rising rate, without the points that cost more for no gain.
+
+    Points of infinite quality (lossless) are left out as well: no curve runs through them.
+    """
+    front: list[tuple[float, float]] = []
+    for rate, quality in sorted(zip(rates, qualities, strict=True), key=lambda point: (point[0], -point[1])):
+        if math.isfinite(quality) and (not front or quality > front[-1][1]):
+            front.append((rate, quality))
+    return [rate for rate, _ in front], [quality for _, quality in front]
+
+
+def quality_at(rates: Sequence[float], qualities: Sequence[float], rate: float) -> float:
+    """A front's quality at a rate, linear in log2(rate) between its points.
+
+    Below the lowest rate it is nan, above the highest one the best quality there is.
+    """
+    if not rates or rate < rates[0]:
+        return math.nan
+    return float(np.interp(math.log2(rate), np.log2(rates), qualities))
+
+
 def bd_rate(
     rate_a: Sequence[float],
     quality_a: Sequence[float],
@@ -112,7 +139,7 @@ def bd_rate(
     quality_1, log_rate_1 = _rate_curve("A", rate_a, quality_a)
     quality_2, log_rate_2 = _rate_curve("B", rate_b, quality_b)
     low, high = max(quality_1[0], quality_2[0]), min(quality_1[-1], quality_2[-1])
-    overlap = float(max(high - low, 0.0) / (max(quality_1[-1], quality_2[-1]) - min(quality_1[0], quality_2[0])))
+    overlap = bd_overlap(quality_a, quality_b)
     if overlap < min_overlap or overlap == 0.0:
         raise ConfigError(
             f"the curves share {overlap:.0%} of their quality range, A {quality_1[0]:.4g} to "
@@ -122,6 +149,13 @@ def bd_rate(
     area_1 = _pchip_integral(quality_1, log_rate_1, low, high)
     area_2 = _pchip_integral(quality_2, log_rate_2, low, high)
     return float((2.0 ** ((area_2 - area_1) / (high - low)) - 1.0) * 100.0), overlap
+
+
+def bd_overlap(quality_a: Sequence[float], quality_b: Sequence[float]) -> float:
+    """The quality range that two curves both cover, as a share of the range that either covers; 0 when apart."""
+    low, high = max(min(quality_a), min(quality_b)), min(max(quality_a), max(quality_b))
+    either = max(*quality_a, *quality_b) - min(*quality_a, *quality_b)
+    return float(max(high - low, 0.0) / either) if either > 0.0 else 0.0
 
 
 def _pair(a: Picture, b: Picture, data_range: float) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from pc15.bitstream import read_container
 from pc15.images import load_luma, load_rgb, save_image
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["encode", "decode", "info", "generators", "metrics", "env"]
+COMMANDS = ["encode", "decode", "info", "generators", "metrics", "bench", "bench rd", "env"]
 QUICK = ["--preset", "fast", "--tile", "16", "--max-layers", "2", "--device", "cpu"]
 TINY = CodecConfig.preset("fast", tile=16, max_layers=2, device="cpu")
 
@@ -294,7 +294,7 @@ def test_env_says_what_the_machine_is(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, "--help") == 0
+    assert run(*command.split(), "--help") == 0
     text = capsys.readouterr().out
     assert f"  pc15 {command}" in text.split("examples:")[1]
     assert text.count("\n") > 8
@@ -309,7 +309,9 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.count("(default: ") >= 14
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["encode", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["encode", "--help"], ["bench", "--help"], ["bench", "rd", "--help"], ["--version"]]
+)
 def test_help_comes_at_once(argv: list[str]) -> None:
     """Within 0.3 s of processor time, because nothing heavy is imported."""
     code = (
@@ -328,6 +330,9 @@ def test_help_comes_at_once(argv: list[str]) -> None:
     [
         ([], "arguments are required: COMMAND"),
         (["enocde"], "did you mean encode?"),
+        (["bench"], "arguments are required: BENCHMARK"),
+        (["bench", "rdd"], "did you mean rd?"),
+        (["bench", "rd"], "arguments are required: --images, --out"),
         (["encode", "a.png"], "-o/--out"),
         (["encode", "a.png", "-o", "b", "--lamda", "1"], "unknown argument --lamda; did you mean --lambda?"),
         (["encode", "a.png", "-o", "b", "--tile", "big"], "invalid int value: 'big'"),

@@ -1,0 +1,24 @@
+"""Benchmarks of the codec.  `rd` measures rate and distortion, `points` keeps the CSV, `codecs` holds who is measured,
+`summary` makes tables, plots and JSON of it.
+
+The options' defaults stand here, so that the command line can show them without loading what measures.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Anchor = Literal["jpeg", "webp", "avif", "jpeg2000"]
+"""Conventional codecs that Pillow brings."""
+
+LAMBDAS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+"""PC15's ladder, from small files to large ones."""
+
+MAX_BPP = 1.5
+"""A ladder is left after its first point above this rate."""
+
+RATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)
+"""bpp at which the tables of means are read."""
+
+MIN_OVERLAP = 0.5
+"""The least share of their quality range that two curves must both cover for a BD-rate."""

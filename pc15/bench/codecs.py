@@ -1,0 +1,143 @@
+"""Who is measured: 8-bit gray planes to whole files and back, and the ladder of settings each codec is walked up.
+
+The conventional codecs are Pillow's, one thread each: progressive JPEG with optimised tables, WebP at its slowest
+method (it has no gray, and is given the plane as it is), gray AVIF at speed 6 as Pillow tunes it, and the bare
+codestream of JPEG 2000 with its irreversible wavelet, whose settings are target bpp.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from PIL import Image, features
+from torch import Tensor
+
+from pc15.bench import Anchor
+from pc15.config import CodecConfig
+from pc15.decode import decode
+from pc15.encode import encode
+from pc15.errors import ImageError, UnknownNameError, did_you_mean
+
+__all__ = ["Codec", "coders", "conventional", "own", "warm_up"]
+
+_LOG = logging.getLogger(__name__)
+
+_LADDERS: dict[str, tuple[float, ...]] = {
+    "jpeg": (1, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30, 38, 48, 58, 68, 76, 83, 90),
+    "webp": (0, 1, 2, 3, 5, 8, 12, 17, 23, 30, 38, 47, 57, 67, 75, 80, 85, 90),
+    "avif": (0, 4, 8, 12, 16, 21, 26, 31, 36, 41, 46, 51, 56, 62, 68, 75, 82, 90),
+    "jpeg2000": (0.02, 0.028, 0.04, 0.055, 0.075, 0.105, 0.15, 0.21, 0.3, 0.42, 0.6, 0.85, 1.15, 1.6),
+}
+_PILLOW_FEATURE = {"webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000", "jpeg": "jpg"}
+_WARM_UP_SIDE = 64
+
+Coder = tuple[Callable[[Tensor], bytes], Callable[[bytes], Tensor]]
+"""uint8 [H,W] -> the file's bytes, and back."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A name in the CSV, and its settings from small files to large ones.
+
+    cfg: PC15's options but for lambda; None for a conventional codec.
+    """
+
+    name: str
+    settings: tuple[float, ...]
+    cfg: CodecConfig | None = None
+
+
+def own(preset: str, lambdas: Sequence[float], **options: Any) -> Codec:
+    """PC15 by preset; options that differ from the preset's become part of the name, `pc15-fast-tile16`.
+
+    Raises:
+        ConfigError: an option, or a lambda, out of range.
+        UnknownNameError: no such preset; the message has a guess.
+    """
+    plain, cfg = CodecConfig.preset(preset), CodecConfig.preset(preset, **options)
+    changed = [name for name in options if name != "device" and getattr(cfg, name) != getattr(plain, name)]
+    shown = [f"{name.removesuffix('_mix')}{_short(getattr(cfg, name))}" for name in sorted(changed)]
+    settings = tuple(sorted(set(lambdas), reverse=True))
+    for lam in settings:
+        cfg.but(lambda_rd=lam)
+    return Codec("-".join([f"pc15-{preset}", *shown]), settings, cfg)
+
+
+def conventional(names: Sequence[str]) -> list[Codec]:
+    """Codecs by name; one that this Pillow lacks is left out with a notice.
+
+    Raises:
+        UnknownNameError: no such codec.
+    """
+    known = get_args(Anchor)
+    codecs = []
+    for name in dict.fromkeys(names):
+        if name not in known:
+            raise UnknownNameError(f"no codec {name!r} to compare with{did_you_mean(name, known)} "
+                                   f"(there are {', '.join(known)})")  # fmt: skip
+        if features.check(_PILLOW_FEATURE[name]):
+            codecs.append(Codec(name, _LADDERS[name]))
+        else:
+            _LOG.warning("this Pillow was built without %s, so it is left out; a full build of Pillow has it", name)
+    return codecs
+
+
+def coders(codec: Codec, setting: float) -> Coder:
+    """Encoder and decoder at one setting; neither reads a file or a clock."""
+    if codec.cfg is None:
+        return _pillow(codec.name, setting)
+    cfg = codec.cfg.but(lambda_rd=setting)
+
+    def encoded(u8: Tensor) -> bytes:
+        data: bytes = encode(u8[None], cfg)["bitstream"]
+        return data
+
+    return encoded, lambda data: decode(data, device=cfg.device)[0]
+
+
+def warm_up(codec: Codec) -> None:
+    """Load tables and draw the bank, so that the first measured picture does not pay for it."""
+    if codec.cfg is not None:
+        ramp = torch.arange(_WARM_UP_SIDE) * 3
+        encoded, decoded = coders(codec, codec.settings[0])
+        decoded(encoded((ramp[:, None] + ramp).remainder(256).to(torch.uint8)))
+
+
+def _pillow(name: str, setting: float) -> Coder:
+    quality = {"quality": int(setting)}
+    every: dict[str, dict[str, Any]] = {
+        "jpeg": {**quality, "optimize": True, "progressive": True},
+        "webp": {**quality, "method": 6},
+        "avif": {**quality, "speed": 6, "subsampling": "4:0:0", "max_threads": 1},
+        "jpeg2000": {
+            "quality_mode": "rates",
+            "quality_layers": [8.0 / setting if setting else 0.0],
+            "irreversible": True,
+            "no_jp2": True,
+        },
+    }
+
+    def encoded(u8: Tensor) -> bytes:
+        buffer = io.BytesIO()
+        try:
+            Image.fromarray(u8.numpy()).save(buffer, name.upper(), **every[name])
+        except (OSError, ValueError) as error:
+            height, width = u8.shape
+            raise ImageError(f"{name} at {setting:g} does not take {width}x{height} pixels: {error}") from error
+        return buffer.getvalue()
+
+    def decoded(data: bytes) -> Tensor:
+        with Image.open(io.BytesIO(data)) as image:
+            return torch.from_numpy(np.array(image.convert("L")))
+
+    return encoded, decoded
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,183 @@
+"""The CSV of a benchmark: one row per picture, codec and setting, written as it is measured.
+
+A row is flushed as soon as there is one, so a run that was cut off goes on where it stopped.  What the cut left of a
+last line is dropped, with a notice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+import sys
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from pc15.errors import SchemaError
+from pc15.paths import write_atomic
+
+__all__ = ["COLUMNS", "Key", "Point", "PointFile", "read_points"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """What makes a row unique."""
+
+    image: str
+    width: int
+    height: int
+    codec: str
+    setting: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One picture at one setting of one codec; sizes in px, times in s."""
+
+    image: str
+    width: int
+    height: int
+    codec: str
+    setting: str
+    bytes: int
+    bpp: float
+    psnr_y: float
+    ssim: float
+    enc_s: float
+    dec_s: float
+
+    @property
+    def key(self) -> Key:
+        return Key(self.image, self.width, self.height, self.codec, self.setting)
+
+    @property
+    def picture(self) -> tuple[str, int, int]:
+        return self.image, self.width, self.height
+
+    def cells(self) -> list[str]:
+        """The row, as text."""
+        return [format(getattr(self, name), _FORMATS.get(name, "")) for name in COLUMNS]
+
+
+COLUMNS = tuple(field.name for field in fields(Point))
+_FORMATS = {"bpp": ".6f", "psnr_y": ".4f", "ssim": ".6f", "enc_s": ".5f", "dec_s": ".5f"}
+_MOST = sys.float_info.max
+_COUNT = (int, 1, _MOST, "a whole number from 1")
+_SECONDS = (float, 0.0, _MOST, "a number from 0")
+_NUMBERS: dict[str, tuple[Callable[[Any], int | float], float, float, str]] = {
+    "width": _COUNT,
+    "height": _COUNT,
+    "bytes": _COUNT,
+    "bpp": (float, sys.float_info.min, _MOST, "a number above 0"),
+    "psnr_y": (float, 0.0, math.inf, "a number from 0, or inf"),
+    "ssim": (float, -1.0, 1.0, "a number from -1 to 1"),
+    "enc_s": _SECONDS,
+    "dec_s": _SECONDS,
+}
+
+
+def read_points(path: str | Path) -> list[Point]:
+    """All rows of a CSV; a torn last line is left out with a notice, and the file stays as it is.
+
+    Raises:
+        SchemaError: not such a CSV, or a bad row; the message has its line.
+        OSError: there is no such file.
+    """
+    path = Path(path)
+    text, torn = _sound(path.read_bytes(), path)
+    if torn:
+        try:  # a last line without its newline may still be whole
+            return _parsed(text + torn, path)
+        except SchemaError:
+            _LOG.warning("%s ends in a torn line, %r; it is left out", path, torn[:60])
+    return _parsed(text, path)
+
+
+class PointFile:
+    """A CSV that grows: what it held when opened is in `points`, and `add` appends.
+
+    Args:
+        path: the CSV; it is made if there is none.
+        redo: rows to drop at opening, because they will be measured again.
+    Raises:
+        SchemaError: the file is something else, or has a bad row; it is left as it is.
+    """
+
+    def __init__(self, path: str | Path, redo: Collection[Key] = ()) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        old = self.path.read_bytes() if self.path.exists() else b""
+        text, torn = _sound(old, self.path)
+        points = _parsed(text, self.path) if text else []
+        if torn:
+            _LOG.warning("%s ends in a torn line, %r; it is dropped and measured again", self.path, torn[:60])
+        self.points = {point.key: point for point in points}
+        for key in redo:
+            self.points.pop(key, None)
+        if torn or not text or len(self.points) < len(points):
+            write_atomic(self.path, _csv([COLUMNS, *(point.cells() for point in self.points.values())]).encode())
+        self._file = self.path.open("a", encoding="utf-8", newline="")
+
+    def add(self, point: Point) -> None:
+        """Append a row; it is in the file when this returns."""
+        self._file.write(_csv([point.cells()]))
+        self._file.flush()
+        self.points[point.key] = point
+
+    def __enter__(self) -> PointFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _csv(rows: Iterable[Iterable[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _sound(data: bytes, path: Path) -> tuple[str, str]:
+    """(whole lines, what follows the last newline) of a file that is empty or begins as our CSV does."""
+    head = _csv([COLUMNS])
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        if not data.startswith(head.strip().encode()) or b"\n" in data[error.start :]:
+            raise SchemaError(f"{path} is not a CSV of benchmark rows: not UTF-8 at byte {error.start}") from error
+        text = data.decode("utf-8", errors="replace").replace("\r\n", "\n")  # a name cut inside a character
+    whole, _, torn = text.rpartition("\n")
+    whole = whole + "\n" if whole else ""
+    if not (whole.startswith(head) or (not whole and head.startswith(torn))):
+        found = text.split("\n", 1)[0][:80]
+        raise SchemaError(f"{path} begins with {found!r}; a CSV of benchmark rows begins with {head.strip()!r}")
+    return whole, torn
+
+
+def _parsed(text: str, path: Path) -> list[Point]:
+    reader = csv.reader(io.StringIO(text))
+    next(reader, None)
+    return [_point(cells, f"{path}, line {reader.line_num}") for cells in reader if cells]
+
+
+def _point(cells: list[str], where: str) -> Point:
+    if len(cells) != len(COLUMNS):
+        raise SchemaError(f"{where}: {len(cells)} cells instead of {len(COLUMNS)}; repair or delete the line")
+    values: dict[str, str | int | float] = dict(zip(COLUMNS, cells, strict=True))
+    for name, (kind, low, high, range_text) in _NUMBERS.items():
+        cell = values[name]
+        try:
+            number = kind(cell)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            raise SchemaError(f"{where}: {name} is {cell!r}, it must be {range_text}; repair or delete the line")
+        values[name] = number
+    return Point(**values)  # type: ignore[arg-type]

@@ -1,0 +1,228 @@
+"""Rate and distortion of PC15 and of conventional codecs on the same lumas, by one protocol.
+
+Each picture becomes 8-bit BT.601 luma and is coded as one gray plane; the rate is the whole file.  PSNR and Gaussian
+SSIM have data range 255.  A codec is walked up its ladder of settings until a point passes `max_bpp`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pc15.bench import LAMBDAS, MAX_BPP, Anchor
+from pc15.bench.codecs import Codec, coders, conventional, own, warm_up
+from pc15.bench.points import Key, Point, PointFile, read_points
+from pc15.errors import ConfigError, ImageError, Pc15Error, UnknownNameError, did_you_mean
+from pc15.images import find_images, load_luma
+from pc15.metrics import SSIM_WINDOW, psnr, ssim
+
+__all__ = ["run_rd"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A file, and what its rows call it: its path below the folder that was named."""
+
+    path: Path
+    name: str
+    width: int
+    height: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.name, self.width, self.height
+
+
+def run_rd(
+    images: Sequence[str | Path],
+    out: str | Path,
+    *,
+    presets: Sequence[str] = ("balanced",),
+    against: Sequence[Anchor | str] = (),
+    anchors: str | Path | None = None,
+    reference: str | None = None,
+    lambdas: Sequence[float] = LAMBDAS,
+    max_bpp: float = MAX_BPP,
+    workers: int = 1,
+    force: bool = False,
+    **options: Any,
+) -> list[Point]:
+    """Measure what `out`, a CSV, does not hold yet, each row written as it comes.
+
+    Args:
+        images: files and folders.
+        out: the CSV; rows of the same picture, size, codec and setting are not measured again.
+        presets: presets of PC15; each becomes a codec `pc15-<preset>`.
+        against: conventional codecs, through Pillow.
+        anchors: a CSV of the same columns, whose curves stand beside those of `out`.
+        reference: a codec that must be among them all.
+        lambdas: PC15's ladder.
+        max_bpp: where a ladder is left.
+        workers: processes; times are only comparable with one.
+        force: measure rows again that `out` holds.
+        options: further fields of CodecConfig.
+    Returns:
+        Every point that `out` and `anchors` hold of these pictures, also of codecs that were measured earlier.
+    Raises:
+        ConfigError, UnknownNameError: an option that cannot be; nothing was measured.
+        ImageError: a picture that cannot be read, or is too small; nothing was measured.
+        SchemaError: `out` or `anchors` is something else than such a CSV.
+    """
+    if not (math.isfinite(max_bpp) and max_bpp > 0):
+        raise ConfigError(f"max_bpp is {max_bpp}; give bits per pixel above 0, such as {MAX_BPP}")
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}; give 1 or more processes")
+    if presets and not lambdas:
+        raise ConfigError("no lambda to measure at; give some, such as 4,1,0.25")
+    codecs = [own(preset, lambdas, **options) for preset in dict.fromkeys(presets)] + conventional(against)
+    if not codecs and anchors is None:
+        raise ConfigError("no codec to measure; give presets, codecs to compare with, or anchors")
+    pictures = _pictures(images)
+    given = _anchors(anchors, pictures) if anchors is not None else []
+    redo = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in c.settings] if force else []
+    with PointFile(out, redo) as file:
+        known = dict.fromkeys([*(c.name for c in codecs), *(p.codec for p in [*given, *file.points.values()])])
+        if reference is not None and reference not in known:
+            raise UnknownNameError(
+                f"no codec {reference!r} to compare with{did_you_mean(reference, known)} (there are {', '.join(known)})"
+            )
+        _measure_all([(p, c) for p in pictures for c in codecs], file, max_bpp, workers)
+        wanted = {picture.key for picture in pictures}
+        points = [point for point in file.points.values() if point.picture in wanted]
+    measured = {(point.picture, point.codec) for point in points}
+    return points + [point for point in given if (point.picture, point.codec) not in measured]
+
+
+def _pictures(images: Sequence[str | Path]) -> list[_Picture]:
+    """All pictures, opened once, so that a bad one is known before hours of work."""
+    found: dict[Path, str] = {}
+    for given in map(Path, images):
+        for path in find_images(given):
+            found.setdefault(path, path.relative_to(given).as_posix() if given.is_dir() else path.name)
+    if not found:
+        find_images([])  # says so
+    pictures: dict[str, _Picture] = {}
+    for path, name in found.items():
+        if name in pictures:
+            raise ConfigError(f"{pictures[name].path} and {path} would both be {name} in the CSV; rename one of them")
+        height, width = load_luma(path).shape[1:]
+        if min(height, width) < SSIM_WINDOW:
+            raise ImageError(
+                f"{path} has {width}x{height} pixels; SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW}, leave it out"
+            )
+        pictures[name] = _Picture(path, name, width, height)
+    return list(pictures.values())
+
+
+def _anchors(path: str | Path, pictures: Sequence[_Picture]) -> list[Point]:
+    """The rows of a CSV that are about these pictures."""
+    points, wanted = read_points(path), {picture.key for picture in pictures}
+    known = {point.picture for point in points}
+    lacking = [picture for picture in pictures if picture.key not in known]
+    if len(lacking) == len(pictures):
+        name, width, height = pictures[0].key
+        example = "{} {}x{}".format(*points[0].picture) if points else "no row at all"
+        raise ConfigError(f"{path} holds none of the pictures: one is {name} {width}x{height}, there is {example}")
+    if lacking:
+        _LOG.warning("%s lacks %d of %d pictures, such as %s", path, len(lacking), len(pictures), lacking[0].name)
+    return [point for point in points if point.picture in wanted]
+
+
+# ---------------------------------------------------------------------------------------------- measuring
+
+
+class _Walk:
+    """One codec on its way up its ladder with one picture."""
+
+    def __init__(self, picture: _Picture, codec: Codec) -> None:
+        self.picture, self.codec, self._rung = picture, codec, 0
+
+    def next(self, points: dict[Key, Point], max_bpp: float) -> float | None:
+        """The first setting without a point, or None at the top."""
+        while self._rung < len(self.codec.settings):
+            setting = self.codec.settings[self._rung]
+            point = points.get(Key(*self.picture.key, self.codec.name, f"{setting:g}"))
+            if point is None:
+                return setting
+            self._rung = len(self.codec.settings) if point.bpp > max_bpp else self._rung + 1
+        return None
+
+
+def _measure_all(tasks: Sequence[tuple[_Picture, Codec]], file: PointFile, max_bpp: float, workers: int) -> None:
+    waiting = deque(_Walk(picture, codec) for picture, codec in tasks)
+    running: dict[Future[Point], _Walk] = {}
+    try:
+        with (
+            _executor(workers) as pool,
+            tqdm(total=len(waiting), desc="rate and distortion", unit="curve", disable=None) as bar,
+        ):
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    walk = waiting.popleft()
+                    setting = walk.next(file.points, max_bpp)
+                    if setting is None:
+                        bar.update()
+                    else:
+                        running[pool.submit(_measure, walk.picture, walk.codec, setting)] = walk
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    file.add(future.result())
+                    waiting.appendleft(running.pop(future))
+    except BrokenProcessPool as error:
+        raise Pc15Error(
+            f"a process died while measuring; {file.path} keeps what was done, run again to go on, "
+            "with fewer workers if memory is short"
+        ) from error
+
+
+class _Here(Executor):
+    """Runs a task at once, in this process."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def _executor(workers: int) -> Executor:
+    return ProcessPoolExecutor(workers, get_context("spawn"), _single_thread) if workers > 1 else _Here()
+
+
+def _single_thread() -> None:
+    torch.set_num_threads(1)
+
+
+_warm_up = functools.cache(warm_up)
+
+
+def _measure(picture: _Picture, codec: Codec, setting: float) -> Point:
+    """One row; a process's first point with a codec is preceded by a small picture that no clock sees."""
+    _warm_up(codec)
+    u8: Tensor = load_luma(picture.path)[0]
+    encoded, decoded = coders(codec, setting)
+    began = time.perf_counter()
+    data = encoded(u8)
+    coded = time.perf_counter()
+    u8_hat = decoded(data).cpu()
+    done = time.perf_counter()
+    return Point(
+        *picture.key, codec.name, f"{setting:g}", len(data),
+        bpp=round(8.0 * len(data) / u8.numel(), 6),
+        psnr_y=round(psnr(u8, u8_hat, 255), 4), ssim=round(ssim(u8, u8_hat, 255), 6),
+        enc_s=round(coded - began, 5), dec_s=round(done - coded, 5),
+    )  # fmt: skip
