@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pc15 import __version__
 from pc15.bench import LAMBDAS, MAX_BPP, Anchor
-from pc15.config import PRESETS, CodecConfig, PayloadFormat, Preset, Search, WindowName
+from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import BitstreamError, ConfigError, HooksError, Pc15Error, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
@@ -160,6 +160,13 @@ def _each(targets: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], None
     return FAILED if failed else DONE
 
 
+def _on_or_off(text: str) -> bool:
+    """The argument of a switch."""
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
+
+
 def _codec_config(args: argparse.Namespace) -> CodecConfig:
     """Options: the preset's, then the config file's, then the command line's."""
     changes = _config_file(args.config) if args.config else {}
@@ -170,7 +177,7 @@ def _codec_config(args: argparse.Namespace) -> CodecConfig:
         if value is not None:
             changes[flag.option] = value
     if args.hooks != "none":
-        changes["ai"] = _hooks(args.hooks)
+        changes = {**PROGRAMS, **changes, "ai": _hooks(args.hooks)}  # hooks steer the search of tile programs
     return CodecConfig.preset(preset, **changes)
 
 
@@ -253,32 +260,34 @@ def _described(
 ) -> dict[str, Any]:
     """A stream's header, sizes and statistics as plain JSON values."""
     from pc15.bitstream import read_container, section_spans, unpack_v15
-    from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size
+    from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
     from pc15.bitstream.records import Writer, code_section
-    from pc15.decode import plane_grid, section_syntax
+    from pc15.decode import section_syntax
     from pc15.entropy.tables import load_table
     from pc15.proc.codebook import load_codebook
     from pc15.proc.generators import NAMES
     from pc15.quant import step_q15
 
     tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
-    sections = read_container(data, strict=False).sections
-    payload = [None if section is None else len(section) for section in sections]
+    stream = read_container(data, strict=False)
+    sections = stream.sections
+    payload = [None if section is None else len(section) for section in (*sections, *stream.residuals)]
     bits: dict[str, float] = {}
     for span, section in zip(section_spans(header), sections, strict=True):
         if section is None:
             continue
-        writer, nx = Writer(tables), plane_grid(header, span.plane).nx
+        writer, nx = Writer(tables), tile_counts(header, span.plane)[1]
         part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
         code_section(writer, section_syntax(header, span, codebook), part)
         for kind, cost in writer.bits_by_kind().items():
             bits[kind] = bits.get(kind, 0.0) + cost
+    if stream.residuals:
+        bits["residual"] = 8.0 * sum(len(part) for part in stream.residuals if part is not None)
     planes = []
     for index, spec in enumerate(header.planes):
-        grid, (height, width) = plane_grid(header, index), plane_size(header, index)
-        counts = [
-            int((programs[index].count == layers).sum()) for layers in range(int(programs[index].count.max()) + 1)
-        ]
+        height, width = plane_size(header, index)
+        most = int(programs[index].count.max(initial=-1))
+        counts = [int((programs[index].count == layers).sum()) for layers in range(most + 1)]
         planes.append(
             {
                 "name": ("Y", "Cb", "Cr")[index],
@@ -288,10 +297,11 @@ def _described(
                 "overlap": spec.overlap,
                 "window": WINDOWS[spec.window],
                 "window_param": float(next(iter(params.values()))) if (params := spec.window_params()) else None,
-                "tiles": [grid.ny, grid.nx],
+                "tiles": list(tile_counts(header, index)),
                 "amp_step": step_q15(spec.amp_step) / 32768,
                 "dc_step": step_q15(spec.dc_step) / 32768,
                 "tiles_by_layers": counts,
+                "residual_step": 2.0 ** (-(spec.residual - 1) / 8) if spec.residual else None,
             }
         )
     used: dict[str, int] = {}
@@ -337,6 +347,8 @@ def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, An
 
     tiles = []
     for index, plane in enumerate(programs):
+        if not plane.tiles:
+            continue
         grid = plane_grid(header, index)
         for n, (record, (y, x)) in enumerate(zip(plane.records(), grid.starts, strict=True)):
             layers = [
@@ -361,7 +373,20 @@ def _print_info(path: Path, content: dict[str, Any]) -> None:
         f"version {content['version']}, tables {content['table_id']}, codebook {content['codebook_id']}, "
         f"seed {content['seed']}, payload {content['payload_format']}\n"
     )
-    rows = [("plane", "size", "tile", "overlap", "window", "tiles", "amp step", "DC step", "tiles by layers 0, 1, ...")]
+    rows = [
+        (
+            "plane",
+            "size",
+            "tile",
+            "overlap",
+            "window",
+            "tiles",
+            "amp step",
+            "DC step",
+            "residual step",
+            "tiles by layers 0, 1, ...",
+        )
+    ]
     for plane in content["planes"]:
         window = plane["window"] + (f" {plane['window_param']:g}" if plane["window_param"] is not None else "")
         rows.append(
@@ -374,6 +399,7 @@ def _print_info(path: Path, content: dict[str, Any]) -> None:
                 f"{plane['tiles'][1]}x{plane['tiles'][0]}",
                 f"{plane['amp_step']:.5f}",
                 f"{plane['dc_step']:.5f}",
+                "none" if plane["residual_step"] is None else f"{plane['residual_step']:.5f}",
                 " ".join(map(str, plane["tiles_by_layers"])),
             )
         )
@@ -403,7 +429,7 @@ def _print_info(path: Path, content: dict[str, Any]) -> None:
             )
         )
     else:
-        print("\nno layers: every tile is flat")
+        print("\nno layers")
     if content["metadata"] is not None:
         print("\nmetadata: " + json.dumps(content["metadata"], sort_keys=True))
     for tile in content.get("tile_map", []):
@@ -554,6 +580,7 @@ def bench_rd(args: argparse.Namespace) -> int:
     if len(set(outputs)) < len(outputs):
         raise ConfigError("--out, --anchors, --json and --html name one file twice; give each its own")
     options = {"alpha_mix": args.alpha, "device": args.device, "tile": args.tile, "overlap": args.overlap}
+    options |= {"residual": args.residual, "max_layers": args.max_layers}
     points = run_rd(
         args.images,
         args.out,
@@ -615,17 +642,23 @@ class _Flag:
     choices: tuple[str, ...] | None = None
 
 
+_SWITCHED = {"True": "on", "False": "off"}
+_UNSET = {"window_param": "the window's own", "quality": "lambda's"}
+
 _FLAGS = {
     flag.flag[2:].replace("-", "_"): flag
     for flag in (
-        _Flag("--tile", "tile", "tile side, 4..1024; overlap follows unless given", int, "PX"),
+        _Flag("--tile", "tile", "tile side, 4..1024; 0: what costs least; overlap follows unless given", int, "PX"),
         _Flag("--overlap", "overlap", "pixels shared by neighbouring tiles, below the tile's side", int, "PX"),
         _Flag("--lambda", "lambda_rd", "price of a bit per pixel: smaller is better and larger", float, "X"),
+        _Flag("--quality", "quality", "0 (smallest) to 100 (best), in place of --lambda", float, "Q"),
         _Flag("--alpha", "alpha_mix", "share of 1 - SSIM in what counts as error, 0..1; the rest is MSE", float, "X"),
         _Flag("--seed", "seed", "the stream's seed, 0..2^32-1, for noise patterns", int, "N"),
         _Flag("--window", "window", "how overlapping tiles are cross-faded", choices=get_args(WindowName)),
         _Flag("--window-param", "window_param", "Tukey's alpha or Kaiser's beta", float, "X"),
         _Flag("--search", "search", "score all candidates in full, or screen them first", choices=get_args(Search)),
+        _Flag("--residual", "residual", "code what tiles leave as transform coefficients", _on_or_off, "on|off"),
+        _Flag("--tries", "tries", "predictions that the residual tries in full per square, 1..8", int, "N"),
         _Flag("--max-layers", "max_layers", "most patterns per tile, 0..16", int, "N"),
         _Flag("--payload-format", "payload_fmt", "raw is for debugging", choices=get_args(PayloadFormat)),
         _Flag("--section-rows", "section_rows", "tile rows per section that decodes on its own; 0 chooses", int, "N"),
@@ -692,18 +725,19 @@ def _parser() -> _Parser:
     add.add_argument(
         "--hooks",
         default="none",
-        help="what narrows the search: none, heuristic, or a folder of weights (default: none)",
+        help="what narrows the search of tile programs: none, heuristic, or a folder of weights; with hooks the "
+        "picture is programs alone, of 32 px, unless flags say otherwise (default: none)",
     )
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
     for name, flag in _FLAGS.items():
-        per_preset = [PRESETS[preset].get(flag.option, defaults[flag.option]) for preset in presets]
+        per_preset = [PRESETS[preset].get(flag.option, defaults.get(flag.option)) for preset in presets]
         shown = " ".join(map(str, dict.fromkeys(per_preset)))
         if len(set(per_preset)) > 1:
             shown = ", ".join(f"{value} in {preset}" for preset, value in zip(presets, per_preset, strict=True))
-        default = "the window's own" if shown == "None" else shown
+        default = _UNSET[flag.option] if shown == "None" else shown
         add.add_argument(
             flag.flag, dest=name, type=flag.type, choices=flag.choices, metavar=flag.metavar,
-            help=f"{flag.help} (default: {default})",
+            help=f"{flag.help} (default: {_SWITCHED.get(default, default)})",
         )  # fmt: skip
 
     add = command(
@@ -791,6 +825,8 @@ def _parser() -> _Parser:
     )
     add.add_argument("--tile", type=int, metavar="PX", help="tile side (default: the preset's)")
     add.add_argument("--overlap", type=int, metavar="PX", help="overlap (default: the preset's)")
+    add.add_argument("--residual", type=_on_or_off, metavar="on|off", help="residual (default: the preset's)")
+    add.add_argument("--max-layers", type=int, metavar="N", help="most patterns per tile (default: the preset's)")
     add.add_argument(
         "--max-bpp", type=float, default=MAX_BPP, metavar="X",
         help="a ladder is left after its first point above (default: %(default)s)",

@@ -19,12 +19,16 @@ Preset = Literal["fast", "balanced", "oracle"]
 PayloadFormat = Literal["rans", "raw"]
 WindowName = Literal["hann", "tukey", "kaiser"]
 
-_PHOTO: dict[str, Any] = {"tile": 32, "overlap": 8, "lambda_rd": 0.5}
+_PHOTO: dict[str, Any] = {"tile": 0, "overlap": 8, "lambda_rd": 0.5, "residual": True}
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "fast": {**_PHOTO, "search": "screened", "shortlist": 8, "refine": 0, "passes": 0, "sweeps": 1},
-    "balanced": {**_PHOTO, "search": "screened", "shortlist": 24, "refine": 0, "passes": 0, "sweeps": 2},
-    "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 24, "refine": 1, "passes": 1, "sweeps": 2},
+    "fast": {**_PHOTO, "search": "screened", "shortlist": 8, "refine": 0, "passes": 0, "sweeps": 1, "tries": 1},
+    "balanced": {**_PHOTO, "search": "screened", "shortlist": 24, "refine": 0, "passes": 0, "sweeps": 2, "tries": 3},
+    "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 24, "refine": 1, "passes": 1, "sweeps": 2, "tries": 8},
 }
+
+PROGRAMS: dict[str, Any] = {"tile": 32, "overlap": 8, "residual": False}
+"""Options on top of a preset that leave tile programs alone to code a picture: what labels, hooks and searches are
+studied with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,8 @@ class CodecConfig:
     """Options of `encode` and `encode_y`.
 
     Args:
-        tile: tile side, px, 4..1024.
+        tile: tile side, px, 4..1024; 0 (or "auto", which becomes 0) takes whatever costs least: tiles, one tile over
+            the whole picture, with `residual` also none.
         overlap: px shared by neighbouring tiles, 0..tile-1.
         lambda_rd: price of one bit per pixel in units of D; smaller is better and larger.
         alpha_mix: share of 1 - SSIM in D, the rest is MSE_norm; 0 optimises PSNR alone.
@@ -47,6 +52,8 @@ class CodecConfig:
         passes: how often every tile's whole program is searched again, its neighbours known.
         sweeps: joint re-fits of amplitudes and DC over overlapping tiles.
         seam_weight: extra weight of errors at a tile's rim, 0 for none.
+        residual: code what the tiles leave as transform coefficients; with max_layers 0 there are no tiles then.
+        tries: predictions that the residual's search codes in full per square, 1..8: more is slower and smaller.
         payload_fmt: "rans", or "raw" symbols for debugging.
         section_rows: tile rows per independently decodable section; 0 chooses.
         table_id, codebook_id: which frozen tables to code with.
@@ -71,6 +78,8 @@ class CodecConfig:
     passes: int = 0
     sweeps: int = 2
     seam_weight: float = 0.0
+    residual: bool = True
+    tries: int = 3
     payload_fmt: PayloadFormat = "rans"
     section_rows: int = 0
     table_id: str = "v15_default"
@@ -81,13 +90,16 @@ class CodecConfig:
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
             value = getattr(self, name)
+            if name == "tile" and value in (0, "auto"):
+                object.__setattr__(self, "tile", 0)
+                continue
             kind = int if isinstance(low, int) else (int, float)
             if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
                 number = "a whole number" if kind is int else "a number"
                 raise ConfigError(f"{name} is {value!r}; give {number} from {low} to {high}")
             if not math.isfinite(value):
                 raise ConfigError(f"{name} is {value!r}; give a finite number")
-        if self.overlap >= self.tile:
+        if self.tile and self.overlap >= self.tile:
             raise ConfigError(f"overlap is {self.overlap} px, not below the tile's {self.tile}; give a smaller overlap")
         for name, choices in (("search", Search), ("payload_fmt", PayloadFormat), ("window", WindowName)):
             value, known = getattr(self, name), get_args(choices)
@@ -100,19 +112,35 @@ class CodecConfig:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> CodecConfig:
-        """A preset by name, with options changed: `CodecConfig.preset("fast", lambda_rd=0.1)`."""
+        """A preset by name, with options changed: `CodecConfig.preset("fast", lambda_rd=0.1)`.
+
+        `quality`, 0..100, may stand for `lambda_rd`: see `pc15.quant.quality_lambda`.
+        """
+        if (quality := changes.pop("quality", None)) is not None:
+            if "lambda_rd" in changes:
+                raise ConfigError("quality and lambda_rd are two words for one thing; give one of them")
+            from pc15.quant import quality_lambda  # here: it loads torch, which help texts can do without
+
+            changes["lambda_rd"] = quality_lambda(quality)
         if name not in PRESETS:
             raise UnknownNameError(f"no preset {name!r}{did_you_mean(name, PRESETS)} (there are {', '.join(PRESETS)})")
         unknown = sorted(set(changes) - {f.name for f in fields(cls)})
         if unknown:
             near = did_you_mean(unknown[0], [f.name for f in fields(cls)])
             raise ConfigError(f"CodecConfig has no option {unknown[0]!r}{near}")
-        options = {"overlap": min(8, changes["tile"] // 4)} if "tile" in changes and "overlap" not in changes else {}
+        options: dict[str, Any] = {}
+        if isinstance(changes.get("tile"), int) and "overlap" not in changes:
+            options["overlap"] = default_overlap(changes["tile"])
         return cls(**{**PRESETS[name], **options, **changes})  # type: ignore[index]
 
     def but(self, **changes: Any) -> CodecConfig:
         """The same with some options changed, checked again."""
         return replace(self, **changes)
+
+
+def default_overlap(tile: int) -> int:
+    """Overlap, px, that goes with a tile size unless another is asked for."""
+    return min(8, tile // 4)
 
 
 _RANGES: tuple[tuple[str, int | float, int | float], ...] = (
@@ -127,6 +155,7 @@ _RANGES: tuple[tuple[str, int | float, int | float], ...] = (
     ("refine", 0, 8),
     ("passes", 0, 8),
     ("sweeps", 0, 16),
+    ("tries", 1, 8),
     ("seam_weight", 0.0, 16.0),
     ("section_rows", 0, 65535),
 )

@@ -11,6 +11,7 @@ surface through their DC values.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pc15.bitstream.container import read_container
+from pc15.bitstream.container import Stream, read_container
 from pc15.bitstream.header import (
     COLOR_YCBCR420,
     MAX_PIXELS,
@@ -27,7 +28,9 @@ from pc15.bitstream.header import (
     Header,
     SectionSpan,
     plane_size,
+    residual_spans,
     section_spans,
+    tile_counts,
 )
 from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_section
 from pc15.entropy.tables import load_table
@@ -43,6 +46,9 @@ from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_rows, grid, rou
 
 _LOG = logging.getLogger(__name__)
 _BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
+SAMPLE_ONE = 4096
+MIDDLE = SAMPLE_ONE // 2
+"""A plane without tiles starts as middle grey, Q12."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +116,12 @@ def to_pixels(samples: Tensor) -> Tensor:
     return ((samples * 255 + 2048) >> 12).clamp(0, 255).to(torch.uint8)
 
 
-def draw_plane(programs: Programs, header: Header, plane: int, codebook: Codebook, device: torch.device) -> Tensor:
-    """One plane, uint8 [h,w], drawn and blended a band of tile rows at a time."""
+def predict_plane(programs: Programs, header: Header, plane: int, codebook: Codebook, device: torch.device) -> Tensor:
+    """What the programs of a plane draw, [h,w] int32 Q12 in 0..4096: blended a band of tile rows at a time."""
     spec = header.planes[plane]
     h, w = plane_size(header, plane)
+    if not spec.tile:
+        return torch.full((h, w), MIDDLE, dtype=torch.int32, device=device)
     tiles = grid(h, w, TileGridCfg(size=spec.tile, overlap=spec.overlap))
     acc = torch.zeros(h, w, dtype=torch.int32, device=device)
     band = max(1, _BAND_PIXELS // (tiles.nx * spec.tile**2))
@@ -123,7 +131,7 @@ def draw_plane(programs: Programs, header: Header, plane: int, codebook: Codeboo
         samples = draw_tiles(part, spec.tile, spec.amp_step, header.seed, codebook, device)
         blend_rows(acc, samples, tiles, row, stop, WINDOWS[spec.window], spec.window_params())  # type: ignore[arg-type]
     base = base_surface(torch.from_numpy(programs.dc).to(device), spec.dc_step, tiles)
-    return to_pixels(round_blend(acc) + base.plane)
+    return (round_blend(acc) + base.plane).clamp(0, SAMPLE_ONE)
 
 
 def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syntax:
@@ -144,13 +152,17 @@ def plane_grid(header: Header, plane: int) -> TileSpec:
 def read_programs(
     data: bytes, *, strict: bool = True, max_pixels: int = MAX_PIXELS
 ) -> tuple[Header, list[Programs], dict[str, Any] | None, list[str]]:
-    """Everything a stream says, undrawn: header, one `Programs` per plane, metadata, damage."""
+    """Everything a stream says of its tiles, undrawn: header, one `Programs` per plane, metadata, damage."""
     stream = read_container(data, strict, max_pixels=max_pixels)
+    programs, damage = _programs(stream, strict)
+    return stream.header, programs, stream.metadata, damage
+
+
+def _programs(stream: Stream, strict: bool) -> tuple[list[Programs], list[str]]:
     header, damage = stream.header, list(stream.damage)
     tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
     check_tables(tables, codebook)
-    grids = [plane_grid(header, plane) for plane in range(len(header.planes))]
-    programs = [Programs.empty(tiles.count) for tiles in grids]
+    programs = [Programs.empty(math.prod(tile_counts(header, plane))) for plane in range(len(header.planes))]
     lost: list[SectionSpan] = []
     for span, payload in zip(section_spans(header), stream.sections, strict=True):
         if payload is None:
@@ -167,9 +179,29 @@ def read_programs(
             damage.append(f"{where}: {error}")
             lost.append(span)
             continue
-        programs[span.plane].put(span.row_start * grids[span.plane].nx, part)
+        programs[span.plane].put(span.row_start * tile_counts(header, span.plane)[1], part)
     _conceal(programs, lost, header)
-    return header, programs, stream.metadata, damage
+    return programs, damage
+
+
+def _add_residuals(stream: Stream, pictures: list[Tensor], strict: bool, damage: list[str]) -> None:
+    """Refine the planes [h,w] int32 Q12 in place by what the stream's residual sections say."""
+    from pc15.residual.codec import decode_residual  # here: compiled code takes its time to load
+
+    for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
+        if payload is None:
+            continue
+        rows = pictures[span.plane][span.row_start : span.row_stop]
+        step = stream.header.planes[span.plane].residual - 1
+        try:
+            refined = decode_residual(payload, rows.cpu().numpy(), step)
+        except BitstreamError as error:
+            where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
+            if strict:
+                raise BitstreamError(f"{where}: {error}") from error
+            damage.append(f"{where}: {error}")
+            continue
+        rows.copy_(torch.from_numpy(refined))
 
 
 def _conceal(programs: list[Programs], lost: list[SectionSpan], header: Header) -> None:
@@ -197,12 +229,16 @@ def decode_stream(
         MissingTableError: the stream names tables or a codebook that this machine does not have.
     """
     where = resolve_device(device)
-    header, programs, metadata, damage = read_programs(data, strict=strict, max_pixels=max_pixels)
+    stream = read_container(data, strict, max_pixels=max_pixels)
+    header = stream.header
+    programs, damage = _programs(stream, strict)
     codebook = load_codebook(header.codebook_id)
-    planes = tuple(draw_plane(programs[p], header, p, codebook, where) for p in range(len(header.planes)))
+    pictures = [predict_plane(programs[p], header, p, codebook, where) for p in range(len(header.planes))]
+    if stream.residuals:
+        _add_residuals(stream, pictures, strict, damage)
     for sentence in damage:
         _LOG.warning("concealed: %s", sentence)
-    return Decoded(header, planes, tuple(programs), metadata, damage)
+    return Decoded(header, tuple(to_pixels(p) for p in pictures), tuple(programs), stream.metadata, damage)
 
 
 def decode(data: bytes, *, device: str | torch.device = "cpu", strict: bool = True) -> Tensor:

@@ -9,8 +9,9 @@ The same input and options give the same bytes, on every device.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,18 @@ from pc15.bitstream.container import Stream, write_container
 from pc15.bitstream.header import (
     COLOR_GRAY,
     COLOR_YCBCR420,
+    MAX_TILE,
+    MIN_TILE,
     PAYLOAD_RANS,
     PAYLOAD_RAW,
+    SUPERBLOCK,
     WINDOWS,
     Header,
     PlaneSpec,
+    SectionSpan,
+    residual_spans,
     section_spans,
+    tile_counts,
 )
 from pc15.bitstream.records import (
     MAX_LAYERS,
@@ -40,8 +47,8 @@ from pc15.bitstream.records import (
     dc_contexts,
     predict_dc,
 )
-from pc15.config import CodecConfig
-from pc15.decode import amplitude_q15, base_surface, plane_grid, section_syntax
+from pc15.config import CodecConfig, default_overlap
+from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, plane_grid, predict_plane, section_syntax
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import ConfigError, ImageError
 from pc15.hooks.heuristic import EncoderHooks
@@ -50,20 +57,24 @@ from pc15.paths import resolve_device
 from pc15.planes import rgb_to_ycbcr420
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.registry import coefficient
-from pc15.quant import step_q15, steps_for
+from pc15.quant import MSE_SCALE, step_q15, steps_for
+from pc15.residual.codec import LAMBDA, STEPS, ResidualCode, ResidualParams, encode_residual
 from pc15.search.bank import get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
 from pc15.search.cost import Costs
 from pc15.search.refine import Trials, address_q8, best_layers
-from pc15.search.score import SAMPLE_ONE, Scorer, Windows
+from pc15.search.score import Scorer, Windows
 from pc15.surface import SHARE_BITS
 from pc15.tiling import TileSpec, axis_weights, extract
 
 CHROMA_LAMBDA = 2.0
 """Chroma planes pay this much more per bit than luma: the eye forgives them more."""
 
-_SECTION_TILES = 1 << 14  # tiles from which a plane is cut into sections of its own accord
+AUTO_TILE = 32
+"""Tile side that is tried beside a whole-picture tile and a residual alone, px."""
+
+_SECTION_TILES = 1 << 14  # tiles, or superblocks, from which a plane is cut into sections of its own accord
 
 
 @dataclass(eq=False)
@@ -383,76 +394,176 @@ def turn_groups(grid: TileSpec) -> list[list[int]]:
 # ---------------------------------------------------------------- pictures
 
 
-def _plane_spec(cfg: CodecConfig, chroma: bool) -> PlaneSpec:
-    area = float((cfg.tile - cfg.overlap) ** 2)
-    amp, dc = steps_for(plane_config(cfg, chroma).lambda_rd, cfg.alpha_mix, area)
-    param = 0
-    if cfg.window_param is not None:
-        param = round(cfg.window_param * (256 if cfg.window == "tukey" else 4))
-    return PlaneSpec(
-        tile=cfg.tile, overlap=cfg.overlap, window=WINDOWS.index(cfg.window), subsample=int(chroma),
-        amp_step=amp, dc_step=dc, window_param=param,
-    )  # fmt: skip
+@dataclass(eq=False)
+class _Coded:
+    """One plane, coded.
+
+    residuals: one per section of the residual.   cost: bits, and squared error in what a bit may cost.
+    """
+
+    spec: PlaneSpec
+    programs: Programs
+    residuals: list[ResidualCode]
+    cost: float
 
 
 def plane_config(cfg: CodecConfig, chroma: bool) -> CodecConfig:
     """Options of one plane: chroma is coded by squared error alone and pays more for its bits."""
-    return cfg.but(lambda_rd=cfg.lambda_rd * CHROMA_LAMBDA, alpha_mix=0.0) if chroma else cfg
+    return cfg.but(lambda_rd=cfg.lambda_rd * CHROMA_LAMBDA, alpha_mix=0.0, ai=None) if chroma else cfg
+
+
+def _plane_spec(cfg: CodecConfig, tile: int, refined: bool, chroma: bool) -> PlaneSpec:
+    residual = 1 + residual_step(cfg.lambda_rd) if refined else 0
+    if not tile:
+        return PlaneSpec(0, 0, 0, int(chroma), 0, 0, residual=residual)
+    overlap = cfg.overlap if tile == cfg.tile else default_overlap(tile)
+    amp, dc = steps_for(cfg.lambda_rd, cfg.alpha_mix, float((tile - overlap) ** 2))
+    param = 0
+    if cfg.window_param is not None:
+        param = round(cfg.window_param * (256 if cfg.window == "tukey" else 4))
+    return PlaneSpec(
+        tile=tile, overlap=overlap, window=WINDOWS.index(cfg.window), subsample=int(chroma),
+        amp_step=amp, dc_step=dc, window_param=param, residual=residual,
+    )  # fmt: skip
 
 
 def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: CodecConfig) -> dict[str, Any]:
     """Encode Q12 planes [h,w] (one, or Y, Cb, Cr) to a stream."""
-    color = COLOR_YCBCR420 if len(planes) == 3 else COLOR_GRAY
-    specs = tuple(_plane_spec(cfg, chroma=i > 0) for i in range(len(planes)))
-    header = Header(
-        width=width, height=height, color=color, planes=specs, seed=cfg.seed, table_id=cfg.table_id,
-        codebook_id=cfg.codebook_id, payload_fmt=PAYLOAD_RAW if cfg.payload_fmt == "raw" else PAYLOAD_RANS,
-        section_rows=cfg.section_rows,
-    )  # fmt: skip
-    rows = _SECTION_TILES // max(plane_grid(header, 0).nx, 1)
-    if not cfg.section_rows and rows < plane_grid(header, 0).ny:
-        header = Header(**{**header.__dict__, "section_rows": max(1, rows)})
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
     check_tables(tables, codebook)
-    total = sum(plane_grid(header, i).count for i in range(len(planes)))
-    programs = []
-    with tqdm(total=total, desc="encoding", unit="tile", disable=None, leave=False) as progress:
-        done = 0
+    coded: list[_Coded] = []
+    with tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False) as progress:
         for i, plane in enumerate(planes):
             own = plane_config(cfg, chroma=i > 0)
-            encoder = PlaneEncoder(plane, header, i, own, tables, codebook, cfg.ai if i == 0 else None)
-            progress.n = 0
-            programs.append(encoder.run(progress))
-            done += encoder.grid.count
-            progress.n = done
+            found: _Coded | None = None
+            for tile, refined in _plans(own, plane):
+                spec = _plane_spec(own, tile, refined, chroma=i > 0)
+                # the other planes matter to none of this
+                header = _header((spec,) * len(planes), width, height, cfg)
+                one = _encode_plane(plane, header, i, own, tables, codebook, progress)
+                if found is None or one.cost < found.cost:
+                    found = one
+            assert found is not None, "there is always a tile size to try"
+            coded.append(found)
+    header = _header(tuple(one.spec for one in coded), width, height, cfg)
     metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
-    return _finish(header, programs, tables, codebook, metadata)
+    programs = [one.programs for one in coded]
+    residuals = [code.payload for one in coded for code in one.residuals]
+    return _finish(header, programs, residuals, tables, codebook, metadata)
+
+
+def _plans(cfg: CodecConfig, plane: Tensor) -> list[tuple[int, bool]]:
+    """(tile size, residual too) of each way that a plane is tried; tile size 0 is a residual alone."""
+    if cfg.tile:
+        return [(0 if cfg.residual and not cfg.max_layers else cfg.tile, cfg.residual)]
+    longest = max(plane.shape)
+    whole = [(longest, False)] if MIN_TILE <= longest <= MAX_TILE else []
+    if not cfg.residual:
+        return [(AUTO_TILE, False), *whole]
+    return [(0, True)]
+
+
+def _encode_plane(
+    plane: Tensor,
+    header: Header,
+    index: int,
+    cfg: CodecConfig,
+    tables: TableSet,
+    codebook: Codebook,
+    progress: tqdm[Any],
+) -> _Coded:
+    """One plane with the tile size, and the residual, that the header says."""
+    spec = header.planes[index]
+    programs = Programs.empty(0)
+    if spec.tile:
+        own = cfg.but(tile=spec.tile, overlap=spec.overlap)
+        encoder = PlaneEncoder(plane, header, index, own, tables, codebook, cfg.ai)
+        progress.reset(total=encoder.grid.count)
+        programs = encoder.run(progress)
+    prediction = predict_plane(programs, header, index, codebook, plane.device)
+    picture = prediction.cpu().numpy().copy()
+    residuals: list[ResidualCode] = []
+    bits = 0.0
+    for span in residual_spans(header):
+        if span.plane == index:
+            rows = slice(span.row_start, span.row_stop)
+            target = plane[rows].cpu().numpy()
+            params = ResidualParams(spec.residual - 1, residual_lambda(cfg.lambda_rd), cfg.tries)
+            residuals.append(encode_residual(target - picture[rows], picture[rows], params))
+            picture[rows] = residuals[-1].reconstruction
+            bits += 8.0 * len(residuals[-1].payload)
+    for span in section_spans(header):
+        if span.plane == index:
+            bits += 8.0 * len(_section(header, span, programs, tables, codebook).rans_bytes())
+    error = plane.cpu().numpy().astype(np.int64) - picture
+    cost = bits + float((error * error).sum()) / residual_lambda(cfg.lambda_rd)
+    return _Coded(spec, programs, residuals, cost)
+
+
+def _header(specs: tuple[PlaneSpec, ...], width: int, height: int, cfg: CodecConfig) -> Header:
+    """Planes of one size and subsampling each: chroma's are the same but for their subsampling."""
+    color = COLOR_YCBCR420 if len(specs) == 3 else COLOR_GRAY
+    header = Header(
+        width=width, height=height, color=color,
+        planes=tuple(replace(spec, subsample=int(i > 0)) for i, spec in enumerate(specs)), seed=cfg.seed,
+        table_id=cfg.table_id, codebook_id=cfg.codebook_id,
+        payload_fmt=PAYLOAD_RAW if cfg.payload_fmt == "raw" else PAYLOAD_RANS, section_rows=cfg.section_rows,
+    )  # fmt: skip
+    if cfg.section_rows:
+        return header
+    across, rows = -(-width // SUPERBLOCK), -(-height // SUPERBLOCK)
+    if specs[0].tile:
+        rows, across = tile_counts(header, 0)
+    most = _SECTION_TILES // across
+    return header if rows <= most else replace(header, section_rows=max(1, most))
+
+
+def _section(header: Header, span: SectionSpan, programs: Programs, tables: TableSet, codebook: Codebook) -> Writer:
+    """The symbols of one section, written."""
+    writer, nx = Writer(tables), tile_counts(header, span.plane)[1]
+    code_section(writer, section_syntax(header, span, codebook), programs.rows(span.row_start * nx, span.row_stop * nx))
+    return writer
 
 
 def _finish(
-    header: Header, programs: Sequence[Programs], tables: TableSet, codebook: Codebook, metadata: dict[str, Any] | None
+    header: Header,
+    programs: Sequence[Programs],
+    residuals: Sequence[bytes],
+    tables: TableSet,
+    codebook: Codebook,
+    metadata: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Programs -> bytes, with the statistics that people ask for."""
+    """Programs and residuals -> bytes, with the statistics that people ask for."""
     sections: list[bytes | None] = []
     bits: dict[str, float] = {}
     for span in section_spans(header):
-        nx = plane_grid(header, span.plane).nx
-        writer = Writer(tables)
-        part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
-        code_section(writer, section_syntax(header, span, codebook), part)
+        writer = _section(header, span, programs[span.plane], tables, codebook)
         sections.append(writer.raw_bytes() if header.payload_fmt == PAYLOAD_RAW else writer.rans_bytes())
         for kind, cost in writer.bits_by_kind().items():
             bits[kind] = bits.get(kind, 0.0) + cost
-    data = write_container(Stream(header, sections, metadata))
-    records: list[list[TileRec]] = [p.records() for p in programs]
+    if residuals:
+        bits["residual"] = 8.0 * sum(len(payload) for payload in residuals)
+    data = write_container(Stream(header, sections, metadata, residuals=list(residuals)))
+    records: list[list[TileRec]] = [part.records() for part in programs]
     stats = {
         "bytes": len(data),
         "bits_by_kind": bits,
-        "tiles": sum(p.tiles for p in programs),
-        "layers": int(sum(int(p.count.sum()) for p in programs)),
+        "tiles": sum(part.tiles for part in programs),
+        "layers": int(sum(int(part.count.sum()) for part in programs)),
     }
     bpp = 8.0 * len(data) / (header.width * header.height)
     return {"bitstream": data, "bpp": bpp, "stats": stats, "tile_map": records[0] if len(records) == 1 else records}
+
+
+def residual_step(lambda_rd: float) -> int:
+    """Index of the residual's quantizer step that suits lambda."""
+    step = math.sqrt(residual_lambda(lambda_rd) / LAMBDA)
+    return min(STEPS - 1, max(0, round(8 * math.log2(SAMPLE_ONE / step))))
+
+
+def residual_lambda(lambda_rd: float) -> float:
+    """Squared error in Q12 that a bit of the residual may cost; SSIM's share of D counts like MSE, as in `quant`."""
+    return lambda_rd / MSE_SCALE * float(SAMPLE_ONE**2)
 
 
 def _as_q12(u8: Tensor, device: torch.device) -> Tensor:
@@ -504,13 +615,21 @@ def encode(picture: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
     return _encode_planes([_as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
 
 
-def repack(header: Header, programs: Sequence[Programs], metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+def repack(
+    header: Header,
+    programs: Sequence[Programs],
+    metadata: dict[str, Any] | None = None,
+    residuals: Sequence[bytes] = (),
+) -> dict[str, Any]:
     """Code programs that were decoded, edited or made by hand; see `encode_y` for what comes back.
 
+    Args:
+        residuals: payloads of the residual's sections, as many as the header asks for.
     Raises:
         ConfigError: programs that do not fit the header's grids.
     """
     for i, part in enumerate(programs):
-        if part.tiles != plane_grid(header, i).count:
-            raise ConfigError(f"plane {i} has {part.tiles} programs for {plane_grid(header, i).count} tiles")
-    return _finish(header, programs, load_table(header.table_id), load_codebook(header.codebook_id), metadata)
+        if part.tiles != math.prod(tile_counts(header, i)):
+            raise ConfigError(f"plane {i} has {part.tiles} programs for {math.prod(tile_counts(header, i))} tiles")
+    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
+    return _finish(header, programs, residuals, tables, codebook, metadata)

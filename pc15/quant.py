@@ -14,6 +14,7 @@ import functools
 import math
 from decimal import Decimal
 
+from pc15.errors import ConfigError
 from pc15.fixed import rounded
 
 STEPS = 64
@@ -24,6 +25,19 @@ RATE_CLASSES = 5
 
 MSE_SCALE = 64.0
 """MSE_norm = MSE_SCALE * MSE: near 22 dB a photograph has MSE_norm and 1 - SSIM of the same size, about 0.4."""
+
+
+def quality_lambda(quality: float) -> float:
+    """The lambda that a quality from 0 to 100 stands for: 8 at 0, halved by every 8 points.
+
+    On photographs 0 takes about 0.01 bpp, 50 a quarter, 75 one, 100 two to three.
+
+    Raises:
+        ConfigError: another number.
+    """
+    if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 <= quality <= 100:
+        raise ConfigError(f"quality is {quality!r}; give a number from 0 (smallest) to 100 (best)")
+    return float(8.0 * 2.0 ** (-quality / 8))
 
 
 @functools.cache

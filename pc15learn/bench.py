@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pc15.config import CodecConfig
+from pc15.config import PROGRAMS, CodecConfig
 from pc15.decode import decode_y
 from pc15.encode import encode_y
 from pc15.errors import ConfigError
@@ -100,7 +100,7 @@ def run_bench(
         images: folder or pictures; their luma is coded.
         out: folder of bench.csv, bench.html, bench.txt and one <method>.json each.
         weights: folder of exported weights; None leaves learned hooks out.
-        cfg: options that all methods share; the balanced preset if None.
+        cfg: options that all methods share; the balanced preset, tile programs alone, if None.
         lambdas: rates to measure at; the config's if empty.
         topk: generators that hooks keep, one run each.
         limit: so many pictures, the first by name.
@@ -109,7 +109,7 @@ def run_bench(
         ImageError: no picture.
         ConfigError: an option out of range.
     """
-    cfg = CodecConfig.preset("balanced") if cfg is None else cfg
+    cfg = CodecConfig.preset("balanced", **PROGRAMS) if cfg is None else cfg
     rates = [float(value) for value in lambdas] or [cfg.lambda_rd]
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit} pictures; give at least 1, or leave it out")

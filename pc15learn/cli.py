@@ -129,9 +129,9 @@ def demo(args: argparse.Namespace) -> None:
 
 def _codec(args: argparse.Namespace) -> CodecConfig:
     """The search options that `label` and `bench` share."""
-    from pc15.config import CodecConfig
+    from pc15.config import PROGRAMS, CodecConfig
 
-    changes = {"lambda_rd": args.lambda_rd, "alpha_mix": args.alpha_mix, "device": args.device}
+    changes = {**PROGRAMS, "lambda_rd": args.lambda_rd, "alpha_mix": args.alpha_mix, "device": args.device}
     if getattr(args, "tile", None) is not None:
         changes["tile"] = args.tile
     return CodecConfig.preset(args.preset, **{name: value for name, value in changes.items() if value is not None})

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from pc15.bitstream import write_bitstream
-from pc15.config import CodecConfig
+from pc15.config import PROGRAMS, CodecConfig
 from pc15.decode import decode
 from pc15.encode import encode
 from pc15.errors import MissingExtraError
@@ -81,7 +81,7 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
             save_image(out / "images" / f"{name}-{i:02d}.png", piece)
     made = make_tiles(out / "images", out / "tiles.jsonl", limit=_TILES_PER_PIECE, val_percent=20, test_percent=0)
     clock.done(f"cut {made.rows} tiles")
-    oracle = CodecConfig.preset("fast", search="exhaustive", lambda_rd=_LAMBDA)
+    oracle = CodecConfig.preset("fast", **PROGRAMS, search="exhaustive", lambda_rd=_LAMBDA)
     labelled = make_labels(out / "tiles.jsonl", out / "labels", oracle, limit=tiles, top=24, random=8, shard_size=50)
     clock.done(f"labelled {labelled.tiles} of them by exhaustive search")
 
@@ -97,7 +97,7 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
         out / "bench",
         out / "report",
         weights=out / "weights",
-        cfg=CodecConfig.preset("fast", lambda_rd=_LAMBDA),
+        cfg=CodecConfig.preset("fast", **PROGRAMS, lambda_rd=_LAMBDA),
     )
     clock.done(f"compared searches on {_BENCHED} pieces of a photo that no net has seen")
 
@@ -156,7 +156,7 @@ def pieces(picture: Tensor, count: int, side: int) -> list[Tensor]:
 def _code_photo(photo: Tensor, out: Path, page: Report) -> list[str]:
     """Code a photo in colour; returns lines for the terminal."""
     began = time.perf_counter()
-    coded = encode(photo, CodecConfig.preset("fast", lambda_rd=_LAMBDA))
+    coded = encode(photo, CodecConfig.preset("balanced"))
     middle = time.perf_counter()
     stream = coded["bitstream"]
     decoded = decode(stream)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import pc15
-from pc15.config import CodecConfig
+from pc15.config import PROGRAMS, CodecConfig
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, SchemaError
 from pc15.hooks.ai import codec_fingerprint
@@ -122,7 +122,7 @@ def make_labels(
             raise ConfigError(f"{name} is {value!r}; give a whole number of at least {low}")
     tiles, out = Path(tiles), Path(out)
     rows = _chosen(list(read_rows(tiles, TileRow)), limit, tiles)
-    base = CodecConfig.preset("oracle") if cfg is None else cfg
+    base = CodecConfig.preset("oracle", **PROGRAMS) if cfg is None else cfg
     cfg = base.but(tile=rows[0].tile, overlap=rows[0].overlap, ai=None, device=str(resolve_device(device)))
     oracle = oracle_of(cfg, rows, top=top, random=random, shard_size=shard_size)
     out.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pc15.config import CodecConfig
+from pc15.config import PROGRAMS, CodecConfig
 from pc15.images import save_image
 from pc15.proc.registry import render
 from pc15learn.labels import make_labels
@@ -83,7 +83,7 @@ def make_samples(folder: str | Path) -> Path:
     tiles.unlink(missing_ok=True)
     shutil.rmtree(labels, ignore_errors=True)
     make_tiles(folder, tiles, limit=_TILES_PER_PICTURE, val_percent=30, test_percent=0)
-    oracle = CodecConfig.preset("fast", search="exhaustive", lambda_rd=_LAMBDA)
+    oracle = CodecConfig.preset("fast", **PROGRAMS, search="exhaustive", lambda_rd=_LAMBDA)
     make_labels(tiles, labels, oracle, limit=_LABELLED, top=8, random=4, shard_size=12)
     return folder
 

@@ -129,7 +129,7 @@ def _count_crop(task: tuple[str, TableJob, str, str, int]) -> Counts:
     picture = picture if job.color else rgb_to_ycbcr420(picture)[0].unsqueeze(0)
     cfg = CodecConfig.preset(
         "fast", tile=job.tile, overlap=job.overlap, lambda_rd=job.lambda_rd, alpha_mix=job.alpha_mix,
-        refine=job.refine, shortlist=16, device="cpu", table_id=table_id, codebook_id=codebook_id,
+        refine=job.refine, shortlist=16, residual=False, device="cpu", table_id=table_id, codebook_id=codebook_id,
     )  # fmt: skip
     return count_stream(encode(picture, cfg)["bitstream"])
 

@@ -102,7 +102,7 @@ def test_conventional_codecs_take_a_gray_plane_there_and_back(name: str) -> None
 
 
 def test_options_that_differ_from_the_presets_are_in_the_name() -> None:
-    assert codecs.own("fast", [1.0], device="cpu", tile=32).name == "pc15-fast"
+    assert codecs.own("fast", [1.0], device="cpu", tile=0, residual=True).name == "pc15-fast"
     assert codecs.own("fast", [1.0], tile=16, alpha_mix=0.25, overlap=3).name == "pc15-fast-alpha0.25-overlap3-tile16"
     assert codecs.own("fast", [0.5, 4.0, 0.5]).settings == (4.0, 0.5)
 
@@ -360,7 +360,7 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
     assert bench("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     for part in (
-        "8,4,2,1,0.5,0.25",
+        "8,4,2,1,0.5,0.25,0.12,0.06",
         "jpeg, webp, avif, jpeg2000",
         "(default: 1.5)",
         "fast, balanced, oracle",

@@ -17,8 +17,8 @@ from pc15.images import load_luma, load_rgb, save_image
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ["encode", "decode", "info", "generators", "metrics", "bench", "bench rd", "env"]
-QUICK = ["--preset", "fast", "--tile", "16", "--max-layers", "2", "--device", "cpu"]
-TINY = CodecConfig.preset("fast", tile=16, max_layers=2, device="cpu")
+QUICK = ["--preset", "fast", "--tile", "16", "--max-layers", "2", "--residual", "off", "--device", "cpu"]
+TINY = CodecConfig.preset("fast", residual=False, tile=16, max_layers=2, device="cpu")
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_flags_reach_the_header(photo: Path) -> None:
 
 def test_a_config_file_sets_options_and_flags_win(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = photo.with_name("options.yaml")
-    config.write_text("preset: fast\ntile: 16\nmax_layers: 0\nseed: 5\ndevice: cpu\n")
+    config.write_text("preset: fast\ntile: 16\nresidual: false\nmax_layers: 0\nseed: 5\ndevice: cpu\n")
     target = photo.with_suffix(".pc15")
     assert run("encode", photo, "-o", target, "--config", config, "--seed", "6") == 0
     assert read_container(target.read_bytes()).header.seed == 6

@@ -19,11 +19,11 @@ import pc15
 from pc15 import CodecConfig, HeuristicHooks, decode, decode_y, encode, encode_y, encode_y_with_hooks, psnr
 from pc15.bitstream import read_container
 from pc15.decode import decode_stream, read_programs, to_pixels
-from pc15.encode import PlaneEncoder, repack
+from pc15.encode import PlaneEncoder, repack, residual_lambda
 from pc15.images import luma_tensor
 
 ROOT = Path(__file__).resolve().parent.parent
-FAST = CodecConfig.preset("fast", tile=16, max_layers=3, lambda_rd=0.005, device="cpu")
+FAST = CodecConfig.preset("fast", tile=16, max_layers=3, lambda_rd=0.005, residual=False, device="cpu")
 
 
 def stripes(angle: float, height: int = 64, width: int = 64) -> Tensor:
@@ -243,3 +243,80 @@ def test_encoding_moves_no_random_state() -> None:
     encode_y(noisy(20, 20), FAST)
     assert torch.equal(torch.get_rng_state(), before)
     assert importlib.import_module("pc15.encode").__name__ == "pc15.encode"
+
+
+# ---------------------------------------------------------------- the residual
+
+REFINED = CodecConfig.preset("fast", lambda_rd=0.02, device="cpu")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (37, 29), (64, 64), (65, 130)])
+@pytest.mark.parametrize("options", [{"max_layers": 0}, {"tile": 16, "max_layers": 2, "overlap": 5}])
+def test_a_residual_brings_any_picture_near(size: tuple[int, int], options: dict[str, int]) -> None:
+    y = noisy(*size)
+    coded = encode_y(y, REFINED.but(**options))
+    decoded = decode_y(coded["bitstream"])
+    assert decoded.shape == y.shape
+    assert psnr(y, decoded) > 30
+    assert coded["stats"]["bytes"] == len(coded["bitstream"])
+    assert (coded["stats"]["tiles"] > 0) == (options["max_layers"] > 0)
+
+
+def test_finer_steps_come_nearer_for_more_bytes() -> None:
+    y, ladder = stripes(0.3, 80, 96), []
+    for lam in (2.0, 0.2, 0.02, 0.002):
+        stream = encode_y(y, REFINED.but(lambda_rd=lam, max_layers=0))["bitstream"]
+        ladder.append((len(stream), psnr(y, decode_y(stream))))
+    assert ladder == sorted(ladder)
+    assert len(set(ladder)) == 4
+
+
+def test_colour_pictures_have_a_residual_per_plane() -> None:
+    picture = rgb(50, 71)
+    stream = encode(picture, REFINED.but(max_layers=0))["bitstream"]
+    parts = read_container(stream)
+    assert [spec.tile for spec in parts.header.planes] == [0, 0, 0]
+    assert (len(parts.sections), len(parts.residuals)) == (0, 3)
+    assert psnr(picture, decode(stream), data_range=255) > 22
+
+
+def test_choosing_the_tile_size_costs_no_more_than_any_of_the_choices() -> None:
+    y = stripes(0.2, 96, 96)
+    cfg = CodecConfig.preset("balanced", lambda_rd=2.0, alpha_mix=0.0, device="cpu")
+    chosen = encode_y(y, cfg.but(tile="auto"))
+    alone = encode_y(y, cfg.but(max_layers=0))
+    weight = residual_lambda(2.0) / 4096**2
+    costs = [
+        8 * len(coded["bitstream"]) + float((decode_y(coded["bitstream"]) - y).double().square().sum()) / weight
+        for coded in (chosen, alone)
+    ]
+    assert costs[0] <= costs[1] * 1.001 + 80  # both as the decoder rounds them, headers included
+
+
+def test_a_damaged_residual_leaves_what_tiles_drew() -> None:
+    y = noisy(200, 40)
+    cfg = REFINED.but(tile=16, overlap=4, max_layers=1, section_rows=6)
+    data = encode_y(y, cfg)["bitstream"]
+    residuals = read_container(data).residuals
+    assert len(residuals) == 2  # 6 rows of 12 px are two superblocks
+    damaged = bytearray(data)
+    damaged[data.index(residuals[0] or b"") + 9] ^= 16
+    with pytest.raises(pc15.Pc15Error, match=r"plane 0, pixel rows 0 to 127"):
+        decode_y(bytes(damaged))
+    rest = decode_stream(bytes(damaged), strict=False)
+    whole, drawn = decode_y(data), luma_tensor(rest.planes[0])
+    assert len(rest.damage) == 1
+    assert torch.equal(drawn[..., 128:, :], whole[..., 128:, :])
+    assert psnr(y[..., :128, :], drawn[..., :128, :]) < psnr(y[..., :128, :], whole[..., :128, :])
+
+
+def test_every_flipped_bit_and_every_cut_of_a_stream_with_a_residual_is_noticed() -> None:
+    data = encode_y(noisy(24, 20), REFINED.but(tile=8, overlap=2, max_layers=1, lambda_rd=0.5))["bitstream"]
+    for size in range(len(data)):
+        with pytest.raises(pc15.Pc15Error):
+            decode_y(data[:size])
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(pc15.Pc15Error):
+            decode_y(bytes(damaged))

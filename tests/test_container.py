@@ -241,7 +241,7 @@ def test_metadata_that_json_cannot_hold_is_not_written(metadata: Any) -> None:
 
 
 def test_sections_must_be_as_many_as_the_header_says() -> None:
-    with pytest.raises(ConfigError, match="2 sections for a header that has 3"):
+    with pytest.raises(ConfigError, match="2 sections and 0 of residual for a header that has 3 and 0"):
         stream_bytes(sections=[b"", b""])
     with pytest.raises(ConfigError, match="section 1 is None"):
         stream_bytes(sections=[b"", None, b""])

@@ -14,12 +14,14 @@ from pc15.bitstream.header import (
     MAX_DIMENSION,
     MAX_PIXELS,
     MAX_TILES,
+    SUPERBLOCK,
     Header,
     PlaneSpec,
     SectionSpan,
     pack_v15,
     plane_size,
     read_varint,
+    residual_spans,
     section_count,
     section_spans,
     tile_counts,
@@ -42,7 +44,12 @@ def sealed(body: bytes) -> bytes:
 
 @st.composite
 def headers(draw: st.DrawFn) -> Header:
+    residual = st.just(0) if draw(st.booleans()) else st.integers(0, 80)
+
     def plane(subsample: int) -> PlaneSpec:
+        refined = draw(residual)
+        if refined and draw(st.booleans()):
+            return PlaneSpec(0, 0, 0, subsample, 0, 0, residual=refined)
         tile, window = draw(st.integers(4, 1024)), draw(st.integers(0, 2))
         return PlaneSpec(
             tile=tile,
@@ -52,6 +59,7 @@ def headers(draw: st.DrawFn) -> Header:
             amp_step=draw(st.integers(0, 63)),
             dc_step=draw(st.integers(0, 42)),
             window_param=draw(st.integers(0, 255 if window else 0)),
+            residual=refined,
         )
 
     ids = st.one_of(st.just("v15_default"), st.text("abz059_-", min_size=1, max_size=32))
@@ -190,7 +198,6 @@ def gray_bytes(width: int = 768, height: int = 512, tile: int = 32, overlap: int
         (sealed(b"PC15\x01\x04\x01\x01\x20\x08\x00\x00\x04../x\x01a"), "table_id is '../x'"),
         (sealed(b"PC15\x01\x04\x01\x01\x20\x08\x00\x00\x02\xc3\xa4\x01a"), "table_id is"),
         (b"PC15\x02" + gray_bytes()[5:], "version 2; this build reads version 1"),
-        (b"PC15\x01\x80" + gray_bytes()[6:], "unknown flag bits 0x80; this build reads version 1"),
         (b"PNG5" + gray_bytes()[4:], "not a PC15 stream"),
         (b"", "not a PC15 stream"),
     ],
@@ -228,6 +235,29 @@ def test_sections_cover_every_tile_row_once(header: Header) -> None:
     assert len(spans) == section_count(header)
     rows = [(span.plane, row) for span in spans for row in range(span.row_start, span.row_stop)]
     assert rows == [(p, row) for p in range(len(header.planes)) for row in range(tile_counts(header, p)[0])]
+
+
+@settings(max_examples=200)
+@given(headers())
+def test_residual_sections_cover_every_pixel_row_once(header: Header) -> None:
+    spans = list(residual_spans(header))
+    rows = [(span.plane, row) for span in spans for row in range(span.row_start, span.row_stop)]
+    refined = [p for p, spec in enumerate(header.planes) if spec.residual]
+    assert rows == [(p, row) for p in refined for row in range(plane_size(header, p)[0])]
+    assert all(span.row_start % SUPERBLOCK == 0 for span in spans)
+    if not header.section_rows:
+        assert len(spans) == len(refined)
+
+
+def test_a_plane_without_tiles_needs_a_residual() -> None:
+    bare = PlaneSpec(0, 0, 0, 0, 0, 0, residual=17)
+    header = replace(GRAY, planes=(bare,))
+    assert unpack_v15(pack_v15(header))[0] == header
+    assert len(pack_v15(replace(header, width=768, height=512))) == 16
+    assert section_count(header) == 0
+    for wrong in (replace(bare, residual=0), replace(bare, residual=81), replace(bare, overlap=1)):
+        with pytest.raises(ConfigError):
+            pack_v15(replace(header, planes=(wrong,)))
 
 
 def test_sections_of_a_color_picture() -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 Anchor = Literal["jpeg", "webp", "avif", "jpeg2000"]
 """Conventional codecs that Pillow brings."""
 
-LAMBDAS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+LAMBDAS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.12, 0.06, 0.03, 0.015, 0.008, 0.004, 0.002)
 """PC15's ladder, from small files to large ones."""
 
 MAX_BPP = 1.5

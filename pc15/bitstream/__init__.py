@@ -15,16 +15,17 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
                             bit 4  raw           sections are in RAW form (debugging); else rANS
                             bit 5  sections      section_rows follows; else 0
                             bit 6  metadata      the last chunk is metadata
-                            bit 7  0             reserved; a reader refuses 1
+                            bit 7  residual      each plane says whether it has a residual
     width         varint    1 .. 2^20
     height        varint    1 .. 2^20; width * height at most 2^28 unless the reader allows more
     planes, in the order Y, Cb, Cr, for each:
-      tile        varint    4 .. 1024 px
+      tile        varint    4 .. 1024 px; or 0: no tiles, upon middle grey, and the next three fields are left out
       overlap     varint    0 .. tile-1 px
       fields      2 bytes   bits 0-5 amp_step, 6-11 dc_step, 12-13 window (0 hann, 1 tukey, 2 kaiser),
                             14 subsample (0 for Y, 1 for Cb and Cr: half the size, rounded up),
                             15 window_param follows; else the window's default
       window_param 1 byte   if announced, not 0: Tukey alpha in 1/256, Kaiser beta in 1/4; never for hann
+      residual    1 byte    if bit 7: 0 none, which a plane without tiles may not say; else 1 + index of its step, 1..80
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -
     seed          4 bytes   if announced, not 1234
     section_rows  varint    if announced, not 0: tile rows per section; 0: each plane is one section
@@ -37,18 +38,21 @@ Sections
 Along an axis of length L, tiles of size T and stride S = T - overlap start at 0, S, 2S, ... while that is
 before L - T, and then at L - T; an axis with L <= T has one tile.  The tile rows of each plane are cut into
 sections of section_rows (the last one may have fewer); sections go plane by plane, from the top.  Their
-number follows from the header.
+number follows from the header.  A plane without tiles has none.
+
+The residual of each plane that has one is cut likewise, into sections of pixel rows: section_rows * S rows (* 64 for
+a plane without tiles), rounded up to a multiple of 64; the whole plane if section_rows is 0.
 
 Chunk lengths
 -------------
-One varint per chunk: the sections in order, then the metadata if announced.  The lengths have no CRC of their
-own: each is covered by its chunk's.
+One varint per chunk: the sections in order, then those of the residual, then the metadata if announced.  The
+lengths have no CRC of their own: each is covered by its chunk's.
 
 Chunks
 ------
     payload       as many bytes as its length says
     CRC           4 bytes: of chunk index (4 bytes), payload length (8 bytes), payload, continued from the
-                  header's CRC as starting value; the index counts from 0, sections first
+                  header's CRC as starting value; the index counts from 0, in the order above
 
 A section's CRC thus fails when the section is damaged, moved, cut, or from another stream; the other sections
 stay good.
@@ -84,8 +88,9 @@ to 48, l above, c for chroma, and where it matters a rate class 0..4 from amp_st
 Samples
 -------
 step(i) is 2^(-2 - i/6) of full luma in Q15, rounded.  A plane is the surface of `pc15/surface.py` through its tiles'
-DC levels, level * step(dc_step), plus the cross-fade of its tiles; a tile is the sum of its layers, each pattern less
-its mean, times level * step(amp_step) / RMS of the pattern.  All of it is integer arithmetic: `pc15/decode.py`.
+DC levels, level * step(dc_step), plus the cross-fade of its tiles, within 0..1; a tile is the sum of its layers, each
+pattern less its mean, times level * step(amp_step) / RMS of the pattern.  All of it is integer arithmetic:
+`pc15/decode.py`.  A residual refines that plane, or middle grey: `pc15/residual/codec.py`.
 """
 
 from pc15.bitstream.container import (
@@ -107,6 +112,7 @@ from pc15.bitstream.header import (
     SectionSpan,
     pack_v15,
     plane_size,
+    residual_spans,
     section_count,
     section_spans,
     tile_counts,
@@ -128,6 +134,7 @@ __all__ = [
     "plane_size",
     "read_bitstream",
     "read_container",
+    "residual_spans",
     "section_count",
     "section_spans",
     "tile_counts",

@@ -21,6 +21,7 @@ from pc15.bitstream.header import (
     Header,
     pack_v15,
     read_varint,
+    residual_spans,
     section_count,
     section_spans,
     unpack_v15,
@@ -51,6 +52,7 @@ class Stream:
     sections: list[bytes | None]  # None: damaged, only from read_container(strict=False)
     metadata: dict[str, Any] | None = None  # JSON; nothing that decoding needs
     damage: list[str] = field(default_factory=list)  # one sentence per thing lost; empty for a sound stream
+    residuals: list[bytes | None] = field(default_factory=list)  # sections of the residual; None as in `sections`
 
 
 def _crc(header_crc: int, index: int, payload: bytes) -> bytes:
@@ -73,10 +75,14 @@ def write_container(stream: Stream, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """
     header = replace(stream.header, has_metadata=stream.metadata is not None)
     head = pack_v15(header, max_pixels=max_pixels)
-    if len(stream.sections) != section_count(header):
-        raise ConfigError(f"{len(stream.sections)} sections for a header that has {section_count(header)}")
+    expected = section_count(header), len(list(residual_spans(header)))
+    if (len(stream.sections), len(stream.residuals)) != expected:
+        raise ConfigError(
+            f"{len(stream.sections)} sections and {len(stream.residuals)} of residual for a header that has "
+            f"{expected[0]} and {expected[1]}"
+        )
     chunks: list[bytes] = []
-    for index, section in enumerate(stream.sections):
+    for index, section in enumerate([*stream.sections, *stream.residuals]):
         if section is None:
             raise ConfigError(f"section {index} is None: a stream with damage cannot be written")
         chunks.append(section)
@@ -125,14 +131,17 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
     data = bytes(data)
     header, pos = unpack_v15(data, max_pixels=max_pixels)
     header_crc = int.from_bytes(data[pos - CRC_BYTES : pos], "big")
-    sections = section_count(header)
+    spans = [("tile", span) for span in section_spans(header)] + [("pixel", span) for span in residual_spans(header)]
+    programs, sections = section_count(header), len(spans)
     damage: list[str] = []
     try:
         lengths, start = _read_lengths(data, pos, sections, header.has_metadata)
     except BitstreamError as e:
         if strict:
             raise
-        return Stream(header, [None] * sections, None, [f"section lengths cannot be read, no section is left: {e}"])
+        nothing: list[bytes | None] = [None] * sections
+        damage = [f"section lengths cannot be read, no section is left: {e}"]
+        return Stream(header, nothing[:programs], None, damage, nothing[programs:])
     surplus = len(data) - start - sum(lengths) - CRC_BYTES * len(lengths)
     if surplus:
         found = f"{surplus} bytes after its end" if surplus > 0 else f"{-surplus} bytes too few: it is cut"
@@ -142,10 +151,10 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
 
     chunks = _read_chunks(data, start, lengths, header_crc)
     text = chunks.pop() if header.has_metadata else None
-    for index, (span, chunk) in enumerate(zip(section_spans(header), chunks, strict=True)):
+    for index, ((unit, span), chunk) in enumerate(zip(spans, chunks, strict=True)):
         if chunk is None:
             damage.append(
-                f"section {index} of {sections} (plane {span.plane}, tile rows {span.row_start} to "
+                f"section {index} of {sections} (plane {span.plane}, {unit} rows {span.row_start} to "
                 f"{span.row_stop - 1}) fails its CRC"
             )
     metadata = None
@@ -158,7 +167,7 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
             damage.append(str(e))
     if strict and damage:
         raise BitstreamError(f"stream is damaged: {damage[0]}; decode with strict=False to see what is left")
-    return Stream(header, chunks, metadata, damage)
+    return Stream(header, chunks[:programs], metadata, damage, chunks[programs:])
 
 
 def _read_lengths(data: bytes, pos: int, sections: int, has_metadata: bool) -> tuple[list[int], int]:

@@ -32,6 +32,7 @@ __all__ = [
     "MIN_TILE",
     "PAYLOAD_RANS",
     "PAYLOAD_RAW",
+    "SUPERBLOCK",
     "VERSION",
     "WINDOWS",
     "Header",
@@ -40,6 +41,7 @@ __all__ = [
     "pack_v15",
     "plane_size",
     "read_varint",
+    "residual_spans",
     "section_count",
     "section_spans",
     "tile_counts",
@@ -56,6 +58,8 @@ MAX_PIXELS = 1 << 28  # of the luma plane; the argument max_pixels overrides it
 MIN_TILE, MAX_TILE = 4, 1024  # px
 MAX_TILES = 1 << 24  # of all planes: a small stride must not turn few pixels into endless tiles
 MAX_STEP = 63  # amp_step and dc_step have six bits each
+MAX_RESIDUAL = 80
+SUPERBLOCK = 64  # px, the unit of the residual
 
 COLOR_GRAY, COLOR_YCBCR420 = 0, 1
 PAYLOAD_RANS, PAYLOAD_RAW = 0, 1
@@ -63,23 +67,25 @@ WINDOWS = ("hann", "tukey", "kaiser")  # PlaneSpec.window is an index into this
 DEFAULT_SEED = 1234
 DEFAULT_CODEBOOK_ID = "v15_grid"
 
-# Flag bits; bit 7 is reserved and 0.
-_COLOR, _SHARED_CHROMA, _IDS, _SEED, _RAW, _SECTIONS, _METADATA = (1 << bit for bit in range(7))
-_KNOWN_FLAGS = (1 << 7) - 1
+_COLOR, _SHARED_CHROMA, _IDS, _SEED, _RAW, _SECTIONS, _METADATA, _RESIDUAL = (1 << bit for bit in range(8))
 _VARINT_BYTES = 5  # enough for 32 bits
 
 
 @dataclass(frozen=True)
 class PlaneSpec:
-    """How one plane is coded: its grid, its window and the index of its quantizer steps."""
+    """How one plane is coded: its grid, its window and the index of its quantizer steps.
 
-    tile: int  # px, 4..1024
+    A plane without tiles (tile 0, and all that goes with tiles 0) is residual alone, upon middle grey.
+    """
+
+    tile: int  # px, 4..1024; or 0
     overlap: int  # px, 0..tile-1
     window: int  # index into WINDOWS
     subsample: int  # 1: this plane has half the picture's resolution, rounded up
     amp_step: int  # 0..63
     dc_step: int  # 0..42
     window_param: int = 0  # 0: the window's default; else Tukey alpha in 1/256, Kaiser beta in 1/4
+    residual: int = 0  # 0: no residual; else 1 + index of its quantizer step, 1..80
 
     def window_params(self) -> dict[str, Fraction] | None:
         """The argument `window_params` of `pc15.blend`: None for the window's default."""
@@ -107,7 +113,7 @@ class Header:
 
 
 class SectionSpan(NamedTuple):
-    """The tile rows [row_start, row_stop) of one plane."""
+    """The tile rows, or for a residual the pixel rows, [row_start, row_stop) of one plane."""
 
     plane: int
     row_start: int
@@ -127,6 +133,8 @@ def plane_size(header: Header, plane: int) -> tuple[int, int]:
 def tile_counts(header: Header, plane: int) -> tuple[int, int]:
     """Rows and columns of tiles of a plane: per axis, as many as `TileGridCfg` has starts."""
     spec = header.planes[plane]
+    if not spec.tile:
+        return 0, 0
     stride = spec.tile - spec.overlap
     ny, nx = (1 + -(-max(length - spec.tile, 0) // stride) for length in plane_size(header, plane))
     return ny, nx
@@ -136,7 +144,7 @@ def section_spans(header: Header) -> Iterator[SectionSpan]:
     """What each section codes, in stream order: plane by plane, from the top."""
     for plane in range(len(header.planes)):
         rows = tile_counts(header, plane)[0]
-        step = header.section_rows or rows
+        step = header.section_rows or max(rows, 1)
         for start in range(0, rows, step):
             yield SectionSpan(plane, start, min(start + step, rows))
 
@@ -144,7 +152,22 @@ def section_spans(header: Header) -> Iterator[SectionSpan]:
 def section_count(header: Header) -> int:
     """How many sections a stream with this header has."""
     rows = [tile_counts(header, plane)[0] for plane in range(len(header.planes))]
-    return sum(-(-ny // (header.section_rows or ny)) for ny in rows)
+    return sum(-(-ny // (header.section_rows or max(ny, 1))) for ny in rows)
+
+
+def residual_spans(header: Header) -> Iterator[SectionSpan]:
+    """What each residual section codes, in stream order: pixel rows of the planes that have a residual.
+
+    With sections of tile rows, a residual section has as many rows as these, rounded up to superblocks; a plane
+    without tiles counts section_rows in superblocks.
+    """
+    for plane, spec in enumerate(header.planes):
+        if spec.residual:
+            height = plane_size(header, plane)[0]
+            rows = header.section_rows * ((spec.tile - spec.overlap) or SUPERBLOCK)
+            step = -(-rows // SUPERBLOCK) * SUPERBLOCK or height
+            for start in range(0, height, step):
+                yield SectionSpan(plane, start, min(start + step, height))
 
 
 # ---------------------------------------------------------------------------------------------- checks
@@ -158,6 +181,10 @@ def _outside(what: str, value: object, low: int, high: int) -> str | None:
 
 def _plane_problem(index: int, spec: PlaneSpec, subsample: int) -> str | None:
     at = f"of plane {index}"
+    if spec.tile == 0:
+        if spec != PlaneSpec(0, 0, 0, subsample, 0, 0, residual=spec.residual) or not spec.residual:
+            return f"plane {index} has neither tiles nor a residual alone; a tile size of 0 goes with a residual only"
+        return _outside(f"residual {at}", spec.residual, 1, MAX_RESIDUAL)
     problem = (
         _outside(f"tile size {at}", spec.tile, MIN_TILE, MAX_TILE)
         or _outside(f"overlap {at} (tile size {spec.tile})", spec.overlap, 0, spec.tile - 1)
@@ -171,6 +198,7 @@ def _plane_problem(index: int, spec: PlaneSpec, subsample: int) -> str | None:
         or _outside(f"amp_step {at}", spec.amp_step, 0, MAX_STEP)
         or _outside(f"dc_step {at}", spec.dc_step, 0, DC_FINEST)
         or _outside(f"subsample {at}", spec.subsample, 0, 1)
+        or _outside(f"residual {at}", spec.residual, 0, MAX_RESIDUAL)
     )
     if problem is None and spec.subsample != subsample:
         problem = f"subsample {at} is {spec.subsample}; it is 0 for luma and 1 for 4:2:0 chroma"
@@ -239,6 +267,8 @@ def read_varint(data: bytes, pos: int, what: str) -> tuple[int, int]:
 
 
 def _pack_plane(spec: PlaneSpec) -> bytes:
+    if not spec.tile:
+        return varint(0)
     fields = (
         spec.amp_step | spec.dc_step << 6 | spec.window << 12 | spec.subsample << 14 | (spec.window_param > 0) << 15
     )
@@ -266,10 +296,13 @@ def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
         | _RAW * header.payload_fmt
         | _SECTIONS * (header.section_rows > 0)
         | _METADATA * header.has_metadata
+        | _RESIDUAL * any(spec.residual for spec in planes)
     )
     out = bytearray(MAGIC) + bytes([VERSION, flags]) + varint(header.width) + varint(header.height)
     for spec in planes[:2] if shared else planes:
         out += _pack_plane(spec)
+        if flags & _RESIDUAL:
+            out.append(spec.residual)
     if flags & _IDS:
         for name in (header.table_id, header.codebook_id):
             out += bytes([len(name)]) + name.encode("ascii")
@@ -303,8 +336,12 @@ class _Reader:
     def id(self, what: str) -> str:
         return self.take(self.number(1, what), what).decode("latin-1")
 
-    def plane(self, index: int) -> PlaneSpec:
-        tile, overlap = self.varint(f"tile size of plane {index}"), self.varint(f"overlap of plane {index}")
+    def plane(self, index: int, with_residual: bool) -> PlaneSpec:
+        tile = self.varint(f"tile size of plane {index}")
+        if not tile:
+            residual = self.number(1, f"residual of plane {index}") if with_residual else 0
+            return PlaneSpec(0, 0, 0, int(index > 0), 0, 0, residual=residual)
+        overlap = self.varint(f"overlap of plane {index}")
         fields = self.number(2, f"plane {index}")
         return PlaneSpec(
             tile=tile,
@@ -314,6 +351,7 @@ class _Reader:
             amp_step=fields & 63,
             dc_step=fields >> 6 & 63,
             window_param=self.number(1, f"window_param of plane {index}") if fields >> 15 else 0,
+            residual=self.number(1, f"residual of plane {index}") if with_residual else 0,
         )
 
 
@@ -332,14 +370,10 @@ def unpack_v15(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Header, in
     version, flags = reader.number(1, "version"), reader.number(1, "flags")
     if version != VERSION:
         raise BitstreamError(f"stream has version {version}; this build reads version {VERSION}: use a newer one")
-    if flags & ~_KNOWN_FLAGS:
-        raise BitstreamError(
-            f"stream has unknown flag bits {flags & ~_KNOWN_FLAGS:#04x}; this build reads version "
-            f"{VERSION} without them: use a newer one"
-        )
     width, height = reader.varint("width"), reader.varint("height")
     color, shared = flags & _COLOR, bool(flags & _SHARED_CHROMA)
-    planes = [reader.plane(index) for index in range(1 if not color else 2 if shared else 3)]
+    with_residual = bool(flags & _RESIDUAL)
+    planes = [reader.plane(index, with_residual) for index in range(1 if not color else 2 if shared else 3)]
     ids = [reader.id("table_id"), reader.id("codebook_id")] if flags & _IDS else [DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID]
     seed = reader.number(4, "seed") if flags & _SEED else DEFAULT_SEED
     section_rows = reader.varint("section_rows") if flags & _SECTIONS else 0

@@ -1,0 +1,241 @@
+"""A residual plane <-> bytes: the two public functions, their checks, and how planes are padded.
+
+The picture is prediction + residual, clamped to [0, 1] and deblocked.  A payload is empty when every superblock is
+off; otherwise it is one rANS stream: two raw bits for the filter's strength, then the superblocks (see `syntax`).
+"""
+
+from __future__ import annotations
+
+import decimal
+import functools
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pc15.errors import BitstreamError, ConfigError
+from pc15.residual.filter import STRENGTHS, deblock
+from pc15.residual.intra import ZERO, fill
+from pc15.residual.models import (
+    BROKEN,
+    DECODE,
+    MODE,
+    POS,
+    RANS_LOW,
+    STATE,
+    TAPE,
+    code_raw,
+    compiled,
+    rans_bytes,
+)
+from pc15.residual.reconstruct import reconstruct_plane
+from pc15.residual.search import encode_plane
+from pc15.residual.start import start_models
+from pc15.residual.syntax import PAD, SUPER, SUPER_LOG2, UNIT, Field, code_on, code_tree
+
+Ints = npt.NDArray[Any]
+
+SAMPLE_ONE = 4096
+"""Q12: a sample of 1.0."""
+SAMPLE_LIMIT = 1 << 15
+"""Largest magnitude of a prediction or a residual, luma 8.0: keeps every transform inside its integers."""
+STEPS = 80
+STATE_BYTES = 4
+LAMBDA = 0.12
+"""Lambda in units of the squared step, per bit: of 0.09 and 0.12 the better by 0.7 % of the bytes on photographs."""
+
+
+@dataclass(frozen=True)
+class ResidualParams:
+    """How a residual plane is coded.
+
+    step: quantizer index, 0 (coarsest, 1.0 of luma) to 79 (about a quarter of an 8-bit level).
+    lam: squared error in Q12 that one bit is worth; None takes LAMBDA * step^2.
+    tries: predictions that are coded in full per square, 1 to 8: more is slower and smaller.
+    filtered: whether the deblocking filter may be used.
+    """
+
+    step: int
+    lam: float | None = None
+    tries: int = 3
+    filtered: bool = True
+
+    def __post_init__(self) -> None:
+        _check_step(self.step)
+        if self.lam is not None and not self.lam >= 0.0:
+            raise ConfigError(f"lambda is {self.lam}; give 0 or more, or None for the usual one")
+        if not 1 <= self.tries <= 8:
+            raise ConfigError(f"tries is {self.tries}; choose 1 to 8")
+
+    @property
+    def rate_weight(self) -> float:
+        """Squared error in Q12 per bit."""
+        return lambda_for(self.step) if self.lam is None else float(self.lam)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualCode:
+    """A coded residual: bytes, the picture that a decoder makes of them ([h,w] int32 Q12), and counts."""
+
+    payload: bytes
+    reconstruction: Ints
+    stats: dict[str, Any]
+
+
+@functools.cache
+def step_q4(index: int) -> int:
+    """Width of a quantizer step in 1/16 of a Q12 sample: 2^(16 - index/8), rounded once."""
+    with decimal.localcontext(decimal.Context(prec=30)):
+        return int((Decimal(1 << 16) / (Decimal(2).ln() * index / 8).exp()).to_integral_value())
+
+
+def lambda_for(step: int) -> float:
+    """Squared error in Q12 that a bit is worth at a step."""
+    return LAMBDA * (step_q4(step) / 16.0) ** 2
+
+
+def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> ResidualCode:
+    """Code what a prediction leaves of a picture.
+
+    Args:
+        target: [h,w] integers, picture - prediction, Q12 (1.0 = 4096).
+        prediction: [h,w] integers, Q12, what the decoder has before the residual.
+    Returns:
+        the payload, and the picture that `decode_residual` makes of it.
+    Raises:
+        ConfigError: shapes or types do not fit, or a value is beyond SAMPLE_LIMIT.
+    """
+    goal, base = _plane("target", target), _plane("prediction", prediction)
+    if goal.shape != base.shape:
+        raise ConfigError(f"target is {goal.shape}, prediction {base.shape}; give planes of one shape")
+    h, w = goal.shape
+    padded, below = _pad(goal), _pad(base)
+    step, lam = step_q4(params.step), params.rate_weight
+    field, drawn = empty_field(*padded.shape), np.zeros_like(padded)
+    tape = encode_plane(
+        padded, drawn, -below, SAMPLE_ONE - below, field, step, lam, start_models(params.step), params.tries
+    )
+    if not field.on.any():
+        return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, 0, 0))
+    pictures = [_finish(drawn + below, field, step, strength, h, w) for strength in range(len(STRENGTHS))]
+    wanted = goal.astype(np.int64) + base
+    errors = [int(((picture - wanted) ** 2).sum()) for picture in pictures]
+    best = min(range(len(pictures) if params.filtered else 1), key=errors.__getitem__)
+    filter_bits = np.array([32768 << 1 | best >> 1, 32768 << 1 | best & 1])
+    payload = rans_bytes(np.concatenate((filter_bits, tape))).tobytes()
+    return ResidualCode(payload, pictures[best], _stats(field, len(payload), len(tape) + 2, best))
+
+
+def decode_residual(payload: bytes, prediction: Ints, step: int) -> Ints:
+    """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step.
+
+    Raises:
+        BitstreamError: the payload is cut, too long or damaged.
+        ConfigError: the prediction is no plane of integers, or the step is out of range.
+    """
+    base = _plane("prediction", prediction)
+    _check_step(step)
+    if not payload:
+        return np.clip(base, 0, SAMPLE_ONE)
+    h, w = base.shape
+    below = _pad(base)
+    field = empty_field(*below.shape)
+    strength = _read(payload, field, step)
+    drawn = np.zeros_like(below)
+    reconstruct_plane(field, -below, SAMPLE_ONE - below, step_q4(step), drawn)
+    return _finish(drawn + below, field, step_q4(step), strength, h, w)
+
+
+def empty_field(H: int, W: int) -> Field:
+    """A field of a padded plane of which nothing is known yet."""
+    units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
+    mode, size, active = (np.zeros(units, np.uint8) for _ in range(3))
+    return Field(np.zeros((H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8))
+
+
+def _read(payload: bytes, field: Field, step: int) -> int:
+    """Fill a field from a payload; returns the filter's strength."""
+    size = len(payload)
+    if size < STATE_BYTES:
+        raise BitstreamError(f"residual of {size} bytes is cut: it starts with {STATE_BYTES} bytes of state")
+    data = np.frombuffer(payload, np.uint8).astype(np.int64)
+    io = np.concatenate((np.zeros(TAPE, np.int64), data))
+    io[STATE], io[POS], io[MODE] = int.from_bytes(payload[:STATE_BYTES], "big"), TAPE + STATE_BYTES, DECODE
+    if io[STATE] < RANS_LOW:
+        raise BitstreamError(f"residual starts at state {io[STATE]:#x}, below 2^24: it is damaged")
+    strength = code_raw(io, 0) << 1 | code_raw(io, 0)
+    _read_supers(field, start_models(step), io)
+    if io[BROKEN]:
+        raise BitstreamError(f"residual of {size} bytes ran out before its last superblock: it is cut or damaged")
+    if io[STATE] != RANS_LOW or io[POS] != len(io):
+        raise BitstreamError(
+            f"residual ends at state {io[STATE]:#x} with {len(io) - io[POS]} of {size} bytes unread, not at "
+            f"{RANS_LOW:#x} with none: it is damaged, or made for another step or size"
+        )
+    return int(strength)
+
+
+@compiled
+def _read_supers(field: Field, m: Ints, io: Ints) -> None:
+    """Decode every superblock, or stop where the bytes ran out."""
+    H, W = field.level.shape
+    mag = np.zeros((34, 34), np.int32)
+    for y0 in range(0, H, SUPER):
+        for x0 in range(0, W, SUPER):
+            on = code_on(m, io, field, x0, y0, 0)
+            field.on[y0 >> SUPER_LOG2, x0 >> SUPER_LOG2] = on
+            if on:
+                code_tree(m, io, field, x0, y0, mag)
+            else:
+                wide, high = min(SUPER, W - x0) >> 2, min(SUPER, H - y0) >> 2
+                fill(field.size, x0 >> 2, y0 >> 2, wide, high, SUPER_LOG2)
+            if io[BROKEN]:
+                return
+
+
+def _finish(picture: Ints, field: Field, step: int, strength: int, h: int, w: int) -> Ints:
+    """Padded prediction + residual -> the picture, filtered, cropped and clamped."""
+    return np.ascontiguousarray(np.clip(deblock(picture, field, step, strength), 0, SAMPLE_ONE)[:h, :w])
+
+
+def _stats(field: Field, size: int, decisions: int, strength: int) -> dict[str, Any]:
+    """Counts for reports: bytes, binary decisions, share of area per block size and mode class, levels."""
+    on = np.repeat(np.repeat(field.on, SUPER // UNIT, 0), SUPER // UNIT, 1)[
+        : field.size.shape[0], : field.size.shape[1]
+    ]
+    area = np.bincount(field.size[on > 0], minlength=7)[2:]
+    return {
+        "bytes": size,
+        "decisions": decisions,
+        "filter": strength,
+        "superblocks_on": int(field.on.sum()),
+        "superblocks": field.on.size,
+        "share_of_size": {4 << i: round(int(n) / field.size.size, 4) for i, n in enumerate(area)},
+        "share_zero_mode": round(float((field.mode == ZERO).mean()), 4),
+        "share_uncoded": round(float((field.active == 0).mean()), 4),
+        "levels": int(np.count_nonzero(field.level)),
+    }
+
+
+def _plane(name: str, plane: Ints) -> Ints:
+    """A plane as [h,w] int32, checked."""
+    array = np.asarray(plane)
+    if array.ndim != 2 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
+        raise ConfigError(f"{name} is {array.dtype} of shape {array.shape}; give integers as [h, w]")
+    low, high = int(array.min()), int(array.max())
+    if low < -SAMPLE_LIMIT or high > SAMPLE_LIMIT:
+        raise ConfigError(f"{name} reaches from {low} to {high}; keep within {SAMPLE_LIMIT} of 0 (Q12: 4096 is 1.0)")
+    return array.astype(np.int32)
+
+
+def _pad(plane: Ints) -> Ints:
+    """Repeat the last row and column until both sides are multiples of PAD."""
+    h, w = plane.shape
+    return np.ascontiguousarray(np.pad(plane, ((0, -h % PAD), (0, -w % PAD)), mode="edge"))
+
+
+def _check_step(step: int) -> None:
+    if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 0 <= step < STEPS:
+        raise ConfigError(f"quantizer step index is {step!r}; choose 0 (coarsest) to {STEPS - 1}")

@@ -1,0 +1,150 @@
+"""Prediction of a block of the residual from the reconstructed residual around it.
+
+Modes: 0 nothing (zero), 1 planar, 2 mean (DC), 3..35 the 33 directions of H.265 (3 from bottom left, 11 horizontal,
+19 diagonal, 27 vertical, 35 from top right).  Reference samples that are not decoded yet repeat their nearest neighbour
+along the L-shaped border; with none at all they are 0.  The border is smoothed by (1 2 1)/4 for blocks from 8x8 on,
+as far as the direction is not purely horizontal or vertical.
+Source: ITU-T H.265, 8.4.4.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pc15.residual.models import compiled
+
+Ints = npt.NDArray[Any]
+
+ZERO, PLANAR, MEAN, FIRST_ANGLE, HORIZONTAL, DIAGONAL, VERTICAL, MODES = 0, 1, 2, 3, 11, 19, 27, 36
+
+ANGLE = np.zeros(MODES, dtype=np.int64)
+ANGLE[3:20] = [32, 26, 21, 17, 13, 9, 5, 2, 0, -2, -5, -9, -13, -17, -21, -26, -32]
+ANGLE[20:36] = [-26, -21, -17, -13, -9, -5, -2, 0, 2, 5, 9, 13, 17, 21, 26, 32]
+
+
+@compiled
+def fill(plane: Ints, x0: int, y0: int, w: int, h: int, value: int) -> None:
+    """Set a rectangle of a plane."""
+    for y in range(y0, y0 + h):
+        for x in range(x0, x0 + w):
+            plane[y, x] = value
+
+
+@compiled
+def _z_order(x: int, y: int) -> int:
+    """Place of a 4x4 unit in the coding order within its superblock."""
+    z = 0
+    for i in range(4):
+        z |= ((x >> i & 1) << (2 * i)) | ((y >> i & 1) << (2 * i + 1))
+    return z
+
+
+@compiled
+def _is_coded(x: int, y: int, bx: int, by: int) -> bool:
+    """Whether the 4x4 unit (x, y), inside the picture, comes before the block at unit (bx, by)."""
+    sx, sy, tx, ty = x >> 4, y >> 4, bx >> 4, by >> 4
+    if sy != ty:
+        return sy < ty
+    if sx != tx:
+        return sx < tx
+    return _z_order(x & 15, y & 15) < _z_order(bx & 15, by & 15)
+
+
+@compiled
+def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
+    """Border of a block: ref [2, 4n+1] int32 from bottom left over the corner (at 2n) to top right; row 1 smoothed."""
+    H, W = plane.shape
+    known = -1
+    count = 4 * n + 1
+    i = 0
+    while i < 2 * n:  # left column, upwards, in runs of 4
+        y = y0 + 2 * n - 1 - i
+        if x0 > 0 and y < H and _is_coded((x0 - 1) >> 2, y >> 2, x0 >> 2, y0 >> 2):
+            for j in range(4):
+                ref[0, i + j] = plane[y - j, x0 - 1]
+            if known < 0:
+                for j in range(i):
+                    ref[0, j] = ref[0, i]
+            known = i
+        elif known >= 0:
+            for j in range(4):
+                ref[0, i + j] = ref[0, i - 1]
+        i += 4
+    if x0 > 0 and y0 > 0:
+        ref[0, i] = plane[y0 - 1, x0 - 1]
+        if known < 0:
+            for j in range(i):
+                ref[0, j] = ref[0, i]
+        known = i
+    elif known >= 0:
+        ref[0, i] = ref[0, i - 1]
+    i += 1
+    while i < count:
+        x = x0 + i - 2 * n - 1
+        if y0 > 0 and x < W and _is_coded(x >> 2, (y0 - 1) >> 2, x0 >> 2, y0 >> 2):
+            for j in range(4):
+                ref[0, i + j] = plane[y0 - 1, x + j]
+            if known < 0:
+                for j in range(i):
+                    ref[0, j] = ref[0, i]
+            known = i
+        elif known >= 0:
+            for j in range(4):
+                ref[0, i + j] = ref[0, i - 1]
+        i += 4
+    if known < 0:
+        for j in range(count):
+            ref[0, j] = 0
+    ref[1, 0], ref[1, count - 1] = ref[0, 0], ref[0, count - 1]
+    for i in range(1, count - 1):
+        ref[1, i] = (ref[0, i - 1] + 2 * ref[0, i] + ref[0, i + 1] + 2) >> 2
+
+
+@compiled
+def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
+    """Prediction of one block, out [>=n,>=n] int32, from its border `ref`; `line` [>= 3n + 1] is scratch."""
+    n = 1 << log2
+    if mode == ZERO:
+        fill(out, 0, 0, n, n, 0)
+        return
+    corner = 2 * n
+    if mode == MEAN:
+        total = np.int64(0)
+        for i in range(n):
+            total += ref[0, corner - 1 - i] + ref[0, corner + 1 + i]
+        fill(out, 0, 0, n, n, (total + n) >> (log2 + 1))
+        return
+    smooth = 1 if n >= 8 and mode != HORIZONTAL and mode != VERTICAL else 0
+    if mode == PLANAR:
+        right, below = ref[smooth, corner + 1 + n], ref[smooth, corner - 1 - n]
+        for y in range(n):
+            left = ref[smooth, corner - 1 - y]
+            for x in range(n):
+                top = ref[smooth, corner + 1 + x]
+                out[y, x] = ((n - 1 - x) * left + (x + 1) * right + (n - 1 - y) * top + (y + 1) * below + n) >> (
+                    log2 + 1
+                )
+        return
+    angle = ANGLE[mode]
+    vertical = mode >= DIAGONAL
+    sign = 1 if vertical else -1  # along the main side, away from the corner
+    for i in range(2 * n + 1):
+        line[n + i] = ref[smooth, corner + sign * i]
+    if angle < 0:
+        inverse = (8192 + (-angle >> 1)) // -angle
+        for i in range(1, n + 1):
+            at = (i * inverse + 128) >> 8
+            line[n - i] = ref[smooth, corner - sign * min(at, 2 * n)]
+    for j in range(n):  # j-th row (vertical) or column (horizontal)
+        shift = (j + 1) * angle
+        whole, part = shift >> 5, shift & 31
+        base = n + 1 + whole
+        if vertical:
+            for i in range(n):
+                out[j, i] = ((32 - part) * line[base + i] + part * line[min(base + i + 1, 3 * n)] + 16) >> 5
+        else:
+            for i in range(n):
+                out[i, j] = ((32 - part) * line[base + i] + part * line[min(base + i + 1, 3 * n)] + 16) >> 5
