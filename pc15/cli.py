@@ -565,6 +565,45 @@ def env(args: argparse.Namespace) -> int:
     return DONE
 
 
+def bench_speed(args: argparse.Namespace) -> int:
+    """Time the search, stage by stage, and encoding and decoding as wholes.
+
+    Shares are of the integer product's speed, measured in the same run; times are the shortest of --repeats.  Encoding
+    is timed with tile programs alone, as the stages are, and as the preset stands.
+    """
+    from pc15.bench.speed import run_speed, write_csv, write_json
+
+    timings = run_speed(
+        args.images, presets=args.presets, device=args.device, repeats=args.repeats, limit=args.limit
+    )  # fmt: skip
+    table = [("stage", "seconds", "rate", "unit", "of ceiling", "peak MiB", "")]
+    for t in timings:
+        share = "" if t.share is None else f"{100 * t.share:.0f} %"
+        table.append((t.stage, f"{t.seconds:.4f}", f"{t.rate:.4g}", t.unit, share, f"{t.peak_mib:.0f}", t.note))
+    print(_columns(table, right=(1, 2, 4, 5)))
+    if args.out is not None:
+        write_csv(timings, args.out)
+    if args.json is not None:
+        write_json(timings, args.json)
+    return DONE
+
+
+def bench_sheet(args: argparse.Namespace) -> int:
+    """Draw a picture beside itself as several codecs leave it at the same number of bytes.
+
+    Luma only.  A codec that cannot make a file that small shows its smallest.
+    """
+    from pc15.bench.sheet import compare
+    from pc15.images import save_image
+
+    sheet, rows = compare(args.image, args.rates, preset=args.preset, against=args.against, crop=args.crop)
+    save_image(args.out, sheet[None])
+    header = ["codec", "bytes", "bpp", "PSNR-Y dB", "SSIM"]
+    print(_columns([header, *rows], right=range(1, len(header))))
+    print(f"{args.out}: the pictures")
+    return DONE
+
+
 def bench_rd(args: argparse.Namespace) -> int:
     """Measure rate and distortion of PC15, and of conventional codecs beside it, on luma.
 
@@ -613,6 +652,14 @@ def _names(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} has an empty name; give names with single commas, such as A,B")
     return names
+
+
+def _rectangle(text: str) -> tuple[int, int, int, int]:
+    """The argument of --crop."""
+    parts = [int(part) if part.isdigit() else -1 for part in text.split(",")]
+    if len(parts) != 4 or min(parts) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers Y,X,H,W")
+    return parts[0], parts[1], parts[2], parts[3]
 
 
 def _numbers(text: str) -> list[float]:
@@ -783,6 +830,40 @@ def _parser() -> _Parser:
     )
     group.set_defaults(parser=group)
     benchmarks = group.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+
+    add = command(
+        bench_speed,
+        "bench speed --images photos/ --limit 3",
+        "bench speed --images photo.png --presets oracle --device cuda --out speed.csv",
+        within=benchmarks,
+    )
+    add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
+    add.add_argument(
+        "--presets", type=_names, default=list(presets), metavar="A,B", help=f"of {', '.join(presets)} (default: all)"
+    )
+    add.add_argument("--limit", type=int, metavar="N", help="so many pictures (default: all)")
+    add.add_argument("--repeats", type=int, default=3, metavar="N", help="how often each is timed (default: 3)")
+    add.add_argument("--out", type=Path, metavar="FILE", help="also a CSV")
+    add.add_argument("--json", type=Path, metavar="FILE", help="also JSON")
+    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
+
+    add = command(
+        bench_sheet,
+        "bench sheet photo.png --out sheet.png",
+        "bench sheet photo.png --rates 0.05,0.15,0.5 --crop 64,0,256,256 --out sheet.png",
+        within=benchmarks,
+    )
+    add.add_argument("image", type=Path, metavar="IMAGE", help="a picture")
+    add.add_argument("--out", type=Path, required=True, metavar="FILE", help="the sheet, a picture too")
+    add.add_argument(
+        "--rates", type=_numbers, default=[0.05, 0.15, 0.5], metavar="X,Y", help="bpp (default: 0.05,0.15,0.5)"
+    )
+    add.add_argument(
+        "--against", type=_names, default=["jpeg", "jpeg2000"], metavar="A,B",
+        help=f"columns beside PC15, of {', '.join(get_args(Anchor))} (default: jpeg,jpeg2000)",
+    )  # fmt: skip
+    add.add_argument("--preset", choices=presets, default=DEFAULT_PRESET, help="PC15's (default: %(default)s)")
+    add.add_argument("--crop", type=_rectangle, metavar="Y,X,H,W", help="the part that is shown (default: all of it)")
 
     add = command(
         bench_rd,

@@ -412,6 +412,12 @@ def plane_config(cfg: CodecConfig, chroma: bool) -> CodecConfig:
     return cfg.but(lambda_rd=cfg.lambda_rd * CHROMA_LAMBDA, alpha_mix=0.0, ai=None) if chroma else cfg
 
 
+def plan_header(width: int, height: int, cfg: CodecConfig) -> Header:
+    """The header of a gray picture whose tile size is not left open."""
+    ((tile, refined),) = _plans(cfg, torch.empty(height, width, device="meta"))
+    return _header((_plane_spec(cfg, tile, refined, chroma=False),), width, height, cfg)
+
+
 def _plane_spec(cfg: CodecConfig, tile: int, refined: bool, chroma: bool) -> PlaneSpec:
     residual = 1 + residual_step(cfg.lambda_rd) if refined else 0
     if not tile:

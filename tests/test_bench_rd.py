@@ -368,3 +368,22 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
     ):
         assert part in text
     assert text.count("(default: ") >= 10
+
+
+# ---------------------------------------------------------------- side by side
+
+
+def test_a_sheet_sets_codecs_beside_the_picture_at_the_same_bytes(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, sheet = photos / "rings.png", tmp_path / "sheet.png"
+    arguments = ["bench", "sheet", str(source), "--out", str(sheet), "--preset", "fast", "--against", "jpeg"]
+    assert cli.main([*arguments, "--rates", "0.4,2", "--crop", "0,0,20,24"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    ours = [line for line in lines if line[0] == "pc15-fast"]
+    assert [float(line[2]) for line in ours] == sorted(float(line[2]) for line in ours)
+    assert all(float(line[2]) <= rate for line, rate in zip(ours, (0.4, 2.0), strict=True))
+    _, height, width = load_luma(sheet).shape
+    assert width > 3 * 24 and height > 2 * 20
+    assert cli.main([*arguments, "--crop", "0,0,20,4000"]) == 2
+    assert "do not suit a picture of" in capsys.readouterr().err

@@ -1,0 +1,196 @@
+"""How fast each stage is, against what this machine can do: the command behind every figure of speed.
+
+Stages of the search are timed by themselves on a picture's own tiles, `encode` and `decode` as a whole.  The ceiling
+of the product is the fastest exact integer matrix product that is found in the same run, so that shares compare
+between machines and between hours of a machine that others use too.  Times are the shortest of several.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pc15.config import PROGRAMS, CodecConfig
+from pc15.decode import SAMPLE_ONE, decode_stream
+from pc15.encode import PlaneEncoder, encode, plan_header
+from pc15.entropy.tables import load_table
+from pc15.errors import ConfigError
+from pc15.images import find_images, load_luma
+from pc15.metrics import psnr
+from pc15.paths import env_summary, resolve_device, write_atomic
+from pc15.proc.codebook import load_codebook
+from pc15.search.candidates import bank_patterns
+from pc15.search.product import Product
+
+__all__ = ["Timing", "run_speed", "write_csv", "write_json"]
+
+_CEILING_TILES = 1024
+_CEILING_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One stage of one configuration, means over the pictures.
+
+    seconds: of one picture, or of one call of a stage.   rate: in `unit`.
+    share: of the ceiling measured in the same run; None where there is none.   peak_mib: of the process, or of the
+    GPU's allocator.   note: what the stage ran on.
+    """
+
+    stage: str
+    seconds: float
+    rate: float
+    unit: str
+    share: float | None
+    peak_mib: float
+    note: str
+
+
+def run_speed(
+    images: Sequence[str | Path],
+    *,
+    presets: Sequence[str] = ("fast", "balanced", "oracle"),
+    device: str = "auto",
+    repeats: int = 3,
+    limit: int | None = None,
+) -> list[Timing]:
+    """Time the stages on pictures' luma.
+
+    Args:
+        images: pictures, or folders of them.   repeats: how often everything is timed.   limit: so many pictures.
+    Raises:
+        ConfigError: repeats or limit below 1.   ImageError: no picture.
+    """
+    if repeats < 1 or (limit is not None and limit < 1):
+        raise ConfigError(f"repeats is {repeats} and limit {limit}; give at least 1")
+    where = resolve_device(device)
+    pictures = [load_luma(path) for path in find_images(list(images))[:limit]]
+    clock = _Clock(where, repeats)
+    rows = [_ceiling(clock)]
+    for preset in presets:
+        cfg = CodecConfig.preset(preset, **PROGRAMS, device=str(where))
+        rows += _stages(clock, pictures[0], preset, cfg, rows[0].rate)
+        rows += _whole(clock, pictures, f"{preset}, tile programs", cfg)
+        rows += _whole(clock, pictures, preset, CodecConfig.preset(preset, device=str(where)))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Clock:
+    device: torch.device
+    repeats: int
+
+    def best(self, work: Callable[[], Any]) -> float:
+        """Seconds of the fastest run, after one that does not count."""
+        work()
+        return min(self.once(work) for _ in range(self.repeats))
+
+    def once(self, work: Callable[[], Any]) -> float:
+        self._wait()
+        began = time.perf_counter()
+        work()
+        self._wait()
+        return time.perf_counter() - began
+
+    def peak_mib(self) -> float:
+        """Most memory held so far, MiB."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:
+            import resource
+        except ImportError:  # Windows
+            return float("nan")
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _ceiling(clock: _Clock) -> Timing:
+    """The int8 product alone, of a shape that suits it."""
+    draw = torch.Generator().manual_seed(1)
+    tiles, rows = (
+        torch.randint(-127, 128, (n, 1024), generator=draw, dtype=torch.int8).to(clock.device)
+        for n in (_CEILING_TILES, _CEILING_ROWS)
+    )
+    product = Product(rows)
+    seconds = clock.best(lambda: [values for _, values in product.blocks(tiles)])
+    if clock.device.type == "cpu":  # the product that torch offers under this name, where ours is another
+        seconds = min(seconds, clock.best(lambda: torch._int_mm(tiles, rows.t())))
+    rate = tiles.numel() * _CEILING_ROWS / seconds
+    note = f"int8, {_CEILING_TILES} x 1024 x {_CEILING_ROWS}"
+    return Timing("integer product alone", seconds, rate, "candidate pixels/s", 1.0, clock.peak_mib(), note)
+
+
+def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: float) -> list[Timing]:
+    """Product, screening and exact scores of the first layer of all tiles."""
+    height, width = u8.shape[1:]
+    plane = torch.div(u8[0].to(clock.device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").int()
+    header = plan_header(width, height, cfg)
+    tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
+    encoder = PlaneEncoder(plane, header, 0, cfg, tables, codebook, None)
+    scorer, bank, cls = encoder.scorer, encoder.bank, encoder.windows.of
+    e = encoder.x - (encoder.x.sum(dim=(1, 2), keepdim=True) // encoder.x[0].numel())
+    n = len(e)
+    packed, _ = scorer._packed(e, cls)
+    product = bank.product(scorer._half)
+    multiplied = clock.best(lambda: [values.shape for _, values in product.blocks(packed)])
+    screened = clock.best(lambda: scorer.screen(e, cls, 0, cfg.shortlist, None))
+    rows = scorer.screen(e, cls, 0, cfg.shortlist, None)
+    patterns = bank_patterns(bank, rows, codebook, cfg.tile, cfg.seed)
+    cost = scorer.costs.rows(0)[rows.clamp(min=0)]
+    scored = clock.best(lambda: scorer.exact(e, encoder.x, cls, patterns, cost, 0))
+    work = n * bank.rows * packed.shape[1]
+    note = f"{preset}: {n} tiles, {bank.rows} candidates of {packed.shape[1]} px"
+    peak, few = clock.peak_mib(), f"{preset}: {rows.shape[1]} a tile"
+    return [
+        Timing("product", multiplied, work / multiplied, "candidate pixels/s", work / multiplied / ceiling, peak, note),
+        Timing("screening", screened, n / screened, "tile layers/s", work / screened / ceiling, peak, note),
+        Timing("exact scores", scored, rows.numel() / scored, "candidates/s", None, peak, few),
+    ]
+
+
+def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
+    """Encoding and decoding from pixels to bytes and back."""
+    encoded, decoded, sizes, quality = [], [], [], []
+    for picture in pictures:
+        stream: bytes = encode(picture, cfg)["bitstream"]
+        encoded.append(min(clock.once(functools.partial(encode, picture, cfg)) for _ in range(clock.repeats)))
+        decoded.append(clock.best(functools.partial(decode_stream, stream, device=str(clock.device))))
+        sizes.append(8 * len(stream) / picture.numel())
+        quality.append(psnr(picture, decode_stream(stream).planes[0][None], data_range=255))
+    pixels = statistics.fmean(picture.numel() for picture in pictures)
+    note = f"{name}, {len(pictures)} pictures, {statistics.fmean(sizes):.4f} bpp, {statistics.fmean(quality):.2f} dB"
+    return [
+        Timing(what, seconds, pixels / seconds / 1e6, "megapixels/s", None, clock.peak_mib(), note)
+        for what, seconds in (("encode", statistics.fmean(encoded)), ("decode", statistics.fmean(decoded)))
+    ]
+
+
+def write_csv(timings: Sequence[Timing], path: Path) -> None:
+    """A row per timing, atomically."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(Timing)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(timing) for timing in timings)
+    write_atomic(path, text.getvalue().encode())
+
+
+def write_json(timings: Sequence[Timing], path: Path) -> None:
+    """The machine and the timings, atomically."""
+    content = {"machine": env_summary(), "timings": [asdict(timing) for timing in timings]}
+    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
