@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pc15 import cli, render
+from pc15.bench import speed
 from pc15.images import save_image
 
 
@@ -19,19 +20,33 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
-def test_stages_and_wholes_are_timed(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_and_wholes_are_timed(
+    photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_RANDOM_ROWS", 5000)
     out, js = photo.with_name("speed.csv"), photo.with_name("speed.json")
     arguments = ["--presets", "fast", "--repeats", "1", "--device", "cpu", "--out", str(out), "--json", str(js)]
     assert cli.main(["bench", "speed", "--images", str(photo), *arguments]) == 0
     shown = capsys.readouterr().out
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    stages = ["integer product alone", "product", "screening", "exact scores", "encode", "decode", "encode", "decode"]
+    stages = [
+        "integer product alone",
+        "random search",
+        "random search",
+        "product",
+        "screening",
+        "exact scores",
+        "encode",
+        "decode",
+        "encode",
+        "decode",
+    ]
     assert [row["stage"] for row in rows] == stages
     assert all(stage in shown for stage in stages)
     assert all(float(row["seconds"]) > 0 and float(row["rate"]) > 0 for row in rows)
     assert float(rows[0]["share"]) == 1.0 and float(rows[1]["share"]) > 0
-    assert "fast: 6 tiles" in rows[1]["note"] and "tile programs" in rows[4]["note"]
+    assert "fast: 6 tiles" in rows[3]["note"] and "tile programs" in rows[6]["note"]
     content = json.loads(js.read_text())
     assert content["machine"]["threads"] >= 1 and len(content["timings"]) == len(rows)
 

@@ -16,6 +16,7 @@ from pc15.quant import MSE_SCALE
 from pc15.search import product
 from pc15.search.product import Product
 from pc15.search.score import SAMPLE_ONE, W_ONE, Patterns, Scorer, seam_q8
+from pc15.search.screen import GroupedBest, LoopedBest
 
 TILE = 16
 
@@ -200,3 +201,26 @@ def test_every_product_is_exact(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
     for first, values in Product(pixels).blocks(tiles):
         expected = tiles.long() @ pixels[first : first + product.BLOCK].long().t()
         assert torch.equal(values.long(), expected)
+
+
+@pytest.mark.parametrize("keep", [1, 7, 64, 300])
+@pytest.mark.parametrize("count", [37, 64, 5000])
+def test_a_gpus_way_of_screening_keeps_the_same_candidates(keep: int, count: int, device: torch.device) -> None:
+    """Groups of neighbours first: through the fused kernel on a GPU, through tensor operations anywhere."""
+    draw = torch.Generator().manual_seed(count)
+    first, n, rows = 11, 9, count + 40
+    product = torch.randint(-(1 << 20), 1 << 20, (n, count), generator=draw, dtype=torch.int32)
+    product[:, 5] = product[:, 30] = product[:, 31]  # ties
+    inverse = torch.rand((4, rows), generator=draw) * 1e-9
+    inverse[:, first + 5] = inverse[:, first + 30] = inverse[:, first + 31] = 1.0
+    bits, price = torch.rand(rows, generator=draw) * 4000, torch.rand(n, generator=draw)
+    bits[first + 5] = bits[first + 30] = bits[first + 31]
+    cls = torch.randint(0, 4, (n,), generator=draw)
+    looped, grouped = LoopedBest(n, keep), GroupedBest(n, keep, device)
+    for start in (0, count // 2):  # a second helping, overlapping nothing
+        part = product[:, start : count // 2 if start == 0 else count].contiguous()
+        tiles = None if start == 0 else torch.arange(n)
+        looped.merge(tiles, part.to(torch.float32), inverse, cls, price, bits, first + start)
+        given_ = [t.to(device) for t in (part, inverse, cls, price, bits)]
+        grouped.merge(None if tiles is None else tiles.to(device), *given_, first + start)
+    assert torch.equal(grouped.rows.cpu(), looped.rows)

@@ -33,11 +33,14 @@ from pc15.paths import env_summary, resolve_device, write_atomic
 from pc15.proc.codebook import load_codebook
 from pc15.search.candidates import bank_patterns
 from pc15.search.product import Product
+from pc15.search.screen import best_of
 
 __all__ = ["Timing", "run_speed", "write_csv", "write_json"]
 
-_CEILING_TILES = 1024
+_CEILING_TILES = 4096
 _CEILING_ROWS = 4096
+_RANDOM_TILES = {"cpu": 256, "cuda": 4096}
+_RANDOM_ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def run_speed(
     pictures = [load_luma(path) for path in find_images(list(images))[:limit]]
     clock = _Clock(where, repeats)
     rows = [_ceiling(clock)]
+    rows += [_random_search(clock, keep, rows[0].rate) for keep in (1, 64)]
     for preset in presets:
         cfg = CodecConfig.preset(preset, **PROGRAMS, device=str(where))
         rows += _stages(clock, pictures[0], preset, cfg, rows[0].rate)
@@ -129,11 +133,33 @@ def _ceiling(clock: _Clock) -> Timing:
     )
     product = Product(rows)
     seconds = clock.best(lambda: [values for _, values in product.blocks(tiles)])
-    if clock.device.type == "cpu":  # the product that torch offers under this name, where ours is another
+    if clock.device.type == "cpu":  # the product that torch offers by this name, where ours is another
         seconds = min(seconds, clock.best(lambda: torch._int_mm(tiles, rows.t())))
     rate = tiles.numel() * _CEILING_ROWS / seconds
     note = f"int8, {_CEILING_TILES} x 1024 x {_CEILING_ROWS}"
     return Timing("integer product alone", seconds, rate, "candidate pixels/s", 1.0, clock.peak_mib(), note)
+
+
+def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
+    """Screening of a large bank of noise: the best `keep` of each tile."""
+    draw, n = torch.Generator().manual_seed(2), _RANDOM_TILES[clock.device.type]
+    tiles, rows = (
+        torch.randint(-127, 128, (count, 1024), generator=draw, dtype=torch.int8).to(clock.device)
+        for count in (n, _RANDOM_ROWS)
+    )
+    product = Product(rows)
+    inverse, bits = (torch.rand(shape, generator=draw).to(clock.device) for shape in ((1, _RANDOM_ROWS), _RANDOM_ROWS))
+    cls, price = torch.zeros(n, dtype=torch.int64, device=clock.device), torch.rand(n, generator=draw).to(clock.device)
+
+    def search() -> None:
+        best = best_of(n, keep, clock.device)
+        for first, values in product.blocks(tiles):
+            best.merge(None, values, inverse, cls, price, bits, first)
+
+    seconds = clock.best(search)
+    share = tiles.numel() * _RANDOM_ROWS / seconds / ceiling
+    note = f"best {keep} of {_RANDOM_ROWS} random candidates of 1024 px, {n} tiles"
+    return Timing("random search", seconds, n / seconds, "tile layers/s", share, clock.peak_mib(), note)
 
 
 def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: float) -> list[Timing]:

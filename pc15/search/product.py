@@ -17,6 +17,7 @@ from torch import Tensor
 _LOG = logging.getLogger(__name__)
 
 BLOCK = 4096  # candidates per product on a CPU
+_BLOCK_GPU = 1 << 17  # one block of nearly any bank: what is kept of each block is sorted, which costs more than memory
 _EXACT_PIXELS = 1 << 10  # 127 * 127 * 2^10 < 2^24: float32 holds every sum
 
 _Multiply = Callable[[Tensor], Tensor]
@@ -28,12 +29,12 @@ class Product:
     def __init__(self, pixels: Tensor) -> None:
         self.rows = pixels.shape[0]
         self.cuda = pixels.is_cuda
-        size = self.rows if self.cuda else BLOCK
+        size = _BLOCK_GPU if self.cuda else BLOCK
         kind = _on_cuda if self.cuda else _fastest(pixels.shape[1])
         self._blocks = [(first, kind(pixels[first : first + size])) for first in range(0, self.rows, size)]
 
     def blocks(self, tiles: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """(first candidate, float32 [n, candidates of the block] holding exact integers) for tiles [n,P] int8."""
+        """(first candidate, exact products [n, candidates of it], float32 or on a GPU int32) of tiles [n,P] int8."""
         for first, multiply in self._blocks:
             yield first, multiply(tiles)
 
@@ -48,7 +49,7 @@ def _on_cuda(pixels: Tensor) -> _Multiply:
         more = max(32, -(-n // 8) * 8) - n
         if more or ready.shape[1] != length:
             tiles = torch.nn.functional.pad(tiles, (0, ready.shape[1] - length, 0, more))
-        return torch._int_mm(tiles.contiguous(), ready.t())[:n, :rows].to(torch.float32)
+        return torch._int_mm(tiles.contiguous(), ready.t())[:n, :rows]
 
     return multiply
 

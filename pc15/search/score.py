@@ -25,28 +25,15 @@ from pc15.quant import MSE_SCALE, step_q15
 from pc15.search import kernels
 from pc15.search.bank import Bank
 from pc15.search.cost import AMP_SEARCHED, Costs
+from pc15.search.screen import Best, best_of
 from pc15.tiling import seam_weights_q8
 
 SAMPLE_ONE = 4096
 W_ONE = 1 << 16
-_KEY_CHUNK = 1 << 23  # scores that a GPU holds at once
-_SCREENED_TOGETHER = 256  # tiles whose products with a block of candidates stay in a CPU's cache
-_INDEX_BITS = 20
+_TOGETHER_CPU = 256  # tiles whose products with a block of candidates stay in the cache
+_TOGETHER_GPU = 1 << 11
 _C1 = (0.01 * SAMPLE_ONE) ** 2
 _C2 = (0.03 * SAMPLE_ONE) ** 2
-
-
-def rank_keys(score: Tensor, offset: int = 0) -> Tensor:
-    """float32 scores [n,K] -> int64 keys of the same order in which no two are equal: ties go to the lower index."""
-    bits = score.view(torch.int32)
-    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
-    index = torch.arange(offset, offset + score.shape[1], device=score.device)
-    return (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - index)
-
-
-def key_index(keys: Tensor) -> Tensor:
-    """Index that a key of `rank_keys` stands for."""
-    return (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
 
 
 def lowest_argmin(cost: Tensor) -> Tensor:
@@ -118,32 +105,6 @@ class Patterns:
     rms: Tensor
 
 
-class _Best:
-    """The best candidates of each tile so far, best first; ties go to the lower bank row."""
-
-    def __init__(self, n: int, keep: int, device: torch.device) -> None:
-        self.scores = torch.full((n, keep), float("-inf"), dtype=torch.float32, device=device)
-        self.rows = torch.full((n, keep), -1, dtype=torch.int64, device=device)
-
-    def merge(
-        self, tiles: Tensor, product: Tensor, inverse: Tensor, cls: Tensor, price: Tensor, bits: Tensor, first: int
-    ) -> None:
-        """Let candidates from bank row `first` on compete: see `kernels.keep_best` for shapes."""
-        if not product.is_cuda:
-            tensors = (product, inverse, cls, price, bits, tiles)
-            arrays = [t.numpy() for t in tensors]
-            kernels.share_out(kernels.keep_best, len(tiles), *arrays, first, self.scores.numpy(), self.rows.numpy())
-            return
-        own = slice(first, first + product.shape[1])
-        score = (product * product) * inverse[cls, own] - price[:, None] * bits[own]
-        top = rank_keys(score).topk(min(self.rows.shape[1], score.shape[1]), dim=1).values
-        new = key_index(top)
-        scores = torch.cat([self.scores[tiles], score.gather(1, new)], dim=1)
-        rows = torch.cat([self.rows[tiles], new + first], dim=1)
-        order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, : self.rows.shape[1]]
-        self.scores[tiles], self.rows[tiles] = scores.gather(1, order), rows.gather(1, order)
-
-
 class Scorer:
     """Scores candidates for the tiles of one plane.
 
@@ -199,14 +160,14 @@ class Scorer:
             allowed: [n,G] bool, generators to consider; None for all.
         """
         keep = min(keep, self.bank.rows)
-        step = _SCREENED_TOGETHER if not e.is_cuda else max(1, _KEY_CHUNK // self.bank.rows)
+        step = _TOGETHER_GPU if e.is_cuda else _TOGETHER_CPU
         parts = []
         for i in range(0, e.shape[0], step):
             at = slice(i, i + step)
-            best = _Best(len(e[at]), keep, e.device)
+            best = best_of(len(e[at]), keep, e.device)
             packed, price = self._packed(e[at], cls[at])
             if allowed is None:
-                self._screen(best, torch.arange(len(packed), device=e.device), packed, cls[at], price, layer, None)
+                self._screen(best, None, packed, cls[at], price, layer, None)
             else:
                 for gen in torch.nonzero(allowed[at].any(dim=0)).flatten().tolist():
                     rows = torch.nonzero(allowed[at, gen]).flatten()
@@ -224,9 +185,9 @@ class Scorer:
         return packed, (self.cfg.lambda_rd / 256.0 / self._powers[shift]).to(torch.float32)
 
     def _screen(
-        self, best: _Best, tiles: Tensor, packed: Tensor, cls: Tensor, price: Tensor, layer: int, gen: int | None
+        self, best: Best, tiles: Tensor | None, packed: Tensor, cls: Tensor, price: Tensor, layer: int, gen: int | None
     ) -> None:
-        """Let the candidates of one generator, or all, compete for the best of some tiles."""
+        """Let the candidates of one generator, or all, compete for the best of some tiles, or all."""
         bits = self._bits(layer)
         start = 0 if gen is None else self.bank.start[gen]
         for first, product in self.bank.product(self._half, gen).blocks(packed):

@@ -1,0 +1,163 @@
+"""From products to the few best candidates of each tile.
+
+    score = product^2 * inverse - price * bits
+
+in float32, one rounding per operation on every device, so that all devices keep the same candidates; a tie goes to
+the lower bank row.  The matrix of scores is never written out: on a CPU a compiled loop reads each product once; on a
+GPU a kernel leaves the best of every GROUP neighbours, and only groups that hold one of the best are looked into.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pc15.search import kernels
+
+_LOG = logging.getLogger(__name__)
+
+_INDEX_BITS = 20
+_EMPTY = -(1 << 62)
+GROUP = 64
+"""Neighbouring candidates of which a GPU first keeps the best."""
+
+
+class Best(Protocol):
+    """The best candidates of each tile so far."""
+
+    @property
+    def rows(self) -> Tensor:
+        """Bank rows [n,keep] int64, best first; -1 where there were fewer."""
+
+    def merge(
+        self,
+        tiles: Tensor | None,
+        product: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """Let candidates from bank row `first` on compete.
+
+        Args:
+            tiles: [m] int64, which tiles the products are of; None for all, in order.
+            product: [m,B], exact integers: float32, on a GPU int32.
+            inverse: [C,K], bits: [K], float32, of the whole bank.   cls [m] int64, price [m] float32: of the tiles.
+        """
+
+
+def best_of(n: int, keep: int, device: torch.device) -> Best:
+    """To collect the `keep` best candidates of n tiles, in the way that suits a device."""
+    return GroupedBest(n, keep, device) if device.type == "cuda" else LoopedBest(n, keep)
+
+
+class LoopedBest:
+    """`Best` on a CPU."""
+
+    def __init__(self, n: int, keep: int) -> None:
+        self._scores = torch.full((n, keep), float("-inf"), dtype=torch.float32)
+        self.rows = torch.full((n, keep), -1, dtype=torch.int64)
+
+    def merge(
+        self,
+        tiles: Tensor | None,
+        product: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """See `Best`."""
+        tiles = torch.arange(len(product)) if tiles is None else tiles
+        arrays = [t.numpy() for t in (product, inverse, cls, price, bits, tiles)]
+        kernels.share_out(kernels.keep_best, len(tiles), *arrays, first, self._scores.numpy(), self.rows.numpy())
+
+
+class GroupedBest:
+    """`Best` on a GPU; elsewhere the same in tensor operations.  Candidates are kept as keys, see `score_keys`."""
+
+    def __init__(self, n: int, keep: int, device: torch.device) -> None:
+        self._keys = torch.full((n, keep), _EMPTY, dtype=torch.int64, device=device)
+
+    @property
+    def rows(self) -> Tensor:
+        """See `Best`."""
+        return torch.where(self._keys > _EMPTY, key_index(self._keys), -1)
+
+    def merge(
+        self,
+        tiles: Tensor | None,
+        product: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """See `Best`."""
+        own = self._keys if tiles is None else self._keys[tiles]
+        keep, count = own.shape[1], product.shape[1]
+        group_best = _fused() if product.is_cuda else _plain
+        groups = group_best(product, inverse, cls, price, bits, first)  # [m,B/GROUP]
+        if keep == 1:
+            merged = torch.maximum(own, groups.amax(dim=1, keepdim=True))
+        else:
+            if groups.shape[1] <= keep:
+                at = torch.arange(count, device=own.device).expand(len(product), -1)
+                inside = torch.ones_like(at, dtype=torch.bool)
+            else:  # the best `keep` candidates lie in the best `keep` groups
+                at = groups.topk(keep, dim=1, sorted=False).indices[:, :, None] * GROUP
+                at = (at + torch.arange(GROUP, device=own.device)).flatten(1)
+                inside = at < count
+                at = torch.where(inside, at, 0)
+            keys = score_keys(
+                product.gather(1, at), inverse[cls[:, None], first + at], price, bits[first + at], first + at
+            )
+            merged = torch.cat([own, torch.where(inside, keys, _EMPTY)], dim=1).topk(keep, dim=1).values
+        if tiles is None:
+            self._keys = merged
+        else:
+            self._keys[tiles] = merged
+
+
+def score_keys(product: Tensor, inverse: Tensor, price: Tensor, bits: Tensor, rows: Tensor) -> Tensor:
+    """Scores of candidates [m,B] as int64 keys in their order, no two of a tile equal; `rows` are their bank rows."""
+    value = product.to(torch.float32)
+    score = (value * value) * inverse - price[:, None] * bits
+    raw = score.view(torch.int32)
+    ordered = torch.where(raw < 0, raw ^ 0x7FFFFFFF, raw).to(torch.int64)
+    return (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - rows)
+
+
+def key_index(keys: Tensor) -> Tensor:
+    """Bank row that a key stands for."""
+    return (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
+
+
+def _plain(product: Tensor, inverse: Tensor, cls: Tensor, price: Tensor, bits: Tensor, first: int) -> Tensor:
+    """Key of the best of every GROUP candidates, [m,B/GROUP]."""
+    own = slice(first, first + product.shape[1])
+    keys = score_keys(
+        product, inverse[cls, own], price, bits[own], torch.arange(own.start, own.stop, device=cls.device)
+    )
+    keys = torch.nn.functional.pad(keys, (0, -keys.shape[1] % GROUP), value=_EMPTY)
+    return keys.view(keys.shape[0], -1, GROUP).amax(dim=2)
+
+
+@functools.cache
+def _fused() -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]:
+    """`_plain` as one kernel, where Triton is to be had: builds of torch for a GPU bring it."""
+    try:
+        from pc15.search.gpu import group_best
+    except ImportError as error:
+        _LOG.info("no Triton (%s): screening in tensor operations, with the same result", error)
+        return _plain
+    return group_best
