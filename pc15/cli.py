@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pc15 import __version__
-from pc15.bench import LAMBDAS, MAX_BPP, Anchor
+from pc15.bench import INCLASS, INCLASS_LAMBDAS, INCLASS_SSIM, LAMBDAS, MAX_BPP, Anchor
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import BitstreamError, ConfigError, HooksError, Pc15Error, UnknownNameError, did_you_mean
 
@@ -647,6 +647,39 @@ def bench_rd(args: argparse.Namespace) -> int:
     return DONE
 
 
+def bench_inclass(args: argparse.Namespace) -> int:
+    """Measure what a picture costs that is one pattern: drawn in floating point, coded as one tile.
+
+    Each class has pictures of random parameters.  Of a picture's files, one per lambda, the smallest that reaches the
+    wanted SSIM (Gaussian, 8-bit luma) counts, or else the best.  Whole-file bytes, PSNR and SSIM go to a CSV as they
+    come, and a run that was cut off goes on where it stopped.
+    """
+    from pc15.bench.inclass import run_inclass, summarise
+
+    points = run_inclass(
+        args.out,
+        classes=args.classes,
+        count=args.count,
+        size=args.size,
+        seed=args.seed,
+        lambdas=args.lambdas,
+        preset=args.preset,
+        device=args.device,
+        force=args.force,
+    )
+    header = ["class", "pictures", "bytes", "most", "SSIM", "least", f"share from {INCLASS_SSIM:g}", "s per file"]
+    rows = [
+        [
+            r.name, str(r.pictures), f"{r.bytes_median:g}", str(r.bytes_max), f"{r.ssim_median:.4f}",
+            f"{r.ssim_min:.4f}", f"{r.reached:.0%}", f"{r.seconds:.1f}",
+        ]
+        for r in summarise(points)
+    ]  # fmt: skip
+    print(_columns([header, *rows], right=range(1, len(header))))
+    print(f"bytes, SSIM and seconds are medians; what was measured is in {args.out}")
+    return DONE
+
+
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
@@ -695,7 +728,7 @@ _UNSET = {"window_param": "the window's own", "quality": "lambda's"}
 _FLAGS = {
     flag.flag[2:].replace("-", "_"): flag
     for flag in (
-        _Flag("--tile", "tile", "tile side, 4..1024; 0: what costs least; overlap follows unless given", int, "PX"),
+        _Flag("--tile", "tile", "tile side, 4..1024; 0: the encoder's choice; overlap follows unless given", int, "PX"),
         _Flag("--overlap", "overlap", "pixels shared by neighbouring tiles, below the tile's side", int, "PX"),
         _Flag("--lambda", "lambda_rd", "price of a bit per pixel: smaller is better and larger", float, "X"),
         _Flag("--quality", "quality", "0 (smallest) to 100 (best), in place of --lambda", float, "Q"),
@@ -845,6 +878,29 @@ def _parser() -> _Parser:
     add.add_argument("--repeats", type=int, default=3, metavar="N", help="how often each is timed (default: 3)")
     add.add_argument("--out", type=Path, metavar="FILE", help="also a CSV")
     add.add_argument("--json", type=Path, metavar="FILE", help="also JSON")
+    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
+
+    add = command(
+        bench_inclass,
+        "bench inclass --out inclass.csv",
+        "bench inclass --classes stripes,rings --count 4 --size 256 --lambdas 16 --out some.csv",
+        within=benchmarks,
+    )
+    add.add_argument(
+        "--classes", type=_names, default=list(INCLASS), metavar="A,B", help=f"of {', '.join(INCLASS)} (default: all)"
+    )
+    add.add_argument("--count", type=int, default=20, metavar="N", help="pictures of each (default: 20)")
+    add.add_argument("--size", type=int, default=512, metavar="PX", help="their side, 11..1024 (default: 512)")
+    add.add_argument("--seed", type=int, default=0, metavar="N", help="of their parameters (default: 0)")
+    add.add_argument(
+        "--lambdas", type=_numbers, default=list(INCLASS_LAMBDAS), metavar="X,Y",
+        help=f"the ladder (default: {','.join(f'{lam:g}' for lam in INCLASS_LAMBDAS)})",
+    )  # fmt: skip
+    add.add_argument("--preset", choices=presets, default=DEFAULT_PRESET, help=f"(default: {DEFAULT_PRESET})")
+    add.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the CSV; what it holds already is not measured again"
+    )
+    add.add_argument("--force", action="store_true", help="measure again what the CSV holds (default: go on)")
     add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
 
     add = command(

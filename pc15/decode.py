@@ -40,6 +40,7 @@ from pc15.planes import ycbcr420_to_rgb
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import Grid, tile_grid
 from pc15.proc.registry import coefficient, contribution, draw_levels, mean_rms
+from pc15.proc.spec import fine_bits
 from pc15.quant import step_q15
 from pc15.surface import Surface, surface
 from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_rows, grid, round_blend
@@ -92,7 +93,7 @@ def draw_tiles(
     programs: Programs, tile: int, amp_step: int, seed: int, codebook: Codebook, device: torch.device
 ) -> Tensor:
     """Samples of every tile above the base, [N,T,T] int32 Q12, all layers of one generator drawn together."""
-    at = tile_grid(tile, device=device)
+    at, fine = tile_grid(tile, device=device), fine_bits(tile)
     samples = torch.zeros((programs.tiles, tile, tile), dtype=torch.int32, device=device)
     used = np.arange(programs.gen.shape[1])[None, :] < programs.count[:, None]  # [N,L]
     owner, layer = np.nonzero(used)
@@ -104,7 +105,7 @@ def draw_tiles(
             torch.from_numpy(part[where]).to(device)
             for part in (programs.qv, programs.seed, programs.amp, programs.offsets)
         )
-        drawn = draw_levels(gen, codebook.levels(gen, qv, steps), seeds, at, seed)
+        drawn = draw_levels(gen, codebook.levels(gen, qv, steps, fine), seeds, at, seed, fine)
         mean, rms = mean_rms(drawn)
         add = contribution(drawn, mean, coefficient(amplitude_q15(amp, amp_step), rms))
         samples.index_add_(0, torch.from_numpy(owner[pick]).to(device), add)

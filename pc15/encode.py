@@ -63,6 +63,7 @@ from pc15.search.bank import get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
 from pc15.search.cost import Costs
+from pc15.search.precise import FEW_TILES, Precise
 from pc15.search.refine import Trials, address_q8, best_layers
 from pc15.search.score import Scorer, Windows
 from pc15.surface import SHARE_BITS
@@ -114,14 +115,14 @@ class _Tiles:
             part[tile, -1] = 0
         self.count[tile] -= 1
 
-    def programs(self, params: Tensor) -> Programs:
+    def programs(self, params: Tensor, fine: int) -> Programs:
         """As the bitstream wants them; offsets of parameters that a generator does not have are cleared."""
         offsets = self.offsets.cpu()
         width = params.cpu()[self.gen.cpu()]
         offsets[torch.arange(MAX_PARAMS) >= width.unsqueeze(2)] = 0
         parts = (self.dc, self.count, self.gen, self.qv, self.seed, self.amp)
         dc, count, gen, qv, seed, amp = (part.cpu().numpy() for part in parts)
-        return Programs(dc, count, gen, qv, seed, amp, offsets.numpy())
+        return Programs(dc, count, gen, qv, seed, amp, offsets.numpy(), fine)
 
 
 class PlaneEncoder:
@@ -155,6 +156,8 @@ class PlaneEncoder:
         )
         self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
+        few = self.costs.fine > 0 and self.grid.count <= FEW_TILES
+        self.precise = Precise(self.scorer, codebook) if few else None
         self.x = extract(plane, self.grid)  # [N,T,T]
         self.groups = [torch.tensor(group, device=plane.device) for group in turn_groups(self.grid)]
 
@@ -195,7 +198,7 @@ class PlaneEncoder:
                 self._refit(group, self.cfg.refine if last else 0)
             self._refit_dc()
         progress.update(len(self.x) - progress.n)
-        return self.tiles.programs(self.bank.params)
+        return self.tiles.programs(self.costs.params, self.costs.fine)
 
     def _choose_dc(self) -> Tensor:
         """DC level of each tile: its weighted mean, or a cheaper level beside it when that pays; [N] int64."""
@@ -237,7 +240,7 @@ class PlaneEncoder:
             return
         e = self.canvas.look(tiles)
         cls = self.windows.of[tiles]
-        found = best_layers(self.scorer, self.codebook, self.hooks, e, self.x[tiles], cls, layer)
+        found = best_layers(self.scorer, self.codebook, self.hooks, e, self.x[tiles], cls, layer, precise=self.precise)
         pays = found.change[:, 0] < 0
         active[tiles[~pays]] = False
         won = torch.nonzero(pays).flatten()
@@ -259,18 +262,21 @@ class PlaneEncoder:
             without = e[at] + self.canvas.seen(tiles, before)
             trials = Trials(self.scorer, self.codebook, without, self.x[tiles], cls[at], layer, self._rows(layers))
             change, amp = trials.score(layers)
+            if self.precise is not None:
+                layers, change, amp = trials.polish(self.precise, layers, change, amp)
             layers, change, amp = trials.descend(layers, change, amp, refine)
             amp = torch.where(change < 0, amp, 0)
             after = self._contribution(layers, amp)
             self.canvas.add(tiles, after - before)
             e[at] = without - self.canvas.seen(tiles, after)
             self.tiles.amp[tiles, layer], self.tiles.offsets[tiles, layer] = amp, layers.offsets
+            self.tiles.qv[tiles, layer] = layers.qv
             gone = tiles[amp == 0]
             if len(gone):
                 self.tiles.drop(gone, layer)
 
     def _refit_dc(self) -> None:
-        """Move each knot of the base by at most a step where the picture gains more than two bits' worth."""
+        """Move each knot of the base, by a step but for an only one, where that gains more than two bits' worth."""
         step = step_q15(self.spec.dc_step) * 2.0**-15
         rows = torch.arange(self.grid.ny, device=self.x.device)[:, None] % 2
         cols = torch.arange(self.grid.nx, device=self.x.device) % 2
@@ -278,9 +284,10 @@ class PlaneEncoder:
             mine = ((rows == turn // 2) & (cols == turn % 2)).reshape(-1)
             gradient = self.base.adjoint(self.canvas.rest()).to(torch.float64) * 2.0 ** (-12 - 2 * SHARE_BITS)
             norm = self.base.norms().to(torch.float64) * 2.0 ** (-4 * SHARE_BITS)
-            move = torch.where(gradient < 0, -1, 1)
-            new = self.tiles.dc + move
-            gain = (gradient.abs() * (2.0 * step) - norm * (step * step)) * self.scorer.mse_weight
+            reach = 1.0 if self.grid.count > 1 else float(self.syntax.dc_top)
+            move = (gradient / (norm * step).clamp(min=1e-9)).round().clamp(-reach, reach)
+            new = self.tiles.dc + move.to(torch.int64)
+            gain = (gradient * move * (2.0 * step) - norm * (move * step).square()) * self.scorer.mse_weight
             wins = mine & (gain > 2.0 * self.cfg.lambda_rd) & (new >= 0) & (new < self.syntax.dc_top)
             if bool(wins.any()):
                 self._set_dc(torch.where(wins, new, self.tiles.dc))

@@ -29,6 +29,7 @@ from pc15.hooks.ai import codec_fingerprint
 from pc15.paths import resolve_device, write_atomic
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import load
+from pc15.proc.spec import fine_bits
 from pc15.quant import steps_for
 from pc15learn.schema import (
     SCHEMA_VERSION,
@@ -295,15 +296,15 @@ def label_row(row: TileRow, pixels: Tensor, found: TileLabel, codebook: Codebook
         tile=row.tile,
         pixels=pixels_to_text(pixels),
         dc=int(found.dc),
-        layers=[_layer_row(layer, codebook) for layer in found.layers],
+        layers=[_layer_row(layer, codebook, fine_bits(row.tile)) for layer in found.layers],
     )
 
 
-def _layer_row(layer: Any, codebook: Codebook) -> LayerRow:
-    count = len(load(layer.gen).params)
+def _layer_row(layer: Any, codebook: Codebook, fine: int) -> LayerRow:
+    count = len(load(layer.gen).params_at(fine))
     steps = [int(step) for step in layer.offsets[:count]]
     given = torch.tensor([steps], dtype=torch.int64).view(1, count)
-    levels = codebook.levels(layer.gen, torch.tensor([layer.qv_id]), given)[0].tolist()
+    levels = codebook.levels(layer.gen, torch.tensor([layer.qv_id]), given, fine)[0].tolist()
     tried = layer.candidates
     return LayerRow(
         gen=int(layer.gen),

@@ -26,8 +26,9 @@ from torch import Tensor
 from pc15.bitstream.records import MAX_LAYERS
 from pc15.errors import MissingExtraError, SchemaError, did_you_mean
 from pc15.paths import write_atomic
-from pc15.proc.codebook import OFFSET_MAX
+from pc15.proc.codebook import offset_reach
 from pc15.proc.generators import NAMES, load
+from pc15.proc.spec import fine_bits
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -92,7 +93,8 @@ class CandidateRow:
 class LayerRow:
     """One layer that the oracle chose, and what else it could have chosen.
 
-    params: levels after offsets.   d0: D of the tile before the layer, d after it, per pixel that the tile owns.
+    params: levels after offsets, sub-levels in tiles above 32 px.
+    d0: D of the tile before the layer, d after it, per pixel that the tile owns.
     bits: of this layer alone.   rd: d + lambda * bits / (tile - overlap)^2.
     """
 
@@ -178,20 +180,21 @@ def check(row: TileRow | LabelRow) -> None:
     if len(row.layers) > MAX_LAYERS or row.dc < 0:
         raise SchemaError(f"row {row.tile_id!r} has {len(row.layers)} layers, dc {row.dc}; label it again")
     for number, layer in enumerate(row.layers):
-        _check_layer(layer, f"row {row.tile_id!r}, layer {number}")
+        _check_layer(layer, fine_bits(row.tile), f"row {row.tile_id!r}, layer {number}")
 
 
-def _check_layer(layer: LayerRow, where: str) -> None:
+def _check_layer(layer: LayerRow, fine: int, where: str) -> None:
     if not 0 <= layer.gen < len(NAMES):
         raise SchemaError(f"{where}: gen is {layer.gen}, this build has {len(NAMES)} generators; label it again")
-    params = load(layer.gen).params
+    params, reach = load(layer.gen).params_at(fine), offset_reach(fine)
     if len(layer.params) != len(params) or len(layer.offsets) != len(params):
         raise SchemaError(f"{where}: {len(layer.params)} params for {NAMES[layer.gen]}, which has {len(params)}")
     for level, param in zip(layer.params, params, strict=True):
-        if not 0 <= level < param.levels:
-            raise SchemaError(f"{where}: {param.name} has level {level}, not in 0..{param.levels - 1}")
-    if any(abs(step) > OFFSET_MAX for step in layer.offsets):
-        raise SchemaError(f"{where}: offsets {layer.offsets} go beyond +-{OFFSET_MAX}; label it again")
+        first, last = param.span(fine)
+        if not first <= level <= last:
+            raise SchemaError(f"{where}: {param.name} has level {level}, not in {first}..{last}")
+    if any(abs(step) > reach for step in layer.offsets):
+        raise SchemaError(f"{where}: offsets {layer.offsets} go beyond +-{reach}; label it again")
     if not all(math.isfinite(value) for value in (layer.d0, layer.d, layer.bits, layer.rd)):
         raise SchemaError(f"{where}: D, bits or RD is not finite; label it again")
     tried = layer.candidates

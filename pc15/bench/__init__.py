@@ -1,5 +1,5 @@
 """Benchmarks of the codec.  `rd` measures rate and distortion, `points` keeps the CSV, `codecs` holds who is measured,
-`summary` makes tables, plots and JSON of it.
+`summary` makes tables, plots and JSON of it; `inclass` measures what pictures cost that are one pattern.
 
 The options' defaults stand here, so that the command line can show them without loading what measures.
 """
@@ -22,3 +22,21 @@ RATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 MIN_OVERLAP = 0.5
 """The least share of their quality range that two curves must both cover for a BD-rate."""
+
+INCLASS = (
+    "stripes",
+    "checkerboard",
+    "rings",
+    "linear_gradient",
+    "radial_gradient",
+    "spiral",
+    "plaid",
+    "sunburst",
+)
+"""Classes of the pictures that are one pattern."""
+
+INCLASS_LAMBDAS = (256.0, 64.0, 16.0)
+"""Their ladder: one tile is a whole picture, and a bit of its few hundred is worth more than one of many thousands."""
+
+INCLASS_SSIM = 0.98
+"""What an in-class picture is to reach."""

@@ -79,11 +79,20 @@ to 48, l above, c for chroma, and where it matters a rate class 0..4 from amp_st
       generator                  <family><rate>.gen.<layer, at most 2>
       qv_id                      <family>.qv.<GENERATOR>
       seed index                 seed.<count>, for generators with randomness
-      refined                    <family><rate>.refined: 1 if offsets follow
-      offsets                    <family>.offset, one per parameter: level step + 4
+      refined                    <family><rate>.refined, or above 32 px fine<f>.refined: 1 if offsets follow
+      offsets                    up to 32 px: <family>.offset, one per parameter: level step + 4
+                                 above: fine<f>.class, one per parameter, those of large tiles alone included: the bit
+                                 length c, at most 14, of the magnitude of its step, in sub-levels; then, for all with
+                                 c > 0, c bits, the sign (1 for minus) above the magnitude less 2^(c-1), as digits of
+                                 5 bits, table bits.5, the highest digit of what is left of c, table bits.<its bits>;
+                                 third digits of all that have one, then second ones, then first ones
       amplitude                  <family><rate>.amp.<layer, at most 3>: 2 * (|level| - 1) + (level < 0); 30 escapes
     an escape is followed, after all symbols of its kind, by the code less the escape: high then low digit of 5 bits,
     table raw
+
+f is the number of bits of T - 1, less 4, for tiles of T > 32 px: a parameter's level is 2^f sub-levels there (1 for
+counts), which follow its formula between levels and, up to its `wide` ends, beyond them; an entry's level l is
+sub-level l * 2^f.
 
 Samples
 -------

@@ -20,11 +20,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pc15.bitstream.header import MAX_TILE
 from pc15.entropy.rans import RansDecoder, rans_encode
 from pc15.entropy.tables import RansTable, TableSet
 from pc15.errors import BitstreamError, MissingTableError
-from pc15.proc.codebook import OFFSET_MAX, Codebook
+from pc15.proc.codebook import FINE_CLASSES, OFFSET_MAX, Codebook
 from pc15.proc.generators import NAMES, load
+from pc15.proc.spec import FINE_ABOVE, fine_bits
 from pc15.quant import RATE_CLASSES, dc_levels, rate_class, tile_class
 
 Ints = npt.NDArray[np.int64]
@@ -36,11 +38,16 @@ AMP_DIRECT = 15
 DC_DIRECT = 47
 """DC residual codes (zigzag) below this have their own symbols."""
 RAW_BITS = 5
+FINE_BITS = range(fine_bits(FINE_ABOVE + 1), fine_bits(MAX_TILE) + 1)
+"""What `fine_bits` can be where it is not 0."""
 
 
 @dataclass(frozen=True)
 class LayerRec:
-    """One layer: generator id, codebook entry, level steps around it, seed index, signed amplitude level."""
+    """One layer: generator id, codebook entry, steps around it, seed index, signed amplitude level.
+
+    offsets: in levels, or in sub-levels in tiles above 32 px; one per parameter, `Generator.extra` included.
+    """
 
     gen: int
     qv_id: int
@@ -62,6 +69,7 @@ class Programs:
     """The tiles of one plane, or of one section of it, in raster order.
 
     dc, count: [N].   gen, qv, seed, amp: [N, L].   offsets: [N, L, MAX_PARAMS].   Entries at layers >= count are 0.
+    fine: `fine_bits` of the tiles.
     """
 
     dc: Ints
@@ -71,6 +79,7 @@ class Programs:
     seed: Ints
     amp: Ints
     offsets: Ints
+    fine: int = 0
 
     @classmethod
     def empty(cls, tiles: int, layers: int = MAX_LAYERS) -> Programs:
@@ -92,12 +101,14 @@ class Programs:
 
     def rows(self, start: int, stop: int) -> Programs:
         """Tiles start..stop-1, as views."""
-        parts = (self.dc, self.count, self.gen, self.qv, self.seed, self.amp, self.offsets)
-        return Programs(*(part[start:stop] for part in parts))
+        dc, count, gen, qv, seed, amp, offsets = (
+            part[start:stop] for part in (self.dc, self.count, self.gen, self.qv, self.seed, self.amp, self.offsets)
+        )
+        return Programs(dc, count, gen, qv, seed, amp, offsets, self.fine)
 
     def put(self, start: int, other: Programs) -> None:
         """Copy another set of tiles in, from tile `start` on."""
-        stop = start + other.tiles
+        stop, self.fine = start + other.tiles, other.fine
         for name in ("dc", "count", "gen", "qv", "seed", "amp", "offsets"):
             getattr(self, name)[start:stop] = getattr(other, name)
 
@@ -110,7 +121,9 @@ class Programs:
                     LayerRec(
                         int(self.gen[n, k]),
                         int(self.qv[n, k]),
-                        tuple(int(o) for o in self.offsets[n, k, : len(load(int(self.gen[n, k])).params)]),
+                        tuple(
+                            int(o) for o in self.offsets[n, k, : len(load(int(self.gen[n, k])).params_at(self.fine))]
+                        ),
                         int(self.seed[n, k]),
                         int(self.amp[n, k]),
                     )
@@ -230,7 +243,7 @@ class RawReader:
 class Syntax:
     """What fixes the alphabets and the table names of a plane; encoder and decoder derive it from the header.
 
-    ny, nx: tiles of the section.   dc_top: number of DC levels.
+    ny, nx: tiles of the section.   dc_top: number of DC levels.   fine: `fine_bits` of the tiles.
     """
 
     ny: int
@@ -239,12 +252,13 @@ class Syntax:
     family: str
     rate: int
     codebook: Codebook = field(repr=False)
+    fine: int = 0
 
     @classmethod
     def of(cls, ny: int, nx: int, tile: int, amp_step: int, dc_step: int, chroma: bool, codebook: Codebook) -> Syntax:
         """From the header's fields of one plane."""
         family = tile_class(tile, chroma=chroma)
-        return cls(ny, nx, dc_levels(dc_step), family, rate_class(amp_step), codebook)
+        return cls(ny, nx, dc_levels(dc_step), family, rate_class(amp_step), codebook, fine_bits(tile))
 
     def dc_names(self, contexts: Ints) -> list[str]:
         return [f"{self.family}{self.rate}.dc.{c}" for c in contexts.tolist()]
@@ -262,10 +276,11 @@ class Syntax:
         return f"{self.family}{self.rate}.amp.{min(layer, 3)}"
 
     def refined_name(self) -> str:
-        return f"{self.family}{self.rate}.refined"
+        return f"fine{self.fine}.refined" if self.fine else f"{self.family}{self.rate}.refined"
 
     def offset_name(self) -> str:
-        return f"{self.family}.offset"
+        """Table of a parameter's step, or in large tiles of its magnitude class."""
+        return f"fine{self.fine}.class" if self.fine else f"{self.family}.offset"
 
 
 def seed_name(gen: int) -> str:
@@ -276,10 +291,18 @@ def seed_name(gen: int) -> str:
 RAW_NAME = "raw"
 
 
+def bits_name(bits: int) -> str:
+    """Table of a digit of 1..RAW_BITS bits, all alike."""
+    return f"bits.{bits}"
+
+
 @functools.cache
 def alphabets(codebook: Codebook) -> dict[str, int]:
     """Every table that a section may name, and the size of its alphabet."""
     sizes = {RAW_NAME: 1 << RAW_BITS}
+    sizes |= {bits_name(bits): 1 << bits for bits in range(1, RAW_BITS + 1)}
+    for fine in FINE_BITS:
+        sizes |= {f"fine{fine}.refined": 2, f"fine{fine}.class": FINE_CLASSES}
     sizes |= {seed_name(gen): load(gen).seeds for gen in range(len(NAMES)) if load(gen).seeds > 1}
     for family in "smlc":
         sizes[f"{family}.offset"] = 2 * OFFSET_MAX + 1
@@ -330,6 +353,28 @@ def _code_escaped(port: Port, kind: str, names: list[str], codes: Ints | None, d
     out = symbols.copy()
     out[escaped] = direct + (high << RAW_BITS) + low
     return out
+
+
+def _code_fine(port: Port, name: str, steps: Ints | None, count: int) -> Ints:
+    """Sub-level steps: the class of each magnitude, then, digit by digit, sign and magnitude of all that have one.
+
+    Class c says 2**(c-1) <= |step| < 2**c; its c bits are |step| - 2**(c-1), and on top the sign, 1 for minus.
+    They are coded as digits of RAW_BITS bits, the highest digit first and shorter where c is no multiple.
+    """
+    size = None if steps is None else np.abs(steps)
+    classes = None if size is None else np.frexp(size)[1].astype(np.int64)  # the bit length
+    classes = port.code("offset", [name] * count, classes)
+    half = (1 << classes) >> 1
+    code = None if steps is None or size is None else size - half + np.where(steps < 0, half, 0)
+    value = np.zeros(count, np.int64)
+    for digit in range(-(-int(classes.max(initial=0)) // RAW_BITS) - 1, -1, -1):
+        at = np.flatnonzero(classes > digit * RAW_BITS)
+        bits = np.minimum(classes[at] - digit * RAW_BITS, RAW_BITS)
+        names = [bits_name(b) for b in bits.tolist()]
+        part = None if code is None else (code[at] >> (digit * RAW_BITS)) & ((1 << bits) - 1)
+        value[at] += port.code("offset", names, part) << (digit * RAW_BITS)
+    negative = value >= half  # class 0 has no bits: half is 0 there
+    return np.where(classes == 0, 0, np.where(negative, -value, value + half))
 
 
 def predict_dc(above: Ints | None, left: int | None, column: int, middle: int) -> int:
@@ -406,6 +451,7 @@ def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs
     """
     n = syntax.ny * syntax.nx
     out = Programs.empty(n) if given is None else given
+    out.fine = syntax.fine
     dc = _code_dc(port, syntax, None if given is None else given.dc)
     if given is None:
         out.dc[:] = dc
@@ -453,10 +499,13 @@ def _code_layer(port: Port, syntax: Syntax, out: Programs, at: Ints, layer: int)
     refined = port.code("refined", [syntax.refined_name()] * len(at), given(steps.any(axis=1).astype(np.int64)))
     if refined.any():
         rows = np.flatnonzero(refined)
-        counts = [len(load(gens[i]).params) for i in rows.tolist()]
+        counts = [len(load(gens[i]).params_at(syntax.fine)) for i in rows.tolist()]
         place = np.repeat(rows, counts), np.concatenate([np.arange(c) for c in counts])
-        names = [syntax.offset_name()] * len(place[0])
-        steps[place] = port.code("offset", names, given(steps[place] + OFFSET_MAX)) - OFFSET_MAX
+        if syntax.fine:
+            steps[place] = _code_fine(port, syntax.offset_name(), given(steps[place]), len(place[0]))
+        else:
+            names = [syntax.offset_name()] * len(place[0])
+            steps[place] = port.code("offset", names, given(steps[place] + OFFSET_MAX)) - OFFSET_MAX
         out.offsets[at, layer] = steps
     amp = out.amp[at, layer]
     codes = None if port.decoding else 2 * (np.abs(amp) - 1) + (amp < 0)

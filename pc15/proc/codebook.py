@@ -1,8 +1,9 @@
 """Codebooks: qv_id + offsets <-> parameter levels, one frozen list of level vectors per generator.
 
-A layer names an entry (`qv_id`) and, when it pays, a small signed step per parameter (`offsets`), so that the search
-may start from a coarse bank and end on the finest level.  `v15_grid` is the regular grid that the generators
-themselves declare; any other id is a file, `<PC15_MODELS_DIR>/codebooks/<id>.npz` or packaged beside this module.
+A layer names an entry (`qv_id`) and, when it pays, a signed step per parameter (`offsets`), so that the search may
+start from a coarse bank and end on the finest level, or in large tiles on the finest sub-level.  `v15_grid` is the
+regular grid that the generators themselves declare; any other id is a file, `<PC15_MODELS_DIR>/codebooks/<id>.npz`
+or packaged beside this module.
 """
 
 from __future__ import annotations
@@ -27,6 +28,15 @@ from pc15.proc.generators import NAMES, load
 GRID_ID = "v15_grid"
 OFFSET_MAX = 4
 """Offsets are signed level steps in [-OFFSET_MAX, OFFSET_MAX]."""
+FINE_CLASSES = 15
+"""Magnitude classes of the sub-level steps of large tiles: class c has |step| in [2**(c-1), 2**c), class 0 is 0."""
+FINE_MAX = (1 << (FINE_CLASSES - 1)) - 1
+"""Offsets of large tiles are signed sub-level steps in [-FINE_MAX, FINE_MAX]."""
+
+
+def offset_reach(fine: int) -> int:
+    """Largest offset in tiles of that many `fine_bits`."""
+    return FINE_MAX if fine else OFFSET_MAX
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,25 +50,47 @@ class Codebook:
         """Number of entries of a generator."""
         return int(self.entries[gen].shape[0])
 
-    def levels(self, gen: int, qv_id: Tensor, offsets: Tensor) -> Tensor:
-        """Levels that an entry and its offsets stand for, [B, n_params] int32; ranges clamp, periods wrap.
+    def levels(self, gen: int, qv_id: Tensor, offsets: Tensor, fine: int = 0) -> Tensor:
+        """Sub-levels that an entry and its offsets stand for, [B, n_params] int32; ranges clamp, periods wrap.
 
         Args:
             qv_id: [B] int.   offsets: [B, >= n_params] int, further columns are ignored.
+            fine: `fine_bits` of the tile; with 0, sub-levels are levels.
         """
-        base = self.entries[gen].to(qv_id.device)[qv_id.long()]
-        return self.clamp(gen, base + offsets[:, : base.shape[1]])
+        base = self.starts(gen, fine).to(qv_id.device)[qv_id.long()]
+        return self.clamp(gen, base + offsets[:, : base.shape[1]], fine)
+
+    def starts(self, gen: int, fine: int) -> Tensor:
+        """Sub-levels of every entry of a generator, [E, n_params] int32."""
+        entries, generator = self.entries[gen], load(gen)
+        if not fine:
+            return entries
+        shifts = torch.tensor([p.shift(fine) for p in generator.params], dtype=torch.int32)
+        extra = torch.tensor([p.coarse_levels[0] << p.shift(fine) for p in generator.extra], dtype=torch.int32)
+        return torch.cat([entries << shifts, extra.expand(len(entries), -1)], dim=1)
+
+    def offsets_to(self, gen: int, levels: Tensor, fine: int) -> Tensor:
+        """The offsets that lead from every entry to given sub-levels, [B, E, n_params] int64, for [B, n_params].
+
+        The shorter way around a period; some may lie beyond `offset_reach`.
+        """
+        ways = levels[:, None].long() - self.starts(gen, fine).to(levels.device).long()
+        for i, p in enumerate(load(gen).params_at(fine)):
+            if p.periodic:
+                whole = p.levels << p.shift(fine)
+                ways[..., i] = (ways[..., i] + whole // 2) % whole - whole // 2
+        return ways
 
     @staticmethod
-    def clamp(gen: int, levels: Tensor) -> Tensor:
-        """Bring levels back into range: periodic parameters wrap, the others stop at their ends."""
-        params = load(gen).params
+    def clamp(gen: int, levels: Tensor, fine: int = 0) -> Tensor:
+        """Bring sub-levels back into range: periodic parameters wrap, the others stop at their ends."""
+        params = load(gen).params_at(fine)
         if not params:
             return levels
-        top = torch.tensor([p.levels for p in params], device=levels.device)
+        first, last = torch.tensor([p.span(fine) for p in params], device=levels.device).unbind(1)
         periodic = torch.tensor([p.periodic for p in params], device=levels.device)
-        clamped = torch.minimum(levels.clamp(min=0), top - 1)
-        return torch.where(periodic, levels.remainder(top), clamped).to(torch.int32)
+        clamped = torch.minimum(torch.maximum(levels, first), last)
+        return torch.where(periodic, levels.remainder(last + 1), clamped).to(torch.int32)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ from pc15.errors import ConfigError, UnknownNameError, did_you_mean
 from pc15.fixed import FRAC, ONE, isqrt64
 from pc15.proc.coords import Grid, tile_grid
 from pc15.proc.generators import NAMES, load
-from pc15.proc.spec import Generator
+from pc15.proc.spec import Generator, Param
 from pc15.seed import tile_seed
 
 COEFFICIENT_ONE = 1 << 15
@@ -52,16 +52,47 @@ def _level_table(gen: int, param: int, device: torch.device) -> Tensor:
     return torch.tensor(load(gen).params[param].fixed, dtype=torch.int32, device=device)
 
 
+class _Steps(dict[int, int]):
+    """Sub-level -> the integer that `draw` gets, computed when it is first asked for: few of many thousands are."""
+
+    def __init__(self, param: Param, fine: int) -> None:
+        super().__init__()
+        self._param, self._fine = param, fine
+
+    def __missing__(self, step: int) -> int:
+        value = self[step] = self._param.fine_fixed(step, self._fine)
+        return value
+
+
+@functools.cache
+def _step_table(gen: int, param: int, fine: int) -> _Steps:
+    return _Steps(load(gen).params_at(fine)[param], fine)
+
+
+def _values(gen: int, levels: Tensor, fine: int) -> Tensor:
+    """Fixed-point values of sub-levels, [B, n_params] int32 both."""
+    count = len(load(gen).params_at(fine))
+    if not count:
+        return levels.to(torch.int32)
+    if not fine:
+        columns = [_level_table(gen, i, levels.device)[levels[:, i].long()] for i in range(count)]
+        return torch.stack(columns, dim=1)
+    tables = [_step_table(gen, i, fine) for i in range(count)]
+    rows = [[table[step] for table, step in zip(tables, row, strict=True)] for row in levels[:, :count].tolist()]
+    return torch.tensor(rows, dtype=torch.int32, device=levels.device).view(-1, count)
+
+
 def draw_fixed(generator: Generator, at: Grid, values: Tensor, seeds: Tensor | None) -> Tensor:
     """Draw a batch from fixed-point parameter values.
 
     Args:
-        values: [B, n_params] int32, as `Param.to_fixed` makes them.
+        values: [B, n] int32, as `Param.to_fixed` makes them, of `params` or of `params` and `extra`.
         seeds: [B] int32 hash seeds; only patterns with randomness read them.
     Returns:
         [B,h,w] int32 in [-ONE, ONE].
     """
-    named = {p.name: values[:, i].view(-1, 1, 1) for i, p in enumerate(generator.params)}
+    params = generator.params_at(int(values.shape[1] > len(generator.params)))
+    named = {p.name: values[:, i].view(-1, 1, 1) for i, p in enumerate(params)}
     if generator.seeds > 1:
         if seeds is None:
             raise ConfigError(f"{generator.name} is random and needs a seed per item")
@@ -77,21 +108,21 @@ def _seed_table(gen: int, seed: int, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.int32, device=device)
 
 
-def draw_levels(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed: int) -> Tensor:
+def draw_levels(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed: int, fine: int = 0) -> Tensor:
     """Draw a batch of one generator from quantized levels, as the decoder does.
 
     Args:
         gen: generator id.
-        levels: [B, n_params] int, one level per parameter.
+        levels: [B, n_params] int, one sub-level per parameter.
         seed_index: [B] int.
         at: where; the same grid for all items.
         seed: the stream's global seed.
+        fine: `fine_bits` of the tile; with 0, sub-levels are levels.
     Returns:
         [B,h,w] int32 in [-ONE, ONE].
     """
     generator = load(gen)
-    columns = [_level_table(gen, i, levels.device)[levels[:, i].long()] for i in range(len(generator.params))]
-    values = torch.stack(columns, dim=1) if columns else levels.to(torch.int32)
+    values = _values(gen, levels, fine)
     seeds = _seed_table(gen, seed, levels.device)[seed_index.long()] if generator.seeds > 1 else None
     h, w = at.y.shape[1], at.x.shape[2]
     step = max(1, _DRAW_PIXELS // (h * w))

@@ -42,9 +42,9 @@ def round_bell(at: Grid, radius: Tensor) -> Tensor:
 
 
 def wave_edge(at: Grid, freq: Tensor, softness: Tensor) -> Tensor:
-    """`softness`, or more where a wave of `freq` climbs faster within a pixel; [B,1,1] Q14, at most ONE."""
+    """`softness`, or more, up to ONE, where a wave of `freq` climbs faster within a pixel; [B,1,1] Q14."""
     climb = (freq.to(torch.int64) * at.pixel * _TWO_PI_Q14) >> (FRAC + FREQ_ONE.bit_length() - 1)
-    return torch.maximum(softness, climb.clamp(max=ONE).to(torch.int32)).clamp(max=ONE)
+    return torch.maximum(softness, climb.clamp(max=ONE).to(torch.int32))
 
 
 def ray_height(at: Grid, arms: Tensor) -> Tensor:

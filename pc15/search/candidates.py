@@ -14,7 +14,9 @@ from pc15.bitstream.records import MAX_PARAMS
 from pc15.hooks.heuristic import EncoderHooks, LayerView
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
+from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
+from pc15.proc.spec import fine_bits
 from pc15.search.bank import Bank
 from pc15.search.score import Patterns, Scorer
 
@@ -57,12 +59,13 @@ def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed:
 
     The bank's own drawings serve where no offsets ask for another; all others are drawn now, by generator.
     """
-    device, count = layers.gen.device, len(layers.gen)
+    device, count, fine = layers.gen.device, len(layers.gen), fine_bits(tile)
     if bank.factor == 1:
         rows = bank.row_of(layers.gen, layers.qv, layers.seed)
         out = bank.drawn[rows].to(torch.int32).view(count, tile, tile)
         power = bank.drawn_rms[rows]
-        used = torch.arange(layers.offsets.shape[1], device=device) < bank.params[layers.gen][:, None]
+        counts = torch.tensor([len(load(gen).params_at(fine)) for gen in range(len(NAMES))], device=device)
+        used = torch.arange(layers.offsets.shape[1], device=device) < counts[layers.gen][:, None]
         redraw = torch.nonzero(((layers.offsets != 0) & used).any(dim=1)).flatten()
     else:
         out = torch.zeros((count, tile, tile), dtype=torch.int32, device=device)
@@ -72,8 +75,8 @@ def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed:
     gens = layers.gen[redraw]
     for gen in torch.unique(gens).tolist():
         pick = redraw[gens == gen]
-        levels = codebook.levels(gen, layers.qv[pick], layers.offsets[pick])
-        drawn = draw_levels(gen, levels, layers.seed[pick], at, seed)
+        levels = codebook.levels(gen, layers.qv[pick], layers.offsets[pick], fine)
+        drawn = draw_levels(gen, levels, layers.seed[pick], at, seed, fine)
         mean, rms = mean_rms(drawn)
         out[pick] = drawn - mean.view(-1, 1, 1)
         power[pick] = torch.where(rms >= RMS_FLOOR, rms, 0)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import AMP_DIRECT, DC_DIRECT, RAW_BITS, Syntax, seed_name
+from pc15.bitstream.records import AMP_DIRECT, DC_DIRECT, MAX_PARAMS, RAW_BITS, Syntax, seed_name
 from pc15.entropy.tables import TableSet
-from pc15.proc.codebook import OFFSET_MAX
+from pc15.proc.codebook import offset_reach
 from pc15.proc.generators import NAMES, load
 from pc15.search.bank import Bank
 
@@ -33,12 +33,17 @@ class Costs:
     def __init__(self, tables: TableSet, syntax: Syntax, bank: Bank) -> None:
         self._tables, self._syntax, self._bank = tables, syntax, bank
         self._device = bank.gen.device
+        self.fine = syntax.fine
 
     def _cost(self, name: str) -> list[int]:
         return self._tables.table(name).cost_q8
 
     def _tensor(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int32, device=self._device)
+
+    def entries(self, gen: int) -> Tensor:
+        """qv_id of a generator's entries, [E]."""
+        return self._tensor(self._cost(self._syntax.qv_name(gen)))
 
     @functools.cached_property
     def _entries(self) -> Tensor:
@@ -83,9 +88,29 @@ class Costs:
         return go - stop + after
 
     @functools.cached_property
-    def offsets(self) -> Tensor:
-        """A step of -OFFSET_MAX..OFFSET_MAX, [2 * OFFSET_MAX + 1]."""
-        return self._tensor(self._cost(self._syntax.offset_name()))
+    def params(self) -> Tensor:
+        """[G] int64: parameters that have an offset, of each generator."""
+        return torch.tensor([len(load(g).params_at(self.fine)) for g in range(len(NAMES))], device=self._device)
+
+    @functools.cached_property
+    def shifts(self) -> Tensor:
+        """[G, MAX_PARAMS] int64: log2 of the steps per level of each parameter; 0 where there is none."""
+        own = [[p.shift(self.fine) for p in load(gen).params_at(self.fine)] for gen in range(len(NAMES))]
+        return torch.tensor([[*row, *[0] * (MAX_PARAMS - len(row))] for row in own], device=self._device)
+
+    @functools.cached_property
+    def reach(self) -> int:
+        """Largest step that can be coded."""
+        return offset_reach(self.fine)
+
+    @functools.cached_property
+    def _offsets(self) -> Tensor:
+        """A step of -reach..reach, [2 * reach + 1]."""
+        cost = self._cost(self._syntax.offset_name())
+        if not self.fine:
+            return self._tensor(cost)
+        classes = np.frexp(np.abs(np.arange(-self.reach, self.reach + 1)))[1]  # the bit length, hence bits that follow
+        return self._tensor((np.asarray(cost)[classes] + 256 * classes).tolist())
 
     @functools.cached_property
     def refined(self) -> tuple[int, int]:
@@ -93,12 +118,17 @@ class Costs:
         no, yes = self._cost(self._syntax.refined_name())
         return no, yes
 
-    def offset_cost(self, steps: Tensor, params: int) -> Tensor:
-        """What offsets cost beyond none, [B] int32, for [B, >= params] steps."""
-        own = steps[:, :params].long()
-        any_step = (own != 0).any(dim=1)
-        spent = self.offsets[own + OFFSET_MAX].sum(dim=1, dtype=torch.int32) + self.refined[1] - self.refined[0]
-        return torch.where(any_step, spent, torch.zeros_like(spent))
+    def offset_cost(self, steps: Tensor, gen: Tensor) -> Tensor:
+        """What offsets cost beyond none, [..] int32, for steps [.., MAX_PARAMS] of generators [..].
+
+        Steps beyond the reach are out of the question.
+        """
+        used = torch.arange(steps.shape[-1], device=steps.device) < self.params[gen].unsqueeze(-1)
+        own = torch.where(used, steps, 0)
+        spent = torch.where(used, self._offsets[own.clamp(-self.reach, self.reach) + self.reach], 0)
+        total = spent.sum(dim=-1, dtype=torch.int32) + (self.refined[1] - self.refined[0])
+        total = torch.where((own != 0).any(dim=-1), total, 0)
+        return torch.where((own.abs() > self.reach).any(dim=-1), 1 << 24, total)
 
     def dc(self, context: int) -> list[int]:
         """DC residual codes (zigzag), without the escape's digits for the last."""

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from pc15.hooks.heuristic import EncoderHooks
-from pc15.proc.codebook import OFFSET_MAX, Codebook
+from pc15.proc.codebook import Codebook
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
+from pc15.search.precise import LAST, PAYS_BITS, Precise
 from pc15.search.score import Patterns, Scorer, lowest_argmin
 
 _TRIALS = 2
 """Steps of each layer that are scored exactly, the best by squared error."""
+_POLISH = (4, 2, 1)
+"""Sub-levels that an already climbed layer is moved by."""
 
 
 @dataclass(eq=False)
@@ -30,6 +33,24 @@ class Found:
     amp: Tensor
     change: Tensor
 
+    def merged(self, tiles: Tensor, other: Found) -> Found:
+        """The best of both, as many as there are here; ties keep what is here.
+
+        Args:
+            tiles: [m] which of the tiles `other` is about.
+        """
+        (n, keep), extra = self.change.shape, other.change.shape[1]
+        change = torch.nn.functional.pad(self.change, (0, extra), value=float("inf"))
+        amp = torch.nn.functional.pad(self.amp, (0, extra))
+        index = torch.arange(n * keep, device=change.device).view(n, keep)
+        index = torch.nn.functional.pad(index, (0, extra))
+        change[tiles, keep:], amp[tiles, keep:] = other.change, other.amp
+        index[tiles, keep:] = n * keep + torch.arange(other.change.numel(), device=change.device).view(-1, extra)
+        order = torch.sort(change, dim=1, stable=True).indices[:, :keep]
+        names = ("gen", "qv", "seed", "offsets")
+        both = Layers(*(torch.cat([getattr(self.layers, a), getattr(other.layers, a)]) for a in names))
+        return Found(both.pick(index.gather(1, order).reshape(-1)), amp.gather(1, order), change.gather(1, order))
+
 
 def address_q8(scorer: Scorer, layers: Layers, rows: Tensor, layer: int) -> Tensor:
     """Cost of everything but the amplitude, [B] int32 in 1/256 bit.
@@ -38,12 +59,7 @@ def address_q8(scorer: Scorer, layers: Layers, rows: Tensor, layer: int) -> Tens
         rows: [B] bank row of the layers' entries.
     """
     cost = scorer.costs.rows(layer)[rows.clamp(min=0)] + scorer.costs.one_more(layer, scorer.cfg.max_layers)
-    used = torch.arange(layers.offsets.shape[1], device=rows.device) < scorer.bank.params[layers.gen][:, None]
-    steps = torch.where(used, layers.offsets, 0)
-    spent = scorer.costs.offsets[steps + OFFSET_MAX]
-    spent = torch.where(used, spent, 0).sum(dim=1, dtype=torch.int32)
-    flag = scorer.costs.refined[1] - scorer.costs.refined[0]
-    return cost + torch.where((steps != 0).any(dim=1), spent + flag, 0)
+    return cost + scorer.costs.offset_cost(layers.offsets, layers.gen)
 
 
 def best_layers(
@@ -55,14 +71,30 @@ def best_layers(
     cls: Tensor,
     layer: int,
     keep: int = 1,
+    precise: Precise | None = None,
 ) -> Found:
     """The `keep` best next layers of each tile.
 
     Args:
         e: [n,T,T] int32 Q12, what is left to draw.   x: [n,T,T] int32 Q12, the picture.   cls: [n].
+        precise: also search beyond the bank.
     """
     rows, offered = shortlist(scorer, hooks, e, cls, layer)
-    return choose(scorer, codebook, rows, offered, e, x, cls, layer, keep)
+    found = choose(scorer, codebook, rows, offered, e, x, cls, layer, keep)
+    if precise is None:
+        return found
+    worth = scorer.distortion(e, x, cls) > scorer.cfg.lambda_rd * PAYS_BITS
+    at = torch.nonzero(worth).flatten()
+    if not len(at):
+        return found
+    layers, pair = precise.propose(e[at], cls[at], layer)
+    each = at.repeat_interleave(LAST)
+    own = scorer.bank.row_of(layers.gen, layers.qv, layers.seed)
+    change, amp = Trials(scorer, codebook, e[each], x[each], cls[each], layer, own).score(layers)
+    change = change.view(-1, LAST)
+    alone = pair & (change[:, 0] < 0)  # then what draws more alone is out
+    found.change[at[alone]], change[alone, 1:] = float("inf"), float("inf")
+    return found.merged(at, Found(layers, amp.view(-1, LAST), change))
 
 
 def choose(
@@ -99,7 +131,9 @@ def choose(
         each = torch.arange(n, device=e.device).repeat_interleave(keep)
         trials = Trials(scorer, codebook, e[each], x[each], cls[each], layer, flat_rows[picked])
         if offered is not None:
-            trial = Layers(layers.gen, layers.qv, layers.seed, offered.reshape(-1, offered.shape[2])[picked])
+            # hooks speak of levels
+            steps = offered.reshape(-1, offered.shape[2])[picked] << scorer.costs.shifts[layers.gen]
+            trial = Layers(layers.gen, layers.qv, layers.seed, steps)
             layers, change, amp = trials.better(layers, change, amp, trial)
         layers, change, amp = trials.descend(layers, change, amp, refine)
     change = torch.where(flat_rows[picked] >= 0, change, float("inf"))
@@ -124,7 +158,8 @@ class Trials:
         scorer = self.scorer
         store, rms = scoreable(*draw_layers(layers, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
         patterns = Patterns(store, torch.arange(len(rms), device=rms.device)[:, None], rms[:, None])
-        cost = address_q8(scorer, layers, self.rows, self.layer)[:, None]
+        rows = scorer.bank.row_of(layers.gen, layers.qv, layers.seed)
+        cost = address_q8(scorer, layers, rows, self.layer)[:, None]
         change, amp = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer)
         return change[:, 0], amp[:, 0]
 
@@ -138,17 +173,32 @@ class Trials:
     def descend(self, layers: Layers, change: Tensor, amp: Tensor, rounds: int) -> tuple[Layers, Tensor, Tensor]:
         """Steepest descent over offsets: in each round every single step is tried and the best one kept.
 
-        Steps are of two levels, in the last round of one.
+        Steps are of two levels, in the last round of one.  With sub-levels, a round goes on to ever smaller steps.
         """
+        fine = self.scorer.costs.fine
         for turn in range(rounds):
-            layers, change, amp = self._round(layers, change, amp, 2 if turn + 1 < rounds else 1)
+            most = 1 if turn + 1 < rounds else 0
+            for size in range(fine + most, most - 1 if not fine else -1, -1):
+                layers, change, amp = self._round(layers, change, amp, 1 << size)
+        return layers, change, amp
+
+    def polish(self, precise: Precise, layers: Layers, change: Tensor, amp: Tensor) -> tuple[Layers, Tensor, Tensor]:
+        """Climb in squared error from where the layers are, and then by small steps in J."""
+        layers, change, amp = self.better(layers, change, amp, precise.polish(layers, self.e, self.cls))
+        self.rows = self.scorer.bank.row_of(layers.gen, layers.qv, layers.seed)
+        for size in _POLISH:
+            layers, change, amp = self._round(layers, change, amp, size)
         return layers, change, amp
 
     def _round(self, layers: Layers, change: Tensor, amp: Tensor, step: int) -> tuple[Layers, Tensor, Tensor]:
         scorer, n, width = self.scorer, len(change), layers.offsets.shape[1]
-        moves = torch.cat([-torch.eye(width), torch.eye(width)]).to(layers.offsets) * step  # [2P,P]
-        offsets = (layers.offsets[:, None] + moves).clamp(-OFFSET_MAX, OFFSET_MAX)  # [n,2P,P]
-        own = torch.arange(width, device=amp.device).repeat(2) < scorer.bank.params[layers.gen][:, None]  # [n,2P]
+        eye = torch.eye(width, dtype=torch.int64, device=amp.device)
+        # counts have no sub-levels: a step of theirs is a level at least
+        size = ((step << scorer.costs.shifts[layers.gen]) >> scorer.costs.fine).clamp(min=1)  # [n,P]
+        moves = torch.cat([-eye, eye]) * size[:, None]  # [n,2P,P]
+        reach = scorer.costs.reach
+        offsets = (layers.offsets[:, None] + moves).clamp(-reach, reach)  # [n,2P,P]
+        own = torch.arange(width, device=amp.device).repeat(2) < scorer.costs.params[layers.gen][:, None]  # [n,2P]
         at, trial = torch.nonzero(own, as_tuple=True)
         tried = Layers(layers.gen[at], layers.qv[at], layers.seed[at], offsets[at, trial])
         store, rms = scoreable(*draw_layers(tried, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))

@@ -44,13 +44,16 @@ def hashes(name: str, device: str = "cpu") -> list[str]:
 
 
 class _Maker:
-    """Random but reproducible programs: `random.Random` is the same everywhere."""
+    """Random but reproducible programs for tiles of one size: `random.Random` is the same everywhere."""
 
-    def __init__(self, name: str) -> None:
-        from pc15.proc.codebook import GRID_ID, load_codebook
+    def __init__(self, name: str, tile: int = 16) -> None:
+        from pc15.proc.codebook import GRID_ID, load_codebook, offset_reach
+        from pc15.proc.spec import fine_bits
 
         self.rng = random.Random(name)
         self.codebook = load_codebook(GRID_ID)
+        self.fine = fine_bits(tile)
+        self.reach = offset_reach(self.fine)
 
     def layer(self, gen: int, amp: int | None = None) -> LayerRec:
         """Any entry, mostly without offsets."""
@@ -59,11 +62,11 @@ class _Maker:
         from pc15.proc.generators import load
 
         rng, generator = self.rng, load(gen)
-        reach = OFFSET_MAX if rng.random() < 0.3 else 0
+        reach = OFFSET_MAX << self.fine if rng.random() < 0.3 else 0
         return LayerRec(
             gen=gen,
             qv_id=rng.randrange(self.codebook.size(gen)),
-            offsets=tuple(rng.randint(-reach, reach) for _ in generator.params),
+            offsets=tuple(rng.randint(-reach, reach) for _ in generator.params_at(self.fine)),
             seed_index=rng.randrange(generator.seeds),
             amp=rng.choice([-1, 1]) * rng.randint(1, 6) if amp is None else amp,
         )
@@ -79,18 +82,18 @@ class _Maker:
     def extremes(self, gen: int, top: int) -> list[TileRec]:
         """Each parameter as low and as high as a stream can say, then all of them, then seeds and amplitudes."""
         from pc15.bitstream.records import LayerRec, TileRec
-        from pc15.proc.codebook import OFFSET_MAX
         from pc15.proc.generators import load
 
-        generator, entries = load(gen), self.codebook.entries[gen]
+        generator, entries = load(gen), self.codebook.starts(gen, self.fine)
+        count = len(generator.params_at(self.fine))
         layers = []
-        for p in range(len(generator.params)):
+        for p in range(count):
             for end, entry in ((-1, entries[:, p].argmin()), (1, entries[:, p].argmax())):
-                offsets = tuple(end * OFFSET_MAX if i == p else 0 for i in range(len(generator.params)))
+                offsets = tuple(end * self.reach if i == p else 0 for i in range(count))
                 layers.append(LayerRec(gen, int(entry), offsets, 0, 4 * end))
         for end in (-1, 1):
             qv = 0 if end < 0 else len(entries) - 1
-            layers.append(LayerRec(gen, qv, (end * OFFSET_MAX,) * len(generator.params), generator.seeds - 1, 15 * end))
+            layers.append(LayerRec(gen, qv, (end * self.reach,) * count, generator.seeds - 1, 15 * end))
         layers += [self.layer(gen, amp) for amp in (-1, 16, -40)]
         return [TileRec(top // 2 + self.rng.randint(-2, 2), (layer,)) for layer in layers]
 
@@ -143,17 +146,23 @@ def streams() -> Iterator[tuple[str, bytes]]:
 
     for gen, generator in enumerate(NAMES):  # every parameter's ends
         name = f"gen_{generator.lower()}"
-        maker, tile = _Maker(name), TILES[gen % len(TILES)]
+        tile = TILES[gen % len(TILES)]
+        maker = _Maker(name, tile)
         rows = maker.extremes(gen, top)
         yield name, _pack(maker, _header(tile * len(rows), tile - gen % 3, _plane(tile, 0)), rows=rows)
 
     for tile in TILES:  # every generator at every tile size
         name = f"tile_{tile}"
-        maker, stride = _Maker(name), tile - OVERLAPS[tile]
+        maker, stride = _Maker(name, tile), tile - OVERLAPS[tile]
         side = -(-len(NAMES) // 6)
         header = _header(5 * stride + tile, (side - 1) * stride + tile, _plane(tile, OVERLAPS[tile]))
         rows = [TileRec(maker.rng.randrange(top), (maker.layer(i % len(NAMES)),)) for i in range(6 * side)]
         yield name, _pack(maker, header, rows=rows)
+
+    for tile, W, H in ((200, 200, 96), (520, 64, 33)):  # one tile, larger than the picture, all of its precision
+        maker = _Maker(name := f"whole_{tile}", tile)
+        rows = [TileRec(top // 2, tuple(maker.layer(gen) for gen in (29, 32, 12, 34)))]
+        yield name, _pack(maker, _header(W, H, _plane(tile, 0)), rows=rows)
 
     for W, H in SIZES:
         maker = _Maker(name := f"size_{W}x{H}")

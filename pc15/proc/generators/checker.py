@@ -41,6 +41,7 @@ CHECKER = Generator(
             kind="cells",
             unit="squares per tile",
             default=8,
+            wide=(1, 96),
         ),
         Param(
             name="angle_deg",

@@ -28,7 +28,14 @@ EDGE = Generator(
         Param(name="angle_deg", lo=0, hi=180, levels=160, coarse=20, periodic=True, kind="degrees", unit="degrees"),
         Param(name="offset", lo=-1.1, hi=1.1, levels=120, coarse=20, unit="half tiles from the centre"),
         Param(
-            name="softness", lo=0.05, hi=0.55, levels=12, coarse=3, log=True, unit="half tiles, centre to full height"
+            name="softness",
+            lo=0.05,
+            hi=0.55,
+            levels=12,
+            coarse=3,
+            log=True,
+            unit="half tiles, centre to full height",
+            wide=(0.004, 1.1),
         ),
     ),
 )

@@ -47,6 +47,7 @@ GRADIENT_LINEAR = Generator(
             levels=25,
             coarse=5,
             unit="below 0 a ridge, 0 a straight ramp, above 0 a valley",
+            wide=(-1.0, 1.0),
         ),
     ),
 )

@@ -27,7 +27,9 @@ GRADIENT_RADIAL = Generator(
     params=(
         Param(name="cx", lo=-1.2, hi=1.2, levels=35, coarse=5, unit="half tiles from the centre, to the right"),
         Param(name="cy", lo=-1.2, hi=1.2, levels=35, coarse=5, unit="half tiles from the centre, down"),
-        Param(name="radius", lo=0.25, hi=1.6, levels=24, coarse=4, log=True, unit="half tiles"),
-        Param(name="softness", lo=0.1, hi=1.0, levels=12, coarse=2, log=True, unit="share of the radius"),
+        Param(name="radius", lo=0.25, hi=1.6, levels=24, coarse=4, log=True, unit="half tiles", wide=(0.05, 2.8)),
+        Param(
+            name="softness", lo=0.1, hi=1.0, levels=12, coarse=2, log=True, unit="share of the radius", wide=(0.02, 2.5)
+        ),
     ),
 )

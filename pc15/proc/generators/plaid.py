@@ -41,6 +41,7 @@ PLAID = Generator(
             kind="cycles",
             unit="bands per tile",
             default=2,
+            wide=(0.25, 32.0),
         ),
         Param(
             name="angle_deg",

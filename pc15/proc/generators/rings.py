@@ -37,6 +37,7 @@ RINGS = Generator(
             kind="cycles",
             unit="rings per tile",
             default=5.0,
+            wide=(0.5, 64.0),
         ),
         Param(
             name="phase",
@@ -56,6 +57,7 @@ RINGS = Generator(
             levels=4,
             log=True,
             unit="share of the wave's height that is slope",
+            wide=(0.02, 2.0),
         ),
     ),
 )

@@ -27,6 +27,15 @@ SPOT = Generator(
     params=(
         Param(name="cx", lo=-1.1, hi=1.1, levels=54, coarse=9, unit="half tiles from the centre, to the right"),
         Param(name="cy", lo=-1.1, hi=1.1, levels=54, coarse=9, unit="half tiles from the centre, down"),
-        Param(name="radius", lo=0.1, hi=1.2, levels=24, coarse=4, log=True, unit="half tiles, centre to 1/e"),
+        Param(
+            name="radius",
+            lo=0.1,
+            hi=1.2,
+            levels=24,
+            coarse=4,
+            log=True,
+            unit="half tiles, centre to 1/e",
+            wide=(0.03, 3.0),
+        ),
     ),
 )

@@ -24,11 +24,29 @@ STRIPES = Generator(
     name="STRIPES",
     draw=draw,
     params=(
-        Param(name="freq", lo=1.0, hi=12.0, levels=48, coarse=6, log=True, kind="cycles", unit="stripes per tile"),
+        Param(
+            name="freq",
+            lo=1.0,
+            hi=12.0,
+            levels=48,
+            coarse=6,
+            log=True,
+            kind="cycles",
+            unit="stripes per tile",
+            wide=(0.5, 64.0),
+        ),
         Param(name="angle_deg", lo=0, hi=180, levels=64, coarse=12, periodic=True, kind="degrees", unit="degrees"),
         Param(
             name="phase", lo=0, hi=1, levels=32, coarse=4, coarse_share=0.5, periodic=True, kind="turns", unit="turns"
         ),
-        Param(name="softness", lo=0.2, hi=1.0, levels=4, coarse=1, unit="share of the wave's height that is slope"),
+        Param(
+            name="softness",
+            lo=0.2,
+            hi=1.0,
+            levels=4,
+            coarse=1,
+            unit="share of the wave's height that is slope",
+            wide=(0.02, 2.0),
+        ),
     ),
 )

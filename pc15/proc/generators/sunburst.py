@@ -26,7 +26,7 @@ SUNBURST = Generator(
     name="SUNBURST",
     draw=draw,
     params=(
-        Param(name="arms", lo=1, hi=20, levels=20, coarse=5, kind="count", unit="light rays", default=12),
+        Param(name="arms", lo=1, hi=20, levels=20, coarse=5, kind="count", unit="light rays", default=12, wide=(1, 64)),
         Param(
             name="phase",
             lo=0,
@@ -47,6 +47,7 @@ SUNBURST = Generator(
             levels=4,
             log=True,
             unit="share of the wave's height that is slope",
+            wide=(0.02, 2.0),
         ),
     ),
 )

@@ -53,6 +53,7 @@ WAVES_CIRC = Generator(
             kind="cycles",
             unit="waves per tile",
             default=4.0,
+            wide=(0.25, 64.0),
         ),
         Param(
             name="phase",

@@ -35,6 +35,7 @@ WAVES_DIR = Generator(
             kind="cycles",
             unit="waves per tile",
             default=2.5,
+            wide=(0.25, 64.0),
         ),
         Param(
             name="angle_deg",

@@ -1,0 +1,255 @@
+"""In-class pictures: what a codec of procedural patterns pays for a picture that is one pattern.
+
+The pictures are drawn here, in floating point, by nothing that the codec draws with, at random continuous parameters.
+With x, y in [-1, 1] over the picture's side, (cx, cy) a centre, r and theta around it, u and w along and across a
+random direction, f in periods per side, and an edge profile from a hard square wave (s -> 0) to a cosine (s = 1),
+
+    P(t; s) = clip(cos(2 pi t) / s, -1, 1),
+
+| class           | v(x, y), from -1 to 1                                                          |
+|-----------------|--------------------------------------------------------------------------------|
+| stripes         | P(f u / 2 + phase; s)                                                          |
+| checkerboard    | sign(cos(2 pi (f u / 2 + phase)) cos(2 pi (f w / 2 + phase')))                 |
+| rings           | P(f r / 2 + phase; s)                                                          |
+| linear_gradient | clip((u - at) / width, -1, 1)                                                  |
+| radial_gradient | 1 - 2 min(r / radius, 1)                                                       |
+| spiral          | P(m theta / 2 pi + f r / 2 + phase; s), m arms                                 |
+| plaid           | (P(f u / 2 + phase; s) + P(f' w / 2 + phase'; s)) / 2                          |
+| sunburst        | P(m theta / 2 pi + phase; s), m rays                                           |
+
+and luma = dark + (light - dark) (v + 1) / 2, the mean of 4 x 4 samples per pixel, rounded to 8 bits.
+
+Each picture is coded as one tile at every lambda of a ladder that is the same for all; its result is the fewest bytes
+of whole file that reach the wanted SSIM (Gaussian window, 8-bit luma), or else the file of highest SSIM.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from pc15.bench import INCLASS, INCLASS_LAMBDAS, INCLASS_SSIM
+from pc15.bench.points import Key, Point, PointFile
+from pc15.config import CodecConfig
+from pc15.decode import decode
+from pc15.encode import encode
+from pc15.errors import ConfigError, UnknownNameError, did_you_mean
+from pc15.metrics import SSIM_WINDOW, psnr, ssim
+
+__all__ = ["ClassResult", "draw_picture", "run_inclass", "summarise"]
+
+Floats = npt.NDArray[np.float64]
+
+_SAMPLES = 4
+_MAX_TILE = 1024
+_TURN = 2.0 * math.pi
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Coordinates of all samples, [S,1] and [1,S], and the picture's own random numbers."""
+
+    x: Floats
+    y: Floats
+    rng: np.random.Generator
+
+    def between(self, low: float, high: float) -> float:
+        return float(self.rng.uniform(low, high))
+
+    def along(self) -> tuple[Floats, Floats]:
+        """u and w of a random direction."""
+        angle = self.between(0.0, math.pi)
+        c, s = math.cos(angle), math.sin(angle)
+        return c * self.x + s * self.y, c * self.y - s * self.x
+
+    def around(self, reach: float) -> tuple[Floats, Floats]:
+        """r and theta of a random centre within `reach` of the middle."""
+        dx, dy = self.x - self.between(-reach, reach), self.y - self.between(-reach, reach)
+        return np.hypot(dx, dy), np.arctan2(dy, dx)
+
+
+def _profile(t: Floats, s: float) -> Floats:
+    return np.clip(np.cos(_TURN * t) / s, -1.0, 1.0)
+
+
+def _stripes(at: _Place) -> Floats:
+    u, _ = at.along()
+    return _profile(at.between(2.5, 14.0) / 2.0 * u + at.between(0.0, 1.0), at.between(0.05, 1.0))
+
+
+def _checkerboard(at: _Place) -> Floats:
+    u, w = at.along()
+    f = at.between(2.0, 10.0) / 2.0
+    waves = np.cos(_TURN * (f * u + at.between(0.0, 1.0))) * np.cos(_TURN * (f * w + at.between(0.0, 1.0)))
+    return np.sign(waves)
+
+
+def _rings(at: _Place) -> Floats:
+    r, _ = at.around(0.6)
+    return _profile(at.between(2.5, 14.0) / 2.0 * r + at.between(0.0, 1.0), at.between(0.05, 1.0))
+
+
+def _linear_gradient(at: _Place) -> Floats:
+    u, _ = at.along()
+    return np.clip((u - at.between(-0.3, 0.3)) / at.between(0.6, 1.5), -1.0, 1.0)
+
+
+def _radial_gradient(at: _Place) -> Floats:
+    r, _ = at.around(0.5)
+    return 1.0 - 2.0 * np.minimum(r / at.between(0.5, 1.6), 1.0)
+
+
+def _spiral(at: _Place) -> Floats:
+    r, theta = at.around(0.4)
+    arms = int(at.rng.integers(1, 5)) * int(at.rng.choice([-1, 1]))
+    wave = arms * theta / _TURN + at.between(1.5, 8.0) / 2.0 * r + at.between(0.0, 1.0)
+    return _profile(wave, at.between(0.05, 1.0))
+
+
+def _plaid(at: _Place) -> Floats:
+    u, w = at.along()
+    s = at.between(0.05, 1.0)
+    one = _profile(at.between(2.0, 10.0) / 2.0 * u + at.between(0.0, 1.0), s)
+    return (one + _profile(at.between(2.0, 10.0) / 2.0 * w + at.between(0.0, 1.0), s)) / 2.0
+
+
+def _sunburst(at: _Place) -> Floats:
+    _, theta = at.around(0.5)
+    rays = int(at.rng.integers(5, 21))
+    return _profile(rays * theta / _TURN + at.between(0.0, 1.0), at.between(0.05, 1.0))
+
+
+_DRAW: dict[str, Callable[[_Place], Floats]] = {
+    "stripes": _stripes,
+    "checkerboard": _checkerboard,
+    "rings": _rings,
+    "linear_gradient": _linear_gradient,
+    "radial_gradient": _radial_gradient,
+    "spiral": _spiral,
+    "plaid": _plaid,
+    "sunburst": _sunburst,
+}
+
+
+def draw_picture(name: str, index: int, size: int = 512, seed: int = 0) -> torch.Tensor:
+    """Picture number `index` of a class, uint8 [1,size,size]; the same parameters at every size.
+
+    Raises:
+        UnknownNameError: no such class.
+    """
+    if name not in _DRAW:
+        raise UnknownNameError(f"no class {name!r}{did_you_mean(name, _DRAW)} (there are {', '.join(_DRAW)})")
+    rng = np.random.default_rng([seed, list(_DRAW).index(name), index])
+    dark, light = float(rng.uniform(0.05, 0.35)), float(rng.uniform(0.65, 0.95))
+    fine = (2.0 * np.arange(size * _SAMPLES) + 1.0) / (size * _SAMPLES) - 1.0
+    v = _DRAW[name](_Place(fine[None, :], fine[:, None], rng))
+    mean = v.reshape(size, _SAMPLES, size, _SAMPLES).mean(axis=(1, 3))
+    luma = dark + (light - dark) * (mean + 1.0) / 2.0
+    return torch.from_numpy(np.rint(luma * 255.0).astype(np.uint8)).unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """Each picture's best file of a class, in summary.
+
+    reached: share of pictures with the wanted SSIM.   seconds: median time of one encode.
+    """
+
+    name: str
+    pictures: int
+    bytes_median: float
+    bytes_max: int
+    ssim_min: float
+    ssim_median: float
+    reached: float
+    seconds: float
+
+
+def run_inclass(
+    out: str | Path,
+    *,
+    classes: Sequence[str] = INCLASS,
+    count: int = 20,
+    size: int = 512,
+    seed: int = 0,
+    lambdas: Sequence[float] = INCLASS_LAMBDAS,
+    preset: str = "balanced",
+    device: str = "auto",
+    force: bool = False,
+) -> list[Point]:
+    """Measure what `out`, a CSV, does not hold yet, each row written as it comes; all points of these pictures.
+
+    Args:
+        classes: some of `INCLASS`.   count: pictures of each.   size: px, side of the pictures and of their one tile.
+        seed: of the pictures' parameters.   lambdas: the ladder.   force: measure again what `out` holds.
+    Raises:
+        UnknownNameError, ConfigError: an option that cannot be; nothing was measured.
+        SchemaError: `out` is something else than such a CSV.
+    """
+    for name in classes:
+        if name not in _DRAW:
+            raise UnknownNameError(f"no class {name!r}{did_you_mean(name, _DRAW)} (there are {', '.join(_DRAW)})")
+    if not SSIM_WINDOW <= size <= _MAX_TILE:
+        raise ConfigError(f"size is {size}; give {SSIM_WINDOW} to {_MAX_TILE} px, what one tile can be")
+    if count < 1 or not lambdas:
+        raise ConfigError(f"count is {count} with {len(lambdas)} lambdas; give at least 1 of both")
+    cfg = CodecConfig.preset(preset, tile=size, overlap=0, residual=False, device=device)
+    ladder = sorted(set(lambdas), reverse=True)
+    tasks = [(name, index, lam) for name in classes for index in range(count) for lam in ladder]
+    keys = {task: _key(*task[:2], size, seed, preset, task[2]) for task in tasks}
+    with PointFile(out, list(keys.values()) if force else []) as file:
+        for task in tqdm([t for t in tasks if keys[t] not in file.points], desc="in-class", unit="file", disable=None):
+            name, index, lam = task
+            file.add(_measure(keys[task], draw_picture(name, index, size, seed), cfg.but(lambda_rd=lam)))
+        return [file.points[keys[task]] for task in tasks]
+
+
+def _key(name: str, index: int, size: int, seed: int, preset: str, lam: float) -> Key:
+    return Key(f"{name}/{seed}/{index:03d}", size, size, f"pc15-{preset}-whole", f"{lam:g}")
+
+
+def _measure(key: Key, picture: torch.Tensor, cfg: CodecConfig) -> Point:
+    began = time.perf_counter()
+    data = encode(picture, cfg)["bitstream"]
+    coded = time.perf_counter()
+    back = decode(data).cpu()
+    done = time.perf_counter()
+    return Point(
+        *key, len(data), bpp=round(8.0 * len(data) / picture.numel(), 6),
+        psnr_y=round(psnr(picture, back, 255), 4), ssim=round(ssim(picture, back, 255), 6),
+        enc_s=round(coded - began, 5), dec_s=round(done - coded, 5),
+    )  # fmt: skip
+
+
+def summarise(points: Sequence[Point], wanted: float = INCLASS_SSIM) -> list[ClassResult]:
+    """One result per class, in the order of the points."""
+    pictures: dict[str, list[Point]] = {}
+    for point in points:
+        pictures.setdefault(point.image, []).append(point)
+    classes: dict[str, list[Point]] = {}
+    for name, files in pictures.items():
+        enough = [p for p in files if p.ssim >= wanted]
+        best = min(enough, key=lambda p: (p.bytes, -p.ssim)) if enough else max(files, key=lambda p: p.ssim)
+        classes.setdefault(name.partition("/")[0], []).append(best)
+    return [
+        ClassResult(
+            name=name,
+            pictures=len(best),
+            bytes_median=median(p.bytes for p in best),
+            bytes_max=max(p.bytes for p in best),
+            ssim_min=min(p.ssim for p in best),
+            ssim_median=median(p.ssim for p in best),
+            reached=sum(p.ssim >= wanted for p in best) / len(best),
+            seconds=median(p.enc_s for p in best),
+        )
+        for name, best in classes.items()
+    ]

@@ -1,0 +1,550 @@
+"""One pattern for a whole large tile, to the finest sub-level: what screening at 32 px cannot see.
+
+A bank of whole levels, scored at low resolution, misses a fine wave altogether: between two of its frequencies the
+picture and the pattern fall out of step within the tile.  So for planes of few tiles
+
+    analysis    peaks of the spectrum say frequency and angle of waves, where gradients point says the centre of rings
+                and of rays; with the bank's best rows of every generator these are the starts
+    climbing    every start goes uphill over all its parameters, first at low resolution, the best then at higher ones:
+                each round tries a step either way in every parameter, and from the differences of the same drawings
+                a Gauss-Newton step over all of them
+    addressing  the sub-levels found become the cheapest entry and offsets
+
+What is climbed is the squared error's gain at best amplitude and DC.  Every sum is of integers held in float64, below
+2^53 and hence exact in any order; the small linear systems are solved elementwise on the host: the same result on
+every device.  Source: J. Nocedal, S. Wright, "Numerical Optimization", 2nd ed., 10.3 (Gauss-Newton).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pc15.bitstream.records import MAX_PARAMS
+from pc15.fixed import FRAC, ONE, TURN_BITS, cos_turns, sin_turns
+from pc15.proc.codebook import Codebook
+from pc15.proc.coords import Grid, tile_grid
+from pc15.proc.generators import NAMES, load
+from pc15.proc.registry import draw_levels
+from pc15.proc.spec import Param
+from pc15.search.candidates import Layers
+from pc15.search.score import Scorer
+
+Floats = npt.NDArray[np.float64]
+
+FEW_TILES = 4
+"""Planes of more tiles keep to the bank: a tile costs about two seconds here."""
+
+PAYS_BITS = 128
+"""A tile whose whole distortion is worth less than so many bits is left to the bank."""
+
+_COARSE = 64  # px, resolution of the first climbs, for waves of up to
+_COARSE_CYCLES = 14  # per tile; twice, or four times it for faster ones
+_SPECTRUM = 256  # px, resolution that the spectrum is taken at
+_PEAKS = 6
+_ROWS = 64  # best bank rows overall,
+_PER_GENERATOR = 3  # of which so many of one generator are started from, and so many of its starts climb,
+_PER_COUNT = 9  # or this many that differ in a count, such as arms: climbing hardly ever changes one
+_STARTS = 8000  # most starts of a generator from analysis
+_CLIMBERS = 26  # starts that climb a little,
+_ROUNDS = 3  # rounds,
+_FINALISTS = 9  # the best of them, at most two of a generator, to the top of this resolution
+_EXPLAINED = 0.995  # share of what is left that a first layer draws, below which pairs of layers are compared
+_PAIR_WINS = 1.005  # a pair must draw this much more, so that its first layer is taken though another draws more alone
+_SUMMANDS = ("STRIPES", "WAVES_DIR")  # what pairs are mostly made of: each draws too little to lead alone
+_ARM_CENTRES = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # half tiles; gradients miss the centre of a loose spiral
+LAST = 3
+"""Generators that climb on at higher resolutions, and are proposed."""
+_DROP = 3  # patterns are Q14; Q11 keeps the sums exact
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A tile at a resolution of S x S boxes.
+
+    at: grid of the boxes' centres.   error: [S*S] float64, sum of weight * residual of each box.
+    weight: [S*S] float64, sum of weight^2.   Both hold integers.
+    """
+
+    at: Grid
+    error: Tensor
+    weight: Tensor
+
+    @functools.cached_property
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """Sums of `error` and `weight`."""
+        return self.error.sum(), self.weight.sum()
+
+    @property
+    def energy(self) -> float:
+        """What a pattern equal to the residual would gain."""
+        error, weight = self.totals
+        own = self.error * self.error / self.weight.clamp(min=1.0)
+        return float((own * 2.0**-8).round().sum() * 2.0**8 - error * error / weight)  # integers: an exact sum
+
+    @property
+    def side(self) -> int:
+        """S."""
+        return int(self.at.x.shape[2])
+
+
+def view_of(linear: Tensor, quad: Tensor, side: int) -> View:
+    """The view at `side` boxes across.
+
+    Args:
+        linear: [T,T] int64 Q28, weight * residual.   quad: [T,T] int64 Q16, weight squared.
+    """
+    tile = linear.shape[0]
+    if side >= tile:
+        side, at = tile, tile_grid(tile, device=linear.device)
+    else:
+        edges = torch.div(torch.arange(side + 1, device=linear.device) * tile, side, rounding_mode="floor")
+        # middle of box i, in pixels, is (edges[i] + edges[i+1] - 1) / 2
+        middle = torch.div((edges[1:] + edges[:-1] - tile) * ONE, tile, rounding_mode="floor").to(torch.int32)
+        at = Grid(middle.view(1, 1, side), middle.view(1, side, 1), max(1, 2 * ONE // side), False)
+        box = torch.repeat_interleave(torch.arange(side, device=linear.device), edges[1:] - edges[:-1])
+        linear, quad = _pooled(linear, box, side), _pooled(quad, box, side)
+    # 2^18 px of weights of 2^8, residuals of 2^20 and patterns of 2^11: below 2^50
+    return View(at, (linear >> 8).reshape(-1).to(torch.float64), (quad >> 8).reshape(-1).to(torch.float64))
+
+
+def _pooled(values: Tensor, box: Tensor, side: int) -> Tensor:
+    rows = torch.zeros((side, values.shape[1]), dtype=torch.int64, device=values.device).index_add_(0, box, values)
+    return torch.zeros((side, side), dtype=torch.int64, device=values.device).index_add_(1, box, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _States:
+    """Points of one generator's parameter space: steps [K, P] int64, seed [K] int64, gain [K] float64."""
+
+    gen: int
+    steps: Tensor
+    seed: Tensor
+    gain: Tensor
+
+    def best(self) -> _States:
+        """The few best that differ, best first, ties to the first."""
+        counts = [i for i, p in enumerate(load(self.gen).params) if p.kind == "count"]
+        most = _PER_COUNT if counts else _PER_GENERATOR
+        order = torch.sort(self.gain, descending=True, stable=True).indices
+        seen: set[tuple[int, ...]] = set()
+        kept = []
+        for i, row, seed in zip(order.tolist(), self.steps[order].tolist(), self.seed[order].tolist(), strict=True):
+            key = tuple(row[c] for c in counts) if counts else (*row, seed)
+            if key not in seen:
+                seen.add(key)
+                kept.append(i)
+            if len(kept) == most:
+                break
+        at = torch.tensor(kept, dtype=torch.int64, device=self.gain.device)
+        return _States(self.gen, self.steps[at], self.seed[at], self.gain[at])
+
+    def single(self) -> list[_States]:
+        """One by one."""
+        each = (slice(i, i + 1) for i in range(len(self.gain)))
+        return [_States(self.gen, self.steps[i], self.seed[i], self.gain[i]) for i in each]
+
+
+class Precise:
+    """Searches single tiles of a plane for the pattern that draws most of what is left of them."""
+
+    def __init__(self, scorer: Scorer, codebook: Codebook) -> None:
+        self.scorer, self.codebook = scorer, codebook
+        self.fine = scorer.costs.fine
+        self.seed = scorer.cfg.seed
+
+    # ------------------------------------------------------------ the whole way
+
+    def propose(self, e: Tensor, cls: Tensor, layer: int) -> tuple[Layers, Tensor]:
+        """The best layer of each tile by squared error and runners-up of other generators.
+
+        Args:
+            e: [n,T,T] int32 Q12 residual.   cls: [n] class of each tile.
+        Returns:
+            Layers [n * LAST], best first; [n] bool, whether the best is so as the first of two layers.
+        """
+        found = [self._search(e[i], cls[i : i + 1], layer) for i in range(len(e))]
+        parts = [(part.gen, part.qv, part.seed, part.offsets) for layers, _ in found for part in layers]
+        pairs = torch.tensor([pair for _, pair in found], device=e.device)
+        return Layers(*(torch.cat(column) for column in zip(*parts, strict=True))), pairs
+
+    def polish(self, layers: Layers, e: Tensor, cls: Tensor) -> Layers:
+        """Climb on from where the layers [n] are, at full resolution."""
+        found = []
+        for i in range(len(e)):
+            gen = int(layers.gen[i])
+            steps = self.codebook.levels(gen, layers.qv[i : i + 1], layers.offsets[i : i + 1], self.fine).long()
+            view = self._view(e[i], cls[i : i + 1], self.scorer.tile)
+            states = self._scored(view, gen, steps, layers.seed[i : i + 1])
+            found.append(self._address(self._climb(view, states, 2, 4)))
+        return Layers(*(torch.cat([getattr(f, name) for f in found]) for name in ("gen", "qv", "seed", "offsets")))
+
+    def _view(self, e: Tensor, cls: Tensor, side: int) -> View:
+        windows = self.scorer.windows
+        return view_of(windows.lin[cls][0].to(torch.int64) * e, windows.quad[cls][0].to(torch.int64), side)
+
+    def _search(self, e: Tensor, cls: Tensor, layer: int) -> tuple[list[Layers], bool]:
+        peaks = spectrum_peaks(self._view(e, cls, _SPECTRUM))
+        fastest = peaks[0][0] if peaks else 1.0
+        side = _COARSE if fastest <= _COARSE_CYCLES else 2 * _COARSE if fastest <= 2 * _COARSE_CYCLES else 4 * _COARSE
+        view = self._view(e, cls, side)
+        slow = 2 * fastest <= _COARSE_CYCLES
+        rough = self._view(e, cls, side // 2) if slow else view
+        states = self._starting(rough, peaks, self._rows(e, cls, layer), loose=slow)
+        states = self._again(view, _leading(states, _CLIMBERS))
+        one, least = 1 << self.fine, max(1, self.scorer.tile // (8 * side))  # an eighth of a pixel of this resolution
+        states = [self._climb(view, s, one, _ROUNDS, least) for s in states]
+        waves = [s for s in _leading(states, len(states)) if NAMES[s.gen] in _SUMMANDS][:1]
+        states = [self._climb(view, s, one // 2, 12, least) for s in _leading(states, _FINALISTS, each=2)]
+        states = _leading(states, LAST, each=1)
+        pair = False
+        if layer == 0 and states and float(states[0].gain) < _EXPLAINED * view.energy:
+            states, pair = self._first_of_two(rough, [*states, *waves])
+        while side < min(_SPECTRUM, self.scorer.tile):
+            side *= 2
+            view = self._view(e, cls, side)
+            states = [self._climb(view, s, max(1, one // 8), 4) for s in self._again(view, states)]
+        states = states if pair else _leading(states, LAST)
+        return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], pair
+
+    def _starting(
+        self,
+        view: View,
+        peaks: Sequence[tuple[float, float]],
+        rows: Sequence[tuple[Tensor, Tensor]] | None,
+        *,
+        loose: bool = False,
+    ) -> list[_States]:
+        """Single states to climb from: of every generator the best of the bank's rows and of the analysis.
+
+        Args:
+            loose: also try spirals with their centre anywhere.
+        """
+        centres = gradient_centres(view)
+        states = []
+        for gen in range(len(NAMES)):
+            if not self.codebook.size(gen):
+                continue
+            offered = starts(gen, self.fine, peaks, centres, loose=loose)
+            steps = [rows[gen][0]] if rows is not None else []
+            seeds = [rows[gen][1]] if rows is not None else []
+            if offered is not None:
+                steps.append(offered.to(view.error.device))
+                seeds.append(torch.zeros_like(steps[-1][:, 0]))
+            if steps:
+                states += self._scored(view, gen, torch.cat(steps), torch.cat(seeds)).best().single()
+        return states
+
+    def _first_of_two(self, view: View, states: list[_States]) -> tuple[list[_States], bool]:
+        """Put the state first that draws most together with a second layer; whether that changes the order."""
+        both = []
+        for state in self._again(view, states):
+            rest = self._without(view, state)
+            second = self._starting(rest, spectrum_peaks(rest), None)
+            climbed = [self._climb(rest, s, 1 << self.fine, _ROUNDS, 2) for s in _leading(second, 2)]
+            both.append(float(state.gain) + max((float(s.gain) for s in climbed), default=0.0))
+        best = max(range(len(both)), key=lambda i: (both[i], -i))
+        if best == 0 or both[best] < _PAIR_WINS * both[0]:
+            return states[:LAST], False
+        return [states[best], *(s for i, s in enumerate(states) if i != best)][:LAST], True
+
+    def _again(self, view: View, states: Sequence[_States]) -> list[_States]:
+        """The states with their gains at another resolution."""
+        return [self._scored(view, s.gen, s.steps, s.seed) for s in states]
+
+    def _without(self, view: View, state: _States) -> View:
+        """What is left when a state is drawn at its best amplitude and DC."""
+        p = self._drawn(view, state.gen, state.steps, state.seed)[0]
+        error, weight = view.totals
+        product, share, power = (p * view.error).sum(), (p * view.weight).sum(), (p * p * view.weight).sum()
+        amount = (product - share * error / weight) / (power - share * share / weight)
+        level = (error - amount * share) / weight
+        return View(view.at, (view.error - view.weight * (amount * p + level)).round(), view.weight)
+
+    def _rows(self, e: Tensor, cls: Tensor, layer: int) -> list[tuple[Tensor, Tensor]]:
+        """Bank rows that screening likes best, of every generator: (steps [k, P], seeds [k])."""
+        bank = self.scorer.bank
+        rows = self.scorer.screen(e[None], cls, layer, _ROWS, None)[0]
+        rows = rows[rows >= 0]
+        found = []
+        for gen in range(len(NAMES)):
+            own = rows[bank.gen[rows] == gen][:_PER_GENERATOR]
+            steps = self.codebook.starts(gen, self.fine).to(own.device)[bank.qv[own]].long()
+            found.append((steps, bank.seed[own]))
+        return found
+
+    def _address(self, state: _States) -> Layers:
+        """The cheapest entry and offsets that stand for one state."""
+        gen, costs = state.gen, self.scorer.costs
+        ways = self.codebook.offsets_to(gen, state.steps, self.fine)[0]  # [E,P]
+        offsets = torch.nn.functional.pad(ways, (0, MAX_PARAMS - ways.shape[1]))
+        which = torch.full((len(ways),), gen, device=ways.device)
+        cost = costs.offset_cost(offsets, which) + costs.entries(gen)
+        low = torch.where(cost == cost.amin(), torch.arange(len(cost), device=cost.device), len(cost)).amin().view(1)
+        return Layers(which[:1], low, state.seed, offsets[low])
+
+    # ------------------------------------------------------------ gains
+
+    def _drawn(self, view: View, gen: int, steps: Tensor, seeds: Tensor) -> Tensor:
+        """[K, S*S] float64, integers up to 2^11."""
+        drawn = draw_levels(gen, self.codebook.clamp(gen, steps, self.fine), seeds, view.at, self.seed, self.fine)
+        return (drawn >> _DROP).flatten(1).to(torch.float64)
+
+    def _gain(self, view: View, p: Tensor) -> Tensor:
+        """What patterns [K, S*S] take off the squared error at best amplitude and DC, up to a factor; [K]."""
+        error, weight = view.totals
+        product, share, power = p @ view.error, p @ view.weight, p.square() @ view.weight
+        linear = product - share * error / weight
+        square = power - share * share / weight
+        flat = square <= weight * 64.0  # an RMS of 8 in Q11
+        return torch.where(flat, 0.0, linear * linear / torch.where(flat, 1.0, square))
+
+    def _scored(self, view: View, gen: int, steps: Tensor, seeds: Tensor) -> _States:
+        parts = [
+            self._gain(view, self._drawn(view, gen, steps[i : i + 64], seeds[i : i + 64]))
+            for i in range(0, len(steps), 64)
+        ]
+        return _States(gen, steps, seeds, torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64))
+
+    # ------------------------------------------------------------ climbing
+
+    def _climb(self, view: View, state: _States, step: int, rounds: int, least: int = 1) -> _States:
+        """One state uphill: steps from `step` sub-levels down to `least`, halved where none helps."""
+        gen, steps, seed, gain = state.gen, state.steps, state.seed, state.gain
+        params = load(gen).params_at(self.fine)
+        count = len(params)
+        if not count:
+            return state
+        unit = torch.tensor([1 if p.shift(self.fine) == 0 else 0 for p in params], device=steps.device)
+        eye = torch.eye(count, dtype=torch.int64, device=steps.device)
+        for _ in range(rounds):
+            size = torch.where(unit == 1, 1, step)
+            moves = torch.cat([-eye, eye]) * size
+            tried = steps + moves
+            p = self._drawn(view, gen, tried, seed.expand(2 * count))
+            around = self._gain(view, p)
+            here = self._drawn(view, gen, steps, seed)
+            leaps = self._leaps(view, here, p[count:] - p[:count])  # in sizes of a step
+            new = steps + (leaps * size.to(torch.float64)).round().to(torch.int64)
+            leaped = self._gain(view, self._drawn(view, gen, new, seed.expand(len(new))))
+            everything = torch.cat([steps, tried, new])
+            gains = torch.cat([gain, around, leaped])
+            best = torch.where(gains == gains.amax(), torch.arange(len(gains), device=gains.device), len(gains)).amin()
+            if int(best) == 0:
+                if step <= least:
+                    break
+                step = max(least, step // 2)
+                continue
+            steps = self.codebook.clamp(gen, everything[best : best + 1], self.fine).long()
+            gain = gains[best : best + 1]
+            if int(best) > 2 * count:  # a leap that helps comes close: what is left is small
+                step = max(least, step // 2)
+        return _States(gen, steps, seed, gain)
+
+    def _leaps(self, view: View, here: Tensor, slopes: Tensor) -> Tensor:
+        """Gauss-Newton steps over all parameters, whole, half and damped, [3, P] in multiples of the step tried.
+
+        Args:
+            here: [1, S*S], the pattern.   slopes: [P, S*S], its difference over two steps in each parameter.
+        """
+        columns = torch.cat([here, torch.ones_like(here), slopes])
+        normal = (columns * view.weight) @ columns.t()
+        right = columns @ view.error
+        a, b = normal.cpu().numpy(), right.cpu().numpy()
+        out = []
+        for damping in (1e-9, 1e-9, 0.03):
+            x = solve(a, b, damping)
+            leap = 2.0 * x[2:] / x[0] if x[0] != 0.0 else np.zeros(len(x) - 2)
+            out.append(np.clip(np.nan_to_num(leap), -64.0, 64.0))
+        out[1] = out[1] * 0.5
+        return torch.from_numpy(np.stack(out)).to(here.device)
+
+
+def _leading(states: Sequence[_States], count: int, *, each: int | None = None) -> list[_States]:
+    """The `count` single states that gain most, ties to the first; at most `each` of a generator."""
+    gains = [float(s.gain) for s in states]
+    order = sorted(range(len(states)), key=lambda i: (-gains[i], i))
+    if each is not None:
+        gens = [states[i].gen for i in order]
+        order = [i for n, i in enumerate(order) if gens[:n].count(gens[n]) < each]
+    return [states[i] for i in order[:count]]
+
+
+def solve(a: Floats, b: Floats, damping: float) -> Floats:
+    """x of (a + damping * diag(a)) x = b for a symmetric positive [n,n]; 0 where a column is empty.
+
+    Elimination by elementwise operations: the same bits wherever it runs, which LAPACK does not promise.
+    """
+    n = len(b)
+    m = a.copy()
+    m[np.arange(n), np.arange(n)] = np.where(a.diagonal() > 0, a.diagonal() * (1.0 + damping), 1.0)
+    y = b.copy()
+    for i in range(n):
+        if abs(m[i, i]) < 1e-12 * max(a[i, i], 1.0):  # what earlier columns already say
+            m[i, i:], m[i:, i], y[i], m[i, i] = 0.0, 0.0, 0.0, 1.0
+        for j in range(i + 1, n):
+            factor = m[j, i] / m[i, i]
+            m[j, i:] -= factor * m[i, i:]
+            y[j] -= factor * y[i]
+    x = np.zeros(n)
+    for i in range(n - 1, -1, -1):
+        rest = y[i]
+        for j in range(i + 1, n):
+            rest = rest - m[i, j] * x[j]
+        x[i] = rest / m[i, i]
+    return x
+
+
+# ---------------------------------------------------------------- analysis
+
+
+def spectrum_peaks(view: View) -> list[tuple[float, float]]:
+    """The strongest waves, strongest first: (cycles per tile, degrees), by a parabola between half cycles."""
+    side = view.side
+    error, weight = view.totals
+    rest = view.error - view.weight * error / weight
+    peak = float(rest.abs().amax())
+    if peak == 0.0:
+        return []
+    # integers of 16 bits, sines of 15 and S^2 boxes: all sums are exact
+    scaled = (rest * 2.0 ** (16 - math.frexp(peak)[1])).round().view(side, side)
+    most = 2 * min(64, side // 3)  # in half cycles
+    across = torch.arange(0, most, device=rest.device)
+    down = torch.arange(1 - most, most, device=rest.device)
+    half = 1 << (TURN_BITS - 2)  # a half cycle over coordinates -ONE..ONE is a quarter turn per unit
+
+    def waves(k: Tensor) -> tuple[Tensor, Tensor]:
+        turns = ((k[:, None] * view.at.x.view(1, -1).to(torch.int64) * half) >> FRAC).to(torch.int64)
+        turns = torch.remainder(turns + (1 << 31), 1 << 32).to(torch.int64) - (1 << 31)
+        return cos_turns(turns.to(torch.int32)).to(torch.float64), sin_turns(turns.to(torch.int32)).to(torch.float64)
+
+    cx, sx = waves(across)
+    cy, sy = waves(down)
+    c, s = ((scaled @ part.t() * 2.0**-14).round() for part in (cx, sx))  # [S, K]
+    real, imaginary = cy @ c - sy @ s, cy @ s + sy @ c
+    power = real * real + imaginary * imaginary  # [down, across]
+    ky, kx = down[:, None].to(torch.float64), across[None, :].to(torch.float64)
+    power = torch.where(kx * kx + ky * ky < 1.5, 0.0, power)
+    whole = power.cpu().numpy()
+    found = []
+    for _ in range(_PEAKS):
+        top = power.amax()
+        if not float(top):
+            break
+        index = torch.arange(power.numel(), device=power.device)
+        at = int(torch.where(power.reshape(-1) == top, index, power.numel()).amin())
+        row, column = divmod(at, power.shape[1])
+        y, x = float(ky[row, 0]), float(kx[0, column])
+        fy, fx = y + _vertex(whole, row, column, 1, 0), x + _vertex(whole, row, column, 0, 1)
+        found.append((math.hypot(fx, fy) / 2.0, math.degrees(math.atan2(fy, fx))))
+        near = (ky - y).square() + (kx - x).square() < 9.0
+        mirrored = (ky + y).square() + (kx + x).square() < 9.0
+        power = torch.where(near | mirrored, 0.0, power)
+    return found
+
+
+def _vertex(power: Floats, row: int, column: int, down: int, across: int) -> float:
+    """Where the parabola through a peak and its neighbours along an axis has its vertex, -0.5..0.5; 0 at an end."""
+    rows, columns = power.shape
+    if not (down <= row < rows - down and column + across < columns):
+        return 0.0
+    # to the left of column 0 the spectrum of a real picture is its own mirror image
+    mirrored = column - across < 0
+    before = power[rows - 1 - row, across] if mirrored else power[row - down, column - across]
+    after = power[row + down, column + across]
+    bend = 2.0 * power[row, column] - before - after
+    return min(0.5, max(-0.5, float((after - before) / (2.0 * bend)))) if bend > 0 else 0.0
+
+
+def gradient_centres(view: View) -> list[tuple[float, float]]:
+    """The points that most gradients point to, and that most run around: (cx, cy) in half tiles each.
+
+    Least squares over all boxes of the distance between the point and the line through the box.
+    """
+    side = view.side
+    known = view.weight.view(side, side) > 0
+    e = torch.where(known, view.error.view(side, side) / view.weight.view(side, side).clamp(min=1.0), 0.0)
+    scale = float(e.abs().amax())
+    if scale == 0.0:
+        return []
+    e = (e * (2048.0 / scale)).round().to(torch.int64)
+    inner = known[1:-1, 1:-1] & known[:-2, 1:-1] & known[2:, 1:-1] & known[1:-1, :-2] & known[1:-1, 2:]
+    gx = torch.where(inner, e[1:-1, 2:] - e[1:-1, :-2], 0)
+    gy = torch.where(inner, e[2:, 1:-1] - e[:-2, 1:-1], 0)
+    x, y = view.at.x.view(1, -1)[:, 1:-1].to(torch.int64) >> 4, view.at.y.view(-1, 1)[1:-1].to(torch.int64) >> 4
+    unit = ONE >> 4
+    centres = []
+    for u, v in ((-gy, gx), (gx, gy)):  # what is at right angles to the way to the centre
+        along = u * x + v * y
+        sums = [float(t.sum()) for t in (u * u, u * v, v * v, u * along, v * along)]
+        uu, uv, vv, ua, va = sums
+        det = uu * vv - uv * uv
+        if det > 1e-6 * uu * vv > 0.0:
+            centres.append(((ua * vv - va * uv) / det / unit, (va * uu - ua * uv) / det / unit))
+    return centres
+
+
+_LIMIT = 3.0  # half tiles; centres farther out are no centres
+
+
+def starts(
+    gen: int,
+    fine: int,
+    peaks: Sequence[tuple[float, float]],
+    centres: Sequence[tuple[float, float]],
+    *,
+    loose: bool = False,
+) -> Tensor | None:
+    """Points of a generator's parameter space that an analysis suggests, [K, P] int64 sub-levels; None for none."""
+    params = load(gen).params_at(fine)
+    names = [p.name for p in params]
+    joint: list[dict[str, float]] = []
+    if "cx" in names and "cy" in names:
+        spots = [c for c in centres if max(abs(c[0]), abs(c[1])) < _LIMIT] or [(0.0, 0.0)]
+        if loose and "arms" in names and "freq" in names:
+            spots += [(cx, cy) for cx in _ARM_CENTRES for cy in _ARM_CENTRES]
+        joint = [{"cx": cx, "cy": cy} for cx, cy in spots]
+        speed = next((n for n in names if n in ("freq", "cells")), None)
+        if speed is not None:  # a ring in the spectrum, of which peaks are parts
+            near = {round(2.0 * freq) + i for freq, _ in peaks[:3] for i in (-1, 0, 1)}
+            joint = [{**at, speed: half / 2.0} for at in joint for half in sorted(near) if half > 0]
+    elif "angle_deg" in names and ("freq" in names or "cells" in names):
+        for freq, angle in peaks:
+            for factor, turn in ((1.0, 0.0), (math.sqrt(0.5), 45.0), (0.5, 0.0), (1.0 / 3.0, 0.0)):
+                speeds = {"freq": freq * factor, "cells": 2.0 * freq * factor}
+                joint.append({"angle_deg": angle + turn} | {n: v for n, v in speeds.items() if n in names})
+    if not joint:
+        return None
+    fixed = [[p.nearest_step(at[p.name], fine) if p.name in at else None for p in params] for at in joint]
+    phases = sum(p.kind == "turns" for p in params)
+    free = {i: _choices(p, fine, 8 if phases > 1 else 4) for i, p in enumerate(params) if p.name not in joint[0]}
+    points = []
+    for head in fixed:
+        for tail in itertools.product(*free.values()):
+            filled = dict(zip(free, tail, strict=True))
+            points.append([filled[i] if s is None else s for i, s in enumerate(head)])
+    stride = -(-len(points) // _STARTS)
+    return torch.tensor(points[::stride], dtype=torch.int64)
+
+
+def _choices(p: Param, fine: int, phases: int) -> list[int]:
+    """Sub-levels to begin with: all counts, `phases` of a turn, some angles, else the coarse middle."""
+    one = 1 << p.shift(fine)
+    if p.kind == "count":
+        first, last = p.span(0)
+        return list(range(first, last + 1))
+    if p.kind == "turns" and p.periodic:
+        # the other half of a wave's turn is its negative
+        return [p.levels * one * i // phases for i in range(phases if p.coarse_share == 1.0 else phases // 2)]
+    if p.kind == "degrees" and p.periodic:
+        return [p.levels * one * i // 8 for i in range(8)]
+    levels = p.coarse_levels if p.name == "radius" else p.coarse_levels[len(p.coarse_levels) // 2 :][:1]
+    return [level * one for level in levels]

@@ -1,0 +1,215 @@
+"""Large tiles: sub-levels refine levels exactly, their steps are coded, and a picture of one pattern becomes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pc15.bench.inclass import ClassResult, draw_picture, run_inclass, summarise
+from pc15.bench.points import Point
+from pc15.bitstream.records import MAX_PARAMS, Programs, Reader, Syntax, Writer, code_section
+from pc15.config import CodecConfig
+from pc15.decode import decode, decode_stream
+from pc15.encode import encode
+from pc15.entropy.tables import load_table
+from pc15.errors import ConfigError, UnknownNameError
+from pc15.metrics import ssim
+from pc15.proc.codebook import FINE_MAX, OFFSET_MAX, load_codebook, offset_reach
+from pc15.proc.coords import tile_grid
+from pc15.proc.generators import NAMES, load
+from pc15.proc.registry import draw_levels, gen_id
+from pc15.proc.spec import Param, fine_bits
+from pc15.search.precise import gradient_centres, solve, spectrum_peaks, view_of
+
+CODEBOOK = load_codebook("v15_grid")
+WHOLE = CodecConfig.preset("balanced", tile=160, overlap=0, residual=False, lambda_rd=4.0, device="cpu")
+
+
+def whole(name: str, index: int, size: int = 160) -> tuple[Tensor, bytes]:
+    picture = draw_picture(name, index, size)
+    return picture, encode(picture, WHOLE.but(tile=size))["bitstream"]
+
+
+# ---------------------------------------------------------------- sub-levels
+
+
+def test_sub_levels_begin_above_32_px_and_double_with_the_side() -> None:
+    assert [fine_bits(t) for t in (4, 16, 32)] == [0, 0, 0]
+    assert [fine_bits(t) for t in (33, 64, 65, 128, 256, 512, 513, 1024)] == [2, 2, 3, 3, 4, 5, 6, 6]
+    assert [offset_reach(fine_bits(t)) for t in (32, 33)] == [OFFSET_MAX, FINE_MAX]
+
+
+@pytest.mark.parametrize("fine", [2, 5, 6])
+def test_every_level_is_a_sub_level(fine: int) -> None:
+    for gen in range(len(NAMES)):
+        for p in load(gen).params:
+            shift = p.shift(fine)
+            assert [p.fine_fixed(level << shift, fine) for level in range(p.levels)] == list(p.fixed)
+            first, last = p.span(fine)
+            assert first <= 0
+            assert last >= (p.levels << shift) - (1 << shift)
+            assert (last - first).bit_length() <= 15, "an offset must be able to cross it"
+
+
+def test_sub_levels_lie_between_their_levels_in_order() -> None:
+    for gen in range(len(NAMES)):
+        for p in load(gen).params_at(5):
+            if p.shift(5) and p.kind not in ("degrees", "turns") and p.levels > 1:
+                values = [p.fine_fixed(step, 5) for step in range(*p.span(5), 5)]
+                assert values == sorted(values)
+                assert float(p.value(0)) >= (p.wide or (p.lo, p.hi))[0] - 1e-9
+
+
+def test_a_wide_parameter_ends_where_it_says() -> None:
+    p = Param(name="freq", lo=1.0, hi=16.0, levels=5, log=True, kind="cycles", wide=(0.25, 64.0))
+    assert p.span(0) == (0, 4)
+    assert p.span(2) == (-8, 24)
+    assert [p.nearest_step(v, 2) for v in (0.1, 0.25, 2.0, 64.0, 99.0)] == [-8, -8, 4, 24, 24]
+    with pytest.raises(ConfigError, match="wide"):
+        Param(name="freq", lo=1.0, hi=16.0, levels=5, wide=(2.0, 64.0))
+
+
+def test_without_offsets_large_tiles_draw_the_entries() -> None:
+    at = tile_grid(64)
+    for gen in range(len(NAMES)):
+        qv = torch.tensor([0, CODEBOOK.size(gen) - 1])
+        none, seeds = torch.zeros((2, MAX_PARAMS), dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+        plain = draw_levels(gen, CODEBOOK.levels(gen, qv, none), seeds, at, 0)
+        fine = draw_levels(gen, CODEBOOK.levels(gen, qv, none, 5), seeds, at, 0, 5)
+        assert torch.equal(plain, fine), NAMES[gen]
+
+
+@pytest.mark.parametrize("name", ["STRIPES", "SPIRAL", "CHECKER", "SUNBURST"])
+def test_offsets_lead_from_every_entry_to_the_same_sub_levels(name: str) -> None:
+    gen, fine = gen_id(name), 4
+    params = load(gen).params_at(fine)
+    wanted = torch.tensor([[p.span(fine)[1] - 3 for p in params]])
+    ways = CODEBOOK.offsets_to(gen, wanted, fine)[0]
+    assert torch.equal(CODEBOOK.levels(gen, torch.arange(len(ways)), ways, fine).long(), wanted.expand_as(ways))
+    for i, p in enumerate(params):
+        if p.periodic:
+            assert ways[:, i].abs().max() <= (p.levels << fine) // 2
+
+
+# ---------------------------------------------------------------- their code
+
+
+@pytest.mark.parametrize("tile", [48, 64, 128, 256, 512, 1024])
+def test_steps_of_any_size_come_back(tile: int) -> None:
+    tables, syntax = load_table("v15_default"), Syntax.of(2, 4, tile, 24, 24, False, CODEBOOK)
+    programs = Programs.empty(8, 2)
+    programs.dc[:] = syntax.dc_top // 2
+    rng = np.random.default_rng(tile)
+    for n, reach in enumerate((0, 1, 2, 31, 32, 1023, FINE_MAX, FINE_MAX)):
+        gen = gen_id(("SPIRAL", "STRIPES", "PERLIN")[n % 3])
+        count = len(load(gen).params_at(syntax.fine))
+        programs.count[n], programs.gen[n, 0], programs.amp[n, 0] = 1, gen, n + 1
+        extremes = [FINE_MAX, -FINE_MAX, 1, 0, -1, 2][:count]
+        programs.offsets[n, 0, :count] = rng.integers(-reach, reach + 1, count) if n < 6 else extremes
+    writer = Writer(tables)
+    code_section(writer, syntax, programs)
+    reader = Reader(tables, writer.rans_bytes())
+    back = code_section(reader, syntax, None)
+    reader.finish()
+    assert back.records() == programs.records()
+    assert sum(map(abs, back.records()[6].layers[0].offsets)) >= 2 * FINE_MAX
+
+
+# ---------------------------------------------------------------- the search
+
+
+def test_the_spectrum_says_frequency_and_direction() -> None:
+    x = (torch.arange(256) * 2 + 1 - 256) / 256.0
+    wave = torch.cos(torch.pi * (6.0 * x[None, :] + 2.5 * x[:, None]))  # 6 and 2.5 cycles per tile
+    linear = (wave * 1000).round().to(torch.int64) << 16
+    view = view_of(linear, torch.full_like(linear, 1 << 16), 64)
+    freq, angle = spectrum_peaks(view)[0]
+    assert freq == pytest.approx(6.5)
+    assert angle == pytest.approx(22.62, abs=0.01)
+
+
+def test_gradients_say_where_rings_and_rays_meet() -> None:
+    x = ((torch.arange(128) * 2 + 1 - 128) / 128.0).double()
+    dx, dy = x[None, :] - 0.3, x[:, None] + 0.45
+    rings, rays = torch.cos(15.0 * torch.hypot(dx, dy)), torch.cos(6.0 * torch.atan2(dy, dx))
+    for which, picture in enumerate((rings, rays)):
+        linear = (picture * 1000).round().to(torch.int64) << 16
+        centre = gradient_centres(view_of(linear, torch.full_like(linear, 1 << 16), 128))[which]
+        assert centre == pytest.approx((0.3, -0.45), abs=0.03)
+
+
+def test_small_systems_are_solved_even_when_a_column_says_nothing_new() -> None:
+    a = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.0], [0.0, 0.0, 0.0]])
+    assert solve(a, np.array([1.0, 2.0, 0.0]), 0.0) == pytest.approx([1 / 11, 7 / 11, 0.0])
+    twice = np.array([[1.0, 1.0], [1.0, 1.0]])
+    assert np.isfinite(solve(twice, np.array([1.0, 1.0]), 1e-9)).all()
+
+
+@pytest.mark.parametrize("name", ["stripes", "radial_gradient"])
+def test_a_picture_that_is_one_pattern_is_a_few_bytes(name: str) -> None:
+    picture, data = whole(name, 1)
+    decoded = decode_stream(data)
+    assert len(data) < 60
+    assert ssim(picture, decoded.planes[0].unsqueeze(0), 255) >= 0.98
+    assert data == whole(name, 1)[1]
+
+
+def test_a_picture_may_be_smaller_than_its_tile_and_not_square() -> None:
+    picture = draw_picture("stripes", 3, 160)[:, :111, :143]
+    data = encode(picture, WHOLE)["bitstream"]
+    assert ssim(picture, decode(data), 255) >= 0.98
+    assert len(data) < 80
+
+
+@pytest.mark.gpu
+def test_whole_tiles_are_searched_alike_on_the_gpu(device: torch.device) -> None:
+    picture = draw_picture("plaid", 1, 160)
+    mine = encode(picture, WHOLE)["bitstream"]
+    assert encode(picture, WHOLE.but(device=str(device)))["bitstream"] == mine
+    assert torch.equal(decode(mine, device=device).cpu(), decode(mine))
+
+
+# ---------------------------------------------------------------- the benchmark
+
+
+def test_in_class_pictures_depend_on_class_number_and_seed_alone() -> None:
+    first = draw_picture("rings", 2, 64)
+    assert first.shape == (1, 64, 64)
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, draw_picture("rings", 2, 64))
+    others = [draw_picture("rings", 3, 64), draw_picture("rings", 2, 64, seed=1), draw_picture("spiral", 2, 64)]
+    assert not any(torch.equal(first, other) for other in others)
+    with pytest.raises(UnknownNameError, match="did you mean rings"):
+        draw_picture("ring", 0, 64)
+
+
+def test_the_smallest_file_that_is_good_enough_counts() -> None:
+    def point(image: str, size: int, quality: float) -> Point:
+        return Point(image, 8, 8, "pc15", f"{size}", size, 1.0, 30.0, quality, 1.0, 0.1)
+
+    points = [point("a/0", 90, 0.99), point("a/0", 50, 0.985), point("a/0", 40, 0.97), point("a/1", 70, 0.5)]
+    points += [point("a/1", 60, 0.6)]
+    assert summarise(points) == [ClassResult("a", 2, 55.0, 60, 0.6, 0.7925, 0.5, 1.0)]
+
+
+def test_the_benchmark_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {
+        "classes": ("linear_gradient",),
+        "count": 1,
+        "size": 64,
+        "lambdas": (16.0,),
+        "device": "cpu",
+    }
+    points = run_inclass(tmp_path / "in.csv", **options)
+    assert len(points) == 1
+    monkeypatch.setattr("pc15.bench.inclass.encode", None)
+    assert run_inclass(tmp_path / "in.csv", **options) == points
+    with pytest.raises(UnknownNameError, match="no class 'ring'"):
+        run_inclass(tmp_path / "in.csv", **{**options, "classes": ("ring",)})
+    with pytest.raises(ConfigError, match="size"):
+        run_inclass(tmp_path / "in.csv", **{**options, "size": 2000})
