@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.intra import ZERO
-from pc15.residual.models import compiled
+from pc15.residual.models import compiled, looped
 from pc15.residual.syntax import Field
 
 Ints = npt.NDArray[Any]
@@ -100,7 +100,7 @@ def _edge(src: Ints, dst: Ints, at: int, far: int, near: int, reach_p: int, reac
                 dst[b + near] = q1 + _clip((((q2 + q0 + 1) >> 1) - q1 - delta) >> 1, -c, c)
 
 
-@compiled
+@looped
 def _pass(src: Ints, dst: Ints, field: Field, across: bool, tc: int, beta: int) -> None:
     """All vertical edges (across) or all horizontal ones of a flat picture, from src into its copy dst."""
     rows, cols = field.size.shape

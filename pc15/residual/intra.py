@@ -34,23 +34,15 @@ def fill(plane: Ints, x0: int, y0: int, w: int, h: int, value: int) -> None:
 
 
 @compiled
-def _z_order(x: int, y: int) -> int:
-    """Place of a 4x4 unit in the coding order within its superblock."""
-    z = 0
-    for i in range(4):
-        z |= ((x >> i & 1) << (2 * i)) | ((y >> i & 1) << (2 * i + 1))
-    return z
-
-
-@compiled
 def _is_coded(x: int, y: int, bx: int, by: int) -> bool:
     """Whether the 4x4 unit (x, y), inside the picture, comes before the block at unit (bx, by)."""
-    sx, sy, tx, ty = x >> 4, y >> 4, bx >> 4, by >> 4
-    if sy != ty:
-        return sy < ty
-    if sx != tx:
-        return sx < tx
-    return _z_order(x & 15, y & 15) < _z_order(bx & 15, by & 15)
+    # the highest bit in which the units differ decides, rows of superblocks first, within one of them in z-order
+    if (y ^ by) >> 4:
+        return y < by
+    if (x ^ bx) >> 4:
+        return x < bx
+    across, down = x ^ bx, y ^ by
+    return x < bx if down < across and down < across ^ down else y < by
 
 
 @compiled
@@ -105,7 +97,7 @@ def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
 
 @compiled
 def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
-    """Prediction of one block, out [>=n,>=n] int32, from its border `ref`; `line` [>= 3n + 1] is scratch."""
+    """Prediction of one block, out [>=n,>=n] int32, from its border `ref`; `line` [>= 3n + 2] is scratch."""
     n = 1 << log2
     if mode == ZERO:
         fill(out, 0, 0, n, n, 0)
@@ -128,11 +120,12 @@ def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
                     log2 + 1
                 )
         return
-    angle = ANGLE[mode]
     vertical = mode >= DIAGONAL
     sign = 1 if vertical else -1  # along the main side, away from the corner
+    angle = ANGLE[mode]
     for i in range(2 * n + 1):
         line[n + i] = ref[smooth, corner + sign * i]
+    line[3 * n + 1] = line[3 * n]
     if angle < 0:
         inverse = (8192 + (-angle >> 1)) // -angle
         for i in range(1, n + 1):
@@ -140,11 +133,10 @@ def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
             line[n - i] = ref[smooth, corner - sign * min(at, 2 * n)]
     for j in range(n):  # j-th row (vertical) or column (horizontal)
         shift = (j + 1) * angle
-        whole, part = shift >> 5, shift & 31
-        base = n + 1 + whole
-        if vertical:
-            for i in range(n):
-                out[j, i] = ((32 - part) * line[base + i] + part * line[min(base + i + 1, 3 * n)] + 16) >> 5
-        else:
-            for i in range(n):
-                out[i, j] = ((32 - part) * line[base + i] + part * line[min(base + i + 1, 3 * n)] + 16) >> 5
+        base, part = n + 1 + (shift >> 5), shift & 31
+        for i in range(n):
+            value = ((32 - part) * line[base + i] + part * line[base + i + 1] + 16) >> 5
+            if vertical:
+                out[j, i] = value
+            else:
+                out[i, j] = value

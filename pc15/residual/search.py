@@ -1,9 +1,9 @@
-"""The encoder's choices: which squares, which prediction, which levels, by true error and true cost in bits.
+"""The encoder's choices: which squares, which prediction, which levels, by error and cost in bits.
 
-For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-transformed error, the best few are
-transformed, quantized, reconstructed and counted with the adaptive models as they stand, and the square is kept whole
-or cut, whichever has the smaller J = squared error + lambda * bits.  Levels are chosen in coding order, each with the
-exact cost of its context ("RDOQ"), then the place of the last one.  Floats are the encoder's alone.
+For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-transformed error, and the best few are
+transformed and quantized; the square is kept whole or cut, whichever has the smaller J = squared error + lambda * bits.
+Levels are chosen in coding order, each with the cost of its context in the models as they stand ("RDOQ"), then the
+place of the last one.  Floats are the encoder's alone.
 Source: M. Karczewicz et al., "Rate distortion optimized quantization", VCEG-AH21 (2008).
 """
 
@@ -14,28 +14,56 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.intra import FIRST_ANGLE, MODES, ZERO, fill, predict, references
-from pc15.residual.models import BITS, COST_ONE, ENCODE, ESTIMATE, FILL, MODE, TAPE, bit_cost, chance, compiled
-from pc15.residual.reconstruct import reconstruct_block
+from pc15.residual.intra import FIRST_ANGLE, MODES, ZERO, predict, references
+from pc15.residual.models import (
+    COST_ONE,
+    ENCODE,
+    FILL,
+    HALF_CONTEXT,
+    I64,
+    MODE,
+    TAPE,
+    bit_cost,
+    chance,
+    compiled,
+    looped,
+)
+from pc15.residual.reconstruct import Work, reconstruct_block, work
 from pc15.residual.syntax import (
+    ANGLE_TREE,
+    FIRST_PLACE,
     KIND,
+    KINDS,
+    LAST_A,
+    LAST_B,
+    LOW_A,
     MAX_FLAGS,
-    SCAN_U,
-    SCAN_V,
+    NEAR,
+    PLACE,
+    RIM,
     SUPER,
     SUPER_LOG2,
+    W_ANGLE,
+    W_CODED,
+    W_LAST,
+    W_LOW,
+    W_MPM,
+    W_ON,
+    W_SPLIT,
+    W_ZERO,
     Field,
     activity,
-    code_last,
-    code_leaf,
-    code_mode,
-    code_on,
-    code_split,
-    code_tree,
-    larger_contexts,
+    add_template,
+    clear_template,
+    code_super,
+    coded_contexts,
+    contexts,
+    mark,
+    mode_contexts,
     neighbours,
-    significance_contexts,
-    template,
+    on_context,
+    probable_modes,
+    split_contexts,
 )
 from pc15.residual.transform import MID_BITS, forward
 
@@ -44,31 +72,212 @@ Ints = npt.NDArray[Any]
 
 ROOM = SUPER * SUPER * 64
 """More decisions than a superblock can have."""
+GIVE_UP = 4.0
+"""Bits per square below which cutting it is not tried."""
 
 
 class Scratch(NamedTuple):
     """Work space of one encoder, reused for every block."""
 
-    ref: Ints
-    line: Ints
-    pred: Ints
-    diff: Ints
+    goal: Ints  # [64,64] float32, the residual wanted
+    diff: Ints  # and what a prediction leaves of it
+    turned: Ints
     mid: Ints
     coef: Ints
-    mag: Ints
-    block: Ints
-    best_level: Ints
+    around: Ints
+    level: Ints
+    trail: Ints  # [2,1024] float64
+    price: Ints  # [MODES] bits of the modes, in 1/4096
+    angles: Ints  # [32] and of a mode that is not probable
+    last: Ints  # [12,4] and of the last place, by length class and two bits
+    tried: Ints
+    rank: Ints  # [tries] the most promising modes
+    costs: Ints
+    at: Ints  # [8,5] per size: x, y, next part, mode, sum of levels (-1: none)
+    js: Ints  # [8,3] per size: J whole, J cut, bound
+    best_level: Ints  # [7,64,64]
     best_block: Ints
 
 
-def _scratch() -> Scratch:
-    i32 = np.int32
+def _scratch(tries: int) -> Scratch:
+    i32, i64, f32 = np.int32, np.int64, np.float32
+    square = (64, 64)
     return Scratch(
-        ref=np.zeros((2, 257), i32), line=np.zeros(200, i32), pred=np.zeros((64, 64), i32),
-        diff=np.zeros((64, 64), i32), mid=np.zeros((64, 64), i32), coef=np.zeros((64, 64), i32),
-        mag=np.zeros((34, 34), i32), block=np.zeros((64, 64), i32),
-        best_level=np.zeros((7, 64, 64), i32), best_block=np.zeros((7, 64, 64), i32),
+        goal=np.zeros(square, f32), diff=np.zeros(square, f32), turned=np.zeros(square, f32),
+        mid=np.zeros((65, 64), f32), coef=np.zeros(square, i32), around=np.zeros(38 * RIM, i32),
+        level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(MODES, i64), angles=np.zeros(32, i64),
+        last=np.zeros((12, 4), i64), tried=np.zeros(MODES, i64), rank=np.zeros(tries, i64), costs=np.zeros(tries),
+        at=np.zeros((8, 5), i64), js=np.zeros((8, 3)), best_level=np.zeros((7, 64, 64), i32),
+        best_block=np.zeros((7, 64, 64), i32),
     )  # fmt: skip
+
+
+# ------------------------------------------------------------------ cost in 1/4096 bit, as the models stand
+
+
+@compiled
+def price(m: Ints, bit: int, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
+    """Cost of a decision."""
+    return bit_cost(chance(m, c0, c1, c2, c3, s), bit)
+
+
+@compiled
+def price_angles(m: Ints, out: Ints) -> None:
+    """Costs of the modes that are not probable, by their rank among themselves."""
+    h = HALF_CONTEXT
+    for rest in range(32):
+        node, total = 1, 0
+        for i in range(4, -1, -1):
+            bit = rest >> i & 1
+            total += price(m, bit, ANGLE_TREE + node, h, h, h, W_ANGLE)
+            node = node << 1 | bit
+        out[rest] = total
+
+
+@compiled
+def price_modes(m: Ints, left: int, above: int, s: int, angles: Ints, out: Ints) -> None:
+    """Costs of all modes, [MODES]."""
+    h = HALF_CONTEXT
+    first, second, third = probable_modes(left, above)
+    before = 0
+    for flag in range(4):
+        likely = ZERO if flag == 0 else first if flag == 1 else second if flag == 2 else third
+        a, b = mode_contexts(flag, left, above, s)
+        p = chance(m, a, b, h, h, W_MPM if flag else W_ZERO)
+        out[likely] = before + bit_cost(p, 1)
+        before += bit_cost(p, 0)
+    rest = 0
+    for mode in range(1, MODES):
+        if mode not in (first, second, third):
+            out[mode] = before + angles[rest]
+            rest += 1
+
+
+@compiled
+def price_last(m: Ints, top: int, s: int, near: int, kind: int, out: Ints) -> None:
+    """Costs of the last place, by length class up to `top` and the two bits behind the first."""
+    h = HALF_CONTEXT
+    before = 0
+    for k in range(top + 1):
+        here = before
+        if k < 2 * min(s + 2, 5):
+            a, b = LAST_A + (s * 11 + k) * NEAR + near, LAST_B + (s * 11 + k) * KINDS + kind
+            p = chance(m, a, b, h, h, W_LAST)
+            here += bit_cost(p, 0)
+            before += bit_cost(p, 1)
+        low = LOW_A + (s * 11 + k) * 4
+        for bits in range(4):
+            total = here + max(0, k - 2) * COST_ONE
+            if k > 0:
+                total += price(m, bits >> 1, low, h, h, h, W_LOW)
+            if k > 1:
+                total += price(m, bits & 1, low + 2 + (bits >> 1), h, h, h, W_LOW)
+            out[k, bits] = total
+
+
+# ------------------------------------------------------------------ levels of a block
+
+
+@compiled
+def choose_levels(s: int, step: int, lam: float, m: Ints, kind: int, near: int, w: Scratch) -> tuple[int, int, float]:
+    """w.level [c, c] from w.coef (MID_BITS); returns the last place, -1 for none, their sum and J relative to none.
+
+    step: Q4 of a sample, so that coefficient = level * step exactly as coefficients have MID_BITS = 4.
+    """
+    c = min(4 << s, 32)
+    first = FIRST_PLACE[s]
+    start = -1
+    near_zero = 0.58 * step
+    for i in range(c * c - 1, -1, -1):
+        if abs(w.coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > near_zero:
+            start = i
+            break
+    if start < 0:
+        return -1, 0, 0.0
+    for v in range(c):
+        for u in range(c):
+            w.level[v, u] = 0
+    clear_template(w.around, s)
+    top = 0
+    while (start + 1) >> (top + 1):
+        top += 1
+    price_last(m, top, s, near, kind, w.last)
+    scale = 1.0 / (1 << (2 * MID_BITS))  # of squared coefficients
+    per_bit = lam / COST_ONE
+    inverse_step = 1.0 / step
+    filled = 0
+    # J of stopping here, relative to all zero: trail[0, i] counts places >= i
+    total = 0.0
+    for i in range(start, -1, -1):
+        row = first + i
+        u, v = I64(PLACE[row, 0]), I64(PLACE[row, 1])
+        at = (v + 2) * RIM + u + 2
+        around = I64(w.around[at])
+        value = np.float64(abs(w.coef[v, u]))
+        c0, c1, c2, c3, ws = contexts(0, s, row, around, kind, near, filled)
+        p = chance(m, c0, c1, c2, c3, ws)
+        top = I64(value * inverse_step + 0.5)
+        best, best_j, best_sig = 0, per_bit * bit_cost(p, 0), 0.0
+        if top > 0:
+            none = value * value * scale
+            sig = per_bit * bit_cost(p, 1)
+            base = sig + lam
+            low = max(1, top - 1)
+            q = 1
+            while q <= top:  # q: levels up to `low - 1` only add to the cost of larger ones
+                if q < MAX_FLAGS:
+                    c0, c1, c2, c3, ws = contexts(q, s, row, around, kind, near, filled)
+                    p = chance(m, c0, c1, c2, c3, ws)
+                    rest = per_bit * bit_cost(p, 0)
+                else:
+                    length = 0
+                    while (q - MAX_FLAGS + 1) >> (length + 1):
+                        length += 1
+                    rest = lam * (2 * length + 1)
+                    q = max(q, low)
+                if q >= low:
+                    e = value - q * np.float64(step)
+                    j = e * e * scale - none + base + rest
+                    if j < best_j:
+                        best, best_j, best_sig = q, j, sig
+                if q < MAX_FLAGS:
+                    base += per_bit * bit_cost(p, 1)
+                q += 1
+        total += best_j
+        w.trail[0, i] = total
+        w.trail[1, i] = best_j - best_sig
+        if best:
+            w.level[v, u] = best if w.coef[v, u] >= 0 else -best
+            add_template(w.around, at, best)
+            filled += best
+    last, best_j, kept = -1, 0.0, 0
+    below = 0  # sum of levels at places before i, once i is reached
+    for i in range(start + 1):
+        size = abs(I64(w.level[PLACE[first + i, 1], PLACE[first + i, 0]]))
+        if size:
+            below += size
+            length = 0
+            while (i + 1) >> (length + 1):
+                length += 1
+            bits = (i + 1) << 2 >> length & 3
+            # places below i, plus this one without its significance
+            j = total - w.trail[0, i] + w.trail[1, i] + per_bit * w.last[length, bits]
+            if j < best_j or last < 0:
+                last, best_j, kept = i, j, below
+    for i in range(last + 1, start + 1):
+        w.level[PLACE[first + i, 1], PLACE[first + i, 0]] = 0
+    return last, kept, best_j
+
+
+# ------------------------------------------------------------------ prediction of a block
+
+
+@compiled
+def difference(goal: Ints, pred: Ints, n: int, diff: Ints) -> None:
+    """diff = goal - pred, [n, n] float32."""
+    for y in range(n):
+        for x in range(n):
+            diff[y, x] = goal[y, x] - np.float32(pred[y, x])
 
 
 @compiled
@@ -93,262 +302,161 @@ def hadamard_cost(diff: Ints, n: int, t: Ints) -> float:
         for x in range(n):
             t[x, y] = diff[y, x]
     _butterflies(t, n, b)
-    total = np.int64(0)
-    for y in range(n):
+    sums = diff[0]  # a sum per column, so that no order of additions is left open
+    for x in range(n):
+        sums[x] = abs(t[0, x])
+    for y in range(1, n):
         for x in range(n):
-            total += abs(t[y, x])
+            sums[x] += abs(t[y, x])
+    total = 0.0
+    for x in range(n):
+        total += sums[x]
     return total / b
 
 
 @compiled
-def choose_levels(
-    coef: Ints, s: int, step: int, lam: float, m: Ints, io: Ints, kind: int, near: int, level: Ints, x0: int,
-    y0: int, mag: Ints, trail: Ints,
-) -> int:  # fmt: skip
-    """Levels of a block from its coefficients (MID_BITS); returns the place of the last, -1 for none.
-
-    step: Q4 of a sample, so that coefficient = level * step exactly as coefficients have MID_BITS = 4.
-    """
-    scan = min(s, 3)
-    c = 4 << scan
-    count = c * c
-    fill(level, x0, y0, min(64, 4 << s), min(64, 4 << s), 0)
-    start = -1
-    near_zero = 0.58 * step
-    for i in range(count - 1, -1, -1):
-        if abs(coef[SCAN_V[scan, i], SCAN_U[scan, i]]) > near_zero:
-            start = i
-            break
-    if start < 0:
-        return -1
-    scale = 1.0 / (1 << (2 * MID_BITS))  # of squared coefficients
-    per_bit = lam / COST_ONE
-    fill(mag, 0, 0, c + 2, c + 2, 0)
-    filled = 0
-    # J of stopping here, relative to all zero: gained[i] counts places <= i, so it is summed from both ends.
-    total = 0.0
-    for i in range(start, -1, -1):
-        u, v = SCAN_U[scan, i], SCAN_V[scan, i]
-        value = np.float64(abs(coef[v, u]))
-        around = template(mag, u, v)
-        c0, c1, c2, c3, w = significance_contexts(s, u, v, around, kind, near, filled, i)
-        p = chance(m, c0, c1, c2, c3, w)
-        zero_j = per_bit * bit_cost(p, 0)
-        top = int(value / step + 0.5)
-        best, best_j, best_sig = 0, zero_j, 0.0
-        if top > 0:
-            none = value * value * scale
-            sig = per_bit * bit_cost(p, 1)
-            base = sig + lam
-            low = max(1, top - 1)
-            k = 1
-            p1 = 0
-            while k < min(low, MAX_FLAGS):
-                c0, c1, c2, c3, w = larger_contexts(k, s, u, v, around, kind, near, filled, i)
-                base += per_bit * bit_cost(chance(m, c0, c1, c2, c3, w), 1)
-                k += 1
-            if low >= MAX_FLAGS:
-                for q in range(low, top + 1):
-                    e = value - q * np.float64(step)
-                    extra = 2 * np.floor(np.log2(q - MAX_FLAGS + 1.0)) + 1
-                    j = e * e * scale - none + base + lam * extra
-                    if j < best_j:
-                        best, best_j, best_sig = q, j, sig
-            else:
-                c0, c1, c2, c3, w = larger_contexts(low, s, u, v, around, kind, near, filled, i)
-                p1 = chance(m, c0, c1, c2, c3, w)
-                e = value - low * np.float64(step)
-                j = e * e * scale - none + base + per_bit * bit_cost(p1, 0)
-                if j < best_j:
-                    best, best_j, best_sig = low, j, sig
-                if top > low:
-                    more = per_bit * bit_cost(p1, 1)
-                    if top < MAX_FLAGS:
-                        c0, c1, c2, c3, w = larger_contexts(top, s, u, v, around, kind, near, filled, i)
-                        more += per_bit * bit_cost(chance(m, c0, c1, c2, c3, w), 0)
-                    else:
-                        more += lam
-                    e = value - top * np.float64(step)
-                    j = e * e * scale - none + base + more
-                    if j < best_j:
-                        best, best_j, best_sig = top, j, sig
-        total += best_j
-        trail[0, i] = total
-        trail[1, i] = best_j - best_sig
-        level[y0 + v, x0 + u] = best if coef[v, u] >= 0 else -best
-        mag[v, u] = min(best, 15)
-        filled += best
-    best_last, best_j = -1, 0.0
-    for i in range(start, -1, -1):
-        if level[y0 + SCAN_V[scan, i], x0 + SCAN_U[scan, i]]:
-            # places below i, plus this one without its significance
-            j = total - trail[0, i] + trail[1, i]
-            io[BITS] = 0
-            code_last(m, io, i, s, near, kind)
-            j += per_bit * io[BITS]
-            if j < best_j or best_last < 0:
-                best_last, best_j = i, j
-    for i in range(best_last + 1, start + 1):
-        level[y0 + SCAN_V[scan, i], x0 + SCAN_U[scan, i]] = 0
-    return best_last
-
-
-@compiled
-def _difference(target: Ints, x0: int, y0: int, pred: Ints, n: int, diff: Ints) -> None:
-    for y in range(n):
-        for x in range(n):
-            diff[y, x] = target[y0 + y, x0 + x] - pred[y, x]
-
-
-@compiled
-def rank_modes(
-    target: Ints, x0: int, y0: int, log2: int, root_lam: float, m: Ints, io: Ints, left: int, above: int, w: Scratch,
-    rank: Ints, costs: Ints,
-) -> None:  # fmt: skip
-    """Fill rank [K] with the most promising modes, best first, and costs [K] with their estimates."""
+def rank_modes(log2: int, per_bit: float, left: int, above: int, w: Scratch, d: Work) -> None:
+    """Fill w.rank with the most promising modes, best first, and w.costs with their estimates."""
     n = 1 << log2
-    for k in range(len(rank)):
-        rank[k], costs[k] = -1, 1e30
-    tried = np.zeros(MODES, dtype=np.uint8)
+    for k in range(len(w.rank)):
+        w.rank[k], w.costs[k] = -1, 1e30
+    for mode in range(MODES):
+        w.tried[mode] = 0
     for turn in range(4):
         # the mean, planar and every fourth direction; then the directions around the best one
         best_angle = -1
-        for k in range(len(rank)):
-            if rank[k] >= FIRST_ANGLE:
-                best_angle = rank[k]
+        for k in range(len(w.rank)):
+            if w.rank[k] >= FIRST_ANGLE:
+                best_angle = w.rank[k]
                 break
         for mode in range(MODES):
-            if tried[mode]:
+            if w.tried[mode]:
                 continue
             if turn == 0:
-                wanted = mode < FIRST_ANGLE or (mode - FIRST_ANGLE) % 4 == 0
+                wanted = mode < FIRST_ANGLE or (mode - FIRST_ANGLE) & 3 == 0
             elif turn == 1:
                 wanted = mode in (left, above)
             else:
                 wanted = best_angle >= 0 and abs(mode - best_angle) <= (2 if turn == 2 else 1)
-                wanted = wanted and (turn == 3 or (mode - FIRST_ANGLE) % 2 == 0)
+                wanted = wanted and (turn == 3 or (mode - FIRST_ANGLE) & 1 == 0)
             if not wanted:
                 continue
-            tried[mode] = 1
-            predict(w.ref, mode, log2, w.line, w.pred)
-            _difference(target, x0, y0, w.pred, n, w.diff)
-            io[BITS] = 0
-            code_mode(m, io, mode, left, above, log2 - 2)
-            cost = hadamard_cost(w.diff, n, w.mid) + root_lam * io[BITS] / COST_ONE
-            k = len(rank) - 1
-            if cost >= costs[k]:
+            w.tried[mode] = 1
+            predict(d.ref, mode, log2, d.line, d.pred)
+            difference(w.goal, d.pred, n, w.diff)
+            cost = hadamard_cost(w.diff, n, w.turned) + per_bit * w.price[mode]
+            k = len(w.rank) - 1
+            if cost >= w.costs[k]:
                 continue
-            while k > 0 and costs[k - 1] > cost:
-                costs[k], rank[k] = costs[k - 1], rank[k - 1]
+            while k > 0 and w.costs[k - 1] > cost:
+                w.costs[k], w.rank[k] = w.costs[k - 1], w.rank[k - 1]
                 k -= 1
-            costs[k], rank[k] = cost, mode
+            w.costs[k], w.rank[k] = cost, mode
+
+
+# ------------------------------------------------------------------ squares
 
 
 @compiled
 def try_leaf(
     target: Ints, rec: Ints, low: Ints, high: Ints, field: Field, x0: int, y0: int, log2: int, step: int, lam: float,
-    m: Ints, io: Ints, w: Scratch, rank: Ints, costs: Ints, trail: Ints,
+    m: Ints, w: Scratch, d: Work,
 ) -> float:  # fmt: skip
-    """Best whole-block coding of a square: leaves it in field, rec and the scratch of its size; returns J."""
+    """Best whole-block coding of a square, left in w under its size; returns J."""
     n, s = 1 << log2, log2 - 2
-    x, y = x0 >> 2, y0 >> 2
-    left, above, _, _, near = neighbours(field, x, y)
-    references(rec, x0, y0, n, w.ref)
-    rank_modes(target, x0, y0, log2, np.sqrt(lam), m, io, left, above, w, rank, costs)
-    best_j, best_mode, best_last = 1e300, np.int64(ZERO), np.int64(-1)
-    for k in range(len(rank)):
-        mode = rank[k]
+    left, above, a, b = neighbours(field, x0 >> 2, y0 >> 2)
+    per_bit = lam / COST_ONE
+    for v in range(n):
+        for u in range(n):
+            w.goal[v, u] = np.float32(target[y0 + v, x0 + u])
+    references(rec, x0, y0, n, d.ref)
+    price_modes(m, left, above, s, w.angles, w.price)
+    rank_modes(log2, np.sqrt(lam) / COST_ONE, left, above, w, d)
+    best_j, best_mode, best_sum = 1e300, I64(ZERO), I64(-1)
+    c = min(n, 32)
+    for k in range(len(w.rank)):
+        mode = w.rank[k]
         if mode < 0:
-            continue
-        predict(w.ref, mode, log2, w.line, w.pred)
-        _difference(target, x0, y0, w.pred, n, w.diff)
+            break
+        predict(d.ref, mode, log2, d.line, d.pred)
+        difference(w.goal, d.pred, n, w.diff)
+        energy = 0.0
+        for v in range(n):
+            for u in range(n):
+                energy += np.float64(w.diff[v, u]) * w.diff[v, u]
+        kind = KIND[mode]
+        c0, c1, c2 = coded_contexts(s, kind, a, b)
+        p = chance(m, c0, c1, c2, HALF_CONTEXT, W_CODED)
+        bits = per_bit * (w.price[mode] + bit_cost(p, 0))
+        if energy + bits < best_j:
+            best_j, best_mode, best_sum = energy + bits, mode, I64(-1)
         forward(w.diff, log2, w.mid, w.coef)
-        last = choose_levels(w.coef, s, step, lam, m, io, KIND[mode], near, field.level, x0, y0, w.mag, trail)
-        field.mode[y, x] = mode
-        for empty in range(2):
-            if empty:  # the same prediction without coefficients
-                if last < 0:
-                    break
-                last = np.int64(-1)
-                fill(field.level, x0, y0, n, n, 0)
-            io[BITS] = 0
-            code_leaf(m, io, field, x0, y0, log2, last, w.mag)
-            j = lam * io[BITS] / COST_ONE
-            if j >= best_j:
-                continue
-            reconstruct_block(
-                field.level, x0, y0, w.pred, low, high, log2, step, last, w.coef, w.mid, w.block
-            )  # fmt: skip
-            error = np.int64(0)
-            for v in range(n):
-                for u in range(n):
-                    d = target[y0 + v, x0 + u] - w.block[v, u]
-                    error += d * d
-            j += error
-            if j < best_j:
-                best_j, best_mode, best_last = j, mode, last
-                for v in range(n):
-                    for u in range(n):
-                        w.best_level[log2, v, u] = field.level[y0 + v, x0 + u]
-                        w.best_block[log2, v, u] = w.block[v, u]
-    keep_leaf(rec, field, x0, y0, log2, best_mode, best_last, w)
+        last, total, gain = choose_levels(s, step, lam, m, kind, a + b, w)
+        bits = per_bit * (w.price[mode] + bit_cost(p, 1))
+        if last >= 0 and energy + bits + gain < best_j:
+            best_j, best_mode, best_sum = energy + bits + gain, mode, total
+            for v in range(c):
+                for u in range(c):
+                    w.best_level[log2, v, u] = w.level[v, u]
+    w.at[log2, 3], w.at[log2, 4] = best_mode, best_sum
     return best_j
 
 
 @compiled
-def keep_leaf(rec: Ints, field: Field, x0: int, y0: int, log2: int, mode: int, last: int, w: Scratch) -> None:
+def keep_leaf(
+    rec: Ints, low: Ints, high: Ints, field: Field, x0: int, y0: int, log2: int, step: int, w: Scratch, d: Work
+) -> None:
     """Put the best coding of a square into field and rec."""
-    n, x, y = 1 << log2, x0 >> 2, y0 >> 2
-    k = n >> 2
+    n, mode, total = 1 << log2, w.at[log2, 3], w.at[log2, 4]
+    level = w.best_level[log2]
+    coded = 1 if total >= 0 else 0
     for v in range(n):
         for u in range(n):
-            field.level[y0 + v, x0 + u] = w.best_level[log2, v, u]
-            rec[y0 + v, x0 + u] = w.best_block[log2, v, u]
-    fill(field.mode, x, y, k, k, mode)
-    fill(field.size, x, y, k, k, log2)
-    fill(field.active, x, y, k, k, activity(field.level, x0, y0, n) if last >= 0 else 0)
+            field.level[y0 + v, x0 + u] = level[v, u] if coded and v < 32 and u < 32 else 0
+    mark(field, x0 >> 2, y0 >> 2, n >> 2, n >> 2, mode, log2, activity(total, log2) if coded else 0)
+    references(rec, x0, y0, n, d.ref)
+    predict(d.ref, mode, log2, d.line, d.pred)
+    reconstruct_block(field.level, x0, y0, low, high, x0, y0, log2, step, coded, d)
+    for v in range(n):
+        for u in range(n):
+            rec[y0 + v, x0 + u] = d.block[v, u]
 
 
-@compiled
-def try_super(
+@looped
+def search_super(
     target: Ints, rec: Ints, low: Ints, high: Ints, field: Field, sx: int, sy: int, step: int, lam: float, m: Ints,
-    io: Ints, w: Scratch, rank: Ints, costs: Ints, trail: Ints,
-) -> float:  # fmt: skip
-    """Best tree of a superblock, left in field and rec; returns J.
+    w: Scratch, d: Work,
+) -> None:  # fmt: skip
+    """Best tree of a superblock, or none at all, left in field and rec.
 
     Depth first without recursion: per size, the square at hand, its J whole and cut, and the next of its four parts.
     """
     H, W = rec.shape
-    at = np.zeros((8, 5), np.int64)  # x, y, next part, mode, last
-    js = np.zeros((8, 3))  # J whole, J cut, bound
-    log2 = np.int64(SUPER_LOG2)
+    at, js, h = w.at, w.js, HALF_CONTEXT
+    per_bit = lam / COST_ONE
+    price_angles(m, w.angles)
+    log2 = I64(SUPER_LOG2)
     at[log2, 0], at[log2, 1], at[log2, 2] = sx, sy, -1
     js[log2, 2] = 1e300
     result = 0.0
     while log2 <= SUPER_LOG2:
         x0, y0, n, part = at[log2, 0], at[log2, 1], 1 << log2, at[log2, 2]
-        done = False
+        done, keep = False, False
         if part < 0:  # seen for the first time
             if x0 >= W or y0 >= H:
                 result, done = 0.0, True
             else:
                 whole_j, cut_j = 1e300, 0.0
                 if x0 + n <= W and y0 + n <= H:
-                    whole_j = try_leaf(
-                        target, rec, low, high, field, x0, y0, log2, step, lam, m, io, w, rank, costs, trail
-                    )  # fmt: skip
-                    at[log2, 3] = np.int64(field.mode[y0 >> 2, x0 >> 2])
-                    at[log2, 4] = 0 if field.active[y0 >> 2, x0 >> 2] else -1
+                    whole_j = try_leaf(target, rec, low, high, field, x0, y0, log2, step, lam, m, w, d)
                     if log2 > 2:
-                        io[BITS] = 0
-                        code_split(m, io, field, x0, y0, log2, 0)
-                        whole_j += lam * io[BITS] / COST_ONE
-                        io[BITS] = 0
-                        code_split(m, io, field, x0, y0, log2, 1)
-                        cut_j = lam * io[BITS] / COST_ONE
+                        a, b = split_contexts(field, x0 >> 2, y0 >> 2, log2)
+                        p = chance(m, a, b, h, h, W_SPLIT)
+                        whole_j += per_bit * bit_cost(p, 0)
+                        cut_j = per_bit * bit_cost(p, 1)
                 js[log2, 0], js[log2, 1] = whole_j, cut_j
                 if log2 == 2 or whole_j < lam * GIVE_UP:
-                    result, done = whole_j, True
+                    result, done, keep = whole_j, True, True
         else:
             js[log2, 1] += js[log2 - 1, 0]
         if not done:
@@ -356,8 +464,9 @@ def try_super(
             at[log2, 2] = part
             limit = min(js[log2, 0], js[log2, 2])
             if part < 4 and js[log2, 1] < limit:
-                h = n >> 1
-                at[log2 - 1, 0], at[log2 - 1, 1], at[log2 - 1, 2] = x0 + h * (part & 1), y0 + h * (part >> 1), -1
+                half = n >> 1
+                at[log2 - 1, 0], at[log2 - 1, 1] = x0 + half * (part & 1), y0 + half * (part >> 1)
+                at[log2 - 1, 2] = -1
                 js[log2 - 1, 2] = limit - js[log2, 1]
                 log2 -= 1
                 continue
@@ -365,46 +474,26 @@ def try_super(
             if part < 4 and js[log2, 0] > js[log2, 1]:
                 result = 1e300  # given up: dearer than its parent can bear
             if result >= js[log2, 0]:
-                result = js[log2, 0]
-                keep_leaf(rec, field, x0, y0, log2, at[log2, 3], at[log2, 4], w)
+                result, keep = js[log2, 0], True
+        if keep:
+            keep_leaf(rec, low, high, field, x0, y0, log2, step, w, d)
         js[log2, 0] = result
         log2 += 1
-    return result
-
-
-GIVE_UP = 4.0
-"""Bits per square below which cutting it is not tried."""
-
-
-@compiled
-def code_super(
-    target: Ints, rec: Ints, field: Field, x0: int, y0: int, lam: float, j: float, m: Ints, io: Ints, w: Scratch
-) -> None:
-    """Code one superblock, as it stands in the field with a J of j, or as off."""
-    H, W = rec.shape
-    io[BITS] = 0
-    code_on(m, io, field, x0, y0, 1)
-    j += lam * io[BITS] / COST_ONE
-    io[BITS] = 0
-    code_on(m, io, field, x0, y0, 0)
-    off = lam * io[BITS] / COST_ONE
-    y1, x1 = min(H, y0 + SUPER), min(W, x0 + SUPER)
-    for y in range(y0, y1):
-        for x in range(x0, x1):
-            off += np.float64(target[y, x]) * target[y, x]
-    on = 1 if j < off else 0
-    io[MODE] = ENCODE
-    code_on(m, io, field, x0, y0, on)
-    field.on[y0 >> SUPER_LOG2, x0 >> SUPER_LOG2] = on
-    if on:
-        code_tree(m, io, field, x0, y0, w.mag)
-    else:
-        fill(field.level, x0, y0, x1 - x0, y1 - y0, 0)
-        fill(rec, x0, y0, x1 - x0, y1 - y0, 0)
-        ux, uy, uw, uh = x0 >> 2, y0 >> 2, (x1 - x0) >> 2, (y1 - y0) >> 2
-        fill(field.mode, ux, uy, uw, uh, ZERO)
-        fill(field.size, ux, uy, uw, uh, SUPER_LOG2)
-        fill(field.active, ux, uy, uw, uh, 0)
+    # on, or off?
+    x, y = sx >> SUPER_LOG2, sy >> SUPER_LOG2
+    p = chance(m, on_context(field, x, y), h, h, h, W_ON)
+    result += per_bit * (bit_cost(p, 1) - bit_cost(p, 0))
+    off = 0.0
+    y1, x1 = min(H, sy + SUPER), min(W, sx + SUPER)
+    for v in range(sy, y1):
+        for u in range(sx, x1):
+            off += np.float64(target[v, u]) * target[v, u]
+    field.on[y, x] = 1 if result < off else 0
+    if result >= off:
+        for v in range(sy, y1):
+            for u in range(sx, x1):
+                field.level[v, u] = 0
+                rec[v, u] = 0
 
 
 def encode_plane(
@@ -421,14 +510,13 @@ def encode_plane(
     """
     H, W = rec.shape
     io = np.zeros(TAPE + 8 * ROOM, dtype=np.int64)
-    io[FILL] = TAPE
-    w = _scratch()
-    rank, costs, trail = np.zeros(tries, np.int64), np.zeros(tries), np.zeros((2, 1024))
+    io[FILL], io[MODE] = TAPE, ENCODE
+    w, d = _scratch(tries), work()
+    stack = np.zeros((20, 3), np.int64)
     for y0 in range(0, H, SUPER):
         for x0 in range(0, W, SUPER):
             if len(io) - io[FILL] < ROOM:
                 io = np.concatenate((io, np.empty(len(io) + ROOM, dtype=np.int64)))
-            io[MODE] = ESTIMATE
-            j = try_super(target, rec, low, high, field, x0, y0, step, lam, m, io, w, rank, costs, trail)
-            code_super(target, rec, field, x0, y0, lam, j, m, io, w)
+            search_super(target, rec, low, high, field, x0, y0, step, lam, m, w, d)
+            code_super(m, io, field, x0, y0, stack, w.around)
     return io[TAPE : io[FILL]]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import MissingTableError
-from pc15.residual.models import FROZEN, HALF_CONTEXT, WEIGHT_ONE
+from pc15.residual.models import FROZEN, HALF_CONTEXT, STRETCH, WEIGHT_ONE
 from pc15.residual.syntax import CONTEXTS, WEIGHT_SETS
 
 Ints = npt.NDArray[Any]
@@ -49,11 +49,17 @@ def start_models(step: int) -> Ints:
     tables = _trained()
     after = int(np.searchsorted(TRAINED_STEPS, step))
     if after == 0 or after == len(TRAINED_STEPS):
-        return tables[min(after, len(TRAINED_STEPS) - 1)].copy()
+        return ready(tables[min(after, len(TRAINED_STEPS) - 1)].copy())
     low, high = TRAINED_STEPS[after - 1], TRAINED_STEPS[after]
     mixed = tables[after - 1].astype(np.int64) * (high - step) + tables[after].astype(np.int64) * (step - low)
     models: Ints = (mixed // (high - low)).astype(np.int32)
     models[HALF_CONTEXT, 1] = FROZEN
+    return ready(models)
+
+
+def ready(models: Ints) -> Ints:
+    """The same models with what the coder looks up of each counter."""
+    models[:CONTEXTS, 2] = STRETCH[models[:CONTEXTS, 0] >> 4]
     return models
 
 

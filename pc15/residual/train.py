@@ -1,4 +1,4 @@
-"""Learn where the adaptive models start, from photographs: `python -m pc15.residual.train FOLDER`.
+"""Learn where the adaptive models start, from photographs: `python -m pc15.residual.train FOLDER...`.
 
 Every picture is encoded at every anchor step; what a counter has become by the end, weighed by how often it was used,
 is where it starts next time, once more in a second round.  How fast it may leave that place follows from how far the
@@ -9,6 +9,9 @@ Between the anchors the decoder interpolates, so the file holds one table per an
 from __future__ import annotations
 
 import argparse
+import functools
+import multiprocessing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from PIL import Image
 from pc15.residual.codec import SAMPLE_ONE, empty_field, lambda_for, step_q4
 from pc15.residual.models import HALF_CONTEXT
 from pc15.residual.search import encode_plane
-from pc15.residual.start import TRAINED_STEPS, flat_models, save_trained
+from pc15.residual.start import TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.syntax import CONTEXTS
 
 Ints = npt.NDArray[Any]
@@ -52,11 +55,11 @@ def pool(before: Ints, after: list[Ints]) -> Ints:
     return start
 
 
-def crops(folder: Path, count: int, side: int) -> list[Ints]:
-    """Middle squares of the luma of `count` pictures spread over a folder, [side, side] int32 Q12."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
+def crops(files: Sequence[Path], count: int, side: int) -> list[Ints]:
+    """Middle squares of the luma of `count` pictures spread over a list, [side, side] int32 Q12."""
     planes = []
-    for path in files[:: max(1, len(files) // count)][:count]:
+    count = min(count, len(files))
+    for path in [files[i * len(files) // count] for i in range(count)]:
         with Image.open(path) as picture:
             luma = np.array(picture.convert("L"), dtype=np.int32)
         top, left = (max(0, length - side) // 2 for length in luma.shape)
@@ -64,38 +67,48 @@ def crops(folder: Path, count: int, side: int) -> list[Ints]:
     return planes
 
 
-def train(planes: list[Ints], rounds: int = 2) -> Ints:
+def models_after(plane: Ints, step: int, start: Ints) -> Ints:
+    """What models become on one picture, coded without a prediction."""
+    models = ready(start.copy())
+    # Uses are forgotten, so that what a counter says at the end comes from this picture.
+    models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
+    target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - SAMPLE_ONE // 2)
+    low = np.full_like(target, -SAMPLE_ONE // 2)
+    encode_plane(
+        target, np.zeros_like(target), low, -low, empty_field(*target.shape), step_q4(step), lambda_for(step), models, 2
+    )
+    return models
+
+
+def train(planes: list[Ints], rounds: int = 2, workers: int = 1) -> Ints:
     """Tables for TRAINED_STEPS, [anchors, C + S, 4] int32."""
     tables = []
-    for step in TRAINED_STEPS:
-        start = flat_models()
-        for _ in range(rounds):
-            ends = []
-            for plane in planes:
-                models = start.copy()
-                # Uses are forgotten, so that what a counter says at the end comes from this picture.
-                models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
-                target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - SAMPLE_ONE // 2)
-                low = np.full_like(target, -SAMPLE_ONE // 2)
-                encode_plane(
-                    target, np.zeros_like(target), low, -low, empty_field(*target.shape), step_q4(step),
-                    lambda_for(step), models, 2,
-                )  # fmt: skip
-                ends.append(models)
-            start = pool(start, ends)
-        tables.append(start)
-        print(f"step {step}: {len(planes)} pictures, {rounds} rounds", flush=True)
+    with multiprocessing.get_context("spawn").Pool(workers) as processes:
+        for step in TRAINED_STEPS:
+            start = flat_models()
+            for _ in range(rounds):
+                after = functools.partial(models_after, step=step, start=start)
+                start = pool(start, processes.map(after, planes, chunksize=1))
+            tables.append(start)
+            print(f"step {step}: {len(planes)} pictures, {rounds} rounds", flush=True)
     return np.stack(tables)
 
 
 def main() -> None:
-    """Train on a folder of photographs and write the packaged table."""
+    """Train on folders of photographs and write the packaged table."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--pictures", type=int, default=150)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--exclude", type=Path, help="file with the names of pictures to leave out, one per line")
+    parser.add_argument("--pictures", type=int, default=150, help="of each folder")
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    save_trained(train(crops(args.folder, args.pictures, args.side)))
+    left_out = set(args.exclude.read_text(encoding="utf-8").split()) if args.exclude else set()
+    planes = []
+    for folder in args.folders:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
+        planes += crops([path for path in files if path.name not in left_out], args.pictures, args.side)
+    save_trained(train(planes, workers=args.workers))
 
 
 if __name__ == "__main__":

@@ -55,54 +55,60 @@ for _log2 in range(2, 7):
     DCT[_log2, : 1 << _log2, : 1 << _log2] = _dct(1 << _log2)
 
 
+DCT_UP = np.ascontiguousarray((DCT / float(1 << SCALE_BITS)).astype(np.float32))
+DCT_DOWN = np.ascontiguousarray(DCT_UP.transpose(0, 2, 1))
+"""DCT as floats, a row per frequency and a row per sample, for the encoder: exact, as 14 bits are."""
+
+
 @compiled
 def forward(block: Ints, log2: int, mid: Ints, coef: Ints) -> None:
-    """block [>=n,>=n] int32 -> coef [>=c,>=c] int32 with MID_BITS fraction bits, c = min(n, 32)."""
+    """block [>=n,>=n] float32 -> coef [c, c] int32 with MID_BITS fraction bits, c = min(n, 32).
+
+    mid: [65, 64] float32, work space.
+    """
     n = 1 << log2
     c = min(n, MAX_CODED)
-    acc = np.empty(n, dtype=np.int64)
-    for k in range(c):  # rows of the picture are summed: mid[x, k]
+    zero = np.float32(0.0)
+    for k in range(c):  # mid[k, x]: columns of the picture are summed
         for x in range(n):
-            acc[x] = 0
+            mid[k, x] = zero
         for y in range(n):
-            f = np.int64(DCT[log2, k, y])
+            f = DCT_UP[log2, k, y]
             for x in range(n):
-                acc[x] += f * block[y, x]
-        for x in range(n):
-            mid[x, k] = (acc[x] + (1 << (SCALE_BITS - MID_BITS - 1))) >> (SCALE_BITS - MID_BITS)
+                mid[k, x] += f * block[y, x]
+    row = mid[64]
     for k in range(c):
-        for y in range(c):
-            acc[y] = 0
+        for u in range(c):
+            row[u] = zero
         for x in range(n):
-            f = np.int64(DCT[log2, k, x])
-            for y in range(c):
-                acc[y] += f * mid[x, y]
-        for y in range(c):
-            coef[y, k] = (acc[y] + (1 << (SCALE_BITS - 1))) >> SCALE_BITS
+            f = mid[k, x]
+            for u in range(c):
+                row[u] += f * DCT_DOWN[log2, x, u]
+        for u in range(c):
+            coef[k, u] = np.int32(np.floor(row[u] * np.float32(1 << MID_BITS) + np.float32(0.5)))
 
 
 @compiled
-def inverse(coef: Ints, log2: int, rows: int, cols: int, mid: Ints, block: Ints) -> None:
-    """coef [>=rows,>=cols] int32 in MID_BITS, zero elsewhere -> block [>=n,>=n] int32."""
+def inverse(coef: Ints, log2: int, rows: int, cols: int, acc: Ints, mid: Ints, block: Ints) -> None:
+    """coef [>=rows,>=cols] int32 in MID_BITS, zero elsewhere -> block [>=n,>=n] int32; acc [64] int64 is scratch."""
     n = 1 << log2
-    acc = np.empty(n, dtype=np.int64)
     for u in range(cols):  # mid[u, y]
-        for x in range(n):
-            acc[x] = 0
+        for y in range(n):
+            acc[y] = 1 << (SCALE_BITS - 1)
         for v in range(rows):
             f = np.int64(coef[v, u])
             if f:
                 for y in range(n):
                     acc[y] += f * DCT[log2, v, y]
         for y in range(n):
-            mid[u, y] = (acc[y] + (1 << (SCALE_BITS - 1))) >> SCALE_BITS
+            mid[u, y] = acc[y] >> SCALE_BITS
     shift = SCALE_BITS + MID_BITS
     for y in range(n):
         for x in range(n):
-            acc[x] = 0
+            acc[x] = 1 << (shift - 1)
         for u in range(cols):
             f = np.int64(mid[u, y])
             for x in range(n):
                 acc[x] += f * DCT[log2, u, x]
         for x in range(n):
-            block[y, x] = (acc[x] + (1 << (shift - 1))) >> shift
+            block[y, x] = acc[x] >> shift

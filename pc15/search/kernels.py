@@ -13,10 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from pc15.compiled import entry, inner
 
 Array = NDArray[Any]
 
@@ -40,7 +41,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="pc15")
 
 
-@numba.njit(cache=True, nogil=True)
+@entry()
 def keep_best(
     start: int,
     stop: int,
@@ -92,14 +93,14 @@ def keep_best(
                 least = best[where, keep - 1]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inner(inline="always")
 def _ssim(mx: float, my: float, sx: float, sy: float, sxy: float, c1: float, c2: float) -> float:
     luminance = (mx * my * 2.0 + c1) / (mx * mx + my * my + c1)
     structure = (sxy * 2.0 + c2) / (sx + sy + c2)
     return luminance * structure
 
 
-@numba.njit(cache=True, nogil=True)
+@entry()
 def score_exactly(
     start: int,
     stop: int,
