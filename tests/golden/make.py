@@ -138,6 +138,9 @@ def _pack(
 
 def streams() -> Iterator[tuple[str, bytes]]:
     """Every golden stream."""
+    import torch
+
+    from pc15 import CodecConfig, encode, render
     from pc15.bitstream.records import MAX_LAYERS, TileRec
     from pc15.proc.generators import NAMES
     from pc15.quant import dc_levels
@@ -215,6 +218,20 @@ def streams() -> Iterator[tuple[str, bytes]]:
         maker = _Maker(name)
         spec = _plane(16, 6, amp_step=amp_step, dc_step=dc_step)
         yield name, _pack(maker, _header(41, 37, spec), layers=4)
+
+    for name, W, H, cfg in (  # levels as an encoder leaves them: a payload cannot be made by hand
+        ("residual", 70, 41, {"max_layers": 0, "lambda_rd": 0.05}),
+        ("residual_coarse", 130, 67, {"max_layers": 0, "lambda_rd": 8.0}),
+        ("residual_fine", 33, 18, {"max_layers": 0, "lambda_rd": 1e-4}),
+        ("residual_tiles", 61, 40, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.2}),
+        ("residual_sections", 40, 150, {"max_layers": 0, "section_rows": 1, "lambda_rd": 0.1}),
+    ):
+        picture = render("WOOD", H, W, seed=7)[0] * 0.6 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
+        options = CodecConfig.preset("fast", device="cpu").but(**cfg)
+        yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+    picture = torch.cat([render(name, 50, 45)[0] for name in ("RINGS", "PLAID", "PERLIN")])
+    options = CodecConfig.preset("fast", max_layers=0, lambda_rd=0.05, device="cpu")
+    yield "residual_colour", encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
 
 
 def write() -> None:
