@@ -200,7 +200,7 @@ def test_a_header_that_claims_too_many_pixels_is_refused_at_once(width: int, hei
         began = time.process_time()
         with pytest.raises(BitstreamError, match=f"{width}x{height} is {width * height} pixels, over the limit"):
             decode_y(data + b"\0" * 99, strict=strict)
-        assert time.process_time() - began < 1.0  # filling that many pixels takes longer
+        assert time.process_time() - began < 0.1
 
 
 def test_a_small_stream_cannot_claim_endless_layers_or_tiles() -> None:
