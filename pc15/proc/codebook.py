@@ -84,11 +84,9 @@ class Codebook:
     @staticmethod
     def clamp(gen: int, levels: Tensor, fine: int = 0) -> Tensor:
         """Bring sub-levels back into range: periodic parameters wrap, the others stop at their ends."""
-        params = load(gen).params_at(fine)
-        if not params:
+        if not load(gen).params_at(fine):
             return levels
-        first, last = torch.tensor([p.span(fine) for p in params], device=levels.device).unbind(1)
-        periodic = torch.tensor([p.periodic for p in params], device=levels.device)
+        first, last, periodic = _spans(gen, fine, levels.device)
         clamped = torch.minimum(torch.maximum(levels, first), last)
         return torch.where(periodic, levels.remainder(last + 1), clamped).to(torch.int32)
 
@@ -100,6 +98,14 @@ class Codebook:
             digest.update(f"{name}:{tuple(entry.shape)}".encode())
             digest.update(entry.numpy().astype("<i4").tobytes())
         return digest.hexdigest()
+
+
+@functools.cache
+def _spans(gen: int, fine: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """First and last sub-level of each parameter, and whether it is periodic."""
+    params = load(gen).params_at(fine)
+    first, last = torch.tensor([p.span(fine) for p in params], device=device).unbind(1)
+    return first, last, torch.tensor([p.periodic for p in params], device=device)
 
 
 @functools.cache
