@@ -48,9 +48,10 @@ from pc15.bitstream.records import (
     predict_dc,
 )
 from pc15.config import CodecConfig, default_overlap
-from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, plane_grid, predict_plane, section_syntax
+from pc15.decode import MIDDLE, SAMPLE_ONE, amplitude_q15, base_surface, plane_grid, predict_plane, section_syntax
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import ConfigError, ImageError
+from pc15.fixed import look_up
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.images import check_luma
 from pc15.paths import resolve_device
@@ -58,7 +59,7 @@ from pc15.planes import rgb_to_ycbcr420
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.registry import coefficient
 from pc15.quant import MSE_SCALE, step_q15, steps_for
-from pc15.residual.codec import LAMBDA, STEPS, ResidualCode, ResidualParams, encode_residual
+from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual
 from pc15.search.bank import get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
@@ -75,7 +76,9 @@ CHROMA_LAMBDA = 2.0
 AUTO_TILE = 32
 """Tile side that is tried beside a whole-picture tile and a residual alone, px."""
 
-_SECTION_TILES = 1 << 14  # tiles, or superblocks, from which a plane is cut into sections of its own accord
+_SECTION_TILES = 1 << 14  # tiles from which a plane is cut into sections of its own accord,
+_SECTION_SUPERBLOCKS = 1 << 11  # or superblocks without tiles: 8 megapixels, of which a residual holds 60 bytes each
+_AT_ONCE = 1 << 20  # samples converted at once
 
 
 @dataclass(eq=False)
@@ -405,12 +408,13 @@ def turn_groups(grid: TileSpec) -> list[list[int]]:
 class _Coded:
     """One plane, coded.
 
-    residuals: one per section of the residual.   cost: bits, and squared error in what a bit may cost.
+    residuals: payload of each section of the residual.   cost: bits, and squared error in what a bit may cost; 0 if
+    there is nothing to compare it with.
     """
 
     spec: PlaneSpec
     programs: Programs
-    residuals: list[ResidualCode]
+    residuals: list[bytes]
     cost: float
 
 
@@ -449,11 +453,12 @@ def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: Codec
         for i, plane in enumerate(planes):
             own = plane_config(cfg, chroma=i > 0)
             found: _Coded | None = None
-            for tile, refined in _plans(own, plane):
+            plans = _plans(own, plane)
+            for tile, refined in plans:
                 spec = _plane_spec(own, tile, refined, chroma=i > 0)
                 # the other planes matter to none of this
                 header = _header((spec,) * len(planes), width, height, cfg)
-                one = _encode_plane(plane, header, i, own, tables, codebook, progress)
+                one = _encode_plane(plane, header, i, own, tables, codebook, progress, weigh=len(plans) > 1)
                 if found is None or one.cost < found.cost:
                     found = one
             assert found is not None, "there is always a tile size to try"
@@ -461,7 +466,7 @@ def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: Codec
     header = _header(tuple(one.spec for one in coded), width, height, cfg)
     metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
     programs = [one.programs for one in coded]
-    residuals = [code.payload for one in coded for code in one.residuals]
+    residuals = [payload for one in coded for payload in one.residuals]
     return _finish(header, programs, residuals, tables, codebook, metadata)
 
 
@@ -484,8 +489,13 @@ def _encode_plane(
     tables: TableSet,
     codebook: Codebook,
     progress: tqdm[Any],
+    *,
+    weigh: bool,
 ) -> _Coded:
-    """One plane with the tile size, and the residual, that the header says."""
+    """One plane with the tile size, and the residual, that the header says.
+
+    weigh: also say what it costs, which takes drawing and coding it.
+    """
     spec = header.planes[index]
     programs = Programs.empty(0)
     if spec.tile:
@@ -493,23 +503,29 @@ def _encode_plane(
         encoder = PlaneEncoder(plane, header, index, own, tables, codebook, cfg.ai)
         progress.reset(total=encoder.grid.count)
         programs = encoder.run(progress)
-    prediction = predict_plane(programs, header, index, codebook, plane.device)
-    picture = prediction.cpu().numpy().copy()
-    residuals: list[ResidualCode] = []
-    bits = 0.0
-    for span in residual_spans(header):
-        if span.plane == index:
-            rows = slice(span.row_start, span.row_stop)
-            target = plane[rows].cpu().numpy()
+    spans = [span for span in residual_spans(header) if span.plane == index]
+    drawn = None
+    if spec.tile and (weigh or spans):
+        drawn = predict_plane(programs, header, index, codebook, plane.device).cpu().numpy()
+    residuals: list[bytes] = []
+    cost = 0.0
+    for span in spans or [SectionSpan(index, 0, len(plane))] * weigh:
+        rows = slice(span.row_start, span.row_stop)
+        goal = plane[rows].cpu().numpy()
+        picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[rows]
+        if spec.residual:
             params = ResidualParams(spec.residual - 1, residual_lambda(cfg.lambda_rd), cfg.tries)
-            residuals.append(encode_residual(target - picture[rows], picture[rows], params))
-            picture[rows] = residuals[-1].reconstruction
-            bits += 8.0 * len(residuals[-1].payload)
-    for span in section_spans(header):
-        if span.plane == index:
-            bits += 8.0 * len(_section(header, span, programs, tables, codebook).rans_bytes())
-    error = plane.cpu().numpy().astype(np.int64) - picture
-    cost = bits + float((error * error).sum()) / residual_lambda(cfg.lambda_rd)
+            code = encode_residual(goal - picture, picture, params)
+            residuals.append(code.payload)
+            picture = code.reconstruction
+        if weigh:
+            error = goal.astype(np.int64) - picture
+            cost += float((error * error).sum()) / residual_lambda(cfg.lambda_rd)
+    if weigh:
+        cost += 8.0 * sum(map(len, residuals))
+        for span in section_spans(header):
+            if span.plane == index:
+                cost += 8.0 * len(_section(header, span, programs, tables, codebook).rans_bytes())
     return _Coded(spec, programs, residuals, cost)
 
 
@@ -524,10 +540,10 @@ def _header(specs: tuple[PlaneSpec, ...], width: int, height: int, cfg: CodecCon
     )  # fmt: skip
     if cfg.section_rows:
         return header
-    across, rows = -(-width // SUPERBLOCK), -(-height // SUPERBLOCK)
+    across, rows, most = -(-width // SUPERBLOCK), -(-height // SUPERBLOCK), _SECTION_SUPERBLOCKS
     if specs[0].tile:
-        rows, across = tile_counts(header, 0)
-    most = _SECTION_TILES // across
+        (rows, across), most = tile_counts(header, 0), _SECTION_TILES
+    most //= across
     return header if rows <= most else replace(header, section_rows=max(1, most))
 
 
@@ -581,7 +597,12 @@ def residual_lambda(lambda_rd: float) -> float:
 
 def _as_q12(u8: Tensor, device: torch.device) -> Tensor:
     """8-bit samples as Q12: the value whose output pixel is the same."""
-    return torch.div(u8.to(device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").to(torch.int32)
+    values = torch.div(torch.arange(256, dtype=torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor")
+    wide = u8.to(device).to(torch.int32)
+    flat = wide.view(-1)
+    for part in flat.split(_AT_ONCE):
+        part.copy_(look_up(values.to(wide), part))
+    return wide
 
 
 def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:

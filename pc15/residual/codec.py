@@ -119,13 +119,17 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     )
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, 0, 0))
-    pictures = [_finish(drawn + below, field, step, strength, h, w) for strength in range(len(STRENGTHS))]
-    wanted = goal.astype(np.int64) + base
-    errors = [int(((picture - wanted) ** 2).sum()) for picture in pictures]
-    best = min(range(len(pictures) if params.filtered else 1), key=errors.__getitem__)
+    drawn += below
+    goal += base
+    least, best, picture = -1, 0, drawn
+    for strength in range(len(STRENGTHS) if params.filtered else 1):
+        filtered = _finish(drawn, field, step, strength, h, w)
+        error = _squared_error(filtered, goal)
+        if least < 0 or error < least:
+            least, best, picture = error, strength, filtered
     filter_bits = np.array([HALF << 1 | best >> 1, HALF << 1 | best & 1], np.int64)
     payload = rans_bytes(np.concatenate((filter_bits, tape))).tobytes()
-    return ResidualCode(payload, pictures[best], _stats(field, len(payload), len(tape) + 2, best))
+    return ResidualCode(payload, picture, _stats(field, len(payload), len(tape) + 2, best))
 
 
 def decode_residual(payload: bytes, prediction: Ints, step: int) -> Ints:
@@ -187,6 +191,11 @@ def _read(payload: bytes, field: Field, step: int) -> int:
 def _finish(picture: Ints, field: Field, step: int, strength: int, h: int, w: int) -> Ints:
     """Padded prediction + residual -> the picture, filtered, cropped and clamped."""
     return np.ascontiguousarray(np.clip(deblock(picture, field, step, strength), 0, SAMPLE_ONE)[:h, :w])
+
+
+def _squared_error(a: Ints, b: Ints) -> int:
+    """Sum of squared differences of two planes, row by row: squares need 64 bits."""
+    return sum(int(np.dot(d, d)) for d in ((x.astype(np.int64) - y) for x, y in zip(a, b, strict=True)))
 
 
 def _stats(field: Field, size: int, decisions: int, strength: int) -> dict[str, Any]:
