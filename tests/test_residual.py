@@ -15,8 +15,6 @@ from pc15.residual import (
     ResidualParams,
     decode_residual,
     encode_residual,
-    lambda_for,
-    rate_proxy,
     step_q4,
 )
 from pc15.residual.codec import SAMPLE_LIMIT, empty_field
@@ -197,16 +195,6 @@ def test_models_start_between_their_anchors_and_are_never_shared():
     first = start_models(TRAINED_STEPS[0])
     first[:] = 0
     assert start_models(TRAINED_STEPS[0]).any()
-
-
-def test_the_proxy_ranks_blocks_as_the_coder_does():
-    rng = np.random.default_rng(1)
-    noise = rng.normal(0, 1, (6, 16, 16)) * np.array([0, 20, 60, 150, 300, 600])[:, None, None]
-    blocks = noise.astype(np.int32)
-    costs = rate_proxy(blocks, 24, lambda_for(24))
-    assert np.all(np.diff(costs) > 0)
-    with pytest.raises(ConfigError):
-        rate_proxy(blocks[:, :5], 24, lambda_for(24))
 
 
 @pytest.mark.parametrize(
