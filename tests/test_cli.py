@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from pc15 import CodecConfig, cli, decode, encode, read_bitstream
 from pc15.bitstream import read_container
+from pc15.bitstream.container import write_container
 from pc15.cli.encode import config_file
 from pc15.images import load_luma, load_rgb, save_image
 
@@ -202,6 +204,35 @@ def test_info_accounts_for_every_byte(stream: Path, capsys: pytest.CaptureFixtur
     tiles = json.loads(capsys.readouterr().out)["tile_map"]
     assert sum(len(tile["layers"]) for tile in tiles) == layers
     assert len(tiles) == sum(plane["tiles"][0] * plane["tiles"][1] for plane in content["planes"])
+
+
+def test_info_says_what_the_bits_of_a_residual_decide(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = photo.with_suffix(".pc15")
+    assert run("encode", photo, "-o", target, "--preset", "fast", "--lambda", "0.05", "--device", "cpu") == 0
+    capsys.readouterr()
+    assert run("info", target, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    bits = content["bits_by_kind"]
+    coded = encode(load_rgb(photo), CodecConfig.preset("fast", lambda_rd=0.05, device="cpu"))["stats"]["bits_by_kind"]
+    assert bits == {kind: pytest.approx(cost, abs=0.01) for kind, cost in coded.items()}
+    assert {"residual split", "residual mode", "residual level not 0", "residual sign"} <= set(bits)
+    residuals = content["section_bytes"][-3:]
+    assert sum(bits.values()) / 8 == pytest.approx(sum(residuals), abs=4 * 3)
+
+
+def test_info_tells_of_a_residual_that_is_sound_outside_and_damaged_inside(
+    photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = photo.with_suffix(".pc15")
+    assert run("encode", photo, "-o", target, "--preset", "fast", "--device", "cpu", "--gray") == 0
+    stream = read_container(target.read_bytes())
+    damaged = [bytes([*payload[:-1], payload[-1] ^ 1]) for payload in stream.residuals if payload is not None]
+    target.write_bytes(write_container(replace(stream, residuals=list(damaged))))
+    capsys.readouterr()
+    assert run("info", target) == 1
+    shown = capsys.readouterr()
+    assert "plane 0, residual of pixel rows 0 to 17" in shown.err
+    assert "residual unread" in shown.out
 
 
 def test_info_reads_well(stream: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pc15.cli.parser import DONE, FAILED, Parser, columns, complain
+from pc15.errors import BitstreamError
 
 if TYPE_CHECKING:
+    from pc15.bitstream.container import Stream
     from pc15.bitstream.header import Header
     from pc15.bitstream.records import Programs
 
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     data = read_bitstream(args.stream, strict=False)
     header, programs, metadata, damage = read_programs(data, strict=False)
-    content = _described(data, header, programs, metadata)
+    content = _described(data, header, programs, metadata, damage)
     content["metadata"] = metadata
     content["damage"] = damage
     if args.tiles:
@@ -52,9 +54,13 @@ def add_arguments(add: Parser) -> None:
 
 
 def _described(
-    data: bytes, header: Header, programs: Sequence[Programs], metadata: dict[str, Any] | None
+    data: bytes,
+    header: Header,
+    programs: Sequence[Programs],
+    metadata: dict[str, Any] | None,
+    damage: list[str],
 ) -> dict[str, Any]:
-    """A stream's header, sizes and statistics as plain JSON values."""
+    """A stream's header, sizes and statistics as plain JSON values; what else is damaged is added to `damage`."""
     from pc15.bitstream import read_container, section_spans, unpack_v15
     from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
     from pc15.bitstream.records import Writer, code_section
@@ -77,8 +83,7 @@ def _described(
         code_section(writer, section_syntax(header, span, codebook), part)
         for kind, cost in writer.bits_by_kind().items():
             bits[kind] = bits.get(kind, 0.0) + cost
-    if stream.residuals:
-        bits["residual"] = 8.0 * sum(len(part) for part in stream.residuals if part is not None)
+    bits |= _residual_bits(stream, damage)
     planes = []
     for index, spec in enumerate(header.planes):
         height, width = plane_size(header, index)
@@ -129,6 +134,27 @@ def _described(
         "bits_by_kind": {kind: round(cost, 2) for kind, cost in sorted(bits.items())},
         "layers_by_generator": dict(sorted(used.items(), key=lambda item: (-item[1], item[0]))),
     }
+
+
+def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
+    """Where the bits of all residual sections went, by what they decide."""
+    from pc15.bitstream.header import plane_size, residual_spans
+    from pc15.residual.codec import residual_bits
+
+    bits: dict[str, float] = {}
+    for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
+        if payload is None:
+            continue
+        width, step = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane].residual - 1
+        try:
+            tally = residual_bits(payload, span.row_stop - span.row_start, width, step)
+        except BitstreamError as error:
+            where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
+            damage.append(f"{where}: {error}")
+            tally = {"unread": 8.0 * len(payload)}
+        for kind, cost in tally.items():
+            bits[f"residual {kind}"] = bits.get(f"residual {kind}", 0.0) + cost
+    return bits
 
 
 def _canonical(metadata: dict[str, Any]) -> bytes:

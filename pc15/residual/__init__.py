@@ -22,6 +22,7 @@ from pc15.residual.codec import (
     decode_residual,
     encode_residual,
     lambda_for,
+    residual_bits,
     step_q4,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "decode_residual",
     "encode_residual",
     "lambda_for",
+    "residual_bits",
     "step_q4",
 ]
