@@ -10,7 +10,7 @@ The same input and options give the same bytes, on every device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from pc15.bitstream.header import (
     Header,
     PlaneSpec,
     SectionSpan,
+    plane_size,
     residual_spans,
     section_spans,
     tile_counts,
@@ -59,7 +60,7 @@ from pc15.planes import rgb_to_ycbcr420
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.registry import coefficient
 from pc15.quant import MSE_SCALE, step_q15, steps_for
-from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual
+from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, residual_bits
 from pc15.search.bank import get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
@@ -408,13 +409,14 @@ def turn_groups(grid: TileSpec) -> list[list[int]]:
 class _Coded:
     """One plane, coded.
 
-    residuals: payload of each section of the residual.   cost: bits, and squared error in what a bit may cost; 0 if
-    there is nothing to compare it with.
+    residuals: payload of each section of the residual.   tallies: bits of each by kind.
+    cost: bits, and squared error in what a bit may cost; 0 if there is nothing to compare it with.
     """
 
     spec: PlaneSpec
     programs: Programs
     residuals: list[bytes]
+    tallies: list[dict[str, float]]
     cost: float
 
 
@@ -467,7 +469,8 @@ def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: Codec
     metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
     programs = [one.programs for one in coded]
     residuals = [payload for one in coded for payload in one.residuals]
-    return _finish(header, programs, residuals, tables, codebook, metadata)
+    tallies = [tally for one in coded for tally in one.tallies]
+    return _finish(header, programs, residuals, tallies, tables, codebook, metadata)
 
 
 def _plans(cfg: CodecConfig, plane: Tensor) -> list[tuple[int, bool]]:
@@ -508,6 +511,7 @@ def _encode_plane(
     if spec.tile and (weigh or spans):
         drawn = predict_plane(programs, header, index, codebook, plane.device).cpu().numpy()
     residuals: list[bytes] = []
+    tallies: list[dict[str, float]] = []
     cost = 0.0
     for span in spans or [SectionSpan(index, 0, len(plane))] * weigh:
         rows = slice(span.row_start, span.row_stop)
@@ -517,6 +521,7 @@ def _encode_plane(
             params = ResidualParams(spec.residual - 1, residual_lambda(cfg.lambda_rd), cfg.tries)
             code = encode_residual(goal - picture, picture, params)
             residuals.append(code.payload)
+            tallies.append(code.stats["bits_by_kind"])
             picture = code.reconstruction
         if weigh:
             error = goal.astype(np.int64) - picture
@@ -526,7 +531,7 @@ def _encode_plane(
         for span in section_spans(header):
             if span.plane == index:
                 cost += 8.0 * len(_section(header, span, programs, tables, codebook).rans_bytes())
-    return _Coded(spec, programs, residuals, cost)
+    return _Coded(spec, programs, residuals, tallies, cost)
 
 
 def _header(specs: tuple[PlaneSpec, ...], width: int, height: int, cfg: CodecConfig) -> Header:
@@ -558,11 +563,12 @@ def _finish(
     header: Header,
     programs: Sequence[Programs],
     residuals: Sequence[bytes],
+    tallies: Sequence[Mapping[str, float]],
     tables: TableSet,
     codebook: Codebook,
     metadata: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Programs and residuals -> bytes, with the statistics that people ask for."""
+    """Programs and residuals -> bytes, with the statistics that people ask for; tallies are the residuals' bits."""
     sections: list[bytes | None] = []
     bits: dict[str, float] = {}
     for span in section_spans(header):
@@ -570,8 +576,9 @@ def _finish(
         sections.append(writer.raw_bytes() if header.payload_fmt == PAYLOAD_RAW else writer.rans_bytes())
         for kind, cost in writer.bits_by_kind().items():
             bits[kind] = bits.get(kind, 0.0) + cost
-    if residuals:
-        bits["residual"] = 8.0 * sum(len(payload) for payload in residuals)
+    for tally in tallies:
+        for kind, cost in tally.items():
+            bits[f"residual {kind}"] = bits.get(f"residual {kind}", 0.0) + cost
     data = write_container(Stream(header, sections, metadata, residuals=list(residuals)))
     records: list[list[TileRec]] = [part.records() for part in programs]
     stats = {
@@ -666,4 +673,9 @@ def repack(
         if part.tiles != math.prod(tile_counts(header, i)):
             raise ConfigError(f"plane {i} has {part.tiles} programs for {math.prod(tile_counts(header, i))} tiles")
     tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
-    return _finish(header, programs, residuals, tables, codebook, metadata)
+    tallies = [
+        residual_bits(payload, span.row_stop - span.row_start, plane_size(header, span.plane)[1],
+                      header.planes[span.plane].residual - 1)
+        for span, payload in zip(residual_spans(header), residuals, strict=False)
+    ]  # fmt: skip
+    return _finish(header, programs, residuals, tallies, tables, codebook, metadata)

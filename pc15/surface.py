@@ -92,7 +92,8 @@ def surface(knots: Tensor, grid: TileSpec, step_q12: int, first: int = 0, last: 
     """
     device, cfg = knots.device, grid.cfg
     smooth = torch.full((1, 1), max(SMOOTH_LEAST, SMOOTH_STEPS * step_q12), dtype=torch.int32, device=device)
-    level, shares = knots.view(grid.ny, grid.nx), []
+    level = knots.view(grid.ny, grid.nx)
+    shares: list[Tensor] = []
     for starts, length in ((grid.ys, grid.H), (grid.xs, grid.W)):  # along the first dimension: whole rows are copied
         before, ramp, step = (part.to(device) for part in _axis(starts, cfg.size, cfg.overlap, length))
         if not shares:

@@ -506,7 +506,7 @@ def encode_plane(
         low, high: [H,W] int32, bounds of the residual.   step: Q4.   lam: squared error in Q12 per bit.
         m: models, which learn on the way.   tries: predictions coded in full per square.
     Returns:
-        the decisions (p << 1 | bit), [n] int64.
+        the decisions, [n] int64, as in an `io` from TAPE on.
     """
     H, W = rec.shape
     io = np.zeros(TAPE + 8 * ROOM, dtype=np.int64)
