@@ -602,7 +602,7 @@ def residual_lambda(lambda_rd: float) -> float:
     return lambda_rd / MSE_SCALE * float(SAMPLE_ONE**2)
 
 
-def _as_q12(u8: Tensor, device: torch.device) -> Tensor:
+def as_q12(u8: Tensor, device: torch.device) -> Tensor:
     """8-bit samples as Q12: the value whose output pixel is the same."""
     values = torch.div(torch.arange(256, dtype=torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor")
     wide = u8.to(device).to(torch.int32)
@@ -653,7 +653,7 @@ def encode(picture: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
         )
     device = resolve_device(cfg.device)
     planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)
-    return _encode_planes([_as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
+    return _encode_planes([as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
 
 
 def repack(

@@ -20,7 +20,7 @@ from pc15.cli.encode import config_file
 from pc15.images import load_luma, load_rgb, save_image
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["encode", "decode", "info", "generators", "metrics", "bench", "bench rd", "env"]
+COMMANDS = ["encode", "decode", "info", "generators", "metrics", "bench", "bench rd", "bench ablation", "env"]
 QUICK = ["--preset", "fast", "--tile", "16", "--max-layers", "2", "--residual", "off", "--device", "cpu"]
 TINY = CodecConfig.preset("fast", residual=False, tile=16, max_layers=2, device="cpu")
 

@@ -34,7 +34,7 @@ from pc15.residual.models import (
     rans_bytes,
 )
 from pc15.residual.reconstruct import reconstruct_super, work
-from pc15.residual.search import ROOM, encode_plane
+from pc15.residual.search import ALL_PARTS, ROOM, Parts, encode_plane
 from pc15.residual.start import start_models
 from pc15.residual.syntax import KIND_NAMES, PAD, RAW_FILTER, RIM, SUPER, UNIT, Field, code_super
 
@@ -58,12 +58,14 @@ class ResidualParams:
     lam: squared error in Q12 that one bit is worth; None takes LAMBDA * step^2.
     tries: predictions that are coded in full per square, 1 to 8: more is slower and smaller.
     filtered: whether the deblocking filter may be used.
+    parts: what else may be used; all of it, but in studies.
     """
 
     step: int
     lam: float | None = None
     tries: int = 3
     filtered: bool = True
+    parts: Parts = ALL_PARTS
 
     def __post_init__(self) -> None:
         _check_step(self.step)
@@ -117,9 +119,8 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     padded, below = _pad(goal), _pad(base)
     step, lam = step_q4(params.step), params.rate_weight
     field, drawn = empty_field(*padded.shape), np.zeros_like(padded)
-    tape = encode_plane(
-        padded, drawn, -below, SAMPLE_ONE - below, field, step, lam, start_models(params.step), params.tries
-    )
+    low, high, models = -below, SAMPLE_ONE - below, start_models(params.step)
+    tape = encode_plane(padded, drawn, low, high, field, step, lam, models, params.tries, params.parts)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
     drawn += below
