@@ -71,8 +71,13 @@ from pc15.search.score import Scorer, Windows
 from pc15.surface import SHARE_BITS
 from pc15.tiling import TileSpec, axis_weights, extract
 
-CHROMA_LAMBDA = 2.0
-"""Chroma planes pay this much more per bit than luma: the eye forgives them more."""
+CHROMA_LAMBDA = 0.5
+"""What chroma planes pay per bit, in luma's terms.
+
+Half is where Cb and Cr have the PSNR, and the picture the mean CIEDE2000, that AVIF gives it at the same bytes, luma
+still 21 % of the bits ahead (BD-rates, eight photographs).  Against 2, PSNR weighted 6:1:1 gains 10 % of the bits and
+CIEDE2000 36 %, luma loses 7 %; a quarter would cost luma another 6 % for 3 % of the weighted PSNR.
+"""
 
 AUTO_TILE = 32
 """Tile side that is tried beside a whole-picture tile and a residual alone, px."""
