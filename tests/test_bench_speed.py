@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,10 @@ def test_stages_and_wholes_are_timed(
     assert content["machine"]["threads"] >= 1 and len(content["timings"]) == len(rows)
 
 
-def test_a_curve_is_over_the_size_of_the_picture(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_curve_is_over_the_size_of_the_picture(
+    photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_alone", lambda work, *arguments: work(*arguments))  # four processes take their time
     out = photo.with_name("curve.csv")
     arguments = ["--presets", "fast", "--device", "cpu", "--curve", "0.01", "--out", str(out)]
     assert cli.main(["bench", "speed", "--images", str(photo), *arguments]) == 0
@@ -63,6 +67,10 @@ def test_a_curve_is_over_the_size_of_the_picture(photo: Path, capsys: pytest.Cap
     assert "121 x 83" in capsys.readouterr().out
     assert cli.main(["bench", "speed", "--images", str(photo), "--curve", "0"]) == 2
     assert "megapixels" in capsys.readouterr().err
+
+
+def test_a_point_has_a_process_of_its_own() -> None:
+    assert speed._alone(os.getpid) != os.getpid()
 
 
 def test_a_picture_grows_by_repeating_itself() -> None:

@@ -246,8 +246,8 @@ def run_curve(
         for name, options in ((preset, {}), (f"{preset}, tile programs", PROGRAMS)):
             cfg = CodecConfig.preset(preset, **options, device=where)
             for size in megapixels:
-                encoded, stream = _alone(_encode_point, path, size, cfg, name)
-                rows += [encoded, _alone(_decode_point, stream, cfg, name)]
+                encoded, streams = _alone(_encode_point, path, size, cfg, name)
+                rows += [encoded, _alone(_decode_point, streams, cfg, name)]
     return rows
 
 
@@ -265,22 +265,21 @@ def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(work, *arguments).result()
 
 
-def _encode_point(path: Path, megapixels: float, cfg: CodecConfig, name: str) -> tuple[Timing, bytes]:
+def _encode_point(path: Path, megapixels: float, cfg: CodecConfig, name: str) -> tuple[Timing, list[bytes]]:
+    """Encode a small picture, which loads what any picture needs, and then a large one; both streams."""
     clock = _Clock(torch.device(cfg.device), 1)
     own = load_luma(path)
-    encode(grown(own, _WARM_PIXELS), cfg)  # loads what any picture needs
+    found = [encode(grown(own, _WARM_PIXELS), cfg)["bitstream"]]
     picture, start = grown(own, round(megapixels * 1e6)), clock.peak_mib()
-    found: list[bytes] = []
     seconds = clock.once(lambda: found.append(encode(picture, cfg)["bitstream"]))
-    return _point(clock, "encode", seconds, start, picture.shape[2], picture.shape[1], name), found[0]
+    return _point(clock, "encode", seconds, start, picture.shape[2], picture.shape[1], name), found
 
 
-def _decode_point(stream: bytes, cfg: CodecConfig, name: str) -> Timing:
+def _decode_point(streams: list[bytes], cfg: CodecConfig, name: str) -> Timing:
     clock = _Clock(torch.device(cfg.device), 1)
+    warm, stream = streams
     header = unpack_v15(stream)[0]
-    warm = torch.full((1, 64, 64), 128, dtype=torch.uint8)
-    warm[:, :, 32:] = 0
-    decode_stream(encode(warm, cfg)["bitstream"], device=cfg.device)
+    decode_stream(warm, device=cfg.device)
     start = clock.peak_mib()
     seconds = clock.once(functools.partial(decode_stream, stream, device=cfg.device))
     return _point(clock, "decode", seconds, start, header.width, header.height, name)
