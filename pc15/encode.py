@@ -10,7 +10,7 @@ The same input and options give the same bytes, on every device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from pc15.bitstream.header import (
     Header,
     PlaneSpec,
     SectionSpan,
+    plane_size,
     residual_spans,
     section_spans,
     tile_counts,
@@ -57,7 +58,7 @@ from pc15.planes import rgb_to_ycbcr420
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.registry import coefficient
 from pc15.quant import MSE_SCALE, step_q15, steps_for
-from pc15.residual.codec import LAMBDA, STEPS, ResidualCode, ResidualParams, encode_residual
+from pc15.residual.codec import LAMBDA, STEPS, ResidualCode, ResidualParams, encode_residual, residual_bits
 from pc15.search.bank import SCREEN, get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
@@ -475,7 +476,8 @@ def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: Codec
     metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
     programs = [one.programs for one in coded]
     residuals = [code.payload for one in coded for code in one.residuals]
-    return _finish(header, programs, residuals, tables, codebook, metadata)
+    tallies = [code.stats["bits_by_kind"] for one in coded for code in one.residuals]
+    return _finish(header, programs, residuals, tallies, tables, codebook, metadata)
 
 
 def _plans(cfg: CodecConfig) -> list[tuple[int, bool]]:
@@ -591,11 +593,12 @@ def _finish(
     header: Header,
     programs: Sequence[Programs],
     residuals: Sequence[bytes],
+    tallies: Sequence[Mapping[str, float]],
     tables: TableSet,
     codebook: Codebook,
     metadata: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Programs and residuals -> bytes, with the statistics that people ask for."""
+    """Programs and residuals -> bytes, with the statistics that people ask for; tallies are the residuals' bits."""
     sections: list[bytes | None] = []
     bits: dict[str, float] = {}
     for span in section_spans(header):
@@ -603,8 +606,9 @@ def _finish(
         sections.append(writer.raw_bytes() if header.payload_fmt == PAYLOAD_RAW else writer.rans_bytes())
         for kind, cost in writer.bits_by_kind().items():
             bits[kind] = bits.get(kind, 0.0) + cost
-    if residuals:
-        bits["residual"] = 8.0 * sum(len(payload) for payload in residuals)
+    for tally in tallies:
+        for kind, cost in tally.items():
+            bits[f"residual {kind}"] = bits.get(f"residual {kind}", 0.0) + cost
     data = write_container(Stream(header, sections, metadata, residuals=list(residuals)))
     records: list[list[TileRec]] = [part.records() for part in programs]
     stats = {
@@ -628,7 +632,7 @@ def residual_lambda(lambda_rd: float) -> float:
     return lambda_rd / MSE_SCALE * float(SAMPLE_ONE**2)
 
 
-def _as_q12(u8: Tensor, device: torch.device) -> Tensor:
+def as_q12(u8: Tensor, device: torch.device) -> Tensor:
     """8-bit samples as Q12: the value whose output pixel is the same."""
     return torch.div(u8.to(device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").to(torch.int32)
 
@@ -674,7 +678,7 @@ def encode(picture: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
         )
     device = resolve_device(cfg.device)
     planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)
-    return _encode_planes([_as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
+    return _encode_planes([as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
 
 
 def repack(
@@ -694,4 +698,9 @@ def repack(
         if part.tiles != math.prod(tile_counts(header, i)):
             raise ConfigError(f"plane {i} has {part.tiles} programs for {math.prod(tile_counts(header, i))} tiles")
     tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
-    return _finish(header, programs, residuals, tables, codebook, metadata)
+    tallies = [
+        residual_bits(payload, span.row_stop - span.row_start, plane_size(header, span.plane)[1],
+                      header.planes[span.plane].residual - 1)
+        for span, payload in zip(residual_spans(header), residuals, strict=False)
+    ]  # fmt: skip
+    return _finish(header, programs, residuals, tallies, tables, codebook, metadata)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ import torch
 
 from pc15 import CodecConfig, cli, decode, encode, read_bitstream
 from pc15.bitstream import read_container
+from pc15.bitstream.container import write_container
+from pc15.cli.encode import config_file
 from pc15.images import load_luma, load_rgb, save_image
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["encode", "decode", "info", "generators", "metrics", "bench", "bench rd", "env"]
+COMMANDS = ["encode", "decode", "info", "generators", "metrics", "bench", "bench rd", "bench ablation", "env"]
 QUICK = ["--preset", "fast", "--tile", "16", "--max-layers", "2", "--residual", "off", "--device", "cpu"]
 TINY = CodecConfig.preset("fast", residual=False, tile=16, max_layers=2, device="cpu")
 
@@ -47,7 +51,7 @@ def run(*argv: object) -> int:
 
 
 def fresh(*argv: str, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pc15.cli", *argv]
+    command = [sys.executable, "-m", "pc15", *argv]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload,no-any-return]
 
 
@@ -121,7 +125,7 @@ def test_a_config_file_sets_options_and_flags_win(photo: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "codec").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configs_are_the_presets(path: Path) -> None:
-    assert CodecConfig.preset("fast", **cli._config_file(path)) == CodecConfig.preset(path.stem)
+    assert CodecConfig.preset("fast", **config_file(path)) == CodecConfig.preset(path.stem)
 
 
 # ---------------------------------------------------------------- several at once
@@ -200,6 +204,35 @@ def test_info_accounts_for_every_byte(stream: Path, capsys: pytest.CaptureFixtur
     tiles = json.loads(capsys.readouterr().out)["tile_map"]
     assert sum(len(tile["layers"]) for tile in tiles) == layers
     assert len(tiles) == sum(plane["tiles"][0] * plane["tiles"][1] for plane in content["planes"])
+
+
+def test_info_says_what_the_bits_of_a_residual_decide(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = photo.with_suffix(".pc15")
+    assert run("encode", photo, "-o", target, "--preset", "fast", "--lambda", "0.05", "--device", "cpu") == 0
+    capsys.readouterr()
+    assert run("info", target, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    bits = content["bits_by_kind"]
+    coded = encode(load_rgb(photo), CodecConfig.preset("fast", lambda_rd=0.05, device="cpu"))["stats"]["bits_by_kind"]
+    assert bits == {kind: pytest.approx(cost, abs=0.01) for kind, cost in coded.items()}
+    assert {"residual split", "residual mode", "residual level not 0", "residual sign"} <= set(bits)
+    residuals = content["section_bytes"][-3:]
+    assert sum(bits.values()) / 8 == pytest.approx(sum(residuals), abs=4 * 3)
+
+
+def test_info_tells_of_a_residual_that_is_sound_outside_and_damaged_inside(
+    photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = photo.with_suffix(".pc15")
+    assert run("encode", photo, "-o", target, "--preset", "fast", "--device", "cpu", "--gray") == 0
+    stream = read_container(target.read_bytes())
+    damaged = [bytes([*payload[:-1], payload[-1] ^ 1]) for payload in stream.residuals if payload is not None]
+    target.write_bytes(write_container(replace(stream, residuals=list(damaged))))
+    capsys.readouterr()
+    assert run("info", target) == 1
+    shown = capsys.readouterr()
+    assert "plane 0, residual of pixel rows 0 to 17" in shown.err
+    assert "residual unread" in shown.out
 
 
 def test_info_reads_well(stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,6 +333,22 @@ def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert text.count("\n") > 8
 
 
+def test_summaries_are_what_the_commands_say_of_themselves() -> None:
+    modules = {name: name for name in cli.COMMANDS if name != "bench"}
+    modules |= {name: f"bench_{name}" for name in cli.BENCHMARKS}
+    for name, summary in (cli.COMMANDS | cli.BENCHMARKS).items():
+        if name in modules:
+            doc = importlib.import_module(f"pc15.cli.{modules[name]}").run.__doc__
+            assert " ".join(doc.split("\n\n")[0].split()) == f"{summary[0].upper()}{summary[1:]}."
+
+
+def test_only_the_chosen_command_is_loaded() -> None:
+    code = "import sys\nfrom pc15 import cli\ntry: cli.main(['env', '--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted(m for m in sys.modules if m.startswith('pc15.')))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.splitlines()[-1] == "['pc15.cli', 'pc15.cli.env', 'pc15.cli.parser', 'pc15.errors']", ran.stderr
+
+
 def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("encode", "-h") == 0
     text = " ".join(capsys.readouterr().out.split())
@@ -383,11 +432,11 @@ def test_a_full_disk_leaves_the_old_stream(photo: Path, stream: Path, capsys: py
 
 
 def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def env(_: object) -> int:
+    def run_env(_: object) -> int:
         """Wait."""
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "env", env)
+    monkeypatch.setattr("pc15.cli.env.run", run_env)
     assert run("env") == 130
     assert capsys.readouterr().err == "pc15: error: interrupted; what was finished stays\n"
 

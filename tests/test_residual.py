@@ -15,15 +15,14 @@ from pc15.residual import (
     ResidualParams,
     decode_residual,
     encode_residual,
-    lambda_for,
-    rate_proxy,
+    residual_bits,
     step_q4,
 )
-from pc15.residual.codec import SAMPLE_LIMIT, empty_field
+from pc15.residual.codec import SAMPLE_LIMIT, _read, empty_field
 from pc15.residual.filter import STRENGTHS, deblock
 from pc15.residual.models import COUNT_LIMIT
 from pc15.residual.start import TRAINED_STEPS, start_models
-from pc15.residual.syntax import CONTEXTS
+from pc15.residual.syntax import CONTEXTS, PAD
 from pc15.residual.transform import DCT, MID_BITS, SCALE_BITS, forward, inverse
 
 
@@ -65,6 +64,27 @@ def test_a_golden_payload_still_decodes():
     base = grey(np.zeros((40, 56), np.int32))
     drawn = decode_residual(bytes.fromhex(GOLDEN_PAYLOAD), base, 16)
     assert hashlib.sha256(drawn.astype("<i4").tobytes()).hexdigest() == GOLDEN_SHA256
+
+
+@pytest.mark.parametrize(("h", "w", "step"), [(70, 90, 20), (130, 61, 34), (5, 3, 8)])
+def test_every_bit_is_accounted_for(h: int, w: int, step: int):
+    picture = scene(h, w)
+    code = encode_residual(picture - 2048, grey(picture), ResidualParams(step))
+    bits = residual_bits(code.payload, h, w, step)
+    assert bits == code.stats["bits_by_kind"]
+    assert 0 <= len(code.payload) - sum(bits.values()) / 8 <= 4  # the coder's state, flushed
+    levels = decoded_levels(code.payload, h, w, step)
+    assert bits["sign"] == np.count_nonzero(levels) and bits["filter"] == 2
+    assert all(cost >= 0 for cost in bits.values())
+    assert residual_bits(b"", h, w, step) == {}
+    with pytest.raises(BitstreamError):
+        residual_bits(code.payload[:-1], h, w, step)
+
+
+def decoded_levels(payload: bytes, h: int, w: int, step: int) -> np.ndarray:
+    field = empty_field(h + -h % PAD, w + -w % PAD)
+    _read(payload, field, step)
+    return field.level
 
 
 def test_nothing_to_say_costs_nothing():
@@ -197,16 +217,6 @@ def test_models_start_between_their_anchors_and_are_never_shared():
     first = start_models(TRAINED_STEPS[0])
     first[:] = 0
     assert start_models(TRAINED_STEPS[0]).any()
-
-
-def test_the_proxy_ranks_blocks_as_the_coder_does():
-    rng = np.random.default_rng(1)
-    noise = rng.normal(0, 1, (6, 16, 16)) * np.array([0, 20, 60, 150, 300, 600])[:, None, None]
-    blocks = noise.astype(np.int32)
-    costs = rate_proxy(blocks, 24, lambda_for(24))
-    assert np.all(np.diff(costs) > 0)
-    with pytest.raises(ConfigError):
-        rate_proxy(blocks[:, :5], 24, lambda_for(24))
 
 
 @pytest.mark.parametrize(

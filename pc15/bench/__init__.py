@@ -1,5 +1,6 @@
 """Benchmarks of the codec.  `rd` measures rate and distortion, `points` keeps the CSV, `codecs` holds who is measured,
-`summary` makes tables, plots and JSON of it; `inclass` measures what pictures cost that are one pattern.
+`summary` makes tables, plots and JSON of it; `inclass` measures what pictures cost that are one pattern; `ablation`
+measures what each part of the codec is worth.
 
 The options' defaults stand here, so that the command line can show them without loading what measures.
 """
@@ -13,6 +14,9 @@ Anchor = Literal["jpeg", "webp", "avif", "jpeg2000"]
 
 LAMBDAS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.12, 0.06, 0.03, 0.015, 0.008, 0.004, 0.002)
 """PC15's ladder, from small files to large ones."""
+
+ABLATION_LAMBDAS = (4.0, 1.0, 0.25, 0.06, 0.015)
+"""The ladder on which parts are taken out and put back."""
 
 MAX_BPP = 1.5
 """A ladder is left after its first point above this rate."""

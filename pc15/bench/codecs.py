@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -19,10 +19,13 @@ from PIL import Image, features
 from torch import Tensor
 
 from pc15.bench import Anchor
+from pc15.bitstream.container import Stream, write_container
+from pc15.bitstream.header import residual_spans
 from pc15.config import CodecConfig
-from pc15.decode import decode
-from pc15.encode import encode
+from pc15.decode import MIDDLE, decode
+from pc15.encode import as_q12, encode, plan_header, residual_lambda
 from pc15.errors import ImageError, UnknownNameError, did_you_mean
+from pc15.residual.codec import ResidualParams, encode_residual
 
 __all__ = ["Codec", "coders", "conventional", "own", "warm_up"]
 
@@ -46,11 +49,13 @@ class Codec:
     """A name in the CSV, and its settings from small files to large ones.
 
     cfg: PC15's options but for lambda; None for a conventional codec.
+    parts: of a study: the picture is a residual alone, made with these fields of `ResidualParams`; None as usual.
     """
 
     name: str
     settings: tuple[float, ...]
     cfg: CodecConfig | None = None
+    parts: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 def own(preset: str, lambdas: Sequence[float], **options: Any) -> Codec:
@@ -92,13 +97,28 @@ def coders(codec: Codec, setting: float) -> Coder:
     """Encoder and decoder at one setting; neither reads a file or a clock."""
     if codec.cfg is None:
         return _pillow(codec.name, setting)
-    cfg = codec.cfg.but(lambda_rd=setting)
+    cfg, parts = codec.cfg.but(lambda_rd=setting), codec.parts
 
     def encoded(u8: Tensor) -> bytes:
+        if parts is not None:
+            return _residual_alone(u8, cfg, parts)
         data: bytes = encode(u8[None], cfg)["bitstream"]
         return data
 
     return encoded, lambda data: decode(data, device=cfg.device)[0]
+
+
+def _residual_alone(u8: Tensor, cfg: CodecConfig, parts: Mapping[str, Any]) -> bytes:
+    """The whole file of a gray plane that is nothing but a residual, made as `parts` says; any decoder reads it."""
+    cfg = cfg.but(tile=32, overlap=0, max_layers=0, residual=True)
+    header = plan_header(u8.shape[1], u8.shape[0], cfg)
+    target = as_q12(u8, torch.device("cpu")).numpy() - MIDDLE
+    grey = np.full_like(target, MIDDLE)
+    options = {"lam": residual_lambda(cfg.lambda_rd), "tries": cfg.tries, **parts}
+    params = ResidualParams(header.planes[0].residual - 1, **options)
+    bands = [slice(span.row_start, span.row_stop) for span in residual_spans(header)]
+    residuals: list[bytes | None] = [encode_residual(target[rows], grey[rows], params).payload for rows in bands]
+    return write_container(Stream(header, [], residuals=residuals))
 
 
 def warm_up(codec: Codec) -> None:

@@ -30,13 +30,13 @@ from pc15.errors import ConfigError, ImageError, Pc15Error, UnknownNameError, di
 from pc15.images import find_images, load_luma
 from pc15.metrics import SSIM_WINDOW, psnr, ssim
 
-__all__ = ["run_rd"]
+__all__ = ["Target", "find_pictures", "measure_all", "run_rd"]
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Target:
     """A file, and what its rows call it: its path below the folder that was named."""
 
     path: Path
@@ -93,7 +93,7 @@ def run_rd(
     codecs = [own(preset, lambdas, **options) for preset in dict.fromkeys(presets)] + conventional(against)
     if not codecs and anchors is None:
         raise ConfigError("no codec to measure; give presets, codecs to compare with, or anchors")
-    pictures = _pictures(images)
+    pictures = find_pictures(images)
     given = _anchors(anchors, pictures) if anchors is not None else []
     redo = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in c.settings] if force else []
     with PointFile(out, redo) as file:
@@ -102,14 +102,14 @@ def run_rd(
             raise UnknownNameError(
                 f"no codec {reference!r} to compare with{did_you_mean(reference, known)} (there are {', '.join(known)})"
             )
-        _measure_all([(p, c) for p in pictures for c in codecs], file, max_bpp, workers)
+        measure_all([(p, c) for p in pictures for c in codecs], file, max_bpp, workers)
         wanted = {picture.key for picture in pictures}
         points = [point for point in file.points.values() if point.picture in wanted]
     measured = {(point.picture, point.codec) for point in points}
     return points + [point for point in given if (point.picture, point.codec) not in measured]
 
 
-def _pictures(images: Sequence[str | Path]) -> list[_Picture]:
+def find_pictures(images: Sequence[str | Path]) -> list[Target]:
     """All pictures, opened once, so that a bad one is known before hours of work."""
     found: dict[Path, str] = {}
     for given in map(Path, images):
@@ -117,7 +117,7 @@ def _pictures(images: Sequence[str | Path]) -> list[_Picture]:
             found.setdefault(path, path.relative_to(given).as_posix() if given.is_dir() else path.name)
     if not found:
         find_images([])  # says so
-    pictures: dict[str, _Picture] = {}
+    pictures: dict[str, Target] = {}
     for path, name in found.items():
         if name in pictures:
             raise ConfigError(f"{pictures[name].path} and {path} would both be {name} in the CSV; rename one of them")
@@ -126,11 +126,11 @@ def _pictures(images: Sequence[str | Path]) -> list[_Picture]:
             raise ImageError(
                 f"{path} has {width}x{height} pixels; SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW}, leave it out"
             )
-        pictures[name] = _Picture(path, name, width, height)
+        pictures[name] = Target(path, name, width, height)
     return list(pictures.values())
 
 
-def _anchors(path: str | Path, pictures: Sequence[_Picture]) -> list[Point]:
+def _anchors(path: str | Path, pictures: Sequence[Target]) -> list[Point]:
     """The rows of a CSV that are about these pictures."""
     points, wanted = read_points(path), {picture.key for picture in pictures}
     known = {point.picture for point in points}
@@ -150,7 +150,7 @@ def _anchors(path: str | Path, pictures: Sequence[_Picture]) -> list[Point]:
 class _Walk:
     """One codec on its way up its ladder with one picture."""
 
-    def __init__(self, picture: _Picture, codec: Codec) -> None:
+    def __init__(self, picture: Target, codec: Codec) -> None:
         self.picture, self.codec, self._rung = picture, codec, 0
 
     def next(self, points: dict[Key, Point], max_bpp: float) -> float | None:
@@ -164,7 +164,8 @@ class _Walk:
         return None
 
 
-def _measure_all(tasks: Sequence[tuple[_Picture, Codec]], file: PointFile, max_bpp: float, workers: int) -> None:
+def measure_all(tasks: Sequence[tuple[Target, Codec]], file: PointFile, max_bpp: float, workers: int) -> None:
+    """Add to the file every point that it lacks."""
     waiting = deque(_Walk(picture, codec) for picture, codec in tasks)
     running: dict[Future[Point], _Walk] = {}
     try:
@@ -210,7 +211,7 @@ def _single_thread() -> None:
 _warm_up = functools.cache(warm_up)
 
 
-def _measure(picture: _Picture, codec: Codec, setting: float) -> Point:
+def _measure(picture: Target, codec: Codec, setting: float) -> Point:
     """One row; a process's first point with a codec is preceded by a small picture that no clock sees."""
     _warm_up(codec)
     u8: Tensor = load_luma(picture.path)[0]

@@ -12,7 +12,7 @@ stream.  The sum of prediction and residual is deblocked (`filter`).  The decode
     syntax             which decisions are made in which order, and their contexts: one walk for writing and reading
     intra, transform, reconstruct, filter     levels -> picture
     search             the encoder's choices
-    codec, proxy       the public functions
+    codec              the public functions
 """
 
 from pc15.residual.codec import (
@@ -22,9 +22,9 @@ from pc15.residual.codec import (
     decode_residual,
     encode_residual,
     lambda_for,
+    residual_bits,
     step_q4,
 )
-from pc15.residual.proxy import rate_proxy
 
 __all__ = [
     "STEPS",
@@ -33,6 +33,6 @@ __all__ = [
     "decode_residual",
     "encode_residual",
     "lambda_for",
-    "rate_proxy",
+    "residual_bits",
     "step_q4",
 ]

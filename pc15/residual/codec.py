@@ -21,7 +21,10 @@ from pc15.residual.intra import ZERO
 from pc15.residual.models import (
     BROKEN,
     DECODE,
+    ENCODE,
+    FILL,
     HALF,
+    KIND_SHIFT,
     MODE,
     POS,
     RANS_LOW,
@@ -31,9 +34,9 @@ from pc15.residual.models import (
     rans_bytes,
 )
 from pc15.residual.reconstruct import reconstruct_super, work
-from pc15.residual.search import encode_plane
+from pc15.residual.search import ALL_PARTS, ROOM, Parts, encode_plane
 from pc15.residual.start import start_models
-from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field, code_super
+from pc15.residual.syntax import KIND_NAMES, PAD, RAW_FILTER, RIM, SUPER, UNIT, Field, code_super
 
 Ints = npt.NDArray[Any]
 
@@ -55,12 +58,14 @@ class ResidualParams:
     lam: squared error in Q12 that one bit is worth; None takes LAMBDA * step^2.
     tries: predictions that are coded in full per square, 1 to 8: more is slower and smaller.
     filtered: whether the deblocking filter may be used.
+    parts: what else may be used; all of it, but in studies.
     """
 
     step: int
     lam: float | None = None
     tries: int = 3
     filtered: bool = True
+    parts: Parts = ALL_PARTS
 
     def __post_init__(self) -> None:
         _check_step(self.step)
@@ -114,18 +119,17 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     padded, below = _pad(goal), _pad(base)
     step, lam = step_q4(params.step), params.rate_weight
     field, drawn = empty_field(*padded.shape), np.zeros_like(padded)
-    tape = encode_plane(
-        padded, drawn, -below, SAMPLE_ONE - below, field, step, lam, start_models(params.step), params.tries
-    )
+    low, high, models = -below, SAMPLE_ONE - below, start_models(params.step)
+    tape = encode_plane(padded, drawn, low, high, field, step, lam, models, params.tries, params.parts)
     if not field.on.any():
-        return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, 0, 0))
+        return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
     pictures = [_finish(drawn + below, field, step, strength, h, w) for strength in range(len(STRENGTHS))]
     wanted = goal.astype(np.int64) + base
     errors = [int(((picture - wanted) ** 2).sum()) for picture in pictures]
     best = min(range(len(pictures) if params.filtered else 1), key=errors.__getitem__)
-    filter_bits = np.array([HALF << 1 | best >> 1, HALF << 1 | best & 1], np.int64)
-    payload = rans_bytes(np.concatenate((filter_bits, tape))).tobytes()
-    return ResidualCode(payload, pictures[best], _stats(field, len(payload), len(tape) + 2, best))
+    tape = np.concatenate((_filter_decisions(best), tape))
+    payload = rans_bytes(tape).tobytes()
+    return ResidualCode(payload, pictures[best], _stats(field, len(payload), tape, best))
 
 
 def decode_residual(payload: bytes, prediction: Ints, step: int) -> Ints:
@@ -149,6 +153,31 @@ def decode_residual(payload: bytes, prediction: Ints, step: int) -> Ints:
         for x0 in range(0, drawn.shape[1], SUPER):
             reconstruct_super(field, x0, y0, low, high, step_q4(step), drawn, space)
     return _finish(drawn + below, field, step_q4(step), strength, h, w)
+
+
+def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]:
+    """Where the bits of a payload of a plane [h,w] went: by what a decision is about, the sum of -log2 of its chance.
+
+    The sum is the payload's size to within four bytes, of which three and a fraction are the coder's own.
+
+    Raises:
+        BitstreamError: the payload is cut, too long or damaged.
+        ConfigError: the step is out of range.
+    """
+    _check_step(step)
+    if not payload:
+        return {}
+    field = empty_field(h + -h % PAD, w + -w % PAD)
+    tapes = [_filter_decisions(_read(payload, field, step))]
+    models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    io = np.zeros(TAPE + ROOM, np.int64)
+    io[MODE] = ENCODE
+    for y0 in range(0, len(field.level), SUPER):  # written again, for the chances of all decisions
+        for x0 in range(0, field.level.shape[1], SUPER):
+            io[FILL] = TAPE
+            code_super(models, io, field, x0, y0, stack, around)
+            tapes.append(io[TAPE : io[FILL]].copy())
+    return _bits_by_kind(np.concatenate(tapes))
 
 
 def empty_field(H: int, W: int) -> Field:
@@ -184,20 +213,37 @@ def _read(payload: bytes, field: Field, step: int) -> int:
     return int(strength)
 
 
+def _filter_decisions(strength: int) -> Ints:
+    """The filter's strength as two decisions."""
+    return np.array([RAW_FILTER << KIND_SHIFT | HALF << 1 | bit for bit in (strength >> 1, strength & 1)], np.int64)
+
+
+def _bits_by_kind(tape: Ints) -> dict[str, float]:
+    """Information of the decisions by what they are about, in bits."""
+    one = (tape >> 1 & 65535).astype(np.float64)
+    bits = 16.0 - np.log2(np.where(tape & 1, one, 65536.0 - one))
+    sums = np.bincount(tape >> KIND_SHIFT, bits, len(KIND_NAMES)).tolist()
+    found: dict[str, float] = {}
+    for name, total in zip(KIND_NAMES, sums, strict=True):
+        found[name] = found.get(name, 0.0) + total
+    return found
+
+
 def _finish(picture: Ints, field: Field, step: int, strength: int, h: int, w: int) -> Ints:
     """Padded prediction + residual -> the picture, filtered, cropped and clamped."""
     return np.ascontiguousarray(np.clip(deblock(picture, field, step, strength), 0, SAMPLE_ONE)[:h, :w])
 
 
-def _stats(field: Field, size: int, decisions: int, strength: int) -> dict[str, Any]:
-    """Counts for reports: bytes, binary decisions, share of area per block size and mode class, levels."""
+def _stats(field: Field, size: int, tape: Ints, strength: int) -> dict[str, Any]:
+    """Counts for reports: bytes, binary decisions, their bits, share of area per block size and mode class, levels."""
     on = np.repeat(np.repeat(field.on, SUPER // UNIT, 0), SUPER // UNIT, 1)[
         : field.size.shape[0], : field.size.shape[1]
     ]
     area = np.bincount(field.size[on > 0], minlength=7)[2:]
     return {
         "bytes": size,
-        "decisions": decisions,
+        "decisions": len(tape),
+        "bits_by_kind": _bits_by_kind(tape) if size else {},
         "filter": strength,
         "superblocks_on": int(field.on.sum()),
         "superblocks": field.on.size,

@@ -57,7 +57,11 @@ HALF = 1 << 15
 
 STATE, POS, FILL, BROKEN, MODE, TAPE = 0, 1, 2, 3, 4, 5
 """Places in `io`: rANS state, next byte, decisions buffered, damage seen, ENCODE or DECODE; from TAPE on the
-decisions (p << 1 | bit) or the bytes themselves."""
+decisions (kind << KIND_SHIFT | p << 1 | bit) or the bytes themselves."""
+
+KIND_SHIFT = 17
+"""What a decision is about, a weight set's number or one of `syntax.RAW_KINDS`, goes above its chance and outcome:
+for statistics alone."""
 
 
 def _tables() -> tuple[Ints, Ints, Ints, Ints]:
@@ -132,10 +136,10 @@ def pull(io: Ints, p: int) -> int:
 
 
 @compiled
-def _code(io: Ints, bit: int, p: int) -> int:
+def _code(io: Ints, bit: int, p: int, kind: int) -> int:
     """Write or read one decision of probability p, as io[MODE] says; returns the bit."""
     if io[MODE] == ENCODE:
-        io[io[FILL]] = p << 1 | bit
+        io[io[FILL]] = kind << KIND_SHIFT | p << 1 | bit
         io[FILL] += 1
         return bit
     return pull(io, p)
@@ -145,7 +149,7 @@ def _code(io: Ints, bit: int, p: int) -> int:
 def code(m: Ints, io: Ints, bit: int, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
     """One modelled decision, and what is learnt from it; returns the bit."""
     p = chance(m, c0, c1, c2, c3, s)
-    bit = _code(io, bit, p)
+    bit = _code(io, bit, p, s)
     err, target, w = (bit << 16) - p, (bit << 16) - bit, len(m) - 1 - s
     _learn(m, c0, w, 0, err, target)
     _learn(m, c1, w, 1, err, target)
@@ -155,9 +159,9 @@ def code(m: Ints, io: Ints, bit: int, c0: int, c1: int, c2: int, c3: int, s: int
 
 
 @compiled
-def code_raw(io: Ints, bit: int) -> int:
+def code_raw(io: Ints, bit: int, kind: int) -> int:
     """One decision of probability one half."""
-    return _code(io, bit, HALF)
+    return _code(io, bit, HALF, kind)
 
 
 @looped
@@ -166,7 +170,7 @@ def _rans(decisions: Ints, out: Ints) -> int:
     fill = len(out)
     x = np.int64(RANS_LOW)
     for i in range(len(decisions) - 1, -1, -1):
-        p = decisions[i] >> 1
+        p = decisions[i] >> 1 & 65535
         start = np.int64(0)
         if not decisions[i] & 1:
             start = p
@@ -184,6 +188,6 @@ def _rans(decisions: Ints, out: Ints) -> int:
 
 
 def rans_bytes(decisions: Ints) -> Ints:
-    """Buffered decisions (p << 1 | bit), int64 -> stream, the final state's four bytes first; [n] uint8."""
+    """Buffered decisions, int64, as in an `io` -> stream, the final state's four bytes first; [n] uint8."""
     out = np.empty(8 + 2 * len(decisions), dtype=np.uint8)
     return out[_rans(decisions, out) :]

@@ -9,11 +9,13 @@ Source: M. Karczewicz et al., "Rate distortion optimized quantization", VCEG-AH2
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from pc15.errors import ConfigError
 from pc15.residual.intra import FIRST_ANGLE, MODES, ZERO, predict, references
 from pc15.residual.models import (
     COST_ONE,
@@ -93,20 +95,49 @@ class Scratch(NamedTuple):
     tried: Ints
     rank: Ints  # [tries] the most promising modes
     costs: Ints
+    barred: Ints  # [MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
+    means: Ints  # [3] log2 of the smallest and the largest square, whether levels are chosen by rate
     at: Ints  # [8,5] per size: x, y, next part, mode, sum of levels (-1: none)
     js: Ints  # [8,3] per size: J whole, J cut, bound
     best_level: Ints  # [7,64,64]
     best_block: Ints
 
 
-def _scratch(tries: int) -> Scratch:
+@dataclass(frozen=True)
+class Parts:
+    """Which of its means the encoder may use: all of them, but where their worth is studied.
+
+    modes: predictions, see `intra`; ZERO is always one.   smallest, largest: sides of squares, 4 to 64, px.
+    by_rate: levels chosen by error and bits; else rounded, up from 2/3 of a step.
+    """
+
+    modes: tuple[int, ...] = tuple(range(MODES))
+    smallest: int = 4
+    largest: int = 64
+    by_rate: bool = True
+
+    def __post_init__(self) -> None:
+        if not {self.smallest, self.largest} <= {4, 8, 16, 32, 64} or self.smallest > self.largest:
+            raise ConfigError(f"squares from {self.smallest} to {self.largest} px; choose two of 4, 8, 16, 32, 64")
+        if not set(self.modes) <= set(range(MODES)):
+            raise ConfigError(f"modes are {self.modes}; choose among 0 to {MODES - 1}")
+
+
+ALL_PARTS = Parts()
+
+
+def _scratch(tries: int, parts: Parts) -> Scratch:
     i32, i64, f32 = np.int32, np.int64, np.float32
     square = (64, 64)
+    barred = np.ones(MODES, i64)
+    barred[[ZERO, *parts.modes]] = 0
+    means = np.array([parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1, parts.by_rate], i64)
     return Scratch(
         goal=np.zeros(square, f32), diff=np.zeros(square, f32), turned=np.zeros(square, f32),
         mid=np.zeros((65, 64), f32), coef=np.zeros(square, i32), around=np.zeros(38 * RIM, i32),
         level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(MODES, i64), angles=np.zeros(32, i64),
         last=np.zeros((12, 4), i64), tried=np.zeros(MODES, i64), rank=np.zeros(tries, i64), costs=np.zeros(tries),
+        barred=barred, means=means,
         at=np.zeros((8, 5), i64), js=np.zeros((8, 3)), best_level=np.zeros((7, 64, 64), i32),
         best_block=np.zeros((7, 64, 64), i32),
     )  # fmt: skip
@@ -187,6 +218,7 @@ def choose_levels(s: int, step: int, lam: float, m: Ints, kind: int, near: int, 
     c = min(4 << s, 32)
     first = FIRST_PLACE[s]
     start = -1
+    by_rate = w.means[2]
     near_zero = 0.58 * step
     for i in range(c * c - 1, -1, -1):
         if abs(w.coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > near_zero:
@@ -216,13 +248,15 @@ def choose_levels(s: int, step: int, lam: float, m: Ints, kind: int, near: int, 
         value = np.float64(abs(w.coef[v, u]))
         c0, c1, c2, c3, ws = contexts(0, s, row, around, kind, near, filled)
         p = chance(m, c0, c1, c2, c3, ws)
-        top = I64(value * inverse_step + 0.5)
+        top = I64(value * inverse_step + (0.5 if by_rate else 1.0 / 3.0))
         best, best_j, best_sig = 0, per_bit * bit_cost(p, 0), 0.0
         if top > 0:
             none = value * value * scale
             sig = per_bit * bit_cost(p, 1)
             base = sig + lam
             low = max(1, top - 1)
+            if not by_rate:
+                low, best_j = top, 1e300
             q = 1
             while q <= top:  # q: levels up to `low - 1` only add to the cost of larger ones
                 if q < MAX_FLAGS:
@@ -262,7 +296,7 @@ def choose_levels(s: int, step: int, lam: float, m: Ints, kind: int, near: int, 
             bits = (i + 1) << 2 >> length & 3
             # places below i, plus this one without its significance
             j = total - w.trail[0, i] + w.trail[1, i] + per_bit * w.last[length, bits]
-            if j < best_j or last < 0:
+            if j < best_j or last < 0 or not by_rate:
                 last, best_j, kept = i, j, below
     for i in range(last + 1, start + 1):
         w.level[PLACE[first + i, 1], PLACE[first + i, 0]] = 0
@@ -321,7 +355,7 @@ def rank_modes(log2: int, per_bit: float, left: int, above: int, w: Scratch, d: 
     for k in range(len(w.rank)):
         w.rank[k], w.costs[k] = -1, 1e30
     for mode in range(MODES):
-        w.tried[mode] = 0
+        w.tried[mode] = w.barred[mode]
     for turn in range(4):
         # the mean, planar and every fourth direction; then the directions around the best one
         best_angle = -1
@@ -447,7 +481,7 @@ def search_super(
                 result, done = 0.0, True
             else:
                 whole_j, cut_j = 1e300, 0.0
-                if x0 + n <= W and y0 + n <= H:
+                if x0 + n <= W and y0 + n <= H and log2 <= w.means[1]:
                     whole_j = try_leaf(target, rec, low, high, field, x0, y0, log2, step, lam, m, w, d)
                     if log2 > 2:
                         a, b = split_contexts(field, x0 >> 2, y0 >> 2, log2)
@@ -455,7 +489,8 @@ def search_super(
                         whole_j += per_bit * bit_cost(p, 0)
                         cut_j = per_bit * bit_cost(p, 1)
                 js[log2, 0], js[log2, 1] = whole_j, cut_j
-                if log2 == 2 or whole_j < lam * GIVE_UP:
+                # a square across the border is cut, however small
+                if log2 == 2 or (log2 <= w.means[0] and whole_j < 1e300) or whole_j < lam * GIVE_UP:
                     result, done, keep = whole_j, True, True
         else:
             js[log2, 1] += js[log2 - 1, 0]
@@ -497,21 +532,30 @@ def search_super(
 
 
 def encode_plane(
-    target: Ints, rec: Ints, low: Ints, high: Ints, field: Field, step: int, lam: float, m: Ints, tries: int
+    target: Ints,
+    rec: Ints,
+    low: Ints,
+    high: Ints,
+    field: Field,
+    step: int,
+    lam: float,
+    m: Ints,
+    tries: int,
+    parts: Parts = ALL_PARTS,
 ) -> Ints:
     """Choose and code every superblock of a padded plane.
 
     Args:
         target: [H,W] int32 Q12, the residual wanted.   rec: [H,W] int32, receives the one that is coded.
         low, high: [H,W] int32, bounds of the residual.   step: Q4.   lam: squared error in Q12 per bit.
-        m: models, which learn on the way.   tries: predictions coded in full per square.
+        m: models, which learn on the way.   tries: predictions coded in full per square.   parts: means to use.
     Returns:
-        the decisions (p << 1 | bit), [n] int64.
+        the decisions, [n] int64, as in an `io` from TAPE on.
     """
     H, W = rec.shape
     io = np.zeros(TAPE + 8 * ROOM, dtype=np.int64)
     io[FILL], io[MODE] = TAPE, ENCODE
-    w, d = _scratch(tries), work()
+    w, d = _scratch(tries, parts), work()
     stack = np.zeros((20, 3), np.int64)
     for y0 in range(0, H, SUPER):
         for x0 in range(0, W, SUPER):

@@ -125,6 +125,17 @@ W_ON, W_SPLIT, W_ZERO, W_MPM, W_ANGLE, W_CODED, W_LAST = 0, 1, 2, 3, 4, 5, 6
 W_LOW, W_SIG, W_GT1, W_GTN = 7, 8, 8 + 3 * SIZES, 8 + 4 * SIZES
 WEIGHT_SETS = W_GTN + 3
 
+RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 4))
+"""What decisions without a model are about; those with one are told apart by their weight set."""
+
+KIND_NAMES = (
+    ["superblock on", "split", "mode", "mode", "mode", "block coded", "last place", "last place"]
+    + ["level not 0"] * (W_GT1 - W_SIG)
+    + ["level size"] * (WEIGHT_SETS - W_GT1)
+    + ["last place", "level size", "sign", "filter"]
+)
+"""Of each kind of decision, for people."""
+
 
 RIM = 36
 """Width of the array of template sums: a block of up to 32 and a rim of two on two sides."""
@@ -216,7 +227,7 @@ def code_last(m: Ints, io: Ints, last: int, s: int, near: int, kind: int) -> int
             a = LOW_A + (s * 11 + k) * 4 + (i if i == 0 else 1 + (value & 1) + 1)
             bit = code(m, io, bit, a, h, h, h, W_LOW)
         else:
-            bit = code_raw(io, bit)
+            bit = code_raw(io, bit, RAW_LAST)
         value = value << 1 | bit
     return value - 1
 
@@ -228,11 +239,11 @@ def code_escape(io: Ints, value: int) -> int:
     while (value + 1) >> (length + 1):
         length += 1
     k = 0
-    while k < MAX_ESCAPE and code_raw(io, 1 if k < length else 0):
+    while k < MAX_ESCAPE and code_raw(io, 1 if k < length else 0, RAW_ESCAPE):
         k += 1
     result = 1
     for i in range(k - 1, -1, -1):
-        result = result << 1 | code_raw(io, (value + 1) >> i & 1)
+        result = result << 1 | code_raw(io, (value + 1) >> i & 1, RAW_ESCAPE)
     return result - 1
 
 
@@ -260,7 +271,7 @@ def code_levels(
         if k:
             if k == MAX_FLAGS:
                 k += code_escape(io, max(0, size - MAX_FLAGS))
-            minus = code_raw(io, 1 if value < 0 else 0)
+            minus = code_raw(io, 1 if value < 0 else 0, RAW_SIGN)
             level[y0 + v, x0 + u] = -k if minus else k
             add_template(around, at, k)
             filled += k

@@ -1,0 +1,175 @@
+"""What each part of the codec is worth: the same pictures coded without it, or with another one, as BD-rates.
+
+A variant differs from another one, its base, by one thing.  Most are options of `CodecConfig`; those of the residual's
+encoder (`ResidualParams`, `Parts`) have no option, and are measured on pictures that are nothing but a residual.  All
+files are whole streams, decoded as any other.
+A further part is a further line of `VARIANTS`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pc15.bench import ABLATION_LAMBDAS, MAX_BPP
+from pc15.bench.codecs import Codec
+from pc15.bench.points import Key, Point, PointFile
+from pc15.bench.rd import find_pictures, measure_all
+from pc15.bench.summary import Table, bd_rates
+from pc15.config import PROGRAMS, CodecConfig
+from pc15.errors import ConfigError, UnknownNameError, did_you_mean
+from pc15.residual.intra import MEAN, PLANAR
+from pc15.residual.search import Parts
+
+__all__ = ["VARIANTS", "Variant", "ablation_table", "run_ablation"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to code a picture.
+
+    options: of `CodecConfig`, on top of the preset.   parts: fields of `ResidualParams`, for a residual alone.
+    base: the variant that this one is compared with; "" for the one that all bases are compared with.
+    """
+
+    name: str
+    what: str
+    base: str = "residual"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] | None = None
+
+    @property
+    def codec(self) -> str:
+        """Its name in the CSV."""
+        return f"pc15-{self.name}"
+
+
+def _parts(name: str, what: str, **fields: Any) -> Variant:
+    return Variant(name, what, parts=fields)
+
+
+def _programs(name: str, what: str, **options: Any) -> Variant:
+    return Variant(name, what, base="programs", options={**PROGRAMS, **options})
+
+
+VARIANTS = (
+    Variant("residual", "the residual alone", base="", parts={}),
+    Variant("programs", "tile programs alone", options=PROGRAMS),
+    Variant("both", "tile programs, and a residual on top", options={**PROGRAMS, "residual": True}),
+    _parts("no-filter", "blocks left as they are", filtered=False),
+    _parts("no-rdoq", "levels rounded, not chosen by rate", parts=Parts(by_rate=False)),
+    _parts("no-angles", "prediction by mean and plane alone", parts=Parts(modes=(PLANAR, MEAN))),
+    _parts("mean-only", "prediction by the mean alone", parts=Parts(modes=(MEAN,))),
+    _parts("no-prediction", "no prediction from neighbours", parts=Parts(modes=())),
+    _parts("one-try", "one prediction coded in full per square", tries=1),
+    _parts("eight-tries", "eight of them", tries=8),
+    _parts("8-only", "squares of 8 px alone", parts=Parts(smallest=8, largest=8)),
+    _parts("16-at-most", "squares of 4 to 16 px", parts=Parts(largest=16)),
+    _parts("32-at-most", "squares of 4 to 32 px", parts=Parts(largest=32)),
+    _parts("8-at-least", "squares of 8 to 64 px", parts=Parts(smallest=8)),
+    _programs("tile16", "tiles of 16 px", tile=16, overlap=4),
+    _programs("tile64", "tiles of 64 px", tile=64, overlap=8),
+    _programs("no-sweeps", "no joint re-fit", sweeps=0),
+    _programs("few-candidates", "a shortlist of 4", shortlist=4),
+    _programs("psnr", "squared error alone (alpha 0)", alpha_mix=0.0),
+)
+
+
+def run_ablation(
+    images: Sequence[str | Path],
+    out: str | Path,
+    *,
+    variants: Sequence[str] = (),
+    preset: str = "balanced",
+    lambdas: Sequence[float] = ABLATION_LAMBDAS,
+    max_bpp: float = MAX_BPP,
+    workers: int = 1,
+    force: bool = False,
+    device: str = "auto",
+) -> list[Point]:
+    """Measure what `out`, a CSV as of `run_rd`, does not hold yet, each row written as it comes.
+
+    Args:
+        images: files and folders.
+        variants: names, none for all; their bases are measured, too.
+        preset: what every variant is a change of.
+        lambdas: the ladder, at least two.
+        max_bpp: where it is left.
+        workers: processes.
+        force: measure rows again that `out` holds.
+    Returns:
+        Every point of these pictures and variants.
+    Raises:
+        ConfigError, UnknownNameError: an option that cannot be; nothing was measured.
+        ImageError: a picture that cannot be read, or is too small.
+        SchemaError: `out` is something else than such a CSV.
+    """
+    if not (math.isfinite(max_bpp) and max_bpp > 0):
+        raise ConfigError(f"max_bpp is {max_bpp}; give bits per pixel above 0, such as {MAX_BPP}")
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}; give 1 or more processes")
+    settings = tuple(sorted(set(lambdas), reverse=True))
+    if len(settings) < 2:
+        raise ConfigError(f"lambdas are {list(lambdas)}; a curve needs two or more")
+    chosen = _chosen(variants)
+    codecs = []
+    for variant in chosen:
+        cfg = CodecConfig.preset(preset, **{"device": device, **variant.options})
+        for lam in settings:
+            cfg.but(lambda_rd=lam)  # says so if it cannot be
+        codecs.append(Codec(variant.codec, settings, cfg, variant.parts))
+    pictures = find_pictures(images)
+    redo = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in settings] if force else []
+    with PointFile(out, redo) as file:
+        measure_all([(p, c) for p in pictures for c in codecs], file, max_bpp, workers)
+        wanted, names = {picture.key for picture in pictures}, {codec.name for codec in codecs}
+        return [point for point in file.points.values() if point.picture in wanted and point.codec in names]
+
+
+def _chosen(names: Sequence[str]) -> list[Variant]:
+    """Variants by name with all their bases, in the order of `VARIANTS`; all of them for no names."""
+    known = {variant.name: variant for variant in VARIANTS}
+    wanted = set(names or known)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f"no variant {name!r}{did_you_mean(name, known)} (there are {', '.join(known)})")
+        while name:
+            wanted.add(name)
+            name = known[name].base
+    return [variant for variant in VARIANTS if variant.name in wanted]
+
+
+def ablation_table(points: Sequence[Point]) -> Table:
+    """BD-rate of each measured variant against its base: means over the pictures where the curves overlap enough."""
+    measured = {point.codec for point in points}
+    header = ["variant", "against", "PSNR", "overlap", "pictures", "SSIM", "overlap", "pictures", "encode"]
+    rows = []
+    for variant in VARIANTS:
+        if not variant.base or variant.codec not in measured:
+            continue
+        base = f"pc15-{variant.base}"
+        row = [f"{variant.name}: {variant.what}", variant.base]
+        found = bd_rates(points, variant.codec, base)
+        for quality in ("PSNR", "SSIM"):
+            per_picture = found[quality].values()
+            kept = [bd.percent for bd in per_picture if bd.percent is not None]
+            row += [
+                f"{statistics.fmean(kept):+.1f}" if kept else "-",
+                f"{100 * statistics.fmean(bd.overlap for bd in per_picture):.0f} %" if per_picture else "-",
+                f"{len(kept)} of {len(per_picture)}",
+            ]
+        rows.append([*row, _seconds(points, variant.codec, base)])
+    note = "Percent; positive: more bits than the base for the same quality. Encode: time, as a multiple of the base's."
+    return Table("BD-rate of what is left out or changed", header, rows, (note,))
+
+
+def _seconds(points: Sequence[Point], codec: str, base: str) -> str:
+    """Time to encode as a multiple of the base's, over the points that both have."""
+    mine, theirs = ({(p.picture, p.setting): p.enc_s for p in points if p.codec == name} for name in (codec, base))
+    both = mine.keys() & theirs.keys()
+    total = sum(theirs[key] for key in both)
+    return f"{sum(mine[key] for key in both) / total:.2f}" if total else "-"

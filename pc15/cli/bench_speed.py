@@ -1,0 +1,52 @@
+"""`pc15 bench speed`: seconds, stage by stage."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from pc15.cli.parser import DONE, Parser, columns, names
+from pc15.config import Preset
+
+EXAMPLES = (
+    "bench speed --images photos/ --limit 3",
+    "bench speed --images photo.png --presets oracle --device cuda --out speed.csv",
+)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Time the search, stage by stage, and encoding and decoding as wholes.
+
+    Shares are of the integer product's speed, measured in the same run; times are the shortest of --repeats.  Encoding
+    is timed with tile programs alone, as the stages are, and as the preset stands.
+    """
+    from pc15.bench.speed import run_speed, write_csv, write_json
+
+    timings = run_speed(
+        args.images, presets=args.presets, device=args.device, repeats=args.repeats, limit=args.limit
+    )  # fmt: skip
+    table = [("stage", "seconds", "rate", "unit", "of ceiling", "peak MiB", "")]
+    for t in timings:
+        share = "" if t.share is None else f"{100 * t.share:.0f} %"
+        table.append((t.stage, f"{t.seconds:.4f}", f"{t.rate:.4g}", t.unit, share, f"{t.peak_mib:.0f}", t.note))
+    print(columns(table, right=(1, 2, 4, 5)))
+    if args.out is not None:
+        write_csv(timings, args.out)
+    if args.json is not None:
+        write_json(timings, args.json)
+    return DONE
+
+
+def add_arguments(add: Parser) -> None:
+    """The command's arguments."""
+    presets = get_args(Preset)
+    add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
+    add.add_argument(
+        "--presets", type=names, default=list(presets), metavar="A,B", help=f"of {', '.join(presets)} (default: all)"
+    )
+    add.add_argument("--limit", type=int, metavar="N", help="so many pictures (default: all)")
+    add.add_argument("--repeats", type=int, default=3, metavar="N", help="how often each is timed (default: 3)")
+    add.add_argument("--out", type=Path, metavar="FILE", help="also a CSV")
+    add.add_argument("--json", type=Path, metavar="FILE", help="also JSON")
+    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")

@@ -1,0 +1,191 @@
+"""`pc15 encode`: pictures to streams."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from pc15.cli.files import each, find_sources, name_targets
+from pc15.cli.parser import DEFAULT_PRESET, STREAM_SUFFIX, Parser, on_or_off
+from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
+from pc15.errors import ConfigError, HooksError, did_you_mean
+
+if TYPE_CHECKING:
+    from pc15.hooks.heuristic import EncoderHooks
+
+
+EXAMPLES = (
+    "encode photo.png -o photo.pc15",
+    "encode photo.png -o small.pc15 --lambda 1 --preset oracle",
+    "encode photos/ more.jpg -o streams/ --gray --hooks heuristic",
+    "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
+)
+_WEIGHT_ROLES = {"selector": "selector", "params": "param_predictor", "rd": "rd_predictor"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flag:
+    """A flag of `encode` that sets one option of CodecConfig."""
+
+    flag: str
+    option: str
+    help: str
+    type: Callable[[str], Any] = str
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+
+
+_SWITCHED = {"True": "on", "False": "off"}
+_UNSET = {"window_param": "the window's own", "quality": "lambda's"}
+
+_FLAGS = {
+    flag.flag[2:].replace("-", "_"): flag
+    for flag in (
+        _Flag("--tile", "tile", "tile side, 4..1024; 0: the encoder's choice; overlap follows unless given", int, "PX"),
+        _Flag("--overlap", "overlap", "pixels shared by neighbouring tiles, below the tile's side", int, "PX"),
+        _Flag("--lambda", "lambda_rd", "price of a bit per pixel: smaller is better and larger", float, "X"),
+        _Flag("--quality", "quality", "0 (smallest) to 100 (best), in place of --lambda", float, "Q"),
+        _Flag("--alpha", "alpha_mix", "share of 1 - SSIM in what counts as error, 0..1; the rest is MSE", float, "X"),
+        _Flag("--seed", "seed", "the stream's seed, 0..2^32-1, for noise patterns", int, "N"),
+        _Flag("--window", "window", "how overlapping tiles are cross-faded", choices=get_args(WindowName)),
+        _Flag("--window-param", "window_param", "Tukey's alpha or Kaiser's beta", float, "X"),
+        _Flag("--search", "search", "score all candidates in full, or screen them first", choices=get_args(Search)),
+        _Flag("--residual", "residual", "code what tiles leave as transform coefficients", on_or_off, "on|off"),
+        _Flag("--tries", "tries", "predictions that the residual tries in full per square, 1..8", int, "N"),
+        _Flag("--max-layers", "max_layers", "most patterns per tile, 0..16", int, "N"),
+        _Flag("--payload-format", "payload_fmt", "raw is for debugging", choices=get_args(PayloadFormat)),
+        _Flag("--section-rows", "section_rows", "tile rows per section that decodes on its own; 0 chooses", int, "N"),
+        _Flag("--device", "device", "cpu, cuda, cuda:N, or auto: CUDA where there is one", metavar="NAME"),
+    )
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe pictures as programs of procedural patterns, one .pc15 stream each.
+
+    Colour is coded as YCbCr 4:2:0, a picture without colour as luma alone.  A folder stands for the pictures in it.
+    The same picture and options give the same bytes, on every device.
+    """
+    cfg = _codec_config(args)
+    from pc15.bitstream import write_bitstream
+    from pc15.encode import encode as encode_picture
+    from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
+    from pc15.paths import resolve_device
+
+    resolve_device(cfg.device)
+    targets = name_targets(find_sources(args.images, tuple(IMAGE_SUFFIXES)), args.out, STREAM_SUFFIX)
+    for _, target in targets:
+        if target.suffix.lower() in IMAGE_SUFFIXES:
+            right = target.with_suffix(STREAM_SUFFIX)
+            raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
+
+    def one(source: Path, target: Path) -> None:
+        began = time.perf_counter()
+        picture = load_luma(source) if args.gray else load_rgb(source)
+        if picture.shape[0] == 3 and bool((picture == picture[:1]).all()):
+            picture = picture[:1]
+        coded = encode_picture(picture, cfg)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bitstream(target, coded["bitstream"])
+        size = f"{picture.shape[2]}x{picture.shape[1]}"
+        print(
+            f"{target}: {size} in {len(coded['bitstream'])} bytes, {coded['bpp']:.4f} bpp, "
+            f"{coded['stats']['layers']} layers, {time.perf_counter() - began:.1f} s",
+            flush=True,
+        )
+
+    return each(targets, one)
+
+
+def add_arguments(add: Parser) -> None:
+    """The command's arguments."""
+    add.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files, or folders of them")
+    add.add_argument("-o", "--out", required=True, help="the stream; a folder for several pictures")
+    presets = get_args(Preset)
+    add.add_argument("--preset", choices=presets, help=f"options to start from (default: {DEFAULT_PRESET})")
+    add.add_argument("--config", type=Path, metavar="FILE", help="YAML of CodecConfig options; flags win over it")
+    add.add_argument("--gray", action="store_true", help="code luma alone (default: colour where there is any)")
+    add.add_argument(
+        "--hooks",
+        default="none",
+        help="what narrows the search of tile programs: none, heuristic, or a folder of weights; with hooks the "
+        "picture is programs alone, of 32 px, unless flags say otherwise (default: none)",
+    )
+    defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
+    for name, flag in _FLAGS.items():
+        per_preset = [PRESETS[preset].get(flag.option, defaults.get(flag.option)) for preset in presets]
+        shown = " ".join(map(str, dict.fromkeys(per_preset)))
+        if len(set(per_preset)) > 1:
+            shown = ", ".join(f"{value} in {preset}" for preset, value in zip(presets, per_preset, strict=True))
+        default = _UNSET[flag.option] if shown == "None" else shown
+        add.add_argument(
+            flag.flag, dest=name, type=flag.type, choices=flag.choices, metavar=flag.metavar,
+            help=f"{flag.help} (default: {_SWITCHED.get(default, default)})",
+        )  # fmt: skip
+
+
+def _codec_config(args: argparse.Namespace) -> CodecConfig:
+    """Options: the preset's, then the config file's, then the command line's."""
+    changes = config_file(args.config) if args.config else {}
+    preset = args.preset or changes.pop("preset", DEFAULT_PRESET)
+    changes.pop("preset", None)
+    for name, flag in _FLAGS.items():
+        value = getattr(args, name)
+        if value is not None:
+            changes[flag.option] = value
+    if args.hooks != "none":
+        changes = {**PROGRAMS, **changes, "ai": _hooks(args.hooks)}  # hooks steer the search of tile programs
+    return CodecConfig.preset(preset, **changes)
+
+
+def config_file(path: Path) -> dict[str, Any]:
+    """Options of a YAML file; a name that is not one is refused with a guess by `CodecConfig.preset`."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path} holds {type(content).__name__}, not lines of `option: value`")
+    if "ai" in content:
+        raise ConfigError(f"{path} sets ai; hooks are given by --hooks")
+    return content
+
+
+def _hooks(spec: str) -> EncoderHooks:
+    """Hooks by name, or all weights of a folder by the role in their cards."""
+    if spec == "heuristic":
+        from pc15.hooks.heuristic import HeuristicHooks
+
+        return HeuristicHooks()
+    folder = Path(spec)
+    if not folder.is_dir():
+        near = did_you_mean(spec, ["none", "heuristic"])
+        raise ConfigError(f"--hooks {spec} is no folder{near}; give none, heuristic, or a folder of .safetensors files")
+    import yaml
+
+    from pc15.hooks.ai import AiHooks, card_path
+
+    roles: dict[str, Path] = {}
+    for weights in sorted(folder.glob("*.safetensors")):
+        card = card_path(weights)
+        try:
+            content = yaml.safe_load(card.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise HooksError(f"{weights} has no readable card {card.name}: {error}; export it again") from error
+        role = content.get("role") if isinstance(content, dict) else None
+        if role not in _WEIGHT_ROLES:
+            raise HooksError(f"{card} has role {role!r}; it must be one of {', '.join(_WEIGHT_ROLES)}")
+        if role in roles:
+            raise ConfigError(f"{roles[role]} and {weights} are both {role} weights; keep one of them in {folder}")
+        roles[role] = weights
+    if not roles:
+        raise ConfigError(f"no .safetensors file in {folder}; write some with pc15learn export")
+    return AiHooks(**{_WEIGHT_ROLES[role]: path for role, path in roles.items()})  # type: ignore[arg-type]

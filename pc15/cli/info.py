@@ -1,0 +1,267 @@
+"""`pc15 info`: what a stream holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pc15.cli.parser import DONE, FAILED, Parser, columns, complain
+from pc15.errors import BitstreamError
+
+if TYPE_CHECKING:
+    from pc15.bitstream.container import Stream
+    from pc15.bitstream.header import Header
+    from pc15.bitstream.records import Programs
+
+
+EXAMPLES = (
+    "info photo.pc15",
+    "info photo.pc15 --tiles",
+    "info photo.pc15 --json",
+)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say what a stream holds: its header, where its bytes and bits go, and which patterns it is made of.
+
+    Nothing is drawn.  A damaged stream is described as far as it can be read.
+    """
+    from pc15.bitstream import read_bitstream
+    from pc15.decode import read_programs
+
+    data = read_bitstream(args.stream, strict=False)
+    header, programs, metadata, damage = read_programs(data, strict=False)
+    content = _described(data, header, programs, metadata, damage)
+    content["metadata"] = metadata
+    content["damage"] = damage
+    if args.tiles:
+        content["tile_map"] = _tile_map(header, programs)
+    if args.json:
+        print(json.dumps({"stream": str(args.stream), **content}, indent=2))
+    else:
+        _print_info(args.stream, content)
+    return FAILED if damage else DONE
+
+
+def add_arguments(add: Parser) -> None:
+    """The command's arguments."""
+    add.add_argument("stream", type=Path, metavar="STREAM", help="a stream")
+    add.add_argument("--tiles", action="store_true", help="also list every tile's program")
+    add.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _described(
+    data: bytes,
+    header: Header,
+    programs: Sequence[Programs],
+    metadata: dict[str, Any] | None,
+    damage: list[str],
+) -> dict[str, Any]:
+    """A stream's header, sizes and statistics as plain JSON values; what else is damaged is added to `damage`."""
+    from pc15.bitstream import read_container, section_spans, unpack_v15
+    from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
+    from pc15.bitstream.records import Writer, code_section
+    from pc15.decode import section_syntax
+    from pc15.entropy.tables import load_table
+    from pc15.proc.codebook import load_codebook
+    from pc15.proc.generators import NAMES
+    from pc15.quant import step_q15
+
+    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
+    stream = read_container(data, strict=False)
+    sections = stream.sections
+    payload = [None if section is None else len(section) for section in (*sections, *stream.residuals)]
+    bits: dict[str, float] = {}
+    for span, section in zip(section_spans(header), sections, strict=True):
+        if section is None:
+            continue
+        writer, nx = Writer(tables), tile_counts(header, span.plane)[1]
+        part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
+        code_section(writer, section_syntax(header, span, codebook), part)
+        for kind, cost in writer.bits_by_kind().items():
+            bits[kind] = bits.get(kind, 0.0) + cost
+    bits |= _residual_bits(stream, damage)
+    planes = []
+    for index, spec in enumerate(header.planes):
+        height, width = plane_size(header, index)
+        most = int(programs[index].count.max(initial=-1))
+        counts = [int((programs[index].count == layers).sum()) for layers in range(most + 1)]
+        planes.append(
+            {
+                "name": ("Y", "Cb", "Cr")[index],
+                "width": width,
+                "height": height,
+                "tile": spec.tile,
+                "overlap": spec.overlap,
+                "window": WINDOWS[spec.window],
+                "window_param": float(next(iter(params.values()))) if (params := spec.window_params()) else None,
+                "tiles": list(tile_counts(header, index)),
+                "amp_step": step_q15(spec.amp_step) / 32768,
+                "dc_step": step_q15(spec.dc_step) / 32768,
+                "tiles_by_layers": counts,
+                "residual_step": 2.0 ** (-(spec.residual - 1) / 8) if spec.residual else None,
+            }
+        )
+    used: dict[str, int] = {}
+    for plane in programs:
+        for n in range(plane.tiles):
+            for gen in plane.gen[n, : plane.count[n]].tolist():
+                used[NAMES[gen]] = used.get(NAMES[gen], 0) + 1
+    parts = {
+        "header": unpack_v15(data)[1],
+        "sections": sum(size or 0 for size in payload),
+        "CRCs": CRC_BYTES * (len(payload) + header.has_metadata),
+        "metadata": len(_canonical(metadata)) if metadata is not None else 0,
+    }
+    return {
+        "version": VERSION,
+        "width": header.width,
+        "height": header.height,
+        "color": "ycbcr420" if header.color else "gray",
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (header.width * header.height),
+        "seed": header.seed,
+        "table_id": header.table_id,
+        "codebook_id": header.codebook_id,
+        "payload_format": "raw" if header.payload_fmt == PAYLOAD_RAW else "rans",
+        "section_rows": header.section_rows,
+        "planes": planes,
+        "bytes_of": {**parts, "lengths" if None not in payload else "lengths, lost": len(data) - sum(parts.values())},
+        "section_bytes": payload,
+        "bits_by_kind": {kind: round(cost, 2) for kind, cost in sorted(bits.items())},
+        "layers_by_generator": dict(sorted(used.items(), key=lambda item: (-item[1], item[0]))),
+    }
+
+
+def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
+    """Where the bits of all residual sections went, by what they decide."""
+    from pc15.bitstream.header import plane_size, residual_spans
+    from pc15.residual.codec import residual_bits
+
+    bits: dict[str, float] = {}
+    for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
+        if payload is None:
+            continue
+        width, step = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane].residual - 1
+        try:
+            tally = residual_bits(payload, span.row_stop - span.row_start, width, step)
+        except BitstreamError as error:
+            where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
+            damage.append(f"{where}: {error}")
+            tally = {"unread": 8.0 * len(payload)}
+        for kind, cost in tally.items():
+            bits[f"residual {kind}"] = bits.get(f"residual {kind}", 0.0) + cost
+    return bits
+
+
+def _canonical(metadata: dict[str, Any]) -> bytes:
+    """Metadata as it lies in the stream."""
+    return json.dumps(metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, Any]]:
+    """Every tile's place and program."""
+    from pc15.decode import plane_grid
+    from pc15.proc.generators import NAMES
+
+    tiles = []
+    for index, plane in enumerate(programs):
+        if not plane.tiles:
+            continue
+        grid = plane_grid(header, index)
+        for n, (record, (y, x)) in enumerate(zip(plane.records(), grid.starts, strict=True)):
+            layers = [
+                {
+                    "generator": NAMES[layer.gen],
+                    "qv_id": layer.qv_id,
+                    "offsets": list(layer.offsets),
+                    "seed_index": layer.seed_index,
+                    "amp": layer.amp,
+                }
+                for layer in record.layers
+            ]
+            place = {"plane": index, "row": n // grid.nx, "col": n % grid.nx, "y": y, "x": x}
+            tiles.append({**place, "dc": record.dc, "layers": layers})
+    return tiles
+
+
+def _print_info(path: Path, content: dict[str, Any]) -> None:
+    kind = "colour, YCbCr 4:2:0" if content["color"] == "ycbcr420" else "gray"
+    print(
+        f"{path}: {content['width']}x{content['height']} {kind}, {content['bytes']} bytes, {content['bpp']:.4f} bpp\n"
+        f"version {content['version']}, tables {content['table_id']}, codebook {content['codebook_id']}, "
+        f"seed {content['seed']}, payload {content['payload_format']}\n"
+    )
+    rows = [
+        (
+            "plane",
+            "size",
+            "tile",
+            "overlap",
+            "window",
+            "tiles",
+            "amp step",
+            "DC step",
+            "residual step",
+            "tiles by layers 0, 1, ...",
+        )
+    ]
+    for plane in content["planes"]:
+        window = plane["window"] + (f" {plane['window_param']:g}" if plane["window_param"] is not None else "")
+        rows.append(
+            (
+                plane["name"],
+                f"{plane['width']}x{plane['height']}",
+                str(plane["tile"]),
+                str(plane["overlap"]),
+                window,
+                f"{plane['tiles'][1]}x{plane['tiles'][0]}",
+                f"{plane['amp_step']:.5f}",
+                f"{plane['dc_step']:.5f}",
+                "none" if plane["residual_step"] is None else f"{plane['residual_step']:.5f}",
+                " ".join(map(str, plane["tiles_by_layers"])),
+            )
+        )
+    print(columns(rows))
+    print("\nbytes: " + ", ".join(f"{name} {size}" for name, size in content["bytes_of"].items() if size))
+    if len(content["section_bytes"]) > 1:
+        print("sections: " + " ".join("lost" if size is None else str(size) for size in content["section_bytes"]))
+    total = sum(content["bits_by_kind"].values()) or 1.0
+    print(
+        "\n"
+        + columns(
+            [
+                ("symbols", "bits", "share"),
+                *((k, f"{b:.1f}", f"{b / total:.1%}") for k, b in content["bits_by_kind"].items()),
+            ],
+            right=(1, 2),
+        )
+    )
+    used = content["layers_by_generator"]
+    layers = sum(used.values())
+    if used:
+        print(
+            "\n"
+            + columns(
+                [("generator", "layers", "share"), *((g, str(n), f"{n / layers:.1%}") for g, n in used.items())],
+                right=(1, 2),
+            )
+        )
+    else:
+        print("\nno layers")
+    if content["metadata"] is not None:
+        print("\nmetadata: " + json.dumps(content["metadata"], sort_keys=True))
+    for tile in content.get("tile_map", []):
+        place = f"plane {tile['plane']} row {tile['row']} col {tile['col']} at y={tile['y']} x={tile['x']}"
+        print(f"{place}: dc {tile['dc']}" + "".join(f"; {_layer_text(layer)}" for layer in tile["layers"]))
+    for sentence in content["damage"]:
+        complain(sentence)
+
+
+def _layer_text(layer: dict[str, Any]) -> str:
+    offsets = " offsets " + ",".join(f"{o:+d}" for o in layer["offsets"]) if any(layer["offsets"]) else ""
+    seed = f" seed {layer['seed_index']}" if layer["seed_index"] else ""
+    return f"{layer['amp']:+d} {layer['generator']} {layer['qv_id']}{offsets}{seed}"

@@ -1,0 +1,84 @@
+"""What the commands of `pc15` share: exit codes, the parser, types of arguments, and how lines are printed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from pc15.errors import did_you_mean
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+STREAM_SUFFIX = ".pc15"
+DEFAULT_PRESET = "balanced"
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line, with a guess, and leave with code 2."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)", message)
+        if wrong:
+            message += did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        complain(f"{message}{'' if message.endswith('?') else '.'} See {self.prog} --help")
+        sys.exit(USAGE)
+
+    def options(self) -> list[str]:
+        """Every flag that the command has."""
+        return list(self._option_string_actions)
+
+
+def names(text: str) -> list[str]:
+    """The argument A,B."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; give names with single commas, such as A,B")
+    return found
+
+
+def numbers(text: str) -> list[float]:
+    """The argument X,Y."""
+    found = []
+    for name in text.split(","):
+        try:
+            found.append(float(name))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{name.strip()!r} in {text!r} is not a number; give numbers with commas, such as 4,1,0.25"
+            ) from None
+    return found
+
+
+def on_or_off(text: str) -> bool:
+    """The argument of a switch."""
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
+
+
+def columns(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Cells as aligned columns; those of the indices `right` flush right, the last one ragged."""
+    table = list(rows)
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = []
+    for row in table:
+        cells = [
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 point`, `2 points`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def complain(message: str, level: str = "error") -> None:
+    """One line to stderr."""
+    print(f"pc15: {level}: {' '.join(message.split())}", file=sys.stderr, flush=True)
