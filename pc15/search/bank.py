@@ -2,9 +2,9 @@
 
 Row k is entry qv[k] of generator gen[k] under seed index seed[k]; its pixels are the pattern without its mean,
 stretched so that the largest is +-127.  For tiles of up to SCREEN pixels a side the unstretched patterns are kept
-too, so that a winner need not be drawn again.  Larger tiles are represented at a resolution of about SCREEN,
-box-averaged from twice that.  A bank depends on the tile size, the codebook and the stream's seed, not
-on windows or pictures; it is kept in memory and, drawn once, on disk.
+too, so that a winner need not be drawn again.  Larger tiles are all represented by one bank of SCREEN x SCREEN,
+box-averaged from twice that.  A bank depends on the tile size, the codebook and the stream's seed,
+not on windows or pictures; it is kept in memory and, drawn once, on disk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pc15.search.product import Product
 _LOG = logging.getLogger(__name__)
 
 SCREEN = 32
-"""Side, px, from which tiles are screened at lower resolution."""
+"""Side, px, of the resolution that large tiles are screened at."""
 
 _KEEP = 2  # banks in memory at once
 _DRAW_ROWS = 2048
@@ -44,21 +44,34 @@ class Bank:
     """All candidates of one tile size.
 
     pixels: [K, S*S] int8.   gen, qv, seed: [K] int64.   start: G+1 offsets, generator g has rows start[g]:start[g+1].
-    rms: [K] float64, RMS of the int8 pixels.   side: S.   factor: tile / S.
-    drawn: [K, S*S] int16, the patterns without their mean, Q14, as the decoder draws them if factor is 1; 0 if flat.
-    drawn_rms: [K] int32, their RMS, Q14.
+    side: S.
+    drawn: [K, S*S] int16, the patterns without their mean, Q14, as the decoder draws them, 0 if flat; None where S is
+        less than the tile's side.
     """
 
-    drawn: Tensor
-    drawn_rms: Tensor
+    drawn: Tensor | None
     pixels: Tensor
     gen: Tensor
     qv: Tensor
     seed: Tensor
     start: tuple[int, ...]
-    rms: Tensor
     side: int
-    factor: int
+
+    @functools.cached_property
+    def rms(self) -> Tensor:
+        """[K] float64, RMS of the int8 pixels."""
+        return torch.cat([part.to(torch.float64).square().mean(dim=1).sqrt() for part in self.pixels.split(_DRAW_ROWS)])
+
+    @functools.cached_property
+    def drawn_rms(self) -> Tensor:
+        """[K] int32, RMS of `drawn`, Q14."""
+        assert self.drawn is not None, "large tiles are drawn anew"
+        parts = []
+        for chunk in self.drawn.split(_DRAW_ROWS):
+            wide = chunk.to(torch.int32)
+            power = torch.div((wide * wide).sum(dim=1, dtype=torch.int64), wide.shape[1], rounding_mode="floor")
+            parts.append(isqrt64(power).to(torch.int32))
+        return torch.cat(parts)
 
     @property
     def rows(self) -> int:
@@ -96,8 +109,8 @@ class Bank:
         return Product((self.halved if half else self.pixels)[rows])
 
     @classmethod
-    def of_drawn(cls, tile: int, codebook: Codebook, drawn: Tensor) -> Bank:
-        """From the patterns of all rows in order, [K, S*S] int16."""
+    def of_rows(cls, tile: int, codebook: Codebook, rows: Tensor) -> Bank:
+        """From what the disk keeps of all rows in order, [K, S*S]: `drawn`, or of large tiles `pixels`."""
         gens, qvs, seeds, start = [], [], [], [0]
         for gen in range(len(NAMES)):
             count, draws = codebook.size(gen), load(gen).seeds
@@ -105,27 +118,10 @@ class Bank:
             qvs.append(torch.arange(count).repeat_interleave(draws))
             seeds.append(torch.arange(draws).repeat(count))
             start.append(start[-1] + count * draws)
-        pixels, rms, drawn_rms = [], [], []
-        for chunk in drawn.split(_DRAW_ROWS):
-            wide = chunk.to(torch.int32)
-            pixels.append(_stretch(wide))
-            rms.append(pixels[-1].to(torch.float64).square().mean(dim=1).sqrt())
-            power = torch.div((wide * wide).sum(dim=1, dtype=torch.int64), wide.shape[1], rounding_mode="floor")
-            drawn_rms.append(isqrt64(power).to(torch.int32))
-        gen_of, qv_of, seed_of = (torch.cat(parts).to(drawn.device) for parts in (gens, qvs, seeds))
-        factor = screen_factor(tile)
-        return cls(
-            drawn=drawn,
-            drawn_rms=torch.cat(drawn_rms),
-            pixels=torch.cat(pixels),
-            gen=gen_of,
-            qv=qv_of,
-            seed=seed_of,
-            start=tuple(start),
-            rms=torch.cat(rms),
-            side=tile // factor,
-            factor=factor,
-        )
+        gen_of, qv_of, seed_of = (torch.cat(parts).to(rows.device) for parts in (gens, qvs, seeds))
+        drawn = rows if rows.dtype == torch.int16 else None
+        pixels = rows if drawn is None else torch.cat([_stretch(p.to(torch.int32)) for p in rows.split(_DRAW_ROWS)])
+        return cls(drawn, pixels, gen_of, qv_of, seed_of, tuple(start), screen_side(tile))
 
 
 def _stretch(d: Tensor) -> Tensor:
@@ -134,9 +130,9 @@ def _stretch(d: Tensor) -> Tensor:
     return floor_div(2 * 127 * d + peak, 2 * peak).to(torch.int8)
 
 
-def screen_factor(tile: int) -> int:
-    """Largest divisor of the tile's side that leaves at least SCREEN pixels."""
-    return max(f for f in range(1, tile + 1) if tile % f == 0 and (tile // f >= SCREEN or f == 1))
+def screen_side(tile: int) -> int:
+    """Side, px, of the resolution that a tile is screened at."""
+    return min(tile, SCREEN)
 
 
 @functools.cache
@@ -155,27 +151,28 @@ _LOADED: OrderedDict[tuple[int, int, str, str], Bank] = OrderedDict()
 
 def get_bank(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Bank:
     """The bank of a tile size, from memory, from disk, or drawn now."""
+    tile = min(tile, SCREEN + 1)  # all above SCREEN share one
     key = (tile, seed, codebook.fingerprint, str(device))
     if key in _LOADED:
         _LOADED.move_to_end(key)
         return _LOADED[key]
-    bank = Bank.of_drawn(tile, codebook, _drawn(tile, codebook, seed, device).to(device))
+    bank = Bank.of_rows(tile, codebook, _rows(tile, codebook, seed, device).to(device))
     _LOADED[key] = bank
     while len(_LOADED) > _KEEP:
         _LOADED.popitem(last=False)
     return bank
 
 
-def _drawn(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Tensor:
-    """[K, S*S] int16, from the disk cache if it holds exactly these candidates."""
+def _rows(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Tensor:
+    """What `Bank.of_rows` takes, from the disk cache if it holds exactly these candidates."""
     name = hashlib.sha256(f"{tile}/{seed}/{codebook.fingerprint}/{_code_version()}".encode()).hexdigest()[:32]
     path = cache_dir() / "banks" / f"{name}.npy"
-    side = tile // screen_factor(tile)
+    side = screen_side(tile)
     rows = sum(codebook.size(gen) * load(gen).seeds for gen in range(len(NAMES)))
     if path.is_file():
         try:
             stored = np.load(path, allow_pickle=False)
-            if stored.shape == (rows, side * side) and stored.dtype == np.int16:
+            if stored.shape == (rows, side * side) and stored.dtype == (np.int16 if side == tile else np.int8):
                 return torch.from_numpy(stored)
             _LOG.warning("bank cache %s holds %s %s; drawing it anew", path, stored.dtype, stored.shape)
         except (OSError, ValueError, EOFError) as error:
@@ -196,9 +193,8 @@ def _store(path: Path, drawn: Tensor) -> None:
 
 
 def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Tensor:
-    factor = screen_factor(tile)
-    side = tile // factor
-    fine = side if factor == 1 else 2 * side
+    side = screen_side(tile)
+    fine = side if side == tile else 2 * side
     at = tile_grid(fine, device=device)
     parts = []
     total = sum(codebook.size(gen) * load(gen).seeds for gen in range(len(NAMES)))
@@ -215,8 +211,10 @@ def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Ten
                 drawn = draw_levels(gen, levels, seeds[part], at, seed)
                 mean, rms = mean_rms(drawn)
                 d = torch.where((rms >= RMS_FLOOR).view(-1, 1, 1), drawn - mean.view(-1, 1, 1), 0)
-                if factor > 1:
+                if fine == side:
+                    parts.append(d.clamp(-32767, 32767).to(torch.int16).flatten(1).cpu())
+                else:
                     d = d.view(-1, side, 2, side, 2).sum(dim=(2, 4)) >> 2
-                parts.append(d.clamp(-32767, 32767).to(torch.int16).reshape(-1, side * side).cpu())
+                    parts.append(_stretch(d.to(torch.int32).flatten(1)).cpu())
                 bar.update(len(d))
     return torch.cat(parts)
