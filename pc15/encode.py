@@ -57,6 +57,7 @@ from pc15.paths import resolve_device
 from pc15.planes import rgb_to_ycbcr420
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.registry import coefficient
+from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import MSE_SCALE, step_q15, steps_for
 from pc15.residual.codec import LAMBDA, STEPS, ResidualCode, ResidualParams, encode_residual
 from pc15.search.bank import get_bank
@@ -146,7 +147,8 @@ class PlaneEncoder:
         self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
         self.spec = header.planes[index]
         self.grid: TileSpec = plane_grid(header, index)
-        self.bank = get_bank(cfg.tile, codebook, cfg.seed, plane.device)
+        few = cfg.candidates if cfg.tile <= FINE_ABOVE else 0
+        self.bank = get_bank(cfg.tile, codebook.first(few) if few else codebook, cfg.seed, plane.device)
         self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.plane == index), codebook)
         self.costs = Costs(tables, self.syntax, self.bank)
         window = (WINDOWS[self.spec.window], self.spec.window_params())
@@ -156,8 +158,8 @@ class PlaneEncoder:
         )
         self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
-        few = self.costs.fine > 0 and self.grid.count <= FEW_TILES
-        self.precise = Precise(self.scorer, codebook) if few else None
+        precise = self.costs.fine > 0 and self.grid.count <= FEW_TILES
+        self.precise = Precise(self.scorer, codebook) if precise else None
         self.x = extract(plane, self.grid)  # [N,T,T]
         self.groups = [torch.tensor(group, device=plane.device) for group in turn_groups(self.grid)]
 
@@ -579,7 +581,7 @@ def residual_lambda(lambda_rd: float) -> float:
     return lambda_rd / MSE_SCALE * float(SAMPLE_ONE**2)
 
 
-def _as_q12(u8: Tensor, device: torch.device) -> Tensor:
+def as_q12(u8: Tensor, device: torch.device) -> Tensor:
     """8-bit samples as Q12: the value whose output pixel is the same."""
     return torch.div(u8.to(device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").to(torch.int32)
 
@@ -625,7 +627,7 @@ def encode(picture: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
         )
     device = resolve_device(cfg.device)
     planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)
-    return _encode_planes([_as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
+    return _encode_planes([as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
 
 
 def repack(
