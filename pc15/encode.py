@@ -58,6 +58,7 @@ from pc15.paths import resolve_device
 from pc15.planes import rgb_to_ycbcr420
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.registry import coefficient
+from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import MSE_SCALE, step_q15, steps_for
 from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, residual_bits
 from pc15.search.bank import SCREEN, get_bank
@@ -160,7 +161,8 @@ class PlaneEncoder:
         self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
         self.spec = header.planes[index]
         self.grid: TileSpec = plane_grid(header, index)
-        self.bank = get_bank(cfg.tile, codebook, cfg.seed, plane.device)
+        few = cfg.candidates if cfg.tile <= FINE_ABOVE else 0
+        self.bank = get_bank(cfg.tile, codebook.first(few) if few else codebook, cfg.seed, plane.device)
         self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.plane == index), codebook)
         self.costs = Costs(tables, self.syntax, self.bank)
         window = (WINDOWS[self.spec.window], self.spec.window_params())
@@ -170,8 +172,8 @@ class PlaneEncoder:
         )
         self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
-        few = self.costs.fine > 0 and self.grid.count <= FEW_TILES
-        self.precise = Precise(self.scorer, codebook) if few else None
+        precise = self.costs.fine > 0 and self.grid.count <= FEW_TILES
+        self.precise = Precise(self.scorer, codebook) if precise else None
         self.x = extract(plane, self.grid)  # [N,T,T]
         self.groups = [torch.tensor(group, device=plane.device) for group in turn_groups(self.grid)]
 

@@ -187,7 +187,7 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     scorer, bank, cls = encoder.scorer, encoder.bank, encoder.windows.of
     e = encoder.x - (encoder.x.sum(dim=(1, 2), keepdim=True) // encoder.x[0].numel())
     n = len(e)
-    packed, _ = scorer._packed(e, cls)
+    packed, _ = scorer.packed(e, cls)
     product = bank.product(scorer._half)
     multiplied = clock.best(lambda: [values.shape for _, values in product.blocks(packed)])
     screened = clock.best(lambda: scorer.screen(e, cls, 0, cfg.shortlist, None))

@@ -180,7 +180,7 @@ class Scorer:
         for i in range(0, e.shape[0], step):
             at = slice(i, i + step)
             best = best_of(len(e[at]), keep, e.device)
-            packed, price = self._packed(e[at], cls[at])
+            packed, price = self.packed(e[at], cls[at])
             if allowed is None:
                 self._screen(best, None, packed, cls[at], price, layer, None)
             else:
@@ -190,7 +190,7 @@ class Scorer:
             parts.append(best.rows)
         return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=e.device)
 
-    def _packed(self, e: Tensor, cls: Tensor) -> tuple[Tensor, Tensor]:
+    def packed(self, e: Tensor, cls: Tensor) -> tuple[Tensor, Tensor]:
         """Tiles as int8 rows [n,P] for the product, and what a 1/256 bit costs each in units of score, [n] float32."""
         linear = self._pooled(self.windows.lin[cls].to(torch.int64) * e)  # Q28
         shift = self._shift(linear)
