@@ -305,6 +305,7 @@ def _described(
             }
         )
     used: dict[str, int] = {}
+    merged = sum(int((plane.source > 0).sum()) for plane in programs)
     for plane in programs:
         for n in range(plane.tiles):
             for gen in plane.gen[n, : plane.count[n]].tolist():
@@ -331,6 +332,7 @@ def _described(
         "bytes_of": {**parts, "lengths" if None not in payload else "lengths, lost": len(data) - sum(parts.values())},
         "section_bytes": payload,
         "bits_by_kind": {kind: round(cost, 2) for kind, cost in sorted(bits.items())},
+        "layers_merged": merged,
         "layers_by_generator": dict(sorted(used.items(), key=lambda item: (-item[1], item[0]))),
     }
 
@@ -342,6 +344,7 @@ def _canonical(metadata: dict[str, Any]) -> bytes:
 
 def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, Any]]:
     """Every tile's place and program."""
+    from pc15.bitstream.records import SIDES
     from pc15.decode import plane_grid
     from pc15.proc.generators import NAMES
 
@@ -358,6 +361,7 @@ def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, An
                     "offsets": list(layer.offsets),
                     "seed_index": layer.seed_index,
                     "amp": layer.amp,
+                    "merge": None if layer.merge is None else [SIDES[layer.merge.side], layer.merge.layer],
                 }
                 for layer in record.layers
             ]
@@ -418,6 +422,8 @@ def _print_info(path: Path, content: dict[str, Any]) -> None:
             right=(1, 2),
         )
     )
+    if content["layers_merged"]:
+        print(f"\n{content['layers_merged']} of the layers continue a neighbour's")
     used = content["layers_by_generator"]
     layers = sum(used.values())
     if used:
@@ -737,6 +743,7 @@ _FLAGS = {
         _Flag("--window", "window", "how overlapping tiles are cross-faded", choices=get_args(WindowName)),
         _Flag("--window-param", "window_param", "Tukey's alpha or Kaiser's beta", float, "X"),
         _Flag("--search", "search", "score all candidates in full, or screen them first", choices=get_args(Search)),
+        _Flag("--merge", "merge", "let tiles continue patterns of their neighbours", _on_or_off, "on|off"),
         _Flag("--residual", "residual", "code what tiles leave as transform coefficients", _on_or_off, "on|off"),
         _Flag("--tries", "tries", "predictions that the residual tries in full per square, 1..8", int, "N"),
         _Flag("--max-layers", "max_layers", "most patterns per tile, 0..16", int, "N"),
