@@ -53,6 +53,8 @@ class CodecConfig:
         refine: rounds of steepest descent over every layer's offsets at the end; 0 keeps to codebook entries.
         passes: how often every tile's whole program is searched again, its neighbours known.
         sweeps: joint re-fits of amplitudes and DC over overlapping tiles.
+        merge: let layers continue patterns of neighbouring tiles: for pictures of few patterns in tiles smaller than
+            those; photographs hardly gain.
         seam_weight: extra weight of errors at a tile's rim, 0 for none.
         residual: code what the tiles leave as transform coefficients; with max_layers 0 there are no tiles then.
         tries: predictions that the residual's search codes in full per square, 1..8: more is slower and smaller.
@@ -80,6 +82,7 @@ class CodecConfig:
     refine: int = 1
     passes: int = 0
     sweeps: int = 2
+    merge: bool = False
     seam_weight: float = 0.0
     residual: bool = True
     tries: int = 3
@@ -102,6 +105,9 @@ class CodecConfig:
                 raise ConfigError(f"{name} is {value!r}; give {number} from {low} to {high}")
             if not math.isfinite(value):
                 raise ConfigError(f"{name} is {value!r}; give a finite number")
+        for name in ("merge", "residual"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ConfigError(f"{name} is {value!r}; give True or False")
         if self.tile and self.overlap >= self.tile:
             raise ConfigError(f"overlap is {self.overlap} px, not below the tile's {self.tile}; give a smaller overlap")
         for name, choices in (("search", Search), ("payload_fmt", PayloadFormat), ("window", WindowName)):

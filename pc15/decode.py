@@ -4,8 +4,9 @@ No network, no image data, no state but the bytes and the packaged tables.  A ti
 
     sum over layers of  coefficient * (pattern - its mean),    Q12,
 
-with coefficient = amplitude / RMS of the pattern.  All tiles are cross-faded with weights that sum to one, upon the
-surface through their DC values.
+with coefficient = amplitude / RMS of the pattern.  A merged layer draws the pattern of another tile where it lies
+itself, with the mean and RMS that the pattern has there, so that it goes on without a seam.  All tiles are cross-faded
+with weights that sum to one, upon the surface through their DC values.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,7 +43,7 @@ from pc15.paths import resolve_device
 from pc15.planes import ycbcr420_to_rgb
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import Grid, tile_grid
-from pc15.proc.registry import coefficient, contribution, draw_levels, mean_rms
+from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, mean_rms
 from pc15.proc.spec import fine_bits
 from pc15.quant import step_q15
 from pc15.surface import Surface, surface
@@ -92,14 +94,41 @@ def draw_normalised(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed
     return drawn - mean.view(-1, 1, 1), rms
 
 
+def moves(programs: Programs, tiles: TileSpec) -> Tensor | None:
+    """How far each layer lies from where its pattern starts, [N,L,2] int64 (y, x) in px; None if nothing is merged.
+
+    Raises:
+        BitstreamError: see `Programs.roots`.
+    """
+    at, root = programs.roots(tiles.nx)
+    if not at.size:
+        return None
+    length = programs.source.shape[1]
+    out = np.zeros((programs.source.size, 2), np.int64)
+    here, there = np.divmod(at // length, tiles.nx), np.divmod(root // length, tiles.nx)
+    for axis, starts in enumerate((np.asarray(tiles.ys), np.asarray(tiles.xs))):
+        out[at, axis] = starts[here[axis]] - starts[there[axis]]
+    return torch.from_numpy(out.reshape(*programs.source.shape, 2))
+
+
 def draw_tiles(
-    programs: Programs, tile: int, amp_step: int, seed: int, codebook: Codebook, device: torch.device
+    programs: Programs,
+    tile: int,
+    amp_step: int,
+    seed: int,
+    codebook: Codebook,
+    device: torch.device,
+    move: Tensor | None = None,
 ) -> Tensor:
-    """Samples of every tile above the base, [N,T,T] int32 Q12, all layers of one generator drawn together."""
+    """Samples of every tile above the base, [N,T,T] int32 Q12, all layers of one generator drawn together.
+
+    Args:
+        move: [N,L,2] as `moves` gives it; None where every layer starts in its own tile.
+    """
     at, fine = tile_grid(tile, device=device), fine_bits(tile)
     samples = torch.zeros((programs.tiles, tile, tile), dtype=torch.int32, device=device)
     used = np.arange(programs.gen.shape[1])[None, :] < programs.count[:, None]  # [N,L]
-    tiles, layer = np.nonzero(used)
+    tiles, layer = np.nonzero(used & (programs.source == 0))
     order = np.argsort(programs.gen[tiles, layer], kind="stable")
     where = tiles[order], layer[order]
     owner = torch.from_numpy(where[0]).to(device)
@@ -132,7 +161,36 @@ def draw_tiles(
             if part.stop - done >= most or part.stop == len(order):
                 add(torch.cat(waiting), done)
                 waiting, done = [], part.stop
+    if move is not None:
+        _draw_merged(samples, programs, used & (programs.source > 0), amp_step, seed, codebook, move)
     return samples.clamp_(-SAMPLE_MAX, SAMPLE_MAX)
+
+
+def _draw_merged(
+    samples: Tensor,
+    programs: Programs,
+    merged: npt.NDArray[np.bool_],
+    amp_step: int,
+    seed: int,
+    codebook: Codebook,
+    move: Tensor,
+) -> None:
+    """Add the layers that continue others, [N,L] `merged`, to the samples of their tiles, [N,T,T]."""
+    device, tile = samples.device, samples.shape[1]
+    fine = fine_bits(tile)
+    owner, layer = np.nonzero(merged)
+    gens = programs.gen[owner, layer]
+    for gen in np.unique(gens).tolist():
+        pick = np.flatnonzero(gens == gen)
+        where = owner[pick], layer[pick]
+        qv, seeds, amp, steps = (
+            torch.from_numpy(part[where]).to(device)
+            for part in (programs.qv, programs.seed, programs.amp, programs.offsets)
+        )
+        levels = codebook.levels(gen, qv, steps, fine)
+        drawn, mean, rms = draw_continued(gen, levels, seeds, move[where].to(device), tile, seed, fine)
+        values = contribution(drawn, mean, coefficient(amplitude_q15(amp, amp_step), rms))
+        samples.index_add_(0, torch.from_numpy(owner[pick]).to(device), values)
 
 
 def to_pixels(samples: Tensor) -> Tensor:
@@ -148,11 +206,13 @@ def predict_plane(programs: Programs, header: Header, plane: int, codebook: Code
         return torch.full((h, w), MIDDLE, dtype=torch.int32, device=device)
     tiles = grid(h, w, TileGridCfg(size=spec.tile, overlap=spec.overlap))
     acc = torch.zeros(h, w, dtype=torch.int32, device=device)
+    move = moves(programs, tiles)
     band = max(1, _BAND_PIXELS // (tiles.nx * spec.tile**2))
     for row in range(0, tiles.ny, band):
         stop = min(tiles.ny, row + band)
-        part = programs.rows(row * tiles.nx, stop * tiles.nx)
-        samples = draw_tiles(part, spec.tile, spec.amp_step, header.seed, codebook, device)
+        first, last = row * tiles.nx, stop * tiles.nx
+        part, own = programs.rows(first, last), None if move is None else move[first:last]
+        samples = draw_tiles(part, spec.tile, spec.amp_step, header.seed, codebook, device, own)
         blend_rows(acc, samples, tiles, row, stop, WINDOWS[spec.window], spec.window_params())  # type: ignore[arg-type]
     knots = dc_samples(torch.from_numpy(programs.dc).to(device), spec.dc_step)
     for top, below in _bands(0, h, w):

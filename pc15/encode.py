@@ -3,7 +3,7 @@
 A plane starts as the surface through its DC levels.  Then, layer after layer, every tile gets the one pattern that
 lowers D + lambda * R of the *blended* picture most, until none pays.  Tiles that overlap take turns, so that each sees
 what its neighbours draw; sweeps then re-fit amplitudes and DC jointly, and passes search whole programs again with a
-beam.
+beam.  Merging searches them once more, from the top left on, so that layers may continue what a neighbour draws.
 The same input and options give the same bytes, on every device.
 """
 
@@ -64,10 +64,11 @@ from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, 
 from pc15.search.bank import SCREEN, get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
-from pc15.search.cost import Costs
+from pc15.search.cost import AMP_SEARCHED, Costs
+from pc15.search.merge import Neighbours, neighbours, waves
 from pc15.search.precise import FEW_TILES, Precise
 from pc15.search.refine import Trials, address_q8, best_layers
-from pc15.search.score import Scorer, Windows
+from pc15.search.score import Patterns, Scorer, Windows, lowest_argmin
 from pc15.search.whole import may_be_programs
 from pc15.surface import SHARE_BITS
 from pc15.tiling import TileSpec, axis_weights, extract
@@ -95,7 +96,10 @@ _AT_ONCE = 1 << 20  # samples converted at once
 
 @dataclass(eq=False)
 class _Tiles:
-    """What the tiles of a plane have chosen so far, on the search's device; [N, L] each, offsets [N, L, P]."""
+    """What the tiles of a plane have chosen so far, on the search's device; [N, L] each, offsets [N, L, P].
+
+    source: as `Programs.source`.   root: where the layer's pattern starts, tile * L + layer.
+    """
 
     dc: Tensor
     count: Tensor
@@ -104,13 +108,16 @@ class _Tiles:
     seed: Tensor
     amp: Tensor
     offsets: Tensor
+    source: Tensor
+    root: Tensor
 
     @classmethod
     def of_dc(cls, dc: Tensor) -> _Tiles:
         n, device = len(dc), dc.device
-        gen, qv, seed, amp = (torch.zeros((n, MAX_LAYERS), dtype=torch.int64, device=device) for _ in range(4))
+        gen, qv, seed, amp, source = (torch.zeros((n, MAX_LAYERS), dtype=torch.int64, device=device) for _ in range(5))
+        root = torch.arange(n * MAX_LAYERS, device=device).view(n, MAX_LAYERS)
         offsets = torch.zeros((n, MAX_LAYERS, MAX_PARAMS), dtype=torch.int64, device=device)
-        return cls(dc, torch.zeros(n, dtype=torch.int64, device=device), gen, qv, seed, amp, offsets)
+        return cls(dc, torch.zeros(n, dtype=torch.int64, device=device), gen, qv, seed, amp, offsets, source, root)
 
     def layers(self, tiles: Tensor, layer: int | Tensor) -> Layers:
         """One layer of each of the tiles."""
@@ -135,9 +142,9 @@ class _Tiles:
         offsets = self.offsets.cpu()
         width = params.cpu()[self.gen.cpu()]
         offsets[torch.arange(MAX_PARAMS) >= width.unsqueeze(2)] = 0
-        parts = (self.dc, self.count, self.gen, self.qv, self.seed, self.amp)
-        dc, count, gen, qv, seed, amp = (part.cpu().numpy() for part in parts)
-        return Programs(dc, count, gen, qv, seed, amp, offsets.numpy(), fine)
+        parts = (self.dc, self.count, self.gen, self.qv, self.seed, self.amp, offsets, self.source)
+        dc, count, gen, qv, seed, amp, steps, source = (part.cpu().numpy() for part in parts)
+        return Programs(dc, count, gen, qv, seed, amp, steps, source, fine)
 
 
 class PlaneEncoder:
@@ -159,7 +166,7 @@ class PlaneEncoder:
         hooks: EncoderHooks | None,
     ) -> None:
         self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
-        self.spec = header.planes[index]
+        self.spec, self.section_rows = header.planes[index], header.section_rows
         self.grid: TileSpec = plane_grid(header, index)
         few = cfg.candidates if cfg.tile <= FINE_ABOVE else 0
         self.bank = get_bank(cfg.tile, codebook.first(few) if few else codebook, cfg.seed, plane.device)
@@ -221,6 +228,10 @@ class PlaneEncoder:
             last = turn == self.cfg.sweeps + self.cfg.passes - 1
             for group in self.groups:
                 self._refit(group, self.cfg.refine if last else 0)
+            self._refit_dc()
+        if self.cfg.merge and self.grid.count > 1:
+            for wave in waves(self.grid):
+                self._merge(torch.tensor(wave, device=self.x.device))
             self._refit_dc()
         progress.update(len(self.x) - progress.n)
         return self.tiles.programs(self.costs.params, self.costs.fine)
@@ -344,6 +355,91 @@ class PlaneEncoder:
                 self.tiles.put(group[at], layer, layers.pick(at), amp[at])
                 samples[at] += self._contribution(layers.pick(at), amp[at])
         self.canvas.put(tiles, samples[better])
+
+    def _merge(self, tiles: Tensor) -> None:
+        """Choose each tile's program anew among its own layers and its neighbours', continued; keep the better one."""
+        cls, x = self.windows.of[tiles], self.x[tiles]
+        e = self.canvas.look(tiles)
+        left = e + self.canvas.seen(tiles, self.canvas.samples(tiles))
+        price = self.cfg.lambda_rd / 256.0
+        every = self.tiles
+        old_bits = self._program_bits(tiles) + self.costs.merges(0)[2] * every.count[tiles]
+        old_j = self.scorer.distortion(e, x, cls) + old_bits * price
+        pool = Layers(every.gen.flatten(), every.qv.flatten(), every.seed.flatten(), every.offsets.flatten(0, 1))
+        near = neighbours(
+            tiles, every.count, every.root, every.amp, pool, self.grid, self.section_rows, self.codebook, self.cfg.seed
+        )
+        found = _Tiles.of_dc(every.dc[tiles])
+        bits = torch.zeros(len(tiles), dtype=torch.int64, device=tiles.device)
+        samples = torch.zeros_like(left)
+        at = torch.arange(len(tiles), device=tiles.device)
+        for layer in range(self.cfg.max_layers):
+            change, which, amp, cost = self._next_layer(near, pool, at, left[at], x[at], cls[at], layer)
+            pays = torch.nonzero(change < 0).flatten()
+            at, which, amp = at[pays], which[pays], amp[pays]
+            if not len(at):
+                break
+            bits[at] += cost[pays]
+            start = near.root[at, which]
+            found.put(at, layer, pool.pick(start), amp)
+            found.source[at, layer], found.root[at, layer] = near.source[at, which], start
+            added = self._scaled(near, at, which, amp)
+            near.patterns.rms[at, which] = 0.0  # once is enough
+            samples[at] += added
+            left[at] -= (self.windows.own[cls[at]] * added + (1 << 15)) >> 16
+        new_j = self.scorer.distortion(left, x, cls) + bits * price
+        better = torch.nonzero(new_j < old_j).flatten()
+        wins = tiles[better]
+        found.root = torch.where(found.source > 0, found.root, every.root[tiles])
+        for name in ("count", "gen", "qv", "seed", "amp", "offsets", "source", "root"):
+            getattr(every, name)[wins] = getattr(found, name)[better]
+        self.canvas.put(wins, samples[better])
+
+    def _next_layer(
+        self, near: Neighbours, pool: Layers, at: Tensor, e: Tensor, x: Tensor, cls: Tensor, layer: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The layer that suits each of the tiles `at` [n] best: (change of J, which, amplitude, bits / 256), all [n].
+
+        Of its amplitudes, the one that suits the tile and the one it has had.
+        """
+        address, changes, own_flag = self.costs.merges(layer)
+        price, plain = self.cfg.lambda_rd / 256.0, self.costs.amplitudes(layer)
+        source, before = near.source[at], near.amp[at]
+        layers = pool.pick(near.root[at].flatten())
+        own = address_q8(self.scorer, layers, self._rows(layers), layer).view(source.shape) + own_flag
+        side, number = (source - 1).clamp(min=0) // MAX_LAYERS, (source - 1).clamp(min=0) % MAX_LAYERS
+        other = address[side, number] + self.costs.one_more(layer, self.cfg.max_layers)
+        cost = torch.where(source > 0, other, own)
+        patterns = Patterns(near.patterns.store, near.patterns.at[at], near.patterns.rms[at])
+        change, amp = self.scorer.exact(e, x, cls, patterns, cost, layer)
+        first = plain[(amp < 0).long(), amp.abs()]
+
+        def amp_cost(amp: Tensor, before: Tensor, source: Tensor) -> Tensor:
+            more = (amp.abs() - before.abs()).clamp(-AMP_SEARCHED, AMP_SEARCHED) + AMP_SEARCHED
+            turned = ((amp < 0) != (before < 0)).long()
+            return torch.where(source > 0, changes[more, turned], plain[(amp < 0).long(), amp.abs()])
+
+        change = change + (amp_cost(amp, before, source) - first) * price
+        which = lowest_argmin(change)[:, None]
+        change, amp, before, cost, source = (
+            part.gather(1, which)[:, 0] for part in (change, amp, before, cost, source)
+        )
+        which = which[:, 0]
+        usable = torch.isfinite(change)
+        same = self._scaled(near, at, which, torch.where(usable, before, 0))
+        rest = e - ((self.windows.own[cls] * same + (1 << 15)) >> 16)
+        kept_bits, bits = (cost + amp_cost(level, before, source) for level in (before, amp))
+        kept = self.scorer.distortion(rest, x, cls) - self.scorer.distortion(e, x, cls) + kept_bits * price
+        keep = usable & (kept < change)
+        return (
+            torch.where(keep, kept, change), which, torch.where(keep, before, amp), torch.where(keep, kept_bits, bits)
+        )  # fmt: skip
+
+    def _scaled(self, near: Neighbours, at: Tensor, which: Tensor, amp: Tensor) -> Tensor:
+        """What one of each tile's layers adds to its samples at amplitude levels [n]; [n,T,T] int32 Q12."""
+        row = near.patterns.at[at, which]
+        factor = coefficient(amplitude_q15(amp, self.spec.amp_step), near.rms[row])
+        return (factor.view(-1, 1, 1) * near.drawn[row] + (1 << 16)) >> 17
 
     def _program_bits(self, group: Tensor) -> Tensor:
         """Cost of the tiles' layers as the search counts it, [n] float64 in 1/256 bit."""
@@ -475,15 +571,17 @@ def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: Codec
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
     check_tables(tables, codebook)
     coded: list[_Coded] = []
+    section_rows: int | None = None
     with tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False) as progress:
         for i, plane in enumerate(planes):
             own = plane_config(cfg, chroma=i > 0)
-            coder = _PlaneCoder(plane, i, len(planes), width, height, own, tables, codebook, progress)
+            coder = _PlaneCoder(plane, i, len(planes), width, height, section_rows, own, tables, codebook, progress)
             found = coder.best(_plans(own))
             if coder.open and coder.may_be_whole(found.cost):
                 whole = [(max(plane.shape), refined) for refined in sorted({False, own.residual})]
                 found = coder.best(whole, found)
             coded.append(found)
+            section_rows = _header((coded[0].spec,) * len(planes), width, height, cfg).section_rows
     header = _header(tuple(one.spec for one in coded), width, height, cfg)
     metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
     programs = [one.programs for one in coded]
@@ -503,7 +601,8 @@ def _plans(cfg: CodecConfig) -> list[tuple[int, bool]]:
 class _PlaneCoder:
     """Codes plane number `index` of `count` one way or another.
 
-    plane: [h,w] int32 Q12.   width, height: of the picture.   cfg: the plane's own options.
+    plane: [h,w] int32 Q12.   width, height: of the picture.   section_rows: as the luma plane has settled it, None
+    before.   cfg: the plane's own options.
     """
 
     plane: Tensor
@@ -511,6 +610,7 @@ class _PlaneCoder:
     count: int
     width: int
     height: int
+    section_rows: int | None
     cfg: CodecConfig
     tables: TableSet
     codebook: Codebook
@@ -533,6 +633,8 @@ class _PlaneCoder:
             spec = _plane_spec(self.cfg, tile, refined, chroma=self.index > 0)
             # the other planes matter to none of this
             header = _header((spec,) * self.count, self.width, self.height, self.cfg)
+            if self.section_rows is not None:
+                header = replace(header, section_rows=self.section_rows)
             if tile not in programs:
                 programs[tile] = self._search(header, limit)
             if (own := programs[tile]) is not None:

@@ -84,6 +84,8 @@ def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
             counts[name] = _use(codebook, NAMES.index(name.split(".")[2])) or [1]
         elif kind == "refined":
             counts[name] = [3, 1]
+        elif name.startswith("merge."):
+            counts[name] = _flat_merge(name, size)
         else:
             counts[name] = [1] * size
     return TableSet(table_id, 1, build_rans_tables(counts))
@@ -114,6 +116,20 @@ def _shared_with(like: TableSet, name: str, size: int) -> bool:
 
 def _kind(name: str) -> str:
     return name.split(".")[1] if "." in name else name
+
+
+def _flat_merge(name: str, size: int) -> list[int]:
+    """How merged layers begin: a rare thing where little is merged; near neighbours, like layers, like amplitudes."""
+    _, kind, which = name.split(".") if name.count(".") == 2 else (*name.split("."), "0")
+    if kind == "mode":
+        return [60, 1, 1, 2]
+    if kind == "is":
+        return [[24, 1], [1, 1], [1, 9]][int(which) - 1]
+    if kind == "side":
+        return [6, 6, 1, 1]
+    if kind == "layer":
+        return [int(1000 * 0.4 ** abs(k - int(which))) + 1 for k in range(size)]
+    return [int(1000 * 0.6 ** (i // 2)) // (1 + 5 * (i % 2)) + 1 for i in range(size)]
 
 
 def count_stream(data: bytes) -> Counts:

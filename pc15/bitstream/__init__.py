@@ -69,6 +69,8 @@ A rANS stream as in `pc15/entropy/rans.py` (RAW: each symbol as 2 bytes, lowest 
 order of `code_section` in `pc15/bitstream/records.py`.  Table names start with a family, s for tiles up to 24 px, m up
 to 48, l above, c for chroma, and where it matters a rate class 0..4 from amp_step.
 
+    merge mode                   merge.mode, in sections of more than one tile: 0 if no layer is merged, 1, 2, 3 by
+                                 how many are
     for each tile row:
       DC residual of each tile   <family><rate>.dc.<how steep the row above is, 0..2>: zigzag of the level less its
                                  prediction from left, above and above-left; 47 escapes to two raw symbols
@@ -76,7 +78,14 @@ to 48, l above, c for chroma, and where it matters a rate class 0..4 from amp_st
       more                       <family><rate>.more.<layer, at most 3>.<c>: 1 if the tile has this layer; c is the
                                  number of its four neighbours that have the layer before, or for layer 0 a class
                                  0..4 of how much its DC differs from theirs
-      over the tiles that have it, kind by kind:
+      unless the merge mode m is 0:
+        merged                   merge.is.<m>, of all that have the layer: 1 if it continues a neighbour's
+        side                     merge.side.<m>, of those that do: 0 left, 1 top, 2 top left, 3 top right; never of
+                                 another section
+        layer                    merge.layer.<layer, at most 3>: the number of the neighbour's layer, 0..15
+        amplitude                merge.amp.<m>: zigzag of |level| less the neighbour's |level|, times 2, plus 1 if the
+                                 sign changes; 16 escapes
+      over the tiles that have it and are not merged, kind by kind:
       generator                  <family><rate>.gen.<layer, at most 2>
       qv_id                      <family>.qv.<GENERATOR>
       seed index                 seed.<count>, for generators with randomness
@@ -91,6 +100,9 @@ to 48, l above, c for chroma, and where it matters a rate class 0..4 from amp_st
     an escape is followed, after all symbols of its kind, by the code less the escape: high then low digit of 5 bits,
     table raw
 
+A merged layer has generator, qv_id, seed index and offsets of the layer that it continues, which may be merged itself;
+its pattern starts in the first tile of that chain, at most 64 rows and 64 columns of tiles away.
+
 f is the number of bits of T - 1, less 4, for tiles of T > 32 px: a parameter's level is 2^f sub-levels there (1 for
 counts), which follow its formula between levels and, up to its `wide` ends, beyond them; an entry's level l is
 sub-level l * 2^f.
@@ -99,7 +111,8 @@ Samples
 -------
 step(i) is 2^(-2 - i/6) of full luma in Q15, rounded.  A plane is the surface of `pc15/surface.py` through its tiles'
 DC levels, level * step(dc_step), plus the cross-fade of its tiles, within 0..1; a tile is the sum of its layers, each
-pattern less its mean, times level * step(amp_step) / RMS of the pattern.  All of it is integer arithmetic:
+pattern less its mean, times level * step(amp_step) / RMS of the pattern; a merged one is evaluated where its tile lies
+from the one where it starts, less the mean and over the RMS that it has there.  All of it is integer arithmetic:
 `pc15/decode.py`.  A residual refines that plane, or middle grey: `pc15/residual/codec.py`.
 """
 

@@ -5,8 +5,10 @@ hands them out (decoder), so the two can't drift apart.  Symbols come in phases 
 phase's contexts known from the phases before it, so that a decoder may take a whole phase at once:
 
     per tile row    DC residual against the neighbours' DC; context: how steep the row above is
-    per layer l     more? (context: how many neighbours got this far), generator, qv_id, seed index,
-                    refined?, offsets, amplitude
+    per layer l     more? (context: how many neighbours got this far), merged?, then which neighbour's layer it
+                    continues, or generator, qv_id, seed index, refined?, offsets; amplitude
+
+A merged layer continues a neighbour's pattern, drawn as if that tile were larger; see `Merge`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy.typing as npt
 from pc15.bitstream.header import MAX_TILE
 from pc15.entropy.rans import RansDecoder, rans_encode
 from pc15.entropy.tables import TableSet
-from pc15.errors import BitstreamError, MissingTableError
+from pc15.errors import BitstreamError, ConfigError, MissingTableError
 from pc15.proc.codebook import FINE_CLASSES, OFFSET_MAX, Codebook
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import FINE_ABOVE, fine_bits
@@ -38,8 +40,28 @@ AMP_DIRECT = 15
 DC_DIRECT = 47
 """DC residual codes (zigzag) below this have their own symbols."""
 RAW_BITS = 5
+MERGE_FROM = ((0, -1), (-1, 0), (-1, -1), (-1, 1))
+"""Rows and columns from a tile to those whose layers it may continue: left, top, top left, top right."""
+SIDES = ("left", "top", "top left", "top right")
+"""What `MERGE_FROM`'s entries are called."""
+MERGE_MODES = 4
+"""How much of a section continues neighbours: nothing, little, about half, nearly all."""
+MERGE_REACH = 64
+"""Rows or columns of tiles that a pattern may be continued over; coordinates keep a factor of 3 to their limit."""
+MERGE_AMP_DIRECT = 16
+"""Amplitude changes (zigzag, then whether the sign changes) below this have their own symbols."""
+AMP_MAX = AMP_DIRECT + (1 << (2 * RAW_BITS - 1))
+"""Largest magnitude of an amplitude level that can be coded."""
 FINE_BITS = range(fine_bits(FINE_ABOVE + 1), fine_bits(MAX_TILE) + 1)
 """What `fine_bits` can be where it is not 0."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What a layer continues: layer number `layer` of the neighbour `MERGE_FROM[side]`, itself merged or not."""
+
+    side: int
+    layer: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +69,7 @@ class LayerRec:
     """One layer: generator id, codebook entry, steps around it, seed index, signed amplitude level.
 
     offsets: in levels, or in sub-levels in tiles above 32 px; one per parameter, `Generator.extra` included.
+    merge: what it continues, if anything; all but the amplitude are then those of the pattern continued.
     """
 
     gen: int
@@ -54,6 +77,7 @@ class LayerRec:
     offsets: tuple[int, ...]
     seed_index: int
     amp: int
+    merge: Merge | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +93,7 @@ class Programs:
     """The tiles of one plane, or of one section of it, in raster order.
 
     dc, count: [N].   gen, qv, seed, amp: [N, L].   offsets: [N, L, MAX_PARAMS].   Entries at layers >= count are 0.
+    source: [N, L], 0, or 1 + side * MAX_LAYERS + layer of the `Merge`; see `resolve`.
     fine: `fine_bits` of the tiles.
     """
 
@@ -79,6 +104,7 @@ class Programs:
     seed: Ints
     amp: Ints
     offsets: Ints
+    source: Ints
     fine: int = 0
 
     @classmethod
@@ -91,7 +117,7 @@ class Programs:
         n, length = tiles, layers
         return cls(
             zeros(n), zeros(n), zeros(n, length), zeros(n, length), zeros(n, length), zeros(n, length),
-            zeros(n, length, MAX_PARAMS),
+            zeros(n, length, MAX_PARAMS), zeros(n, length),
         )  # fmt: skip
 
     @property
@@ -101,15 +127,13 @@ class Programs:
 
     def rows(self, start: int, stop: int) -> Programs:
         """Tiles start..stop-1, as views."""
-        dc, count, gen, qv, seed, amp, offsets = (
-            part[start:stop] for part in (self.dc, self.count, self.gen, self.qv, self.seed, self.amp, self.offsets)
-        )
-        return Programs(dc, count, gen, qv, seed, amp, offsets, self.fine)
+        dc, count, gen, qv, seed, amp, offsets, source = (getattr(self, name)[start:stop] for name in _PARTS)
+        return Programs(dc, count, gen, qv, seed, amp, offsets, source, self.fine)
 
     def put(self, start: int, other: Programs) -> None:
         """Copy another set of tiles in, from tile `start` on."""
         stop, self.fine = start + other.tiles, other.fine
-        for name in ("dc", "count", "gen", "qv", "seed", "amp", "offsets"):
+        for name in _PARTS:
             getattr(self, name)[start:stop] = getattr(other, name)
 
     def records(self) -> list[TileRec]:
@@ -126,6 +150,7 @@ class Programs:
                         ),
                         int(self.seed[n, k]),
                         int(self.amp[n, k]),
+                        Merge(*divmod(int(self.source[n, k]) - 1, MAX_LAYERS)) if self.source[n, k] else None,
                     )
                     for k in range(self.count[n])
                 ),
@@ -143,7 +168,118 @@ class Programs:
                 programs.gen[n, k], programs.qv[n, k] = layer.gen, layer.qv_id
                 programs.seed[n, k], programs.amp[n, k] = layer.seed_index, layer.amp
                 programs.offsets[n, k, : len(layer.offsets)] = layer.offsets
+                if layer.merge is not None:
+                    programs.source[n, k] = 1 + layer.merge.side * MAX_LAYERS + layer.merge.layer
         return programs
+
+    # ------------------------------------------------------------ merged layers
+
+    def parents(self, nx: int) -> tuple[Ints, Ints]:
+        """Merged layers [M] and what each continues [M], as tile * L + layer; both in coding order.
+
+        Args:
+            nx: tiles per row.
+        Raises:
+            BitstreamError: a layer continues a tile or a layer that is not there.
+        """
+        length = self.source.shape[1]
+        at = np.flatnonzero(self.source)
+        side, layer = np.divmod(self.source.reshape(-1)[at] - 1, MAX_LAYERS)
+        row, column = np.divmod(at // length, nx)
+        ways = np.asarray(MERGE_FROM, np.int64)
+        row, column = row + ways[side, 0], column + ways[side, 1]
+        there = (row >= 0) & (column >= 0) & (column < nx)
+        tile = np.where(there, row * nx + column, 0)
+        there &= layer < self.count[tile]
+        if not there.all():
+            bad = int(at[np.flatnonzero(~there)[0]])
+            raise BitstreamError(f"layer {bad % length} of tile {bad // length} continues a layer that is not there")
+        return at, tile * length + layer
+
+    def roots(self, nx: int) -> tuple[Ints, Ints]:
+        """Merged layers [M] and the layers where their patterns start [M], as tile * L + layer.
+
+        Raises:
+            BitstreamError: as `parents`, or a pattern goes on further than MERGE_REACH.
+        """
+        at, parent = self.parents(nx)
+        return at, self._follow(at, parent, nx, np.zeros(0, np.int64))
+
+    def _follow(self, at: Ints, parent: Ints, nx: int, sums: Ints) -> Ints:
+        """Roots [M] of layers `at`; adds up along the way, in place, `sums` [.., N * L], 0 where nothing is merged."""
+        to = np.arange(self.source.size)
+        to[at] = parent
+        while (to[to[at]] != to[at]).any():  # each turn doubles the way
+            if sums.size:
+                sums[..., at] = sums[..., at] + sums[..., to[at]]
+            to[at] = to[to[at]]
+        length = self.source.shape[1]
+        here, there = np.divmod(at // length, nx), np.divmod(to[at] // length, nx)
+        way = np.maximum(np.abs(here[0] - there[0]), np.abs(here[1] - there[1]))
+        if way.max(initial=0) > MERGE_REACH:
+            raise BitstreamError(
+                f"a pattern is continued over {way.max()} tiles, more than {MERGE_REACH}: the section is damaged"
+            )
+        return np.asarray(to[at], np.int64)
+
+    def resolve(self, nx: int) -> None:
+        """Give merged layers the pattern that they continue.
+
+        Raises:
+            BitstreamError: as `roots`.
+        """
+        self._copy(*self.roots(nx))
+
+    def _copy(self, at: Ints, root: Ints) -> None:
+        length = self.source.shape[1]
+        for part in (self.gen, self.qv, self.seed, self.offsets):
+            part[at // length, at % length] = part[root // length, root % length]
+
+    def amp_codes(self, nx: int) -> Ints:
+        """[N, L] how the amplitude of each merged layer differs from its parent's, as it is coded.
+
+        Raises:
+            ConfigError: a merged layer is not what it continues.
+        """
+        at, parent = self.parents(nx)
+        length = self.source.shape[1]
+        for part in (self.gen, self.qv, self.seed, self.offsets):
+            if (part[at // length, at % length] != part[parent // length, parent % length]).any():
+                raise ConfigError("a merged layer has another pattern than the layer it continues; call resolve")
+        self.roots(nx)
+        amp, codes = self.amp.reshape(-1), np.zeros(self.source.size, np.int64)
+        codes[at] = 2 * _zigzag(np.abs(amp[at]) - np.abs(amp[parent])) + ((amp[at] < 0) != (amp[parent] < 0))
+        return codes.reshape(self.source.shape)
+
+    def settle(self, nx: int) -> None:
+        """`resolve` what was decoded: amplitudes of merged layers still hold their codes.
+
+        Raises:
+            BitstreamError: as `roots`, or an amplitude that cannot be.
+        """
+        at, parent = self.parents(nx)
+        if not at.size:
+            return
+        amp, length = self.amp.reshape(-1), self.source.shape[1]
+        sums = np.zeros((2, amp.size), np.int64)
+        sums[:, at] = _unzigzag(amp[at] >> 1), amp[at] & 1
+        root = self._follow(at, parent, nx, sums)
+        self._copy(at, root)
+        level = np.abs(amp[root]) + sums[0, at]
+        if level.min() < 1 or level.max() > AMP_MAX:
+            raise BitstreamError(f"an amplitude level lies outside 1..{AMP_MAX}: the section is damaged")
+        self.amp[at // length, at % length] = np.where((amp[root] < 0) != (sums[1, at] % 2 == 1), -level, level)
+
+
+_PARTS = ("dc", "count", "gen", "qv", "seed", "amp", "offsets", "source")
+
+
+def _zigzag(value: Ints) -> Ints:
+    return np.where(value >= 0, 2 * value, -2 * value - 1)
+
+
+def _unzigzag(code: Ints) -> Ints:
+    return np.where(code % 2 == 0, code // 2, -(code + 1) // 2)
 
 
 # ---------------------------------------------------------------- ports
@@ -282,6 +418,20 @@ class Syntax:
         return f"fine{self.fine}.class" if self.fine else f"{self.family}.offset"
 
 
+def merge_mode(programs: Programs) -> int:
+    """The class 0..MERGE_MODES-1 of how many layers continue neighbours."""
+    merged, layers = int(np.count_nonzero(programs.source)), int(programs.count.sum())
+    return 0 if not merged else 1 + (4 * merged >= layers) + (4 * merged >= 3 * layers)
+
+
+def merge_names(mode: int, layer: int) -> tuple[str, str, str, str]:
+    """Tables of a section where layers may be merged: merged?, side, layer continued, change of the amplitude."""
+    return f"merge.is.{mode}", f"merge.side.{mode}", f"merge.layer.{min(layer, 3)}", f"merge.amp.{mode}"
+
+
+MERGE_NAME = "merge.mode"
+
+
 def seed_name(gen: int) -> str:
     """Table of a noise generator's seed indices; they are as good as uniform."""
     return f"seed.{load(gen).seeds}"
@@ -302,6 +452,14 @@ def alphabets(codebook: Codebook) -> dict[str, int]:
     sizes |= {bits_name(bits): 1 << bits for bits in range(1, RAW_BITS + 1)}
     for fine in FINE_BITS:
         sizes |= {f"fine{fine}.refined": 2, f"fine{fine}.class": FINE_CLASSES}
+    sizes[MERGE_NAME] = MERGE_MODES
+    for mode in range(1, MERGE_MODES):
+        sizes |= {
+            f"merge.is.{mode}": 2,
+            f"merge.side.{mode}": len(MERGE_FROM),
+            f"merge.amp.{mode}": MERGE_AMP_DIRECT + 1,
+        }
+    sizes |= {f"merge.layer.{k}": MAX_LAYERS for k in range(4)}
     sizes |= {seed_name(gen): load(gen).seeds for gen in range(len(NAMES)) if load(gen).seeds > 1}
     for family in "smlc":
         sizes[f"{family}.offset"] = 2 * OFFSET_MAX + 1
@@ -329,14 +487,6 @@ def check_tables(tables: TableSet, codebook: Codebook) -> None:
                 f"rANS tables {tables.id!r} do not fit codebook {codebook.id!r}: table {name!r} has {found} symbols, "
                 f"{size} are needed; train tables for this codebook, or choose the pair that belongs together"
             )
-
-
-def _zigzag(value: Ints) -> Ints:
-    return np.where(value >= 0, 2 * value, -2 * value - 1)
-
-
-def _unzigzag(code: Ints) -> Ints:
-    return np.where(code % 2 == 0, code // 2, -(code + 1) // 2)
 
 
 def _code_escaped(port: Port, kind: str, names: list[str], codes: Ints | None, direct: int) -> Ints:
@@ -451,6 +601,11 @@ def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs
     n = syntax.ny * syntax.nx
     out = Programs.empty(n) if given is None else given
     out.fine = syntax.fine
+    mode, changes = 0, None
+    if n > 1:  # a lone tile has no neighbour
+        mode = 0 if given is None else merge_mode(given)
+        mode = int(port.code("merge", [MERGE_NAME], None if given is None else np.asarray([mode]))[0])
+        changes = given.amp_codes(syntax.nx) if given is not None and mode else None
     dc = _code_dc(port, syntax, None if given is None else given.dc)
     if given is None:
         out.dc[:] = dc
@@ -465,10 +620,36 @@ def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs
         at = at[more == 1]
         alive = np.zeros(n, bool)
         alive[at] = True
+        out.count[at] = np.maximum(out.count[at], layer + 1)
+        if at.size and mode:
+            at = _code_merges(port, out, at, layer, mode, changes)
         if at.size:
             _code_layer(port, syntax, out, at, layer)
         contexts = neighbour_contexts(alive.reshape(syntax.ny, syntax.nx))
+    if given is None:
+        out.settle(syntax.nx)
     return out
+
+
+def _code_merges(port: Port, out: Programs, at: Ints, layer: int, mode: int, changes: Ints | None) -> Ints:
+    """Which of the tiles `at` continue a neighbour with layer number `layer`, and all of those; returns the others."""
+
+    def given(values: Ints) -> Ints | None:
+        return None if port.decoding else values
+
+    flag, side, which, amp = merge_names(mode, layer)
+    merged = port.code("merge", [flag] * len(at), given((out.source[at, layer] > 0).astype(np.int64)))
+    own, at = at[merged == 0], at[merged == 1]
+    if at.size:
+        sides, layers = np.divmod(out.source[at, layer] - 1, MAX_LAYERS)
+        sides = port.code("merge", [side] * len(at), given(sides))
+        layers = port.code("merge", [which] * len(at), given(layers))
+        out.source[at, layer] = 1 + sides * MAX_LAYERS + layers
+        codes = None if changes is None else changes[at, layer]
+        codes = _code_escaped(port, "merge", [amp] * len(at), codes, MERGE_AMP_DIRECT)
+        if port.decoding:
+            out.amp[at, layer] = codes
+    return own
 
 
 def _code_layer(port: Port, syntax: Syntax, out: Programs, at: Ints, layer: int) -> None:
@@ -478,7 +659,6 @@ def _code_layer(port: Port, syntax: Syntax, out: Programs, at: Ints, layer: int)
     def given(values: Ints) -> Ints | None:
         return values if encoding else None
 
-    out.count[at] = np.maximum(out.count[at], layer + 1)
     gen = port.code("gen", [syntax.gen_name(layer)] * len(at), given(out.gen[at, layer]))
     out.gen[at, layer] = gen
     gens = gen.tolist()

@@ -54,6 +54,7 @@ _FLAGS = {
         _Flag("--window", "window", "how overlapping tiles are cross-faded", choices=get_args(WindowName)),
         _Flag("--window-param", "window_param", "Tukey's alpha or Kaiser's beta", float, "X"),
         _Flag("--search", "search", "score all candidates in full, or screen them first", choices=get_args(Search)),
+        _Flag("--merge", "merge", "let tiles continue patterns of their neighbours", on_or_off, "on|off"),
         _Flag("--residual", "residual", "code what tiles leave as transform coefficients", on_or_off, "on|off"),
         _Flag("--tries", "tries", "predictions that the residual tries in full per square, 1..8", int, "N"),
         _Flag("--max-layers", "max_layers", "most patterns per tile, 0..16", int, "N"),

@@ -106,6 +106,7 @@ def _described(
             }
         )
     used: dict[str, int] = {}
+    merged = sum(int((plane.source > 0).sum()) for plane in programs)
     for plane in programs:
         for n in range(plane.tiles):
             for gen in plane.gen[n, : plane.count[n]].tolist():
@@ -132,6 +133,7 @@ def _described(
         "bytes_of": {**parts, "lengths" if None not in payload else "lengths, lost": len(data) - sum(parts.values())},
         "section_bytes": payload,
         "bits_by_kind": {kind: round(cost, 2) for kind, cost in sorted(bits.items())},
+        "layers_merged": merged,
         "layers_by_generator": dict(sorted(used.items(), key=lambda item: (-item[1], item[0]))),
     }
 
@@ -164,6 +166,7 @@ def _canonical(metadata: dict[str, Any]) -> bytes:
 
 def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, Any]]:
     """Every tile's place and program."""
+    from pc15.bitstream.records import SIDES
     from pc15.decode import plane_grid
     from pc15.proc.generators import NAMES
 
@@ -180,6 +183,7 @@ def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, An
                     "offsets": list(layer.offsets),
                     "seed_index": layer.seed_index,
                     "amp": layer.amp,
+                    "merge": None if layer.merge is None else [SIDES[layer.merge.side], layer.merge.layer],
                 }
                 for layer in record.layers
             ]
@@ -240,6 +244,8 @@ def _print_info(path: Path, content: dict[str, Any]) -> None:
             right=(1, 2),
         )
     )
+    if content["layers_merged"]:
+        print(f"\n{content['layers_merged']} of the layers continue a neighbour's")
     used = content["layers_by_generator"]
     layers = sum(used.values())
     if used:

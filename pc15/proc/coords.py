@@ -23,7 +23,8 @@ FAR_LIMIT = 1 << 23
 class Grid:
     """Coordinates of the pixels to draw.
 
-    x: [1,1,w] int32 Q14.   y: [1,h,1] int32 Q14.   pixel: width of one pixel, Q14 (2 * ONE / T).
+    x: [1,1,w] int32 Q14.   y: [1,h,1] int32 Q14; or [B,1,w] and [B,h,1], a place per item.
+    pixel: width of one pixel, Q14 (2 * ONE / T).
     far: some coordinate lies beyond what the short products allow; results are the same integers either way.
     """
 
@@ -41,6 +42,12 @@ class Grid:
     def theta(self) -> Tensor:
         """Angle around the tile's centre, [1,h,w] turns; 0 along +x, a quarter turn along +y (downwards)."""
         return self.angle(self.x, self.y)
+
+    def part(self, start: int, stop: int) -> Grid:
+        """The grid of items start..stop-1."""
+        if len(self.x) == 1:
+            return self
+        return Grid(self.x[start:stop], self.y[start:stop], self.pixel, self.far)
 
     def scaled(self, coordinate: Tensor, factor: Tensor) -> Tensor:
         """Q14 coordinate times Q14 factor (|factor| <= 2)."""
@@ -111,3 +118,18 @@ def tile_grid(
         raise ConfigError(f"a window at x={x0}, y={y0} lies {reach // (2 * ONE)} tiles away; at most 255 are drawn")
     far = reach > ONE + 2 * ONE // tile
     return Grid(axis(x0, w).view(1, 1, w), axis(y0, h).view(1, h, 1), max(1, 2 * ONE // tile), far)
+
+
+def moved_grids(tile: int, move: Tensor) -> Grid:
+    """Grids of tiles that continue another one: move [B,2] int64, (y, x) in px from it to them.
+
+    Raises:
+        ConfigError: a tile lies more than 255 tiles away.
+    """
+    reach = int(move.abs().max()) if len(move) else 0
+    if (2 * reach + tile) * ONE // tile >= FAR_LIMIT:
+        raise ConfigError(f"a tile lies {reach} px away from what it continues; at most 255 tiles are drawn")
+    pixels = torch.arange(tile, dtype=torch.int64, device=move.device)
+    place = 2 * (move[:, :, None] + pixels) + 1 - tile  # [B,2,T]
+    y, x = torch.div(place * ONE, tile, rounding_mode="floor").to(torch.int32).unbind(1)
+    return Grid(x[:, None, :], y[:, :, None], max(1, 2 * ONE // tile), far=True)

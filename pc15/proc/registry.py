@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
 from pc15.fixed import FRAC, ONE, const, isqrt64, look_up, shift
-from pc15.proc.coords import Grid, tile_grid
+from pc15.proc.coords import Grid, moved_grids, tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import Generator, Param
 from pc15.seed import tile_seed
@@ -120,7 +120,7 @@ def draw_levels(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed: in
         gen: generator id.
         levels: [B, n_params] int, one sub-level per parameter.
         seed_index: [B] int.
-        at: where; the same grid for all items.
+        at: where; one grid for all items, or one for each.
         seed: the stream's global seed.
         fine: `fine_bits` of the tile; with 0, sub-levels are levels.
     Returns:
@@ -132,7 +132,9 @@ def draw_levels(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed: in
     h, w = at.y.shape[1], at.x.shape[2]
     step = max(1, _DRAW_PIXELS // (h * w))
     parts = [
-        draw_fixed(generator, at, values[i : i + step], None if seeds is None else seeds[i : i + step])
+        draw_fixed(
+            generator, at.part(i, i + step), values[i : i + step], None if seeds is None else seeds[i : i + step]
+        )
         for i in range(0, values.shape[0], step)
     ]
     return torch.cat(parts) if parts else torch.zeros((0, h, w), dtype=torch.int32, device=levels.device)
@@ -151,6 +153,24 @@ def mean_rms(drawn: Tensor) -> tuple[Tensor, Tensor]:
     d = drawn - mean.view(-1, 1, 1)
     power = torch.div((d.mul_(d)).sum(dim=(1, 2), dtype=torch.int64), count, rounding_mode="floor")
     return mean, isqrt64(power).to(torch.int32)
+
+
+def draw_continued(
+    gen: int, levels: Tensor, seed_index: Tensor, move: Tensor, tile: int, seed: int, fine: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Patterns of one generator continued from their own tile into another one.
+
+    Args:
+        move: [B,2] int64, (y, x) in px from the pattern's own tile.   The others as in `draw_levels`.
+    Returns:
+        drawn [B,T,T] int32 in [-ONE, ONE], and mean and RMS deviation of the pattern in its own tile, [B] int32 Q14.
+    """
+    # a pattern that many tiles continue is measured once
+    key = torch.cat([levels.to(torch.int64), seed_index.to(torch.int64)[:, None]], dim=1)
+    own, which = torch.unique(key, dim=0, return_inverse=True)
+    at = tile_grid(tile, device=levels.device)
+    mean, rms = mean_rms(draw_levels(gen, own[:, :-1], own[:, -1], at, seed, fine))
+    return draw_levels(gen, levels, seed_index, moved_grids(tile, move), seed, fine), mean[which], rms[which]
 
 
 def coefficient(amplitude_q15: Tensor, rms: Tensor) -> Tensor:

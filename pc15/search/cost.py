@@ -9,12 +9,22 @@ Source: J. Duda, "Asymmetric numeral systems", arXiv:1311.2540.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import AMP_DIRECT, DC_DIRECT, MAX_PARAMS, RAW_BITS, Syntax, seed_name
+from pc15.bitstream.records import (
+    AMP_DIRECT,
+    DC_DIRECT,
+    MAX_PARAMS,
+    MERGE_AMP_DIRECT,
+    RAW_BITS,
+    Syntax,
+    merge_names,
+    seed_name,
+)
 from pc15.entropy.tables import TableSet
 from pc15.proc.codebook import offset_reach
 from pc15.proc.generators import NAMES, load
@@ -38,7 +48,7 @@ class Costs:
     def _cost(self, name: str) -> list[int]:
         return self._tables.table(name).cost_q8
 
-    def _tensor(self, values: list[int]) -> Tensor:
+    def _tensor(self, values: Sequence[int] | Sequence[list[int]]) -> Tensor:
         return torch.tensor(values, dtype=torch.int32, device=self._device)
 
     def entries(self, gen: int) -> Tensor:
@@ -86,6 +96,22 @@ class Costs:
         stop, go = self.more(layer)
         after = self.more(layer + 1)[0] if layer + 1 < most else 0
         return go - stop + after
+
+    @functools.cache  # noqa: B019
+    def merges(self, layer: int) -> tuple[Tensor, Tensor, int]:
+        """What a layer costs where some continue neighbours, as far as that is known before it is chosen.
+
+        (side and layer continued [S, MAX_LAYERS] int32, "merged" included; change of the magnitude and of the sign
+        [AMP_SEARCHED * 2 + 1, 2] int32; "not merged".)  Of the modes, the one where merged layers are rare.
+        """
+        flag, side, which, amp = (self._cost(name) for name in merge_names(1, layer))
+        address = [[flag[1] + one + other for other in which] for one in side]
+        codes = [4 * d if d >= 0 else -4 * d - 2 for d in range(-AMP_SEARCHED, AMP_SEARCHED + 1)]
+        change = [
+            [amp[c] if c < MERGE_AMP_DIRECT else amp[MERGE_AMP_DIRECT] + _RAW_Q8 for c in (code, code + 1)]
+            for code in codes
+        ]
+        return self._tensor(address), self._tensor(change), flag[0]
 
     @functools.cached_property
     def params(self) -> Tensor:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pc15.bitstream.header import Header, PlaneSpec
-    from pc15.bitstream.records import LayerRec, TileRec
+    from pc15.bitstream.records import LayerRec, Programs, TileRec
 
 FOLDER = Path(__file__).parent
 INDEX = FOLDER / "golden.json"
@@ -98,6 +98,44 @@ class _Maker:
         return [TileRec(top // 2 + self.rng.randint(-2, 2), (layer,)) for layer in layers]
 
 
+def _merging(
+    maker: _Maker, header: Header, index: int = 0, layers: int = 3, share: float = 0.6, side: int | None = None
+) -> Programs:
+    """Tiles of which a share of the layers continue neighbours where there are any, or those of one side."""
+    from pc15.bitstream.records import MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileRec
+    from pc15.decode import plane_grid
+    from pc15.quant import dc_levels
+
+    rng, grid = maker.rng, plane_grid(header, index)
+    rows, records = header.section_rows or grid.ny, []
+    starts: list[list[int]] = []  # tile where each layer's pattern starts
+    for n in range(grid.count):
+        tile = maker.tile(rng.randint(layers // 2, layers), dc_levels(header.planes[index].dc_step))
+        chosen, homes = [], []
+        for layer in tile.layers:
+            ways = [
+                (s, k)
+                for s, (down, right) in enumerate(MERGE_FROM)
+                if side in (None, s) and (n // grid.nx % rows) + down >= 0 and 0 <= n % grid.nx + right < grid.nx
+                for k, home in enumerate(starts[n + down * grid.nx + right])
+                if max(n // grid.nx - home // grid.nx, abs(n % grid.nx - home % grid.nx)) <= MERGE_REACH
+            ]
+            home, merge = n, None
+            if ways and rng.random() < share:
+                merge = Merge(*rng.choice(ways))
+                down, right = MERGE_FROM[merge.side]
+                other = n + down * grid.nx + right
+                home, before = starts[other][merge.layer], records[other].layers[merge.layer]
+                amp = max(1, abs(before.amp) + rng.randint(-1, 1)) * (-1 if rng.random() < 0.1 else 1)
+                amp = -amp if before.amp < 0 else amp
+                layer = LayerRec(before.gen, before.qv_id, before.offsets, before.seed_index, amp, merge)
+            chosen.append(layer)
+            homes.append(home)
+        records.append(TileRec(tile.dc, tuple(chosen)))
+        starts.append(homes)
+    return Programs.from_records(records)
+
+
 def _plane(tile: int, overlap: int, **changes: int) -> PlaneSpec:
     from pc15.bitstream.header import PlaneSpec
 
@@ -142,6 +180,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
 
     from pc15 import CodecConfig, encode, render
     from pc15.bitstream.records import MAX_LAYERS, TileRec
+    from pc15.encode import repack
     from pc15.proc.generators import NAMES
     from pc15.quant import dc_levels
 
@@ -205,6 +244,25 @@ def streams() -> Iterator[tuple[str, bytes]]:
         maker = _Maker(name)
         metadata = {"note": "λ", "ai": {"name": "none", "version": 1}} if name == "everything" else None
         yield name, _pack(maker, _header(49, 83, _plane(16, 3), **changes), layers=3, metadata=metadata)
+    for name, W, H, tile, overlap, merging in (  # layers that continue neighbours
+        *((f"merge_{('left', 'top', 'top_left', 'top_right')[s]}", 71, 58, 16, 3, {"side": s}) for s in range(4)),
+        ("merge_few", 150, 90, 16, 5, {"share": 0.1}),
+        ("merge_nearly_all", 150, 90, 16, 5, {"share": 0.97}),
+        ("merge_deep", 60, 40, 16, 4, {"layers": MAX_LAYERS}),
+        ("merge_long", 70 * 4 + 4, 8, 8, 4, {"layers": 1, "share": 1.0}),
+        ("merge_fine", 130, 100, 48, 17, {"layers": 4}),
+        ("merge_most_overlap", 16, 13, 8, 7, {}),
+    ):
+        maker, header = _Maker(name, tile), _header(W, H, _plane(tile, overlap))
+        yield name, repack(header, [_merging(maker, header, **merging)])["bitstream"]
+    for name, planes, options in (
+        ("merge_sections", (_plane(16, 3),), {"section_rows": 2}),
+        ("merge_raw", (_plane(16, 3),), {"payload_fmt": 1}),
+        ("merge_colour", (luma, chroma, chroma), {"section_rows": 3}),
+    ):
+        maker, header = _Maker(name), _header(75, 83, *planes, **options)
+        yield name, repack(header, [_merging(maker, header, i) for i in range(len(planes))])["bitstream"]
+
     maker = _Maker(name := "metadata")
     yield name, _pack(maker, _header(20, 20, _plane(16, 3)), metadata={"made by": "hand", "n": [1, 2.5, None, True]})
 
