@@ -53,8 +53,8 @@ class CodecConfig:
         refine: rounds of steepest descent over every layer's offsets at the end; 0 keeps to codebook entries.
         passes: how often every tile's whole program is searched again, its neighbours known.
         sweeps: joint re-fits of amplitudes and DC over overlapping tiles.
-        merge: let layers continue patterns of neighbouring tiles: for pictures of few patterns in tiles smaller than
-            those; photographs hardly gain.
+        merge: let layers continue patterns of neighbouring tiles: slower, and smaller where patterns are larger than
+            tiles are.
         seam_weight: extra weight of errors at a tile's rim, 0 for none.
         residual: code what the tiles leave as transform coefficients; with max_layers 0 there are no tiles then.
         tries: predictions that the residual's search codes in full per square, 1..8: more is slower and smaller.
