@@ -46,6 +46,8 @@ class CodecConfig:
         max_layers: most layers of one tile, 0..16.
         search: "exhaustive" scores every candidate of the bank at full resolution; "screened" scores all at a quarter
             of the pixels; either way the shortlist is then scored exactly.
+        candidates: the bank's most useful candidates that are considered in tiles of up to 32 px; 0 for all, as for
+            larger tiles and for codebooks that weren't trained.
         shortlist: candidates per tile and layer that are scored exactly.
         beam: hypotheses kept per tile while a whole program is searched again.
         refine: rounds of steepest descent over every layer's offsets at the end; 0 keeps to codebook entries.
@@ -72,6 +74,7 @@ class CodecConfig:
     window_param: float | None = None
     max_layers: int = 12
     search: Search = "screened"
+    candidates: int = 0
     shortlist: int = 24
     beam: int = 2
     refine: int = 1
@@ -150,6 +153,7 @@ _RANGES: tuple[tuple[str, int | float, int | float], ...] = (
     ("alpha_mix", 0.0, 1.0),
     ("seed", 0, (1 << 32) - 1),
     ("max_layers", 0, 16),
+    ("candidates", 0, 1 << 20),
     ("shortlist", 1, 1024),
     ("beam", 1, 16),
     ("refine", 0, 8),

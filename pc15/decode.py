@@ -10,8 +10,10 @@ surface through their DC values.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +48,7 @@ from pc15.surface import Surface, surface
 from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_rows, grid, round_blend
 
 _LOG = logging.getLogger(__name__)
+_DRAW_PIXELS = 1 << 17  # at least so many are summed up at once
 _BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
 SAMPLE_ONE = 4096
 MIDDLE = SAMPLE_ONE // 2
@@ -96,20 +99,40 @@ def draw_tiles(
     at, fine = tile_grid(tile, device=device), fine_bits(tile)
     samples = torch.zeros((programs.tiles, tile, tile), dtype=torch.int32, device=device)
     used = np.arange(programs.gen.shape[1])[None, :] < programs.count[:, None]  # [N,L]
-    owner, layer = np.nonzero(used)
-    gens = programs.gen[owner, layer]
-    for gen in np.unique(gens).tolist():
-        pick = np.flatnonzero(gens == gen)
-        where = owner[pick], layer[pick]
-        qv, seeds, amp, steps = (
-            torch.from_numpy(part[where]).to(device)
-            for part in (programs.qv, programs.seed, programs.amp, programs.offsets)
-        )
-        drawn = draw_levels(gen, codebook.levels(gen, qv, steps, fine), seeds, at, seed, fine)
+    tiles, layer = np.nonzero(used)
+    order = np.argsort(programs.gen[tiles, layer], kind="stable")
+    where = tiles[order], layer[order]
+    owner = torch.from_numpy(where[0]).to(device)
+    qv, seeds, amp, steps = (
+        torch.from_numpy(part[where]).to(device)
+        for part in (programs.qv, programs.seed, programs.amp, programs.offsets)
+    )
+
+    def add(drawn: Tensor, start: int) -> None:
+        """Patterns of the layers from `start` on."""
+        part = slice(start, start + len(drawn))
         mean, rms = mean_rms(drawn)
-        add = contribution(drawn, mean, coefficient(amplitude_q15(amp, amp_step), rms))
-        samples.index_add_(0, torch.from_numpy(owner[pick]).to(device), add)
-    return samples.clamp(-SAMPLE_MAX, SAMPLE_MAX)
+        values = contribution(drawn, mean, coefficient(amplitude_q15(amp[part], amp_step), rms))
+        if samples.is_cuda:
+            samples.index_add_(0, owner[part], values)
+        else:  # three times as fast there
+            samples.index_put_((owner[part],), values, accumulate=True)
+
+    sorted_gens = programs.gen[where]
+    edges = [0, *(np.flatnonzero(np.diff(sorted_gens)) + 1).tolist(), len(order)] if len(order) else []
+    most = max(1, _DRAW_PIXELS // tile**2)
+    waiting: list[Tensor] = []  # rare generators are summed up together: what a call costs exceeds what it does
+    done = 0
+    for start, stop in itertools.pairwise(edges):
+        gen = int(sorted_gens[start])
+        for first in range(start, stop, most):
+            part = slice(first, min(stop, first + most))
+            levels = codebook.levels(gen, qv[part], steps[part], fine)
+            waiting.append(draw_levels(gen, levels, seeds[part], at, seed, fine))
+            if part.stop - done >= most or part.stop == len(order):
+                add(torch.cat(waiting), done)
+                waiting, done = [], part.stop
+    return samples.clamp_(-SAMPLE_MAX, SAMPLE_MAX)
 
 
 def to_pixels(samples: Tensor) -> Tensor:
@@ -131,8 +154,19 @@ def predict_plane(programs: Programs, header: Header, plane: int, codebook: Code
         part = programs.rows(row * tiles.nx, stop * tiles.nx)
         samples = draw_tiles(part, spec.tile, spec.amp_step, header.seed, codebook, device)
         blend_rows(acc, samples, tiles, row, stop, WINDOWS[spec.window], spec.window_params())  # type: ignore[arg-type]
-    base = base_surface(torch.from_numpy(programs.dc).to(device), spec.dc_step, tiles)
-    return (round_blend(acc) + base.plane).clamp(0, SAMPLE_ONE)
+    knots = dc_samples(torch.from_numpy(programs.dc).to(device), spec.dc_step)
+    for top, below in _bands(0, h, w):
+        rows = acc[top:below]
+        base = surface(knots, tiles, step_q15(spec.dc_step) >> 3, top, below)
+        rows.copy_((round_blend(rows) + base.plane).clamp_(0, SAMPLE_ONE))
+    return acc
+
+
+def _bands(start: int, stop: int, width: int) -> Iterator[tuple[int, int]]:
+    """Rows start..stop-1, as many at a time as keep what is computed of them small."""
+    step = max(1, _BAND_PIXELS // width)
+    for top in range(start, stop, step):
+        yield top, min(top + step, stop)
 
 
 def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syntax:
@@ -185,24 +219,47 @@ def _programs(stream: Stream, strict: bool) -> tuple[list[Programs], list[str]]:
     return programs, damage
 
 
-def _add_residuals(stream: Stream, pictures: list[Tensor], strict: bool, damage: list[str]) -> None:
-    """Refine the planes [h,w] int32 Q12 in place by what the stream's residual sections say."""
+def _plane_pixels(
+    stream: Stream, plane: int, programs: Programs, codebook: Codebook, device: torch.device, strict: bool
+) -> tuple[Tensor, list[str]]:
+    """A plane's pixels, [h,w] uint8, and what of its residual is damaged.
+
+    Section by section: of a plane without tiles, no more than one is held at Q12.
+    """
+    header = stream.header
+    spec, (h, w) = header.planes[plane], plane_size(header, plane)
+    drawn = predict_plane(programs, header, plane, codebook, device) if spec.tile else None
+    pixels = torch.empty((h, w), dtype=torch.uint8, device=device)
+    damage = []
+    sections = [
+        (span, payload)
+        for span, payload in zip(residual_spans(header), stream.residuals, strict=True)
+        if span.plane == plane
+    ]
+    for span, payload in sections or [(SectionSpan(plane, 0, h), None)]:
+        start, stop = span.row_start, span.row_stop
+        if drawn is not None:
+            rows = drawn[start:stop]
+        else:
+            rows = torch.full((stop - start, w), MIDDLE, dtype=torch.int32, device=device)
+        if payload is not None:
+            try:
+                rows = _refined(rows, payload, spec.residual - 1)
+            except BitstreamError as error:
+                where = f"plane {plane}, residual of pixel rows {start} to {stop - 1}"
+                if strict:
+                    raise BitstreamError(f"{where}: {error}") from error
+                damage.append(f"{where}: {error}")
+        for top, below in _bands(start, stop, w):
+            pixels[top:below] = to_pixels(rows[top - start : below - start])
+    return pixels, damage
+
+
+def _refined(rows: Tensor, payload: bytes, step: int) -> Tensor:
+    """Rows [h,w] int32 Q12 with their residual."""
     from pc15.residual.codec import decode_residual  # here: compiled code takes its time to load
 
-    for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
-        if payload is None:
-            continue
-        rows = pictures[span.plane][span.row_start : span.row_stop]
-        step = stream.header.planes[span.plane].residual - 1
-        try:
-            refined = decode_residual(payload, rows.cpu().numpy(), step)
-        except BitstreamError as error:
-            where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
-            if strict:
-                raise BitstreamError(f"{where}: {error}") from error
-            damage.append(f"{where}: {error}")
-            continue
-        rows.copy_(torch.from_numpy(refined))
+    return torch.from_numpy(decode_residual(payload, rows.cpu().numpy(), step)).to(rows.device)
 
 
 def _conceal(programs: list[Programs], lost: list[SectionSpan], header: Header) -> None:
@@ -234,12 +291,14 @@ def decode_stream(
     header = stream.header
     programs, damage = _programs(stream, strict)
     codebook = load_codebook(header.codebook_id)
-    pictures = [predict_plane(programs[p], header, p, codebook, where) for p in range(len(header.planes))]
-    if stream.residuals:
-        _add_residuals(stream, pictures, strict, damage)
+    planes = []
+    for plane, part in enumerate(programs):
+        pixels, found = _plane_pixels(stream, plane, part, codebook, where, strict)
+        planes.append(pixels)
+        damage += found
     for sentence in damage:
         _LOG.warning("concealed: %s", sentence)
-    return Decoded(header, tuple(to_pixels(p) for p in pictures), tuple(programs), stream.metadata, damage)
+    return Decoded(header, tuple(planes), tuple(programs), stream.metadata, damage)
 
 
 def decode(data: bytes, *, device: str | torch.device = "cpu", strict: bool = True) -> Tensor:

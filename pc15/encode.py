@@ -24,7 +24,6 @@ from pc15.bitstream.header import (
     COLOR_GRAY,
     COLOR_YCBCR420,
     MAX_TILE,
-    MIN_TILE,
     PAYLOAD_RANS,
     PAYLOAD_RAW,
     SUPERBLOCK,
@@ -49,24 +48,27 @@ from pc15.bitstream.records import (
     predict_dc,
 )
 from pc15.config import CodecConfig, default_overlap
-from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, plane_grid, predict_plane, section_syntax
+from pc15.decode import MIDDLE, SAMPLE_ONE, amplitude_q15, base_surface, plane_grid, predict_plane, section_syntax
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import ConfigError, ImageError
+from pc15.fixed import look_up
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.images import check_luma
 from pc15.paths import resolve_device
 from pc15.planes import rgb_to_ycbcr420
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.registry import coefficient
+from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import MSE_SCALE, step_q15, steps_for
-from pc15.residual.codec import LAMBDA, STEPS, ResidualCode, ResidualParams, encode_residual, residual_bits
-from pc15.search.bank import get_bank
+from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, residual_bits
+from pc15.search.bank import SCREEN, get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
 from pc15.search.cost import Costs
 from pc15.search.precise import FEW_TILES, Precise
 from pc15.search.refine import Trials, address_q8, best_layers
 from pc15.search.score import Scorer, Windows
+from pc15.search.whole import may_be_programs
 from pc15.surface import SHARE_BITS
 from pc15.tiling import TileSpec, axis_weights, extract
 
@@ -79,9 +81,16 @@ CIEDE2000 36 %, luma loses 7 %; a quarter would cost luma another 6 % for 3 % of
 """
 
 AUTO_TILE = 32
-"""Tile side that is tried beside a whole-picture tile and a residual alone, px."""
+"""Tile side, px, of the encoder's choice where there is to be no residual and the picture is not one pattern."""
 
-_SECTION_TILES = 1 << 14  # tiles, or superblocks, from which a plane is cut into sections of its own accord
+WHOLE_BITS = 160
+"""A plane that costs less, or a flat one would in squared error, is not looked at as one pattern: that takes more."""
+
+_OUTLOOK = 3  # layers that the search of one tile hopes for, each as good as the last
+
+_SECTION_TILES = 1 << 14  # tiles from which a plane is cut into sections of its own accord,
+_SECTION_SUPERBLOCKS = 1 << 11  # or superblocks without tiles: 8 megapixels, of which a residual holds 60 bytes each
+_AT_ONCE = 1 << 20  # samples converted at once
 
 
 @dataclass(eq=False)
@@ -152,7 +161,8 @@ class PlaneEncoder:
         self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
         self.spec = header.planes[index]
         self.grid: TileSpec = plane_grid(header, index)
-        self.bank = get_bank(cfg.tile, codebook, cfg.seed, plane.device)
+        few = cfg.candidates if cfg.tile <= FINE_ABOVE else 0
+        self.bank = get_bank(cfg.tile, codebook.first(few) if few else codebook, cfg.seed, plane.device)
         self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.plane == index), codebook)
         self.costs = Costs(tables, self.syntax, self.bank)
         window = (WINDOWS[self.spec.window], self.spec.window_params())
@@ -162,8 +172,8 @@ class PlaneEncoder:
         )
         self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
-        few = self.costs.fine > 0 and self.grid.count <= FEW_TILES
-        self.precise = Precise(self.scorer, codebook) if few else None
+        precise = self.costs.fine > 0 and self.grid.count <= FEW_TILES
+        self.precise = Precise(self.scorer, codebook) if precise else None
         self.x = extract(plane, self.grid)  # [N,T,T]
         self.groups = [torch.tensor(group, device=plane.device) for group in turn_groups(self.grid)]
 
@@ -182,17 +192,26 @@ class PlaneEncoder:
 
     # ------------------------------------------------------------ the search
 
-    def run(self, progress: tqdm[Any]) -> Programs:
-        """Search the whole plane; `progress` advances to its total of tiles."""
+    def run(self, progress: tqdm[Any], limit: float = math.inf) -> Programs | None:
+        """Search the whole plane; `progress` advances to its total of tiles.
+
+        Args:
+            limit: squared error, Q24, that the plane is to stay below; None is returned once three layers more, each as
+                good as the last, would not bring it there.
+        """
         self.canvas = Canvas(self.plane, self.grid, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
         self._refit_dc()
         active = torch.ones(len(self.x), dtype=torch.bool, device=self.x.device)
+        left = self._squared_error()
         for layer in range(self.cfg.max_layers):
             for group in self.groups:
                 self._add_layer(group[active[group]], layer, active)
             progress.update(int((~active).sum()) - progress.n)
+            before, left = left, self._squared_error()
+            if left * min(1.0, left / max(before, 1.0)) ** _OUTLOOK > limit:
+                return None
             if not bool(active.any()):
                 break
         for turn in range(self.cfg.sweeps + self.cfg.passes):
@@ -205,6 +224,9 @@ class PlaneEncoder:
             self._refit_dc()
         progress.update(len(self.x) - progress.n)
         return self.tiles.programs(self.costs.params, self.costs.fine)
+
+    def _squared_error(self) -> float:
+        return float(self.canvas.rest().to(torch.int64).square().sum())
 
     def _choose_dc(self) -> Tensor:
         """DC level of each tile: its weighted mean, or a cheaper level beside it when that pays; [N] int64."""
@@ -411,23 +433,25 @@ def turn_groups(grid: TileSpec) -> list[list[int]]:
 class _Coded:
     """One plane, coded.
 
-    residuals: one per section of the residual.   cost: bits, and squared error in what a bit may cost.
+    residuals: payload of each section of the residual.   tallies: bits of each by kind.
+    cost: bits, and squared error in what a bit may cost; 0 if there is nothing to compare it with.
     """
 
     spec: PlaneSpec
     programs: Programs
-    residuals: list[ResidualCode]
+    residuals: list[bytes]
+    tallies: list[dict[str, float]]
     cost: float
 
 
 def plane_config(cfg: CodecConfig, chroma: bool) -> CodecConfig:
-    """Options of one plane: chroma is coded by squared error alone and pays more for its bits."""
+    """Options of one plane: chroma is coded by squared error alone and has its own price of bits."""
     return cfg.but(lambda_rd=cfg.lambda_rd * CHROMA_LAMBDA, alpha_mix=0.0, ai=None) if chroma else cfg
 
 
 def plan_header(width: int, height: int, cfg: CodecConfig) -> Header:
     """The header of a gray picture whose tile size is not left open."""
-    ((tile, refined),) = _plans(cfg, torch.empty(height, width, device="meta"))
+    ((tile, refined),) = _plans(cfg)
     return _header((_plane_spec(cfg, tile, refined, chroma=False),), width, height, cfg)
 
 
@@ -454,70 +478,115 @@ def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: Codec
     with tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False) as progress:
         for i, plane in enumerate(planes):
             own = plane_config(cfg, chroma=i > 0)
-            found: _Coded | None = None
-            for tile, refined in _plans(own, plane):
-                spec = _plane_spec(own, tile, refined, chroma=i > 0)
-                # the other planes matter to none of this
-                header = _header((spec,) * len(planes), width, height, cfg)
-                one = _encode_plane(plane, header, i, own, tables, codebook, progress)
-                if found is None or one.cost < found.cost:
-                    found = one
-            assert found is not None, "there is always a tile size to try"
+            coder = _PlaneCoder(plane, i, len(planes), width, height, own, tables, codebook, progress)
+            found = coder.best(_plans(own))
+            if coder.open and coder.may_be_whole(found.cost):
+                whole = [(max(plane.shape), refined) for refined in sorted({False, own.residual})]
+                found = coder.best(whole, found)
             coded.append(found)
     header = _header(tuple(one.spec for one in coded), width, height, cfg)
     metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
     programs = [one.programs for one in coded]
-    residuals = [code.payload for one in coded for code in one.residuals]
-    tallies = [code.stats["bits_by_kind"] for one in coded for code in one.residuals]
+    residuals = [payload for one in coded for payload in one.residuals]
+    tallies = [tally for one in coded for tally in one.tallies]
     return _finish(header, programs, residuals, tallies, tables, codebook, metadata)
 
 
-def _plans(cfg: CodecConfig, plane: Tensor) -> list[tuple[int, bool]]:
-    """(tile size, residual too) of each way that a plane is tried; tile size 0 is a residual alone."""
+def _plans(cfg: CodecConfig) -> list[tuple[int, bool]]:
+    """(tile size, residual too) of each way that a plane is always tried; tile size 0 is a residual alone."""
     if cfg.tile:
         return [(0 if cfg.residual and not cfg.max_layers else cfg.tile, cfg.residual)]
-    longest = max(plane.shape)
-    whole = [(longest, False)] if MIN_TILE <= longest <= MAX_TILE else []
-    if not cfg.residual:
-        return [(AUTO_TILE, False), *whole]
-    return [(0, True)]
+    return [(0, True)] if cfg.residual else [(AUTO_TILE, False)]
 
 
-def _encode_plane(
-    plane: Tensor,
-    header: Header,
-    index: int,
-    cfg: CodecConfig,
-    tables: TableSet,
-    codebook: Codebook,
-    progress: tqdm[Any],
-) -> _Coded:
-    """One plane with the tile size, and the residual, that the header says."""
-    spec = header.planes[index]
-    programs = Programs.empty(0)
-    if spec.tile:
-        own = cfg.but(tile=spec.tile, overlap=spec.overlap)
-        encoder = PlaneEncoder(plane, header, index, own, tables, codebook, cfg.ai)
-        progress.reset(total=encoder.grid.count)
-        programs = encoder.run(progress)
-    prediction = predict_plane(programs, header, index, codebook, plane.device)
-    picture = prediction.cpu().numpy().copy()
-    residuals: list[ResidualCode] = []
-    bits = 0.0
-    for span in residual_spans(header):
-        if span.plane == index:
+@dataclass(eq=False)
+class _PlaneCoder:
+    """Codes plane number `index` of `count` one way or another.
+
+    plane: [h,w] int32 Q12.   width, height: of the picture.   cfg: the plane's own options.
+    """
+
+    plane: Tensor
+    index: int
+    count: int
+    width: int
+    height: int
+    cfg: CodecConfig
+    tables: TableSet
+    codebook: Codebook
+    progress: tqdm[Any]
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a choice: one tile over the whole plane may be better than what is coded first."""
+        return not self.cfg.tile and self.cfg.max_layers > 0 and SCREEN < max(self.plane.shape) <= MAX_TILE
+
+    def best(self, plans: Sequence[tuple[int, bool]], found: _Coded | None = None) -> _Coded:
+        """The cheapest of what there is and of plans as `_plans` makes them, a tie to the first.
+
+        Plans of one tile size share their programs.  Where there is something already, a search for them is given up
+        as soon as nothing cheaper is in sight.
+        """
+        programs: dict[int, Programs | None] = {0: Programs.empty(0)}
+        limit = math.inf if found is None else found.cost
+        for tile, refined in plans:
+            spec = _plane_spec(self.cfg, tile, refined, chroma=self.index > 0)
+            # the other planes matter to none of this
+            header = _header((spec,) * self.count, self.width, self.height, self.cfg)
+            if tile not in programs:
+                programs[tile] = self._search(header, limit)
+            if (own := programs[tile]) is not None:
+                one = self._code(own, header)
+                found = one if found is None or one.cost < found.cost else found
+        assert found is not None, "there is always a tile size to try"
+        return found
+
+    def may_be_whole(self, cost: float) -> bool:
+        """Whether the search for one tile over the whole plane is worth its time, now that `cost` can be had."""
+        if cost < WHOLE_BITS:
+            return False
+        samples = self.plane.to(torch.int64)
+        total, square = int(samples.sum()), int((samples * samples).sum())
+        energy = (square - total * total / self.plane.numel()) / residual_lambda(self.cfg.lambda_rd)
+        return energy > WHOLE_BITS and may_be_programs(self.plane, self.codebook, self.cfg.seed, cost / energy)
+
+    def _search(self, header: Header, limit: float) -> Programs | None:
+        """Programs of the tiles that the header says; None if their cost would be above the limit."""
+        spec = header.planes[self.index]
+        own = self.cfg.but(tile=spec.tile, overlap=spec.overlap)
+        encoder = PlaneEncoder(self.plane, header, self.index, own, self.tables, self.codebook, self.cfg.ai)
+        self.progress.reset(total=encoder.grid.count)
+        return encoder.run(self.progress, limit * residual_lambda(self.cfg.lambda_rd))
+
+    def _code(self, programs: Programs, header: Header) -> _Coded:
+        """The plane by these programs and, if the header says so, a residual; what it costs only if that matters."""
+        spec = header.planes[self.index]
+        spans = [span for span in residual_spans(header) if span.plane == self.index]
+        drawn = None
+        if spec.tile and (self.open or spans):
+            drawn = predict_plane(programs, header, self.index, self.codebook, self.plane.device).cpu().numpy()
+        residuals: list[bytes] = []
+        tallies: list[dict[str, float]] = []
+        cost = 0.0
+        for span in spans or [SectionSpan(self.index, 0, len(self.plane))] * self.open:
             rows = slice(span.row_start, span.row_stop)
-            target = plane[rows].cpu().numpy()
-            params = ResidualParams(spec.residual - 1, residual_lambda(cfg.lambda_rd), cfg.tries)
-            residuals.append(encode_residual(target - picture[rows], picture[rows], params))
-            picture[rows] = residuals[-1].reconstruction
-            bits += 8.0 * len(residuals[-1].payload)
-    for span in section_spans(header):
-        if span.plane == index:
-            bits += 8.0 * len(_section(header, span, programs, tables, codebook).rans_bytes())
-    error = plane.cpu().numpy().astype(np.int64) - picture
-    cost = bits + float((error * error).sum()) / residual_lambda(cfg.lambda_rd)
-    return _Coded(spec, programs, residuals, cost)
+            goal = self.plane[rows].cpu().numpy()
+            picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[rows]
+            if spec.residual:
+                params = ResidualParams(spec.residual - 1, residual_lambda(self.cfg.lambda_rd), self.cfg.tries)
+                code = encode_residual(goal - picture, picture, params)
+                residuals.append(code.payload)
+                tallies.append(code.stats["bits_by_kind"])
+                picture = code.reconstruction
+            if self.open:
+                error = goal.astype(np.int64) - picture
+                cost += float((error * error).sum()) / residual_lambda(self.cfg.lambda_rd)
+        if self.open:
+            cost += 8.0 * sum(map(len, residuals))
+            for span in section_spans(header):
+                if span.plane == self.index:
+                    cost += 8.0 * len(_section(header, span, programs, self.tables, self.codebook).rans_bytes())
+        return _Coded(spec, programs, residuals, tallies, cost)
 
 
 def _header(specs: tuple[PlaneSpec, ...], width: int, height: int, cfg: CodecConfig) -> Header:
@@ -531,10 +600,10 @@ def _header(specs: tuple[PlaneSpec, ...], width: int, height: int, cfg: CodecCon
     )  # fmt: skip
     if cfg.section_rows:
         return header
-    across, rows = -(-width // SUPERBLOCK), -(-height // SUPERBLOCK)
+    across, rows, most = -(-width // SUPERBLOCK), -(-height // SUPERBLOCK), _SECTION_SUPERBLOCKS
     if specs[0].tile:
-        rows, across = tile_counts(header, 0)
-    most = _SECTION_TILES // across
+        (rows, across), most = tile_counts(header, 0), _SECTION_TILES
+    most //= across
     return header if rows <= most else replace(header, section_rows=max(1, most))
 
 
@@ -590,7 +659,12 @@ def residual_lambda(lambda_rd: float) -> float:
 
 def as_q12(u8: Tensor, device: torch.device) -> Tensor:
     """8-bit samples as Q12: the value whose output pixel is the same."""
-    return torch.div(u8.to(device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").to(torch.int32)
+    values = torch.div(torch.arange(256, dtype=torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor")
+    wide = u8.to(device).to(torch.int32)
+    flat = wide.view(-1)
+    for part in flat.split(_AT_ONCE):
+        part.copy_(look_up(values.to(wide), part))
+    return wide
 
 
 def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:

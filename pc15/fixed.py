@@ -40,6 +40,17 @@ EXP_SHIFT = 3
 ATAN_BITS = 12
 ISQRT_MAX = 1 << 30
 
+
+@functools.cache
+def const(value: int) -> Tensor:
+    """A number as an int32 tensor without dimensions, for operations on tensors of any device.
+
+    Torch makes such a tensor anew, and then casts it, wherever a Python number stands: 4 us each time, as long as the
+    operation itself takes on a tile or two.
+    """
+    return torch.tensor(value, dtype=torch.int32)
+
+
 _CONTEXT = decimal.Context(prec=40, rounding=decimal.ROUND_HALF_EVEN)
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510")
 
@@ -116,7 +127,12 @@ def look_up(table: Tensor, index: Tensor) -> Tensor:
 
 def mul(a: Tensor, b: Tensor) -> Tensor:
     """Q14 product, rounded to nearest.  Needs |a| * |b| < 2**31 - 2**13 (for Q14 ratios: |a * b| < 8)."""
-    return (a * b + HALF) >> FRAC
+    return shift((a * b).add_(const(HALF)), FRAC)
+
+
+def shift(x: Tensor, bits: int) -> Tensor:
+    """x >> bits (arithmetic), written over x: for results of one's own that are needed no more."""
+    return x.bitwise_right_shift_(const(bits))
 
 
 def mul_far(a: Tensor, b: Tensor) -> Tensor:
@@ -130,7 +146,7 @@ def floor_div(a: Tensor, b: Tensor) -> Tensor:
     (a + 1/2) / b is at least 1/(2b) >= 2^-32 away from every integer and below 2^31, so no rounding of a double
     quotient can cross one: exact on every device, and several times faster than the processor's integer division.
     """
-    return ((a.to(torch.float64) + 0.5) / b).floor().to(torch.int32)
+    return a.to(torch.float64).add_(0.5).div(b).floor_().to(torch.int32)
 
 
 def div(a: Tensor, b: Tensor) -> Tensor:
@@ -146,13 +162,14 @@ def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 def smoothstep(t: Tensor) -> Tensor:
     """t*t*(3 - 2t) of t clamped to [0, ONE]: a step with no slope at both ends."""
     t = t.clamp(0, ONE)
-    return mul(mul(t, t), 3 * ONE - 2 * t)
+    return mul(mul(t, t), (t * const(-2)).add_(const(3 * ONE)))
 
 
 def fade(t: Tensor) -> Tensor:
     """Perlin's quintic 6t^5 - 15t^4 + 10t^3 of t in [0, ONE]; halved inside, since t * (6t - 15) would reach 9."""
     t3 = mul(mul(t, t), t)
-    return mul(t3, (mul(t, 3 * t - 15 * HALF) << 1) + 10 * ONE).clamp(0, ONE)
+    slope = mul(t, (t * const(3)).sub_(const(15 * HALF)))
+    return mul(t3, (slope * const(2)).add_(const(10 * ONE))).clamp_(0, ONE)
 
 
 def soft_sign(distance: Tensor, width: Tensor) -> Tensor:
@@ -162,8 +179,8 @@ def soft_sign(distance: Tensor, width: Tensor) -> Tensor:
         distance: Q14, pixel-sized.   width: Q14 above 0, per item: its reciprocal is taken once.
     """
     inverse = torch.div(1 << (2 * FRAC), width, rounding_mode="floor")
-    t = (torch.maximum(torch.minimum(distance, width), -width) * inverse) >> FRAC
-    return (t * (3 * ONE - ((t * t) >> FRAC))) >> (FRAC + 1)
+    t = shift(torch.maximum(torch.minimum(distance, width), -width) * inverse, FRAC)
+    return shift((const(3 * ONE) - shift(t * t, FRAC)).mul_(t), FRAC + 1)
 
 
 # ---------------------------------------------------------------- turns
@@ -171,23 +188,28 @@ def soft_sign(distance: Tensor, width: Tensor) -> Tensor:
 
 def sin_turns(turns: Tensor) -> Tensor:
     """Sine, Q14, of an int32 phase of 2**32 per turn; within 4 / 2**14."""
-    index = ((turns + (1 << (TURN_BITS - SINE_BITS - 1))) >> (TURN_BITS - SINE_BITS)) & ((1 << SINE_BITS) - 1)
-    return look_up(_sine_table(turns.device), index)
+    return _wave(turns, 1 << (TURN_BITS - SINE_BITS - 1))
 
 
 def cos_turns(turns: Tensor) -> Tensor:
     """Cosine, Q14, of an int32 phase of 2**32 per turn; within 4 / 2**14."""
-    return sin_turns(turns + QUARTER_TURN)
+    return _wave(turns, QUARTER_TURN + (1 << (TURN_BITS - SINE_BITS - 1)))
+
+
+def _wave(turns: Tensor, ahead: int) -> Tensor:
+    """Sine at so many turns ahead, the last bits cut off."""
+    index = shift(turns + const(ahead), TURN_BITS - SINE_BITS).bitwise_and_(const((1 << SINE_BITS) - 1))
+    return look_up(_sine_table(turns.device), index)
 
 
 def saw_turns(turns: Tensor) -> Tensor:
     """Sawtooth from -ONE (phase 0) to ONE, exact."""
-    return ((turns >> 17) & 0x7FFF) - ONE
+    return (turns >> const(17)).bitwise_and_(const(0x7FFF)).sub_(const(ONE))
 
 
 def triangle_turns(turns: Tensor) -> Tensor:
     """Triangle wave, ONE at phase 0 and -ONE at half a turn, exact."""
-    return 2 * (saw_turns(turns)).abs() - ONE
+    return saw_turns(turns).abs_().mul_(const(2)).sub_(const(ONE))
 
 
 # ---------------------------------------------------------------- roots, exponentials, arctangents
@@ -198,7 +220,7 @@ def isqrt(n: Tensor) -> Tensor:
 
     sqrt(n + 1/2) is at least 2^-18 away from every integer, so a double root rounds down rightly on every device.
     """
-    return (n.to(torch.float64) + 0.5).sqrt().to(torch.int32)
+    return n.to(torch.float64).add_(0.5).sqrt_().to(torch.int32)
 
 
 def isqrt64(n: Tensor) -> Tensor:
@@ -213,30 +235,30 @@ def hypot(x: Tensor, y: Tensor, *, far: bool = False) -> Tensor:
     if far:
         x, y = x.to(torch.int64) >> 1, y.to(torch.int64) >> 1
         return isqrt64(x * x + y * y).to(torch.int32) << 1
-    x, y = x >> 1, y >> 1
-    return isqrt(x * x + y * y) << 1
+    x, y = x >> const(1), y >> const(1)
+    return isqrt(x * x + y * y).mul_(const(2))
 
 
 def exp_neg(x: Tensor) -> Tensor:
     """exp(-x), Q14, of a Q14 x >= 0 (0 from about 10.4 on); within 5 / 2**14."""
     table = _exp_table(x.device)
-    return look_up(table, ((x + (1 << (EXP_SHIFT - 1))) >> EXP_SHIFT).clamp(0, table.numel() - 1))
+    return look_up(table, shift(x + const(1 << (EXP_SHIFT - 1)), EXP_SHIFT).clamp_(0, table.numel() - 1))
 
 
 def atan2_turns(y: Tensor, x: Tensor) -> Tensor:
     """Angle of (x, y) in int32 turns, 0 along +x and a quarter turn along +y; 0 at the origin.  |x|, |y| < 2**24."""
     ax, ay = x.abs(), y.abs()
     high, low = torch.maximum(ax, ay), torch.minimum(ax, ay)
-    shift = torch.where(high < (1 << (31 - ATAN_BITS)), 0, 5).to(torch.int32)
-    ratio = floor_div((low >> shift) << ATAN_BITS, (high >> shift).clamp(min=1))
+    far = (high >= const(1 << (31 - ATAN_BITS))).to(torch.int32).mul_(const(5))
+    ratio = floor_div((low >> far).bitwise_left_shift_(const(ATAN_BITS)), (high >> far).clamp_(min=1))
     angle = look_up(_atan_table(x.device), ratio)
     # Reflections as a sign and an offset: a select with an unpredictable mask costs ten times as much.
     steep = (ay > ax).to(torch.int32)
-    angle = angle + steep * (QUARTER_TURN - 2 * angle)
-    left = x >> 31  # -1 where x < 0
-    angle = (angle ^ left) - left + left * wrap32(1 << 31)  # half a turn minus the angle, wrapped
-    below = y >> 31
-    return (angle ^ below) - below
+    angle = (angle * const(-2)).add_(const(QUARTER_TURN)).mul_(steep).add_(angle)
+    left = x >> const(31)  # -1 where x < 0
+    angle = angle.bitwise_xor_(left).sub_(left).add_(left * const(wrap32(1 << 31)))  # half a turn minus it, wrapped
+    below = y >> const(31)
+    return (angle ^ below).sub_(below)
 
 
 # ---------------------------------------------------------------- hash
@@ -244,26 +266,26 @@ def atan2_turns(y: Tensor, x: Tensor) -> Tensor:
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical shift: zeros come in from the left."""
-    return (x >> bits) & ((1 << (32 - bits)) - 1)
+    return (x >> const(bits)).bitwise_and_(const((1 << (32 - bits)) - 1))
 
 
 def hash32(x: Tensor) -> Tensor:
     """Mix 32 bits so that every input bit flips half of the output bits."""
-    x = (x ^ _shift_right(x, 16)) * 0x7FEB352D
-    x = (x ^ _shift_right(x, 15)) * wrap32(0x846CA68B)
-    return x ^ _shift_right(x, 16)
+    x = _shift_right(x, 16).bitwise_xor_(x).mul_(const(0x7FEB352D))
+    x = _shift_right(x, 15).bitwise_xor_(x).mul_(const(wrap32(0x846CA68B)))
+    return _shift_right(x, 16).bitwise_xor_(x)
 
 
 def hash_cell(ix: Tensor, iy: Tensor, seed: Tensor) -> Tensor:
     """Hash of an integer lattice cell: the counter-based randomness of every noise pattern."""
-    return hash32((ix * 0x27D4EB2D) ^ (iy * wrap32(0x9E3779B1)) ^ seed)
+    return hash32((ix * const(0x27D4EB2D)) ^ (iy * const(wrap32(0x9E3779B1))) ^ seed)
 
 
 def signed_unit(h: Tensor) -> Tensor:
     """A hash as a Q14 value, uniform in [-ONE, ONE)."""
-    return h >> (31 - FRAC)
+    return h >> const(31 - FRAC)
 
 
 def unit(h: Tensor) -> Tensor:
     """A hash as a Q14 value, uniform in [0, ONE)."""
-    return (h >> (32 - FRAC)) & (ONE - 1)
+    return (h >> const(32 - FRAC)).bitwise_and_(const(ONE - 1))

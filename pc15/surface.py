@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pc15.fixed import ONE, smoothstep
+from pc15.fixed import ONE, floor_div, shift, smoothstep
 from pc15.tiling import TileSpec
 
 SHARE_BITS = 8
@@ -48,6 +48,8 @@ def _axis(starts: tuple[int, ...], size: int, overlap: int, length: int) -> tupl
 @dataclass(frozen=True, eq=False)
 class Surface:
     """A drawn surface and the shares that drew it.
+
+    Of all rows, or of those that were asked for.
 
     plane: [H,W] int32 Q12.   down: [H,nx] and across: [H,W], shares of the later knot, int32 in SHARE_ONE.
     """
@@ -81,28 +83,32 @@ class Surface:
         return out.index_add_(0, (row + 1).clamp(max=grid.ny - 1), strips * down).reshape(-1)
 
 
-def surface(knots: Tensor, grid: TileSpec, step_q12: int) -> Surface:
+def surface(knots: Tensor, grid: TileSpec, step_q12: int, first: int = 0, last: int | None = None) -> Surface:
     """Draw the surface through knots [N] int32 Q12, raster order, |knot| <= 2^14.
 
     Args:
         step_q12: the DC quantizer's step, Q12.
+        first, last: rows to draw, first..last-1; all of them by default.
     """
     device, cfg = knots.device, grid.cfg
-    smooth = max(SMOOTH_LEAST, SMOOTH_STEPS * step_q12)
-    level, shares = knots.view(grid.ny, grid.nx), []
-    for dim, (starts, length) in enumerate(((grid.ys, grid.H), (grid.xs, grid.W))):
+    smooth = torch.full((1, 1), max(SMOOTH_LEAST, SMOOTH_STEPS * step_q12), dtype=torch.int32, device=device)
+    level = knots.view(grid.ny, grid.nx)
+    shares: list[Tensor] = []
+    for starts, length in ((grid.ys, grid.H), (grid.xs, grid.W)):  # along the first dimension: whole rows are copied
         before, ramp, step = (part.to(device) for part in _axis(starts, cfg.size, cfg.overlap, length))
+        if not shares:
+            before, ramp, step = before[first:last], ramp[first:last], step[first:last]
         if len(starts) == 1:
-            shape = [length if d == dim else s for d, s in enumerate(level.shape)]
-            shares.append(torch.zeros(shape, dtype=torch.int32, device=device))
-            level = level.expand(shape)
-            continue
-        if dim == 0:
-            ramp, step = ramp[:, None], step[:, None]
-        a, b = level.index_select(dim, before), level.index_select(dim, before + 1)
-        sharp = ((b - a).abs() - smooth).clamp(0, smooth)  # of `smooth`
-        sharp = torch.div(sharp * SHARE_ONE, smooth, rounding_mode="floor").to(torch.int32)
-        share = ramp + (((step - ramp) * sharp + SHARE_ONE // 2) >> SHARE_BITS)
-        shares.append(share)
-        level = (a * SHARE_ONE + (b - a) * share + SHARE_ONE // 2) >> SHARE_BITS
-    return Surface(grid, level, shares[0], shares[1])
+            level = level.expand(len(before), -1)
+            shares.append(torch.zeros_like(level))
+        else:
+            ahead = level[1:] - level[:-1]
+            sharp = torch.minimum((ahead.abs() - smooth).clamp_(min=0), smooth)  # of `smooth`
+            sharp = floor_div(sharp * SHARE_ONE, smooth).index_select(0, before)
+            share = sharp.mul_((step - ramp)[:, None]).add_(SHARE_ONE // 2)
+            share = shift(share, SHARE_BITS).add_(ramp[:, None])
+            rise = ahead.index_select(0, before).mul_(share).add_(SHARE_ONE // 2)
+            level = shift((level * SHARE_ONE).index_select(0, before).add_(rise), SHARE_BITS)
+            shares.append(share)
+        level = level.t().contiguous()
+    return Surface(grid, level, shares[0], shares[1].t())

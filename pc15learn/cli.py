@@ -1,4 +1,4 @@
-"""The command `pc15learn`: make-tiles, label, fit, export, bench, demo.
+"""The command `pc15learn`: make-tiles, label, fit, export, bench, codebooks, tables, demo.
 
 A command's function is its documentation, calls one public function, and prints one line (bench: its table).
 Nothing heavy is imported before a command runs, so --help answers at once.
@@ -117,6 +117,51 @@ def bench(args: argparse.Namespace) -> None:
     print(f"{result.html}: {len(result.measured)} encodes")
 
 
+def codebooks(args: argparse.Namespace) -> None:
+    """Train a codebook: the patterns that layers of training pictures gain most from.
+
+    The file's name is the codebook's id.  Streams need tables made for it: see the command tables.
+    """
+    from pc15.images import find_images
+    from pc15learn.codebooks import train_codebook
+
+    made = train_codebook(
+        find_images(args.images),
+        args.out,
+        codebook_id=args.out.stem,
+        base=args.base,
+        entries=args.entries,
+        tile=args.tile,
+        crop=args.crop,
+        targets=args.targets,
+        random=args.random,
+        seed=args.seed,
+    )
+    print(f"{args.out}: {sum(map(len, made.entries))} entries")
+
+
+def tables(args: argparse.Namespace) -> None:
+    """Train rANS tables for a codebook: encode training pictures, count symbols, build, again.
+
+    The file's name is the tables' id.  It is written when all rounds are done.
+    """
+    from pc15.images import find_images
+    from pc15learn.tables import train_tables
+
+    made = train_tables(
+        find_images(args.images),
+        args.out,
+        table_id=args.out.stem,
+        codebook_id=args.codebook,
+        like=args.like,
+        rounds=args.rounds,
+        share=args.share,
+        crop=args.crop,
+        workers=args.workers,
+    )
+    print(f"{args.out}: {len(made.tables)} tables for codebook {args.codebook}")
+
+
 def demo(args: argparse.Namespace) -> None:
     """Show the whole tool in a few minutes: encode a photo, then tiles, labels, three fits, weights, benchmark."""
     from pc15learn.demo import run_demo
@@ -220,6 +265,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--tile", type=int, help="tile side, px, instead of the preset's")
     _codec_arguments(one, "balanced")
+
+    one = _command(commands, codebooks)
+    one.add_argument("--images", required=True, nargs="+", type=Path, help="folders or pictures to train on")
+    one.add_argument("--out", required=True, type=Path, metavar="ID.npz", help="the codebook to write")
+    one.add_argument("--base", default="v15_grid", metavar="ID", help="what stands behind them (default: v15_grid)")
+    one.add_argument("--entries", type=int, default=24576, help="most entries beside the base's (default: 24576)")
+    one.add_argument("--tile", type=int, default=32, help="tile side, px (default: 32)")
+    one.add_argument("--crop", type=int, default=256, help="middle square that is used, px (default: 256)")
+    one.add_argument("--targets", type=int, default=60000, metavar="N", help="most layers to serve (default: 60000)")
+    one.add_argument("--random", type=int, default=800, metavar="N", help="random patterns tried per generator")
+    one.add_argument("--seed", type=int, default=1, help="of what is random (default: 1)")
+
+    one = _command(commands, tables)
+    one.add_argument("--images", required=True, nargs="+", type=Path, help="folders or pictures to train on")
+    one.add_argument("--out", required=True, type=Path, metavar="ID.json", help="the tables to write")
+    one.add_argument("--codebook", default="v15_grid", metavar="ID", help="what they are for (default: v15_grid)")
+    one.add_argument("--like", metavar="ID", help="tables to begin with (default: flat ones)")
+    one.add_argument("--rounds", type=int, default=3, help="of encoding and counting (default: 3)")
+    one.add_argument("--share", type=int, default=4, metavar="N", help="last-round encodes per picture (default: 4)")
+    one.add_argument("--crop", type=int, default=256, help="middle square that is used, px (default: 256)")
+    one.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
 
     one = _command(commands, demo)
     one.add_argument("--out", type=Path, default=Path(".demo"), help="folder of everything it makes (default: .demo)")

@@ -25,15 +25,19 @@ from pc15.bitstream.records import Writer, alphabets, code_section
 from pc15.config import CodecConfig
 from pc15.decode import plane_grid, read_programs, section_syntax
 from pc15.encode import encode
-from pc15.entropy.tables import TableSet, build_rans_tables, load_table, save_tables
+from pc15.entropy.tables import PRECISION, RansTable, TableSet, build_rans_tables, load_table, save_tables
+from pc15.errors import ConfigError
 from pc15.images import load_rgb
 from pc15.planes import rgb_to_ycbcr420
-from pc15.proc.codebook import Codebook, load_codebook
+from pc15.proc.codebook import Codebook, load_codebook, save_codebook
+from pc15.proc.generators import NAMES
 
 Counts = dict[str, npt.NDArray[np.int64]]
 
 BORROW = 24.0
 """Symbols' worth of the pooled distribution that every table starts from."""
+LEAN = 200.0
+"""Symbols' worth of the tables that training began with, where they mean the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +73,47 @@ def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
     """Tables to begin with: magnitudes fall off, generators by their number of entries, all else equal."""
     counts: dict[str, list[int]] = {}
     for name, size in alphabets(codebook).items():
-        kind = name.split(".")[1] if "." in name else name
+        kind = _kind(name)
         if kind == "amp":
             counts[name] = [int(10000 * 0.6 ** (i // 2)) + 1 for i in range(size)]
         elif kind == "dc":
             counts[name] = [int(10000 * 0.85**i) + 1 for i in range(size)]
         elif kind == "gen":
-            counts[name] = [1 + codebook.size(gen) for gen in range(size)]
+            counts[name] = [1 + sum(_use(codebook, gen)) for gen in range(size)]
+        elif kind == "qv":
+            counts[name] = _use(codebook, NAMES.index(name.split(".")[2])) or [1]
         elif kind == "refined":
             counts[name] = [3, 1]
         else:
             counts[name] = [1] * size
     return TableSet(table_id, 1, build_rans_tables(counts))
+
+
+def _use(codebook: Codebook, gen: int) -> list[int]:
+    """How often each entry of a generator may be expected."""
+    return [1] * codebook.size(gen) if codebook.weights is None else codebook.weights[gen].tolist()
+
+
+def starting_tables(codebook: Codebook, table_id: str, like: TableSet) -> TableSet:
+    """Tables to begin with where others, of another codebook, are at hand: theirs, but for what names an entry."""
+    flat = flat_tables(codebook, table_id).tables
+    return TableSet(
+        table_id,
+        1,
+        {
+            name: RansTable(name, like.tables[name].freq) if _shared_with(like, name, len(own.freq)) else own
+            for name, own in flat.items()
+        },
+    )
+
+
+def _shared_with(like: TableSet, name: str, size: int) -> bool:
+    """Whether a table of that name would mean the same for another codebook."""
+    return _kind(name) not in ("gen", "qv") and name in like.tables and len(like.tables[name].freq) == size
+
+
+def _kind(name: str) -> str:
+    return name.split(".")[1] if "." in name else name
 
 
 def count_stream(data: bytes) -> Counts:
@@ -99,19 +132,28 @@ def count_stream(data: bytes) -> Counts:
     return counts
 
 
-def build_tables(counts: Counts, codebook: Codebook, table_id: str, version: int = 1) -> TableSet:
-    """Frozen tables from counts; a table that was rarely used leans on its likes at other rates and sizes."""
+def build_tables(
+    counts: Counts, codebook: Codebook, table_id: str, version: int = 1, like: TableSet | None = None
+) -> TableSet:
+    """Frozen tables from counts; a table that was rarely used leans on its likes at other rates and sizes.
+
+    Where `like`, tables of any codebook, has a table that doesn't name entries, that is leant on instead.
+    """
     sizes = alphabets(codebook)
     flat = flat_tables(codebook, table_id)
     pooled: dict[str, npt.NDArray[np.float64]] = {}
     for name, size in sizes.items():
         prior = np.asarray(flat.table(name).freq, np.float64)
-        total = pooled.setdefault(_pool(name), prior / prior.sum() * min(64.0, size))
+        # what a trained codebook knows of its entries' use is worth a symbol each
+        worth = float(size) if _kind(name) == "qv" and codebook.weights is not None else min(64.0, size)
+        total = pooled.setdefault(_pool(name), prior / prior.sum() * worth)
         pooled[_pool(name)] = total + counts.get(name, np.zeros(size))
     final: dict[str, list[int]] = {}
     for name, size in sizes.items():
         pool = pooled[_pool(name)]
         own = counts.get(name, np.zeros(size)) + pool / pool.sum() * BORROW * max(1.0, size / 64.0)
+        if like is not None and _shared_with(like, name, size):
+            own = counts.get(name, np.zeros(size)) + np.asarray(like.table(name).freq) / (1 << PRECISION) * LEAN
         final[name] = np.maximum(1, np.round(own * 4096)).astype(np.int64).tolist()
     return TableSet(table_id, version, build_rans_tables(final))
 
@@ -125,16 +167,18 @@ def _pool(name: str) -> str:
 def _count_crop(task: tuple[str, TableJob, str, str, int]) -> Counts:
     path, job, table_id, codebook_id, crop = task
     torch.set_num_threads(1)
-    picture = _middle(load_rgb(path), crop)
+    picture = middle(load_rgb(path), crop)
     picture = picture if job.color else rgb_to_ycbcr420(picture)[0].unsqueeze(0)
     cfg = CodecConfig.preset(
         "fast", tile=job.tile, overlap=job.overlap, lambda_rd=job.lambda_rd, alpha_mix=job.alpha_mix,
-        refine=job.refine, shortlist=16, residual=False, device="cpu", table_id=table_id, codebook_id=codebook_id,
+        refine=job.refine, shortlist=16, candidates=0, residual=False, device="cpu", table_id=table_id,
+        codebook_id=codebook_id,
     )  # fmt: skip
     return count_stream(encode(picture, cfg)["bitstream"])
 
 
-def _middle(picture: Tensor, crop: int) -> Tensor:
+def middle(picture: Tensor, crop: int) -> Tensor:
+    """The square of `crop` px in the middle of a picture [C,H,W], or what there is of it."""
     top, left = max(0, (picture.shape[1] - crop) // 2), max(0, (picture.shape[2] - crop) // 2)
     return picture[:, top : top + crop, left : left + crop]
 
@@ -145,8 +189,10 @@ def train_tables(
     *,
     table_id: str = "v15_default",
     codebook_id: str = "v15_grid",
+    like: str | None = None,
     jobs: Sequence[TableJob] = JOBS,
     rounds: int = 3,
+    share: int = 4,
     crop: int = 256,
     workers: int = 2,
 ) -> TableSet:
@@ -154,22 +200,31 @@ def train_tables(
 
     Args:
         images: training pictures, never test pictures.
-        jobs: encodings that each picture takes part in; picture i runs job i, i + n, ... so that all are covered.
-        rounds: encode-and-count rounds; three settle.
+        like: tables to begin with, of any codebook; None for flat ones.
+        jobs: encodings to choose from; each picture takes part in `share` of them, the next picture in the next ones.
+        rounds: encode-and-count rounds, all but the last with one job per picture; from flat tables three settle.
         crop: px, side of the square that is used.
         workers: processes.
+    Raises:
+        ConfigError: no pictures, or fewer than one round or share.
+        MissingTableError: no such codebook, or no such tables to begin with.
     """
+    if not images or rounds < 1 or share < 1:
+        raise ConfigError(f"tables need pictures, a round and a share: got {len(images)}, {rounds} and {share}")
     codebook = load_codebook(codebook_id)
-    tables = flat_tables(codebook, "round0")
+    begun = load_table(like) if like else None
+    tables = starting_tables(codebook, "round0", begun) if begun else flat_tables(codebook, "round0")
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "rans").mkdir()
+        for name in ("rans", "codebooks"):
+            (Path(folder) / name).mkdir()
+        save_codebook(Path(folder) / "codebooks" / f"{codebook_id}.npz", codebook)
         for turn in range(rounds):
             save_tables(Path(folder) / "rans" / f"round{turn}.json", tables)
+            last = turn == rounds - 1
             tasks = [
                 (str(image), job, f"round{turn}", codebook_id, crop)
                 for i, image in enumerate(images)
-                for k, job in enumerate(jobs)
-                if turn == rounds - 1 or (i + k) % 3 == 0
+                for job in _shared(jobs, i, share if last else 1)
             ]
             counts: Counts = {}
             with ProcessPoolExecutor(workers, get_context("spawn"), _start, (folder,)) as pool:
@@ -177,10 +232,15 @@ def train_tables(
                 for part in tqdm(done, total=len(tasks), desc=f"round {turn + 1} of {rounds}", disable=None):
                     for name, value in part.items():
                         counts[name] = counts[name] + value if name in counts else value
-            last = turn == rounds - 1
-            tables = build_tables(counts, codebook, table_id if last else f"round{turn + 1}")
+            tables = build_tables(counts, codebook, table_id if last else f"round{turn + 1}", like=begun)
     save_tables(out, tables)
     return tables
+
+
+def _shared(jobs: Sequence[TableJob], picture: int, share: int) -> list[TableJob]:
+    """Jobs of one picture: `share` of them, far apart in the list."""
+    share = min(share, len(jobs))
+    return [jobs[(picture + k * len(jobs) // share) % len(jobs)] for k in range(share)]
 
 
 def _start(models: str) -> None:

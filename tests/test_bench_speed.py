@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,34 @@ def test_stages_and_wholes_are_timed(
     assert "fast: 6 tiles" in rows[3]["note"] and "tile programs" in rows[6]["note"]
     content = json.loads(js.read_text())
     assert content["machine"]["threads"] >= 1 and len(content["timings"]) == len(rows)
+
+
+def test_a_curve_is_over_the_size_of_the_picture(
+    photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_alone", lambda work, *arguments: work(*arguments))  # four processes take their time
+    out = photo.with_name("curve.csv")
+    arguments = ["--presets", "fast", "--device", "cpu", "--curve", "0.01", "--out", str(out)]
+    assert cli.main(["bench", "speed", "--images", str(photo), *arguments]) == 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["stage"] for row in rows] == ["encode", "decode"] * 2
+    assert all("121 x 83" in row["note"] for row in rows) and "tile programs" in rows[2]["note"]
+    assert all(float(row["seconds"]) > 0 and float(row["peak_mib"]) > 1 for row in rows)
+    assert "121 x 83" in capsys.readouterr().out
+    assert cli.main(["bench", "speed", "--images", str(photo), "--curve", "0"]) == 2
+    assert "megapixels" in capsys.readouterr().err
+
+
+def test_a_point_has_a_process_of_its_own() -> None:
+    assert speed._alone(os.getpid) != os.getpid()
+
+
+def test_a_picture_grows_by_repeating_itself() -> None:
+    u8 = torch.arange(6, dtype=torch.uint8).view(1, 2, 3)
+    big = speed.grown(u8, 54)
+    assert big.shape == (1, 6, 9)
+    assert torch.equal(big[:, 2:4, 3:6], u8) and torch.equal(speed.grown(u8, 6), u8)
 
 
 def test_wrong_usage_is_refused(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

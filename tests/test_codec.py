@@ -19,7 +19,7 @@ import pc15
 from pc15 import CodecConfig, HeuristicHooks, decode, decode_y, encode, encode_y, encode_y_with_hooks, psnr
 from pc15.bitstream import read_container
 from pc15.decode import decode_stream, read_programs, to_pixels
-from pc15.encode import PlaneEncoder, repack, residual_lambda
+from pc15.encode import PlaneEncoder, plan_header, repack, residual_lambda
 from pc15.images import luma_tensor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -320,3 +320,11 @@ def test_every_flipped_bit_and_every_cut_of_a_stream_with_a_residual_is_noticed(
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(pc15.Pc15Error):
             decode_y(bytes(damaged))
+
+
+def test_large_pictures_are_cut_into_sections_of_bounded_size() -> None:
+    cfg = CodecConfig.preset("fast")
+    assert plan_header(768, 512, cfg).section_rows == 0
+    for width, height in ((4096, 8192), (10000, 10000), (1 << 18, 1 << 10)):
+        rows = plan_header(width, height, cfg).section_rows
+        assert 1 <= rows and (rows == 1 or 64 * rows * width <= 1 << 23)

@@ -175,7 +175,7 @@ def test_screening_keeps_the_best_by_score_and_the_lowest_row_on_a_tie(generator
         allowed[4, generators[0]] = False
         usable = allowed[:, bank.gen]
     rows = scorer.screen(e, cls, 1, 40, allowed)
-    packed, price = scorer._packed(e, cls)
+    packed, price = scorer.packed(e, cls)
     score = (packed.long() @ bank.pixels.long().t()).to(torch.float32)
     score = (score * score) * scorer._inverse[cls] - price[:, None] * scorer.costs.rows(1).to(torch.float32)
     score = torch.where(usable, score, float("-inf"))

@@ -3,6 +3,8 @@
 Stages of the search are timed by themselves on a picture's own tiles, `encode` and `decode` as a whole.  The ceiling
 of the product is the fastest exact integer matrix product that is found in the same run, so that shares compare
 between machines and between hours of a machine that others use too.  Times are the shortest of several.
+`run_curve` is about size instead: time and peak memory of one picture repeated until it has so many pixels, each in a
+process of its own, since a process does not forget its peak.
 """
 
 from __future__ import annotations
@@ -11,10 +13,13 @@ import csv
 import functools
 import io
 import json
+import math
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decode import SAMPLE_ONE, decode_stream
 from pc15.encode import PlaneEncoder, encode, plan_header
@@ -35,12 +41,13 @@ from pc15.search.candidates import bank_patterns
 from pc15.search.product import Product
 from pc15.search.screen import best_of
 
-__all__ = ["Timing", "run_speed", "write_csv", "write_json"]
+__all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv", "write_json"]
 
 _CEILING_TILES = 4096
 _CEILING_ROWS = 4096
 _RANDOM_TILES = {"cpu": 256, "cuda": 4096}
 _RANDOM_ROWS = 1 << 17
+_WARM_PIXELS = 128 * 96
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,14 @@ class _Clock:
         """Most memory held so far, MiB."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:  # getrusage would count what a parent process held when it started this one
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+        except (OSError, StopIteration):
+            return self._usage_mib()
+
+    @staticmethod
+    def _usage_mib() -> float:
         try:
             import resource
         except ImportError:  # Windows
@@ -172,7 +187,7 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     scorer, bank, cls = encoder.scorer, encoder.bank, encoder.windows.of
     e = encoder.x - (encoder.x.sum(dim=(1, 2), keepdim=True) // encoder.x[0].numel())
     n = len(e)
-    packed, _ = scorer._packed(e, cls)
+    packed, _ = scorer.packed(e, cls)
     product = bank.product(scorer._half)
     multiplied = clock.best(lambda: [values.shape for _, values in product.blocks(packed)])
     screened = clock.best(lambda: scorer.screen(e, cls, 0, cfg.shortlist, None))
@@ -205,6 +220,75 @@ def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfi
         Timing(what, seconds, pixels / seconds / 1e6, "megapixels/s", None, clock.peak_mib(), note)
         for what, seconds in (("encode", statistics.fmean(encoded)), ("decode", statistics.fmean(decoded)))
     ]
+
+
+def run_curve(
+    image: str | Path,
+    megapixels: Sequence[float],
+    *,
+    presets: Sequence[str] = ("fast",),
+    device: str = "auto",
+) -> list[Timing]:
+    """Time and peak memory of encoding and decoding over the size of the picture, residual alone and tile programs.
+
+    Args:
+        image: the picture whose luma is repeated and cropped.   megapixels: sizes, 10^6 px.
+    Raises:
+        ConfigError: a size that is no number above 0, or beyond what a stream holds.   ImageError: no picture.
+    """
+    for size in megapixels:
+        if not 0 < size * 1e6 <= MAX_PIXELS:
+            raise ConfigError(f"{size} megapixels; give sizes above 0 and up to {MAX_PIXELS / 1e6:.0f}")
+    where = str(resolve_device(device))
+    path = find_images([image])[0]
+    rows = []
+    for preset in presets:
+        for name, options in ((preset, {}), (f"{preset}, tile programs", PROGRAMS)):
+            cfg = CodecConfig.preset(preset, **options, device=where)
+            for size in megapixels:
+                encoded, streams = _alone(_encode_point, path, size, cfg, name)
+                rows += [encoded, _alone(_decode_point, streams, cfg, name)]
+    return rows
+
+
+def grown(u8: Tensor, pixels: int) -> Tensor:
+    """A picture [C,h,w] repeated and cropped to about so many pixels of the same shape."""
+    h, w = u8.shape[1:]
+    width = max(1, round(math.sqrt(pixels * w / h)))
+    height = max(1, round(pixels / width))
+    return u8.repeat(1, -(-height // h), -(-width // w))[:, :height, :width].contiguous()
+
+
+def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What work(*arguments) returns in a process that does nothing else."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _encode_point(path: Path, megapixels: float, cfg: CodecConfig, name: str) -> tuple[Timing, list[bytes]]:
+    """Encode a small picture, which loads what any picture needs, and then a large one; both streams."""
+    clock = _Clock(torch.device(cfg.device), 1)
+    own = load_luma(path)
+    found = [encode(grown(own, _WARM_PIXELS), cfg)["bitstream"]]
+    picture, start = grown(own, round(megapixels * 1e6)), clock.peak_mib()
+    seconds = clock.once(lambda: found.append(encode(picture, cfg)["bitstream"]))
+    return _point(clock, "encode", seconds, start, picture.shape[2], picture.shape[1], name), found
+
+
+def _decode_point(streams: list[bytes], cfg: CodecConfig, name: str) -> Timing:
+    clock = _Clock(torch.device(cfg.device), 1)
+    warm, stream = streams
+    header = unpack_v15(stream)[0]
+    decode_stream(warm, device=cfg.device)
+    start = clock.peak_mib()
+    seconds = clock.once(functools.partial(decode_stream, stream, device=cfg.device))
+    return _point(clock, "decode", seconds, start, header.width, header.height, name)
+
+
+def _point(clock: _Clock, stage: str, seconds: float, start: float, width: int, height: int, name: str) -> Timing:
+    peak, pixels = clock.peak_mib(), width * height
+    note = f"{name}, {width} x {height}, {start:.0f} MiB before"
+    return Timing(stage, seconds, pixels / seconds / 1e6, "megapixels/s", None, peak, note)
 
 
 def write_csv(timings: Sequence[Timing], path: Path) -> None:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from pc15.bitstream.header import MAX_TILE
 from pc15.entropy.rans import RansDecoder, rans_encode
-from pc15.entropy.tables import RansTable, TableSet
+from pc15.entropy.tables import TableSet
 from pc15.errors import BitstreamError, MissingTableError
 from pc15.proc.codebook import FINE_CLASSES, OFFSET_MAX, Codebook
 from pc15.proc.generators import NAMES, load
@@ -179,7 +179,7 @@ class Writer:
 
     def rans_bytes(self) -> bytes:
         """The rANS bytes of everything collected."""
-        return rans_encode(self.symbols, [self._tables.table(name) for name in self.names])
+        return rans_encode(self.symbols, self._tables.of(self.names))
 
     def raw_bytes(self) -> bytes:
         """The same symbols as 16-bit little-endian numbers, for debugging."""
@@ -188,8 +188,8 @@ class Writer:
     def bits_by_kind(self) -> dict[str, float]:
         """Cost of each kind of symbol, bits, by the tables."""
         total: Counter[str] = Counter()
-        for kind, name, symbol in zip(self.kinds, self.names, self.symbols, strict=True):
-            total[kind] += self._tables.table(name).cost_q8[symbol]
+        for kind, table, symbol in zip(self.kinds, self._tables.of(self.names), self.symbols, strict=True):
+            total[kind] += table.cost_q8[symbol]
         return {kind: cost / 256 for kind, cost in total.items()}
 
 
@@ -202,8 +202,7 @@ class Reader:
         self._tables, self._decoder = tables, RansDecoder(data)
 
     def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
-        tables: list[RansTable] = [self._tables.table(name) for name in names]
-        return np.asarray(self._decoder.take(tables), dtype=np.int64)
+        return np.asarray(self._decoder.take(self._tables.of(names)), dtype=np.int64)
 
     def finish(self) -> None:
         """Every byte used, the coder back at its start."""

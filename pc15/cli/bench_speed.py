@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from pc15.cli.parser import DONE, Parser, columns, names
+from pc15.cli.parser import DONE, Parser, columns, names, numbers
 from pc15.config import Preset
 
 EXAMPLES = (
     "bench speed --images photos/ --limit 3",
     "bench speed --images photo.png --presets oracle --device cuda --out speed.csv",
+    "bench speed --images photo.png --presets fast --curve 0.1,1,10 --out curve.csv",
 )
 
 
@@ -19,13 +20,17 @@ def run(args: argparse.Namespace) -> int:
     """Time the search, stage by stage, and encoding and decoding as wholes.
 
     Shares are of the integer product's speed, measured in the same run; times are the shortest of --repeats.  Encoding
-    is timed with tile programs alone, as the stages are, and as the preset stands.
+    is timed with tile programs alone, as the stages are, and as the preset stands.  With --curve, both are timed once
+    over the size of the first picture, repeated as often as it takes, with the memory that each needs at most.
     """
-    from pc15.bench.speed import run_speed, write_csv, write_json
+    from pc15.bench.speed import run_curve, run_speed, write_csv, write_json
 
-    timings = run_speed(
-        args.images, presets=args.presets, device=args.device, repeats=args.repeats, limit=args.limit
-    )  # fmt: skip
+    if args.curve:
+        timings = run_curve(args.images[0], args.curve, presets=args.presets, device=args.device)
+    else:
+        timings = run_speed(
+            args.images, presets=args.presets, device=args.device, repeats=args.repeats, limit=args.limit
+        )  # fmt: skip
     table = [("stage", "seconds", "rate", "unit", "of ceiling", "peak MiB", "")]
     for t in timings:
         share = "" if t.share is None else f"{100 * t.share:.0f} %"
@@ -44,6 +49,9 @@ def add_arguments(add: Parser) -> None:
     add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
     add.add_argument(
         "--presets", type=names, default=list(presets), metavar="A,B", help=f"of {', '.join(presets)} (default: all)"
+    )
+    add.add_argument(
+        "--curve", type=numbers, metavar="A,B", help="time and memory over sizes in megapixels, in place of stages"
     )
     add.add_argument("--limit", type=int, metavar="N", help="so many pictures (default: all)")
     add.add_argument("--repeats", type=int, default=3, metavar="N", help="how often each is timed (default: 3)")

@@ -190,6 +190,13 @@ class TableSet:
                 f"no table {name!r} in table set {self.id!r} version {self.version}{did_you_mean(name, self.tables)}"
             ) from None
 
+    def of(self, names: Sequence[str]) -> list[RansTable]:
+        """The tables of those names; see `table`."""
+        try:
+            return [self.tables[name] for name in names]
+        except KeyError:
+            return [self.table(name) for name in names]
+
     def canonical_json(self) -> str:
         """The file's text: one line, sorted keys, a newline at the end; equal sets give equal text."""
         content = {

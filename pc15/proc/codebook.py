@@ -3,7 +3,8 @@
 A layer names an entry (`qv_id`) and, when it pays, a signed step per parameter (`offsets`), so that the search may
 start from a coarse bank and end on the finest level, or in large tiles on the finest sub-level.  `v15_grid` is the
 regular grid that the generators themselves declare; any other id is a file, `<PC15_MODELS_DIR>/codebooks/<id>.npz`
-or packaged beside this module.
+or packaged beside this module.  A trained one weighs its entries, the most useful of each generator first, so that a
+search may make do with a part of them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import hashlib
 import io
 import itertools
 import re
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,6 +30,7 @@ from pc15.paths import models_dir, write_atomic
 from pc15.proc.generators import NAMES, load
 
 GRID_ID = "v15_grid"
+_WEIGHTS = "weights"  # among the generators' names in a file, which are upper case
 OFFSET_MAX = 4
 """Offsets are signed level steps in [-OFFSET_MAX, OFFSET_MAX]."""
 FINE_CLASSES = 15
@@ -41,14 +46,39 @@ def offset_reach(fine: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """entries[gen]: [E, n_params] int32 levels; an empty one switches a generator off."""
+    """entries[gen]: [E, n_params] int32 levels; an empty one switches a generator off.
+
+    weights[gen]: [E] int64, how useful each entry is, falling within a generator; None if nobody knows.
+    """
 
     id: str
     entries: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...] | None = None
 
     def size(self, gen: int) -> int:
         """Number of entries of a generator."""
         return int(self.entries[gen].shape[0])
+
+    def first(self, rows: int) -> Codebook:
+        """The most useful entries, `rows` candidates of a bank at most; all of them if they aren't weighed.
+
+        An entry counts once per seed index of its generator.  Entries keep their `qv_id`.
+        """
+        if self.weights is None:
+            return self
+        draws = torch.tensor([load(gen).seeds for gen in range(len(NAMES))])
+        gens = torch.repeat_interleave(torch.tensor([len(entry) for entry in self.entries]))
+        weights = torch.cat(self.weights)
+        order = torch.sort(weights // draws[gens], descending=True, stable=True).indices
+        chosen = order[torch.cumsum(draws[gens[order]], 0) <= rows]
+        counts = torch.bincount(gens[chosen], minlength=len(NAMES)).tolist()
+        if len(chosen) == len(order):
+            return self
+        return Codebook(
+            self.id,
+            tuple(entry[:count] for entry, count in zip(self.entries, counts, strict=True)),
+            tuple(weight[:count] for weight, count in zip(self.weights, counts, strict=True)),
+        )
 
     def levels(self, gen: int, qv_id: Tensor, offsets: Tensor, fine: int = 0) -> Tensor:
         """Sub-levels that an entry and its offsets stand for, [B, n_params] int32; ranges clamp, periods wrap.
@@ -84,11 +114,9 @@ class Codebook:
     @staticmethod
     def clamp(gen: int, levels: Tensor, fine: int = 0) -> Tensor:
         """Bring sub-levels back into range: periodic parameters wrap, the others stop at their ends."""
-        params = load(gen).params_at(fine)
-        if not params:
+        if not load(gen).params_at(fine):
             return levels
-        first, last = torch.tensor([p.span(fine) for p in params], device=levels.device).unbind(1)
-        periodic = torch.tensor([p.periodic for p in params], device=levels.device)
+        first, last, periodic = _spans(gen, fine, levels.device)
         clamped = torch.minimum(torch.maximum(levels, first), last)
         return torch.where(periodic, levels.remainder(last + 1), clamped).to(torch.int32)
 
@@ -100,6 +128,14 @@ class Codebook:
             digest.update(f"{name}:{tuple(entry.shape)}".encode())
             digest.update(entry.numpy().astype("<i4").tobytes())
         return digest.hexdigest()
+
+
+@functools.cache
+def _spans(gen: int, fine: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """First and last sub-level of each parameter, and whether it is periodic."""
+    params = load(gen).params_at(fine)
+    first, last = torch.tensor([p.span(fine) for p in params], device=device).unbind(1)
+    return first, last, torch.tensor([p.periodic for p in params], device=device)
 
 
 @functools.cache
@@ -125,7 +161,9 @@ def load_codebook(codebook_id: str) -> Codebook:
 
 def save_codebook(path: Path, codebook: Codebook) -> None:
     """Write a codebook as the .npz that `load_codebook` reads."""
-    arrays: dict[str, Any] = {n: e.numpy().astype("<i4") for n, e in zip(NAMES, codebook.entries, strict=True)}
+    arrays: dict[str, Any] = {n: e.numpy().astype("<i2") for n, e in zip(NAMES, codebook.entries, strict=True)}
+    if codebook.weights is not None:
+        arrays[_WEIGHTS] = torch.cat(codebook.weights).numpy().astype("<i4")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomic(path, buffer.getvalue())
@@ -150,6 +188,17 @@ def _read(codebook_id: str, path: Path) -> Codebook:
                 if ((entry < 0) | (entry >= limits)).any():
                     raise ValueError(f"{name} has levels out of range")
                 entries.append(torch.from_numpy(entry.astype(np.int32)))
-    except (OSError, ValueError, KeyError) as error:
+            weights = _read_weights(stored[_WEIGHTS], entries) if _WEIGHTS in stored else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise MissingTableError(f"codebook {codebook_id!r} in {path} is damaged: {error}; make it anew") from error
-    return Codebook(codebook_id, tuple(entries))
+    return Codebook(codebook_id, tuple(entries), weights)
+
+
+def _read_weights(stored: npt.NDArray[Any], entries: list[Tensor]) -> tuple[Tensor, ...]:
+    sizes = [len(entry) for entry in entries]
+    if stored.shape != (sum(sizes),) or stored.dtype.kind != "i" or (stored < 1).any():
+        raise ValueError(f"its weights have shape {stored.shape} and type {stored.dtype}, or one is below 1")
+    weights = torch.from_numpy(stored.astype(np.int64)).split(sizes)
+    if any(bool((weight[1:] > weight[:-1]).any()) for weight in weights):
+        raise ValueError("the entries of a generator aren't in the order of their weights")
+    return tuple(weights)

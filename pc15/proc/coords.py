@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pc15.errors import ConfigError
-from pc15.fixed import FRAC, ONE, atan2_turns, cos_turns, hypot, mul, mul_far, sin_turns
+from pc15.fixed import FRAC, ONE, atan2_turns, cos_turns, hypot, mul, mul_far, shift, sin_turns
 from pc15.proc.spec import CELL_FRAC
 
 FAR_LIMIT = 1 << 23
@@ -52,6 +52,14 @@ class Grid:
         c, s = cos_turns(angle), sin_turns(angle)
         return self.scaled(x, c) + self.scaled(y, s), self.scaled(y, c) - self.scaled(x, s)
 
+    def along(self, angle: Tensor) -> Tensor:
+        """The first of `rotated`, for patterns that need no more."""
+        return self.scaled(self.x, cos_turns(angle)) + self.scaled(self.y, sin_turns(angle))
+
+    def across(self, angle: Tensor) -> Tensor:
+        """The second of `rotated`."""
+        return self.scaled(self.y, cos_turns(angle)) - self.scaled(self.x, sin_turns(angle))
+
     def radius(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of (x, y), already relative to a centre, from (0, 0); Q14."""
         return hypot(x, y, far=self.far)
@@ -70,12 +78,12 @@ class Grid:
         """Position on a lattice of `cells` (kind "cells"): Q14, the integer part is the cell's number."""
         if self.far:
             return ((coordinate.to(torch.int64) * cells) >> CELL_FRAC).to(torch.int32)
-        return (coordinate * cells) >> CELL_FRAC
+        return shift(coordinate * cells, CELL_FRAC)
 
 
 def _share(freq: Tensor, ratio: Tensor) -> Tensor:
     """freq * ratio for per-item parameters, through int64."""
-    return ((freq.to(torch.int64) * ratio) >> FRAC).to(torch.int32)
+    return shift(freq.to(torch.int64) * ratio, FRAC).to(torch.int32)
 
 
 def tile_grid(

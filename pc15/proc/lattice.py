@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pc15.fixed import FRAC, HALF, ONE, QUARTER_TURN, TURN_BITS, floor_div
+from pc15.fixed import FRAC, HALF, ONE, QUARTER_TURN, TURN_BITS, const, floor_div, shift
 from pc15.proc.coords import Grid
 from pc15.proc.spec import CELL_FRAC
 
@@ -34,7 +34,7 @@ def scaled(freq: Tensor, factor: Tensor) -> Tensor:
 
 def from_line(turns: Tensor) -> Tensor:
     """Signed distance from the nearest whole turn, Q14 in half turns: [-ONE, ONE)."""
-    return turns >> (TURN_BITS - FRAC - 1)
+    return turns >> const(TURN_BITS - FRAC - 1)
 
 
 def pixel_share(at: Grid, freq: Tensor) -> Tensor:
@@ -50,9 +50,9 @@ def ramp(distance: Tensor, width: Tensor) -> Tensor:
     the time of `fixed.soft_sign`, whose rounded shoulders would not show within a pixel.
     """
     gain = floor_div(torch.full_like(width, ONE << _GAIN_FRAC), width.clamp(min=_WIDTH_MIN))
-    return ((distance * gain) >> _GAIN_FRAC).clamp(-ONE, ONE)
+    return shift(distance * gain, _GAIN_FRAC).clamp_(-ONE, ONE)
 
 
 def square(turns: Tensor, width: Tensor) -> Tensor:
     """Square wave: ONE in the first half turn, -ONE in the second; edges soft by `width`, Q14 half turns."""
-    return ramp(HALF - from_line(turns - QUARTER_TURN).abs(), width)
+    return ramp(const(HALF) - from_line(turns - const(QUARTER_TURN)).abs_(), width)

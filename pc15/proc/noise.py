@@ -17,11 +17,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pc15.fixed import FRAC, ONE, fade, floor_div, hash32, isqrt, isqrt64, mul, smoothstep, unit, wrap32
+from pc15.fixed import (
+    FRAC,
+    ONE,
+    const,
+    fade,
+    floor_div,
+    hash32,
+    isqrt,
+    isqrt64,
+    mul,
+    shift,
+    smoothstep,
+    unit,
+    wrap32,
+)
 from pc15.proc.coords import Grid
 from pc15.proc.spec import CELL_FRAC
-
-Hashes = tuple[Tensor, ...]
 
 _COLUMN, _ROW = 0x27D4EB2D, wrap32(0x9E3779B1)
 _FRACTION = ONE - 1
@@ -54,19 +66,35 @@ def cells_per_pixel(at: Grid, cells: Tensor) -> Tensor:
     return (cells * at.pixel) >> CELL_FRAC
 
 
-def _hashes(i: Tensor, seed: Tensor, salt: int, offsets: tuple[int, ...], factor: int) -> Hashes:
-    mixed = seed ^ wrap32(salt * 0x2545F491)
-    return tuple(hash32(((i + o) * factor) ^ mixed) | 1 for o in offsets)
+@functools.cache
+def _ahead(offsets: tuple[int, ...], dims: int, device: torch.device) -> Tensor:
+    return torch.tensor(offsets, dtype=torch.int32, device=device).view(-1, *[1] * dims)
 
 
-def column_hashes(ix: Tensor, seed: Tensor, salt: int, offsets: tuple[int, ...] = (0, 1)) -> Hashes:
-    """Hash of columns ix + offset, each of ix's shape; odd, so that products with row hashes lose nothing."""
+def _hashes(i: Tensor, seed: Tensor, salt: int | Tensor, offsets: tuple[int, ...], factor: int) -> Tensor:
+    mixed = seed ^ (salt * const(0x2545F491) if isinstance(salt, Tensor) else const(wrap32(salt * 0x2545F491)))
+    cells = (i + _ahead(offsets, i.dim(), i.device)).mul_(const(factor))
+    return hash32(cells ^ mixed).bitwise_or_(const(1))
+
+
+def column_hashes(ix: Tensor, seed: Tensor, salt: int | Tensor, offsets: tuple[int, ...] = (0, 1)) -> Tensor:
+    """Hash of columns ix + offset, [offsets, *shape of ix]; odd, so that products with row hashes lose nothing.
+
+    Args:
+        salt: a number, or several in an int32 tensor that broadcasts with ix.
+    """
     return _hashes(ix, seed, 2 * salt + 1, offsets, _COLUMN)
 
 
-def row_hashes(iy: Tensor, seed: Tensor, salt: int, offsets: tuple[int, ...] = (0, 1)) -> Hashes:
+def row_hashes(iy: Tensor, seed: Tensor, salt: int | Tensor, offsets: tuple[int, ...] = (0, 1)) -> Tensor:
     """Hash of rows iy + offset; `column * row` is a cell's hash, whose high bits are uniform."""
     return _hashes(iy, seed, 2 * salt + 2, offsets, _ROW)
+
+
+@functools.cache
+def _salts(first: int, count: int, dims: int, device: torch.device) -> Tensor:
+    """first, first + 1 and so on, along a new first dimension."""
+    return torch.arange(first, first + count, dtype=torch.int32, device=device).view(-1, *[1] * dims)
 
 
 # ---------------------------------------------------------------- value and gradient noise
@@ -74,13 +102,14 @@ def row_hashes(iy: Tensor, seed: Tensor, salt: int, offsets: tuple[int, ...] = (
 
 def lattice_values(px: Tensor, py: Tensor, seed: Tensor, tx: Tensor, ty: Tensor, salt: int = 0) -> Tensor:
     """Random values at lattice points, Q14 in [-ONE, ONE], blended with weights tx, ty in [0, ONE] of the next one."""
-    columns = list(zip(column_hashes(px >> FRAC, seed, salt), (ONE - tx, tx), strict=True))
-    total = torch.zeros_like(seed)
-    for row, wy in zip(row_hashes(py >> FRAC, seed, salt), (ONE - ty, ty), strict=True):
-        (left, w0), (right, w1) = columns
-        across = ((left * row) >> (31 - FRAC)) * w0 + ((right * row) >> (31 - FRAC)) * w1
-        total = total + (across >> FRAC) * wy
-    return total >> FRAC
+    columns = column_hashes(px >> const(FRAC), seed, salt)
+    total = None
+    for row, wy in zip(row_hashes(py >> const(FRAC), seed, salt), (const(ONE) - ty, ty), strict=True):
+        corners = shift(columns * row, 31 - FRAC).mul_(torch.stack((const(ONE) - tx, tx)))
+        across = shift(corners[0].add_(corners[1]), FRAC).mul_(wy)
+        total = across if total is None else total.add_(across)
+    assert total is not None, "there are two rows"
+    return shift(total, FRAC)
 
 
 def value_noise(px: Tensor, py: Tensor, seed: Tensor, salt: int = 0) -> Tensor:
@@ -88,7 +117,7 @@ def value_noise(px: Tensor, py: Tensor, seed: Tensor, salt: int = 0) -> Tensor:
     return lattice_values(px, py, seed, smoothstep(px & _FRACTION), smoothstep(py & _FRACTION), salt)
 
 
-def perlin_noise(px: Tensor, py: Tensor, seed: Tensor, salt: int = 0) -> Tensor:
+def perlin_noise(px: Tensor, py: Tensor, seed: Tensor, salt: int | Tensor = 0) -> Tensor:
     """Gradient noise, zero at lattice points; Q14 in [-ONE, ONE], beyond 0.7 once in a thousand pixels.
 
         n = sum over the four corners of wx wy (gx dx + gy dy) = sum wy (gx (wx dx)) + (wy dy) (gy wx)
@@ -96,21 +125,25 @@ def perlin_noise(px: Tensor, py: Tensor, seed: Tensor, salt: int = 0) -> Tensor:
     w are fading weights, d distances to the corner, g gradients, uniform in a square of half width 5/4.  The brackets
     are per column and per row, so that few products are left for each pixel.
     """
-    columns = list(zip(column_hashes(px >> FRAC, seed, salt), *_fading(px & _FRACTION), strict=True))
-    total = torch.zeros_like(seed)
-    for row, wy, wy_dy in zip(row_hashes(py >> FRAC, seed, salt), *_fading(py & _FRACTION), strict=True):
-        (left, w0, w0_dx), (right, w1, w1_dx) = columns
-        h, k = left * row, right * row  # bits 17..31 are gx, bits 6..20 are gy
-        gx = ((h >> 17) * w0_dx + (k >> 17) * w1_dx) >> FRAC
-        gy = (((h << 11) >> 17) * w0 + ((k << 11) >> 17) * w1) >> FRAC
-        total = total + (gx * wy + gy * wy_dy)
-    return (total >> FRAC).clamp(-ONE, ONE)
+    columns, wx, wx_dx = column_hashes(px >> const(FRAC), seed, salt), *_fading(px & const(_FRACTION))
+    rows, wy, wy_dy = row_hashes(py >> const(FRAC), seed, salt), *_fading(py & const(_FRACTION))
+    total = None
+    for row in range(2):
+        h = columns * rows[row]  # bits 17..31 are gx, bits 6..20 are gy
+        gx = (h >> const(17)).mul_(wx_dx)
+        gy = shift(h.bitwise_left_shift_(const(11)), 17).mul_(wx)
+        across = shift(gx[0].add_(gx[1]), FRAC).mul_(wy[row])
+        across += shift(gy[0].add_(gy[1]), FRAC).mul_(wy_dy[row])
+        total = across if total is None else total.add_(across)
+    assert total is not None, "there are two rows"
+    return shift(total, FRAC).clamp_(-ONE, ONE)
 
 
-def _fading(f: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Weights of the lattice points before and after, and the same times 5/4 of the distance from them."""
+def _fading(f: Tensor) -> tuple[Tensor, Tensor]:
+    """[2,..] each: weights of the lattice points before and after, and the same times 5/4 of the distance from them."""
     t = fade(f)
-    return (ONE - t, t), (mul(ONE - t, (f * 5) >> 2), mul(t, ((f - ONE) * 5) >> 2))
+    weights = torch.stack((const(ONE) - t, t))
+    return weights, mul(weights, shift(torch.stack((f, f - const(ONE))).mul_(const(5)), 2))
 
 
 def octaves(
@@ -140,20 +173,22 @@ def octaves(
     whole = functools.reduce(torch.add, heights)
     total, near_crest = torch.zeros_like(ratio), None
     salt = 16 if ridged else 0  # else ridges would be turbulence turned over
-    for octave, height in enumerate(heights):
-        layer = perlin_noise((px << octave) + 5741 * octave, (py << octave) + 9127 * octave, seed, salt=octave + salt)
+    number = _salts(0, count, px.dim(), px.device)
+    ox, oy = (px << number).add_(number * const(5741)), (py << number).add_(number * const(9127))
+    layers = perlin_noise(ox, oy, seed, salt=_salts(salt, count, px.dim(), px.device))
+    for octave, (height, layer) in enumerate(zip(heights, layers, strict=True)):
         share = floor_div(height << FRAC, whole)
         if step is not None:
             share = mul(share, (2 * ONE - (step << (octave + 1))).clamp(0, ONE))
         if ridged:
-            crest = (ONE - 2 * layer.abs()).clamp(min=0)
+            crest = layer.abs().mul_(const(-2)).add_(const(ONE)).clamp_(min=0)
             crest = mul(crest, crest)
-            layer = 2 * (crest if near_crest is None else mul(crest, near_crest)) - ONE
-            near_crest = (2 * crest).clamp(max=ONE)
+            layer = (crest if near_crest is None else mul(crest, near_crest)) * const(2) - const(ONE)
+            near_crest = (crest * const(2)).clamp_(max=ONE)
         elif folded:
-            layer = 5 * layer.abs() - ONE
+            layer = layer.abs().mul_(const(5)).sub_(const(ONE))
         else:
-            layer = layer + (layer >> 1)
+            layer = layer + (layer >> const(1))
         total = total + mul(layer, share)
     return total.clamp(-ONE, ONE)
 
@@ -199,19 +234,20 @@ def worley(px: Tensor, py: Tensor, seed: Tensor, jitter: Tensor) -> Cells:
         jitter: [B,1,1] Q14, how far a point may leave the middle of its cell: 0 a square lattice, ONE anywhere.  Up
             to 0.6 nothing beyond the nine cells can be nearer; a tear at ONE is rare and small.
     """
-    ix, iy = px >> FRAC, py >> FRAC
     offsets = (-1, 0, 1)
-    middle_x = tuple((ONE >> 1) + (o << FRAC) - (px & _FRACTION) for o in offsets)
-    middle_y = tuple((ONE >> 1) + (o << FRAC) - (py & _FRACTION) for o in offsets)
-    columns = list(zip(middle_x, column_hashes(ix, seed, 0, offsets), column_hashes(ix, seed, 1, offsets), strict=True))
-    rows = list(zip(middle_y, row_hashes(iy, seed, 0, offsets), row_hashes(iy, seed, 1, offsets), strict=True))
+    ix, iy = px >> const(FRAC), py >> const(FRAC)
+    middles = _ahead(offsets, px.dim(), px.device) * const(ONE) + const(ONE >> 1)
+    middle_x, middle_y = middles - (px & const(_FRACTION)), middles - (py & const(_FRACTION))
+    columns_x, columns_y = (column_hashes(ix, seed, salt, offsets) for salt in (0, 1))
+    rows_x, rows_y = (row_hashes(iy, seed, salt, offsets) for salt in (0, 1))
     first = second = torch.full((1, 1, 1), (1 << 31) - 1, dtype=torch.int32, device=px.device)
-    for my, row_x, row_y in rows:
-        for mx, column_x, column_y in columns:
-            astray_x, astray_y = (column_x * row_x) >> 20, (column_y * row_y) >> 20
-            dx = ((astray_x * jitter) >> (FRAC - 2)) + mx
-            dy = ((astray_y * jitter) >> (FRAC - 2)) + my
-            key = ((dx * dx + dy * dy) & -(1 << _SHADE_BITS)) | (astray_x & ((1 << _SHADE_BITS) - 1))
+    for row in range(len(offsets)):
+        astray_x, astray_y = shift(columns_x * rows_x[row], 20), shift(columns_y * rows_y[row], 20)
+        dx = shift(astray_x * jitter, FRAC - 2).add_(middle_x)
+        dy = shift(astray_y.mul_(jitter), FRAC - 2).add_(middle_y[row])
+        keys = dx.mul_(dx).add_(dy.mul_(dy)).bitwise_and_(const(-(1 << _SHADE_BITS)))
+        keys.bitwise_or_(astray_x.bitwise_and_(const((1 << _SHADE_BITS) - 1)))
+        for key in keys:
             second = torch.minimum(second, torch.maximum(first, key))
             first = torch.minimum(first, key)
     return Cells(first, second)
@@ -225,18 +261,19 @@ def near_points(px: Tensor, py: Tensor, seed: Tensor) -> Iterator[tuple[Tensor, 
     Yields:
         dx, dy: [B,h,w] Q14, from the position to the point.   hash: [B,h,w] int32, its high bits uniform.
     """
-    columns = zip((0, ONE), *(column_hashes(px >> FRAC, seed, salt) for salt in (0, 1, 2)), strict=True)
-    rows = list(zip((0, ONE), *(row_hashes(py >> FRAC, seed, salt) for salt in (0, 1, 2)), strict=True))
+    columns = list(zip((0, ONE), *(column_hashes(px >> const(FRAC), seed, salt) for salt in (0, 1, 2)), strict=True))
+    rows = list(zip((0, ONE), *(row_hashes(py >> const(FRAC), seed, salt) for salt in (0, 1, 2)), strict=True))
+    before_x, before_y = px & const(_FRACTION), py & const(_FRACTION)
     for ox, column, column_x, column_y in columns:
         for oy, row, row_x, row_y in rows:
-            dx = ((column_x * row_x) >> 20) * 3 + (ox - (px & _FRACTION))
-            dy = ((column_y * row_y) >> 20) * 3 + (oy - (py & _FRACTION))
+            dx = shift(column_x * row_x, 20).mul_(const(3)).add_(const(ox) - before_x)
+            dy = shift(column_y * row_y, 20).mul_(const(3)).add_(const(oy) - before_y)
             yield dx, dy, column * row
 
 
 def _distance(key: Tensor) -> Tensor:
     """Root of a key's squared distance, Q14 in steps of 2."""
-    return isqrt(key >> 2) << 1
+    return isqrt(key >> const(2)).mul_(const(2))
 
 
 def _shade(key: Tensor) -> Tensor:

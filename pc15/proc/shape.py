@@ -11,7 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from pc15.fixed import FRAC, FREQ_ONE, ONE, exp_neg
+from pc15.fixed import FRAC, FREQ_ONE, ONE, const, exp_neg, mul, shift
 from pc15.proc.coords import Grid
 
 _TWO_PI_Q14 = 102944
@@ -24,21 +24,21 @@ def around(at: Grid, cx: Tensor, cy: Tensor) -> Grid:
 
 def in_radii(distance: Tensor, radius: Tensor) -> Tensor:
     """distance / radius in Q13, cut at 3.25; any int32 distance, radius [B,1,1] Q14 in [2**-8, 4]."""
-    limit = (13 * radius) >> 2
+    limit = shift(radius * const(13), 2)
     inverse = torch.div(1 << (2 * FRAC), radius, rounding_mode="floor")
-    return (torch.maximum(torch.minimum(distance, limit), -limit) * inverse) >> (FRAC + 1)
+    return shift(torch.maximum(torch.minimum(distance, limit), -limit) * inverse, FRAC + 1)
 
 
 def bell(t: Tensor, s: Tensor | None = None) -> Tensor:
     """exp(-t*t), or exp(-t*t - s*s), Q14; both as `in_radii` makes them."""
     square = t * t if s is None else t * t + s * s  # Q26, at most 21.2: below 2**31
-    return exp_neg(square >> (FRAC - 2))
+    return exp_neg(shift(square, FRAC - 2))
 
 
 def round_bell(at: Grid, radius: Tensor) -> Tensor:
     """exp(-(r / radius)**2) around the grid's origin, [B,h,w] Q14: the product of two bells, one per axis."""
     across, down = bell(in_radii(at.x, radius)), bell(in_radii(at.y, radius))
-    return (across * down + (ONE >> 1)) >> FRAC
+    return mul(across, down)
 
 
 def wave_edge(at: Grid, freq: Tensor, softness: Tensor) -> Tensor:
@@ -54,4 +54,4 @@ def ray_height(at: Grid, arms: Tensor) -> Tensor:
     """
     full = (arms.abs() * at.pixel * 163 >> 8).clamp(1, ONE)  # 4 / (2 pi) = 163 / 256
     inverse = torch.div(1 << (2 * FRAC), full, rounding_mode="floor")
-    return (torch.minimum(at.r, full) * inverse) >> FRAC
+    return shift(torch.minimum(at.r, full) * inverse, FRAC)

@@ -123,13 +123,17 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     tape = encode_plane(padded, drawn, low, high, field, step, lam, models, params.tries, params.parts)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
-    pictures = [_finish(drawn + below, field, step, strength, h, w) for strength in range(len(STRENGTHS))]
-    wanted = goal.astype(np.int64) + base
-    errors = [int(((picture - wanted) ** 2).sum()) for picture in pictures]
-    best = min(range(len(pictures) if params.filtered else 1), key=errors.__getitem__)
+    drawn += below
+    goal += base
+    least, best, picture = -1, 0, drawn
+    for strength in range(len(STRENGTHS) if params.filtered else 1):
+        filtered = _finish(drawn, field, step, strength, h, w)
+        error = _squared_error(filtered, goal)
+        if least < 0 or error < least:
+            least, best, picture = error, strength, filtered
     tape = np.concatenate((_filter_decisions(best), tape))
     payload = rans_bytes(tape).tobytes()
-    return ResidualCode(payload, pictures[best], _stats(field, len(payload), tape, best))
+    return ResidualCode(payload, picture, _stats(field, len(payload), tape, best))
 
 
 def decode_residual(payload: bytes, prediction: Ints, step: int) -> Ints:
@@ -232,6 +236,11 @@ def _bits_by_kind(tape: Ints) -> dict[str, float]:
 def _finish(picture: Ints, field: Field, step: int, strength: int, h: int, w: int) -> Ints:
     """Padded prediction + residual -> the picture, filtered, cropped and clamped."""
     return np.ascontiguousarray(np.clip(deblock(picture, field, step, strength), 0, SAMPLE_ONE)[:h, :w])
+
+
+def _squared_error(a: Ints, b: Ints) -> int:
+    """Sum of squared differences of two planes, row by row: squares need 64 bits."""
+    return sum(int(np.dot(d, d)) for d in ((x.astype(np.int64) - y) for x, y in zip(a, b, strict=True)))
 
 
 def _stats(field: Field, size: int, tape: Ints, strength: int) -> dict[str, Any]:

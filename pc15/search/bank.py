@@ -2,28 +2,33 @@
 
 Row k is entry qv[k] of generator gen[k] under seed index seed[k]; its pixels are the pattern without its mean,
 stretched so that the largest is +-127.  For tiles of up to SCREEN pixels a side the unstretched patterns are kept
-too, so that a winner need not be drawn again.  Larger tiles are represented at a resolution of about SCREEN,
+too, so that a winner need not be drawn again.  Larger tiles are all represented by one bank of SCREEN x SCREEN,
 box-averaged from twice that.  A bank depends on the tile size, the codebook and the stream's seed, not
 on windows or pictures; it is kept in memory and, drawn once, on disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-import io
 import logging
+import os
+import secrets
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from pc15.fixed import floor_div, isqrt64
-from pc15.paths import cache_dir, write_atomic
+from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
@@ -33,10 +38,11 @@ from pc15.search.product import Product
 _LOG = logging.getLogger(__name__)
 
 SCREEN = 32
-"""Side, px, from which tiles are screened at lower resolution."""
+"""Side, px, of the resolution that large tiles are screened at."""
 
 _KEEP = 2  # banks in memory at once
 _DRAW_ROWS = 2048
+_Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +50,13 @@ class Bank:
     """All candidates of one tile size.
 
     pixels: [K, S*S] int8.   gen, qv, seed: [K] int64.   start: G+1 offsets, generator g has rows start[g]:start[g+1].
-    rms: [K] float64, RMS of the int8 pixels.   side: S.   factor: tile / S.
-    drawn: [K, S*S] int16, the patterns without their mean, Q14, as the decoder draws them if factor is 1; 0 if flat.
-    drawn_rms: [K] int32, their RMS, Q14.
+    rms: [K] float64, RMS of the int8 pixels.   side: S.
+    drawn: [K, S*S] int16, the patterns without their mean, Q14, as the decoder draws them, 0 if flat; None where S is
+        less than the tile's side.
+    drawn_rms: [K] int32, the RMS of `drawn`, Q14.
     """
 
-    drawn: Tensor
+    drawn: Tensor | None
     drawn_rms: Tensor
     pixels: Tensor
     gen: Tensor
@@ -58,7 +65,6 @@ class Bank:
     start: tuple[int, ...]
     rms: Tensor
     side: int
-    factor: int
 
     @property
     def rows(self) -> int:
@@ -86,7 +92,7 @@ class Bank:
         parts = []
         for chunk in self.pixels.split(_DRAW_ROWS):
             summed = chunk.view(-1, half, 2, half, 2).to(torch.int32).sum(dim=(2, 4)).to(torch.int32)
-            parts.append(_stretch(summed.view(-1, half * half)))
+            parts.append(stretch(summed.view(-1, half * half)))
         return torch.cat(parts)
 
     @functools.cache  # noqa: B019 - as long as the bank itself
@@ -96,8 +102,8 @@ class Bank:
         return Product((self.halved if half else self.pixels)[rows])
 
     @classmethod
-    def of_drawn(cls, tile: int, codebook: Codebook, drawn: Tensor) -> Bank:
-        """From the patterns of all rows in order, [K, S*S] int16."""
+    def of_parts(cls, tile: int, codebook: Codebook, parts: _Parts) -> Bank:
+        """From the patterns of all rows, in order."""
         gens, qvs, seeds, start = [], [], [], [0]
         for gen in range(len(NAMES)):
             count, draws = codebook.size(gen), load(gen).seeds
@@ -105,38 +111,30 @@ class Bank:
             qvs.append(torch.arange(count).repeat_interleave(draws))
             seeds.append(torch.arange(draws).repeat(count))
             start.append(start[-1] + count * draws)
-        pixels, rms, drawn_rms = [], [], []
-        for chunk in drawn.split(_DRAW_ROWS):
-            wide = chunk.to(torch.int32)
-            pixels.append(_stretch(wide))
-            rms.append(pixels[-1].to(torch.float64).square().mean(dim=1).sqrt())
-            power = torch.div((wide * wide).sum(dim=1, dtype=torch.int64), wide.shape[1], rounding_mode="floor")
-            drawn_rms.append(isqrt64(power).to(torch.int32))
-        gen_of, qv_of, seed_of = (torch.cat(parts).to(drawn.device) for parts in (gens, qvs, seeds))
-        factor = screen_factor(tile)
+        device = parts.pixels.device
+        gen_of, qv_of, seed_of = (torch.cat(part).to(device) for part in (gens, qvs, seeds))
         return cls(
-            drawn=drawn,
-            drawn_rms=torch.cat(drawn_rms),
-            pixels=torch.cat(pixels),
+            drawn=parts.drawn,
+            drawn_rms=parts.rms[:, 1].to(torch.int32),
+            pixels=parts.pixels,
             gen=gen_of,
             qv=qv_of,
             seed=seed_of,
             start=tuple(start),
-            rms=torch.cat(rms),
-            side=tile // factor,
-            factor=factor,
+            rms=parts.rms[:, 0].contiguous(),
+            side=screen_side(tile),
         )
 
 
-def _stretch(d: Tensor) -> Tensor:
-    """int32 rows scaled so that the largest magnitude becomes 127, int8; flat rows stay 0."""
+def stretch(d: Tensor) -> Tensor:
+    """Patterns ready for a product: int32 rows scaled so that the largest magnitude becomes 127, int8; flat ones 0."""
     peak = d.abs().amax(dim=1, keepdim=True).clamp(min=1)
     return floor_div(2 * 127 * d + peak, 2 * peak).to(torch.int8)
 
 
-def screen_factor(tile: int) -> int:
-    """Largest divisor of the tile's side that leaves at least SCREEN pixels."""
-    return max(f for f in range(1, tile + 1) if tile % f == 0 and (tile // f >= SCREEN or f == 1))
+def screen_side(tile: int) -> int:
+    """Side, px, of the resolution that a tile is screened at."""
+    return min(tile, SCREEN)
 
 
 @functools.cache
@@ -154,53 +152,114 @@ _LOADED: OrderedDict[tuple[int, int, str, str], Bank] = OrderedDict()
 
 
 def get_bank(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Bank:
-    """The bank of a tile size, from memory, from disk, or drawn now."""
+    """The bank of a tile size, from memory, from disk, or drawn now.
+
+    Banks on disk are mapped, not read: processes share them and load what they touch.
+    """
+    tile = min(tile, SCREEN + 1)  # all above SCREEN share one
     key = (tile, seed, codebook.fingerprint, str(device))
     if key in _LOADED:
         _LOADED.move_to_end(key)
         return _LOADED[key]
-    bank = Bank.of_drawn(tile, codebook, _drawn(tile, codebook, seed, device).to(device))
+    bank = Bank.of_parts(tile, codebook, _stored(tile, codebook, seed, device))
     _LOADED[key] = bank
     while len(_LOADED) > _KEEP:
         _LOADED.popitem(last=False)
     return bank
 
 
-def _drawn(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Tensor:
-    """[K, S*S] int16, from the disk cache if it holds exactly these candidates."""
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What of a bank lies on disk, one file each.
+
+    drawn, pixels: as in `Bank`; where there is no `drawn`, no file.   rms: [K,2] float64: of `pixels`, and of `drawn`,
+        a whole number.
+    """
+
+    drawn: Tensor | None
+    pixels: Tensor
+    rms: Tensor
+
+    def to(self, device: torch.device) -> _Parts:
+        drawn = None if self.drawn is None else self.drawn.to(device)
+        return _Parts(drawn, self.pixels.to(device), self.rms.to(device))
+
+
+_TYPES: dict[str, Any] = {"drawn": np.int16, "pixels": np.int8, "rms": np.float64}
+
+
+def _stored(tile: int, codebook: Codebook, seed: int, device: torch.device) -> _Parts:
+    """The parts of exactly these candidates: mapped from the disk cache, after having been drawn into it if need be."""
     name = hashlib.sha256(f"{tile}/{seed}/{codebook.fingerprint}/{_code_version()}".encode()).hexdigest()[:32]
-    path = cache_dir() / "banks" / f"{name}.npy"
-    side = tile // screen_factor(tile)
+    folder = cache_dir() / "banks"
+    side = screen_side(tile)
     rows = sum(codebook.size(gen) * load(gen).seeds for gen in range(len(NAMES)))
-    if path.is_file():
+    shapes = {"pixels": (rows, side * side), "rms": (rows, 2)}
+    if side == tile:
+        shapes["drawn"] = (rows, side * side)
+    paths = {part: folder / f"{name}.{part}.npy" for part in shapes}
+    if (found := _map(paths, shapes)) is not None:
+        return found.to(device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(paths, shapes, _draw(tile, codebook, seed, device))
+        found = _map(paths, shapes)
+    except OSError as error:
+        _LOG.warning("the bank stays in memory only: %s cannot be written (%s)", folder, error)
+    if found is None:
+        drawn = list(_draw(tile, codebook, seed, device))
+        parts = {part: torch.cat([getattr(chunk, part) for chunk in drawn]) for part in shapes}
+        found = _Parts(parts.get("drawn"), parts["pixels"], parts["rms"])
+    return found.to(device)
+
+
+def _map(paths: dict[str, Path], shapes: dict[str, tuple[int, int]]) -> _Parts | None:
+    """The files as private memory maps; None if one is missing or, with a warning, not what it should be."""
+    parts = {}
+    for part, path in paths.items():
+        if not path.is_file():
+            return None
         try:
-            stored = np.load(path, allow_pickle=False)
-            if stored.shape == (rows, side * side) and stored.dtype == np.int16:
-                return torch.from_numpy(stored)
-            _LOG.warning("bank cache %s holds %s %s; drawing it anew", path, stored.dtype, stored.shape)
+            # a private map: nothing is ever written through it, and torch wants arrays that could be written
+            stored = np.load(path, mmap_mode="c" if shapes[part][0] else None, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             _LOG.warning("bank cache %s cannot be read (%s); drawing it anew", path, error)
-    drawn = _draw(tile, codebook, seed, device)
-    _store(path, drawn)
-    return drawn
+            return None
+        if stored.shape != shapes[part] or stored.dtype != _TYPES[part]:
+            _LOG.warning("bank cache %s holds %s %s; drawing it anew", path, stored.dtype, stored.shape)
+            return None
+        parts[part] = torch.from_numpy(stored)
+    return _Parts(parts.get("drawn"), parts["pixels"], parts["rms"])
 
 
-def _store(path: Path, drawn: Tensor) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, drawn.numpy(), allow_pickle=False)
+def _write(paths: dict[str, Path], shapes: dict[str, tuple[int, int]], chunks: Iterator[_Parts]) -> None:
+    """Write chunks as they are drawn; the files appear when all are whole: no reader ever sees half a bank.
+
+    Raises:
+        OSError: the disk is full, or the folder refuses.
+    """
+    temporary = {part: path.with_name(f".{secrets.token_hex(8)}.tmp") for part, path in paths.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, buffer.getvalue())
-    except OSError as error:
-        _LOG.warning("the bank stays in memory only: %s cannot be written (%s)", path, error)
+        with contextlib.ExitStack() as stack:
+            files = {part: stack.enter_context(temp.open("xb")) for part, temp in temporary.items()}
+            for part, file in files.items():
+                about = {"descr": np.dtype(_TYPES[part]).str, "fortran_order": False, "shape": shapes[part]}
+                np.lib.format.write_array_header_1_0(file, about)
+            for chunk in chunks:
+                for part, file in files.items():
+                    file.write(getattr(chunk, part).numpy().tobytes())
+        for part, temp in temporary.items():
+            os.replace(temp, paths[part])
+    finally:
+        for temp in temporary.values():
+            temp.unlink(missing_ok=True)
 
 
-def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Tensor:
-    factor = screen_factor(tile)
-    side = tile // factor
-    fine = side if factor == 1 else 2 * side
+def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Iterator[_Parts]:
+    """Draw all candidates, some at a time; drawn on `device`, handed out on the CPU."""
+    side = screen_side(tile)
+    fine = side if side == tile else 2 * side
     at = tile_grid(fine, device=device)
-    parts = []
     total = sum(codebook.size(gen) * load(gen).seeds for gen in range(len(NAMES)))
     hidden = None if total * fine * fine > 1 << 24 else True
     with tqdm(total=total, desc="drawing the bank", unit="pattern", disable=hidden, leave=False) as bar:
@@ -212,11 +271,18 @@ def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Ten
             for i in range(0, len(qv), _DRAW_ROWS):
                 part = slice(i, i + _DRAW_ROWS)
                 levels = codebook.levels(gen, qv[part], nothing)
-                drawn = draw_levels(gen, levels, seeds[part], at, seed)
-                mean, rms = mean_rms(drawn)
-                d = torch.where((rms >= RMS_FLOOR).view(-1, 1, 1), drawn - mean.view(-1, 1, 1), 0)
-                if factor > 1:
+                d = centred(draw_levels(gen, levels, seeds[part], at, seed))
+                if fine > side:
                     d = d.view(-1, side, 2, side, 2).sum(dim=(2, 4)) >> 2
-                parts.append(d.clamp(-32767, 32767).to(torch.int16).reshape(-1, side * side).cpu())
+                d = d.clamp(-32767, 32767).reshape(-1, side * side).to(torch.int32)
+                pixels = stretch(d)
+                power = torch.div((d * d).sum(dim=1, dtype=torch.int64), d.shape[1], rounding_mode="floor")
+                rms = torch.stack([pixels.to(torch.float64).square().mean(dim=1).sqrt(), isqrt64(power).double()], 1)
+                yield _Parts(d.to(torch.int16) if side == tile else None, pixels, rms).to(torch.device("cpu"))
                 bar.update(len(d))
-    return torch.cat(parts)
+
+
+def centred(drawn: Tensor) -> Tensor:
+    """Drawn patterns [B,h,w] without their mean; 0 where they are flat."""
+    mean, rms = mean_rms(drawn)
+    return torch.where((rms >= RMS_FLOOR).view(-1, 1, 1), drawn - mean.view(-1, 1, 1), 0)

@@ -60,7 +60,7 @@ def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed:
     The bank's own drawings serve where no offsets ask for another; all others are drawn now, by generator.
     """
     device, count, fine = layers.gen.device, len(layers.gen), fine_bits(tile)
-    if bank.factor == 1:
+    if bank.drawn is not None:
         rows = bank.row_of(layers.gen, layers.qv, layers.seed)
         out = bank.drawn[rows].to(torch.int32).view(count, tile, tile)
         power = bank.drawn_rms[rows]
@@ -94,7 +94,7 @@ def bank_patterns(bank: Bank, rows: Tensor, codebook: Codebook, tile: int, seed:
     Where the bank is at full resolution its int8 rows serve; of larger tiles the few rows are drawn.
     """
     at = rows.clamp(min=0)
-    if bank.factor == 1:
+    if bank.drawn is not None:
         return Patterns(bank.pixels, at, torch.where(rows >= 0, bank.rms[at], 0.0))
     store, rms = scoreable(*draw_layers(Layers.of_rows(bank, rows.reshape(-1)), bank, codebook, tile, seed))
     own = torch.arange(rows.numel(), device=rows.device).view(rows.shape)

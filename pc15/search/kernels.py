@@ -261,3 +261,24 @@ def score_exactly(
                 if j < change[i, m]:
                     change[i, m] = j
                     level_out[i, m] = level * sign
+
+
+@entry()
+def moments(
+    start: int, stop: int, pixels: Array, error: Array, weight: Array, product: Array, share: Array, power: Array
+) -> None:
+    """Sums of error * p, weight * p and weight * p^2 of each row p, exact.
+
+    Args:
+        pixels: [K,P] int8.   error, weight: [P] int32, so small that no sum leaves 32 bits.
+        product, share, power: [K] int32, filled.
+    """
+    for k in range(start, stop):
+        a, b, c = np.int32(0), np.int32(0), np.int32(0)
+        for i in range(pixels.shape[1]):
+            p = np.int32(pixels[k, i])
+            q = p * weight[i]
+            a += p * error[i]
+            b += q
+            c += p * q
+        product[k], share[k], power[k] = a, b, c

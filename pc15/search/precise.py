@@ -18,9 +18,8 @@ every device.  Source: J. Nocedal, S. Wright, "Numerical Optimization", 2nd ed.,
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +34,10 @@ from pc15.proc.coords import Grid, tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels
 from pc15.proc.spec import Param
+from pc15.search import kernels
+from pc15.search.bank import Bank
 from pc15.search.candidates import Layers
-from pc15.search.score import Scorer
+from pc15.search.score import Scorer, box_edges, pooled
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,7 +61,10 @@ _FINALISTS = 9  # the best of them, at most two of a generator, to the top of th
 _EXPLAINED = 0.995  # share of what is left that a first layer draws, below which pairs of layers are compared
 _PAIR_WINS = 1.005  # a pair must draw this much more, so that its first layer is taken though another draws more alone
 _SUMMANDS = ("STRIPES", "WAVES_DIR")  # what pairs are mostly made of: each draws too little to lead alone
-_ARM_CENTRES = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # half tiles; gradients miss the centre of a loose spiral
+_ARMS = 20  # most arms, or rays, that are looked for around
+_TURNS = 3  # centres
+_WINDINGS = 8  # most turns along r that are looked for there
+_ARM_CENTRES = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # half tiles, either way
 LAST = 3
 """Generators that climb on at higher resolutions, and are proposed."""
 _DROP = 3  # patterns are Q14; Q11 keeps the sums exact
@@ -106,19 +110,13 @@ def view_of(linear: Tensor, quad: Tensor, side: int) -> View:
     if side >= tile:
         side, at = tile, tile_grid(tile, device=linear.device)
     else:
-        edges = torch.div(torch.arange(side + 1, device=linear.device) * tile, side, rounding_mode="floor")
+        edges = box_edges(tile, side, linear.device)
         # middle of box i, in pixels, is (edges[i] + edges[i+1] - 1) / 2
         middle = torch.div((edges[1:] + edges[:-1] - tile) * ONE, tile, rounding_mode="floor").to(torch.int32)
         at = Grid(middle.view(1, 1, side), middle.view(1, side, 1), max(1, 2 * ONE // side), False)
-        box = torch.repeat_interleave(torch.arange(side, device=linear.device), edges[1:] - edges[:-1])
-        linear, quad = _pooled(linear, box, side), _pooled(quad, box, side)
+        linear, quad = pooled(linear[None], side)[0], pooled(quad[None], side)[0]
     # 2^18 px of weights of 2^8, residuals of 2^20 and patterns of 2^11: below 2^50
     return View(at, (linear >> 8).reshape(-1).to(torch.float64), (quad >> 8).reshape(-1).to(torch.float64))
-
-
-def _pooled(values: Tensor, box: Tensor, side: int) -> Tensor:
-    rows = torch.zeros((side, values.shape[1]), dtype=torch.int64, device=values.device).index_add_(0, box, values)
-    return torch.zeros((side, side), dtype=torch.int64, device=values.device).index_add_(1, box, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,89 +151,84 @@ class _States:
         return [_States(self.gen, self.steps[i], self.seed[i], self.gain[i]) for i in each]
 
 
-class Precise:
-    """Searches single tiles of a plane for the pattern that draws most of what is left of them."""
+def bank_gains(bank: Bank, view: View) -> Tensor:
+    """What every row of the bank would take off a view of its resolution, up to a factor; [K] float64.
 
-    def __init__(self, scorer: Scorer, codebook: Codebook) -> None:
-        self.scorer, self.codebook = scorer, codebook
-        self.fine = scorer.costs.fine
-        self.seed = scorer.cfg.seed
+    The view is rounded until the sums of products with int8 rows fit into 32 bits.
+    """
+    room = 31 - 7 - (bank.side**2 - 1).bit_length()
+    error, weight = _rounded(view.error, room), _rounded(view.weight, room - 7)
+    if error.is_cuda:
+        parts = []
+        for chunk in bank.pixels.split(2048):
+            p = chunk.to(torch.float64)
+            parts.append(torch.stack([p @ error.double(), p @ weight.double(), p.square() @ weight.double()]))
+        product, share, power = torch.cat(parts, dim=1)
+    else:
+        sums = np.empty((3, bank.rows), np.int32)
+        kernels.moments(0, bank.rows, bank.pixels.numpy(), error.numpy(), weight.numpy(), *sums)
+        product, share, power = torch.from_numpy(sums).to(torch.float64)
+    whole = weight.sum(dtype=torch.int64).to(torch.float64)
+    linear = product - share * error.sum(dtype=torch.int64).to(torch.float64) / whole
+    square = power - share * share / whole
+    return torch.where(square > 0, linear * linear / square.clamp(min=1.0), 0.0)
 
-    # ------------------------------------------------------------ the whole way
 
-    def propose(self, e: Tensor, cls: Tensor, layer: int) -> tuple[Layers, Tensor]:
-        """The best layer of each tile by squared error and runners-up of other generators.
+def _rounded(values: Tensor, bits: int) -> Tensor:
+    """Integers held in float64 as int32 below 2^bits, scaled by a power of two."""
+    peak = float(values.abs().amax())
+    return (
+        torch.round(values * 2.0 ** min(0, bits - math.frexp(peak)[1])).clamp(1 - 2**bits, 2**bits - 1).to(torch.int32)
+    )
 
-        Args:
-            e: [n,T,T] int32 Q12 residual.   cls: [n] class of each tile.
-        Returns:
-            Layers [n * LAST], best first; [n] bool, whether the best is so as the first of two layers.
-        """
-        found = [self._search(e[i], cls[i : i + 1], layer) for i in range(len(e))]
-        parts = [(part.gen, part.qv, part.seed, part.offsets) for layers, _ in found for part in layers]
-        pairs = torch.tensor([pair for _, pair in found], device=e.device)
-        return Layers(*(torch.cat(column) for column in zip(*parts, strict=True))), pairs
 
-    def polish(self, layers: Layers, e: Tensor, cls: Tensor) -> Layers:
-        """Climb on from where the layers [n] are, at full resolution."""
-        found = []
-        for i in range(len(e)):
-            gen = int(layers.gen[i])
-            steps = self.codebook.levels(gen, layers.qv[i : i + 1], layers.offsets[i : i + 1], self.fine).long()
-            view = self._view(e[i], cls[i : i + 1], self.scorer.tile)
-            states = self._scored(view, gen, steps, layers.seed[i : i + 1])
-            found.append(self._address(self._climb(view, states, 2, 4)))
-        return Layers(*(torch.cat([getattr(f, name) for f in found]) for name in ("gen", "qv", "seed", "offsets")))
+class Climber:
+    """Starts in parameter space, what they draw of a view, and the way up from them."""
 
-    def _view(self, e: Tensor, cls: Tensor, side: int) -> View:
-        windows = self.scorer.windows
-        return view_of(windows.lin[cls][0].to(torch.int64) * e, windows.quad[cls][0].to(torch.int64), side)
+    def __init__(self, bank: Bank, codebook: Codebook, fine: int, seed: int) -> None:
+        self.bank, self.codebook, self.fine, self.seed = bank, codebook, fine, seed
 
-    def _search(self, e: Tensor, cls: Tensor, layer: int) -> tuple[list[Layers], bool]:
-        peaks = spectrum_peaks(self._view(e, cls, _SPECTRUM))
-        fastest = peaks[0][0] if peaks else 1.0
-        side = _COARSE if fastest <= _COARSE_CYCLES else 2 * _COARSE if fastest <= 2 * _COARSE_CYCLES else 4 * _COARSE
-        view = self._view(e, cls, side)
-        slow = 2 * fastest <= _COARSE_CYCLES
-        rough = self._view(e, cls, side // 2) if slow else view
-        states = self._starting(rough, peaks, self._rows(e, cls, layer), loose=slow)
-        states = self._again(view, _leading(states, _CLIMBERS))
-        one, least = 1 << self.fine, max(1, self.scorer.tile // (8 * side))  # an eighth of a pixel of this resolution
-        states = [self._climb(view, s, one, _ROUNDS, least) for s in states]
-        waves = [s for s in _leading(states, len(states)) if NAMES[s.gen] in _SUMMANDS][:1]
-        states = [self._climb(view, s, one // 2, 12, least) for s in _leading(states, _FINALISTS, each=2)]
-        states = _leading(states, LAST, each=1)
-        pair = False
-        if layer == 0 and states and float(states[0].gain) < _EXPLAINED * view.energy:
-            states, pair = self._first_of_two(rough, [*states, *waves])
-        while side < min(_SPECTRUM, self.scorer.tile):
-            side *= 2
-            view = self._view(e, cls, side)
-            states = [self._climb(view, s, max(1, one // 8), 4) for s in self._again(view, states)]
-        states = states if pair else _leading(states, LAST)
-        return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], pair
+    # ------------------------------------------------------------ starts
 
-    def _starting(
+    def rows(self, view: View) -> Tensor:
+        """The _ROWS bank rows that draw most of a view of the bank's own resolution, best first."""
+        gain = bank_gains(self.bank, view)
+        order = torch.sort(gain, descending=True, stable=True).indices[:_ROWS]
+        return order[gain[order] > 0]
+
+    def entries(self, rows: Tensor, generators: int = len(NAMES)) -> dict[int, tuple[Tensor, Tensor]]:
+        """The first few of the bank's rows of each of the first generators: (steps [k, P], seeds [k]) by generator."""
+        found = {}
+        for gen in list(dict.fromkeys(self.bank.gen[rows].tolist()))[:generators]:
+            own = rows[self.bank.gen[rows] == gen][:_PER_GENERATOR]
+            steps = self.codebook.starts(gen, self.fine).to(own.device)[self.bank.qv[own]].long()
+            found[gen] = (steps, self.bank.seed[own])
+        return found
+
+    def starting(
         self,
         view: View,
         peaks: Sequence[tuple[float, float]],
-        rows: Sequence[tuple[Tensor, Tensor]] | None,
+        entries: Mapping[int, tuple[Tensor, Tensor]],
+        turns: Sequence[tuple[float, float, int]] = (),
         *,
-        loose: bool = False,
+        most: int = _STARTS,
+        only: Sequence[int] = range(len(NAMES)),
     ) -> list[_States]:
         """Single states to climb from: of every generator the best of the bank's rows and of the analysis.
 
         Args:
-            loose: also try spirals with their centre anywhere.
+            peaks, turns: from `spectrum_peaks` and `turning`.   most: starts of a generator from each analysis.
+            only: generators to consider.
         """
-        centres = gradient_centres(view)
+        centres = gradient_centres(view) if most else []
         states = []
-        for gen in range(len(NAMES)):
+        for gen in only:
             if not self.codebook.size(gen):
                 continue
-            offered = starts(gen, self.fine, peaks, centres, loose=loose)
-            steps = [rows[gen][0]] if rows is not None else []
-            seeds = [rows[gen][1]] if rows is not None else []
+            offered = starts(gen, self.fine, peaks, centres, turns, most=most) if most else None
+            steps = [entries[gen][0]] if gen in entries else []
+            seeds = [entries[gen][1]] if gen in entries else []
             if offered is not None:
                 steps.append(offered.to(view.error.device))
                 seeds.append(torch.zeros_like(steps[-1][:, 0]))
@@ -243,24 +236,11 @@ class Precise:
                 states += self._scored(view, gen, torch.cat(steps), torch.cat(seeds)).best().single()
         return states
 
-    def _first_of_two(self, view: View, states: list[_States]) -> tuple[list[_States], bool]:
-        """Put the state first that draws most together with a second layer; whether that changes the order."""
-        both = []
-        for state in self._again(view, states):
-            rest = self._without(view, state)
-            second = self._starting(rest, spectrum_peaks(rest), None)
-            climbed = [self._climb(rest, s, 1 << self.fine, _ROUNDS, 2) for s in _leading(second, 2)]
-            both.append(float(state.gain) + max((float(s.gain) for s in climbed), default=0.0))
-        best = max(range(len(both)), key=lambda i: (both[i], -i))
-        if best == 0 or both[best] < _PAIR_WINS * both[0]:
-            return states[:LAST], False
-        return [states[best], *(s for i, s in enumerate(states) if i != best)][:LAST], True
-
-    def _again(self, view: View, states: Sequence[_States]) -> list[_States]:
+    def again(self, view: View, states: Sequence[_States]) -> list[_States]:
         """The states with their gains at another resolution."""
         return [self._scored(view, s.gen, s.steps, s.seed) for s in states]
 
-    def _without(self, view: View, state: _States) -> View:
+    def without(self, view: View, state: _States) -> View:
         """What is left when a state is drawn at its best amplitude and DC."""
         p = self._drawn(view, state.gen, state.steps, state.seed)[0]
         error, weight = view.totals
@@ -268,28 +248,6 @@ class Precise:
         amount = (product - share * error / weight) / (power - share * share / weight)
         level = (error - amount * share) / weight
         return View(view.at, (view.error - view.weight * (amount * p + level)).round(), view.weight)
-
-    def _rows(self, e: Tensor, cls: Tensor, layer: int) -> list[tuple[Tensor, Tensor]]:
-        """Bank rows that screening likes best, of every generator: (steps [k, P], seeds [k])."""
-        bank = self.scorer.bank
-        rows = self.scorer.screen(e[None], cls, layer, _ROWS, None)[0]
-        rows = rows[rows >= 0]
-        found = []
-        for gen in range(len(NAMES)):
-            own = rows[bank.gen[rows] == gen][:_PER_GENERATOR]
-            steps = self.codebook.starts(gen, self.fine).to(own.device)[bank.qv[own]].long()
-            found.append((steps, bank.seed[own]))
-        return found
-
-    def _address(self, state: _States) -> Layers:
-        """The cheapest entry and offsets that stand for one state."""
-        gen, costs = state.gen, self.scorer.costs
-        ways = self.codebook.offsets_to(gen, state.steps, self.fine)[0]  # [E,P]
-        offsets = torch.nn.functional.pad(ways, (0, MAX_PARAMS - ways.shape[1]))
-        which = torch.full((len(ways),), gen, device=ways.device)
-        cost = costs.offset_cost(offsets, which) + costs.entries(gen)
-        low = torch.where(cost == cost.amin(), torch.arange(len(cost), device=cost.device), len(cost)).amin().view(1)
-        return Layers(which[:1], low, state.seed, offsets[low])
 
     # ------------------------------------------------------------ gains
 
@@ -316,7 +274,7 @@ class Precise:
 
     # ------------------------------------------------------------ climbing
 
-    def _climb(self, view: View, state: _States, step: int, rounds: int, least: int = 1) -> _States:
+    def climb(self, view: View, state: _States, step: int, rounds: int, least: int = 1) -> _States:
         """One state uphill: steps from `step` sub-levels down to `least`, halved where none helps."""
         gen, steps, seed, gain = state.gen, state.steps, state.seed, state.gain
         params = load(gen).params_at(self.fine)
@@ -368,7 +326,96 @@ class Precise:
         return torch.from_numpy(np.stack(out)).to(here.device)
 
 
-def _leading(states: Sequence[_States], count: int, *, each: int | None = None) -> list[_States]:
+class Precise(Climber):
+    """Searches single tiles of a plane for the pattern that draws most of what is left of them."""
+
+    def __init__(self, scorer: Scorer, codebook: Codebook) -> None:
+        super().__init__(scorer.bank, codebook, scorer.costs.fine, scorer.cfg.seed)
+        self.scorer = scorer
+
+    # ------------------------------------------------------------ the whole way
+
+    def propose(self, e: Tensor, cls: Tensor, layer: int) -> tuple[Layers, Tensor]:
+        """The best layer of each tile by squared error and runners-up of other generators.
+
+        Args:
+            e: [n,T,T] int32 Q12 residual.   cls: [n] class of each tile.
+        Returns:
+            Layers [n * LAST], best first; [n] bool, whether the best is so as the first of two layers.
+        """
+        found = [self._search(e[i], cls[i : i + 1], layer) for i in range(len(e))]
+        parts = [(part.gen, part.qv, part.seed, part.offsets) for layers, _ in found for part in layers]
+        pairs = torch.tensor([pair for _, pair in found], device=e.device)
+        return Layers(*(torch.cat(column) for column in zip(*parts, strict=True))), pairs
+
+    def screen(self, e: Tensor, cls: Tensor, keep: int) -> Tensor:
+        """The bank rows that draw most of each tile by squared error, [n, keep]; -1 where there are fewer."""
+        found = [self.rows(self._view(e[i], cls[i : i + 1], self.bank.side))[:keep] for i in range(len(e))]
+        return torch.stack([torch.nn.functional.pad(rows, (0, keep - len(rows)), value=-1) for rows in found])
+
+    def polish(self, layers: Layers, e: Tensor, cls: Tensor) -> Layers:
+        """Climb on from where the layers [n] are, at full resolution."""
+        found = []
+        for i in range(len(e)):
+            gen = int(layers.gen[i])
+            steps = self.codebook.levels(gen, layers.qv[i : i + 1], layers.offsets[i : i + 1], self.fine).long()
+            view = self._view(e[i], cls[i : i + 1], self.scorer.tile)
+            states = self._scored(view, gen, steps, layers.seed[i : i + 1])
+            found.append(self._address(self.climb(view, states, 2, 4)))
+        return Layers(*(torch.cat([getattr(f, name) for f in found]) for name in ("gen", "qv", "seed", "offsets")))
+
+    def _view(self, e: Tensor, cls: Tensor, side: int) -> View:
+        windows = self.scorer.windows
+        return view_of(windows.lin[cls][0].to(torch.int64) * e, windows.quad[cls][0].to(torch.int64), side)
+
+    def _search(self, e: Tensor, cls: Tensor, layer: int) -> tuple[list[Layers], bool]:
+        peaks = spectrum_peaks(self._view(e, cls, _SPECTRUM))
+        side, slow = resolution(peaks)
+        view = self._view(e, cls, side)
+        rough = self._view(e, cls, side // 2) if slow else view
+        small = self._view(e, cls, self.bank.side)
+        states = self.starting(rough, peaks, self.entries(self.rows(small)), turning(small))
+        states = self.again(view, leading(states, _CLIMBERS))
+        one, least = 1 << self.fine, max(1, self.scorer.tile // (8 * side))  # an eighth of a pixel of this resolution
+        states = [self.climb(view, s, one, _ROUNDS, least) for s in states]
+        waves = [s for s in leading(states, len(states)) if NAMES[s.gen] in _SUMMANDS][:1]
+        states = [self.climb(view, s, one // 2, 12, least) for s in leading(states, _FINALISTS, each=2)]
+        states = leading(states, LAST, each=1)
+        pair = False
+        if layer == 0 and states and float(states[0].gain) < _EXPLAINED * view.energy:
+            states, pair = self._first_of_two(rough, [*states, *waves])
+        while side < min(_SPECTRUM, self.scorer.tile):
+            side *= 2
+            view = self._view(e, cls, side)
+            states = [self.climb(view, s, max(1, one // 8), 4) for s in self.again(view, states)]
+        states = states if pair else leading(states, LAST)
+        return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], pair
+
+    def _first_of_two(self, view: View, states: list[_States]) -> tuple[list[_States], bool]:
+        """Put the state first that draws most together with a second layer; whether that changes the order."""
+        both = []
+        for state in self.again(view, states):
+            rest = self.without(view, state)
+            second = self.starting(rest, spectrum_peaks(rest), {})
+            climbed = [self.climb(rest, s, 1 << self.fine, _ROUNDS, 2) for s in leading(second, 2)]
+            both.append(float(state.gain) + max((float(s.gain) for s in climbed), default=0.0))
+        best = max(range(len(both)), key=lambda i: (both[i], -i))
+        if best == 0 or both[best] < _PAIR_WINS * both[0]:
+            return states[:LAST], False
+        return [states[best], *(s for i, s in enumerate(states) if i != best)][:LAST], True
+
+    def _address(self, state: _States) -> Layers:
+        """The cheapest entry and offsets that stand for one state."""
+        gen, costs = state.gen, self.scorer.costs
+        ways = self.codebook.offsets_to(gen, state.steps, self.fine)[0]  # [E,P]
+        offsets = torch.nn.functional.pad(ways, (0, MAX_PARAMS - ways.shape[1]))
+        which = torch.full((len(ways),), gen, device=ways.device)
+        cost = costs.offset_cost(offsets, which) + costs.entries(gen)
+        low = torch.where(cost == cost.amin(), torch.arange(len(cost), device=cost.device), len(cost)).amin().view(1)
+        return Layers(which[:1], low, state.seed, offsets[low])
+
+
+def leading(states: Sequence[_States], count: int, *, each: int | None = None) -> list[_States]:
     """The `count` single states that gain most, ties to the first; at most `each` of a generator."""
     gains = [float(s.gain) for s in states]
     order = sorted(range(len(states)), key=lambda i: (-gains[i], i))
@@ -404,6 +451,13 @@ def solve(a: Floats, b: Floats, damping: float) -> Floats:
 
 
 # ---------------------------------------------------------------- analysis
+
+
+def resolution(peaks: Sequence[tuple[float, float]]) -> tuple[int, bool]:
+    """Boxes a side that the strongest wave asks for, and whether half as many would do for it."""
+    fastest = peaks[0][0] if peaks else 1.0
+    side = _COARSE if fastest <= _COARSE_CYCLES else 2 * _COARSE if fastest <= 2 * _COARSE_CYCLES else 4 * _COARSE
+    return side, 2 * fastest <= _COARSE_CYCLES
 
 
 def spectrum_peaks(view: View) -> list[tuple[float, float]]:
@@ -492,6 +546,61 @@ def gradient_centres(view: View) -> list[tuple[float, float]]:
     return centres
 
 
+@functools.cache
+def _around(side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Waves around each of the _ARM_CENTRES squared, and rings about it.
+
+    Returns:
+        cosines and sines of m * theta for m of 1 to _ARMS, [C,M,S*S] float64, integers up to 2^15; the ring of each
+        box, [C,S*S] int64.
+    """
+    at = tile_grid(side, device=device)
+    middles = torch.tensor([round(c * ONE) for c in _ARM_CENTRES], dtype=torch.int32, device=device)
+    cy, cx = (part.reshape(-1, 1, 1) for part in torch.meshgrid(middles, middles, indexing="ij"))
+    x, y = (at.x - cx).expand(-1, side, side), (at.y - cy).expand(-1, side, side)
+    arms = torch.arange(1, _ARMS + 1, dtype=torch.int32, device=device).view(1, -1, 1, 1)
+    turns = arms * at.angle(x.contiguous(), y.contiguous())[:, None]
+    ring = torch.div(at.radius(x, y).to(torch.int64) * side, 4 * ONE, rounding_mode="floor")  # two boxes wide
+    waves = [(part >> 1).flatten(2).to(torch.float64) for part in (cos_turns(turns), sin_turns(turns))]
+    return waves[0], waves[1], ring.flatten(1)
+
+
+def turning(view: View) -> list[tuple[float, float, int]]:
+    """The few centres that a picture turns around most, best first: (cx, cy, arms).
+
+    What m arms may draw around a centre is the m-th harmonic of every ring, whatever its phase: so spirals, of any
+    profile along r, and rays.
+    """
+    side = view.side
+    error, weight = view.totals
+    rest = view.error - view.weight * error / weight
+    peak = float(rest.abs().amax())
+    if peak == 0.0:
+        return []
+    scaled = (rest * 2.0 ** (16 - math.frexp(peak)[1])).round()
+    cosine, sine, ring = _around(side, rest.device)
+    count, rings = len(ring), int(ring.amax()) + 1
+    gain = torch.zeros(cosine.shape[:2], dtype=torch.float64, device=rest.device)
+    boxes = torch.zeros((count, rings), dtype=torch.float64, device=rest.device)
+    boxes.scatter_add_(1, ring, (view.weight > 0).to(torch.float64).expand_as(ring))
+    at = ring[:, None].expand_as(cosine)
+    for wave in (cosine, sine):  # sums of integers: exact in any order
+        sums = torch.zeros((*cosine.shape[:2], rings), dtype=torch.float64, device=rest.device)
+        sums.scatter_add_(2, at, wave * scaled)
+        gain += (sums * sums / boxes[:, None].clamp(min=1.0) * 2.0**-30).round().sum(dim=2)
+    found: list[tuple[float, float, int]] = []
+    order = torch.sort(gain.flatten(), descending=True, stable=True).indices
+    for index in order.tolist():
+        centre, arms = divmod(index, _ARMS)
+        row, column = divmod(centre, len(_ARM_CENTRES))
+        spot = (_ARM_CENTRES[column], _ARM_CENTRES[row])
+        if spot not in [(cx, cy) for cx, cy, _ in found]:
+            found.append((*spot, arms + 1))
+        if len(found) == _TURNS:
+            break
+    return found
+
+
 _LIMIT = 3.0  # half tiles; centres farther out are no centres
 
 
@@ -500,39 +609,58 @@ def starts(
     fine: int,
     peaks: Sequence[tuple[float, float]],
     centres: Sequence[tuple[float, float]],
+    turns: Sequence[tuple[float, float, int]] = (),
     *,
-    loose: bool = False,
+    most: int = _STARTS,
 ) -> Tensor | None:
-    """Points of a generator's parameter space that an analysis suggests, [K, P] int64 sub-levels; None for none."""
+    """Points of a generator's parameter space that an analysis suggests, [K, P] int64 sub-levels; None for none.
+
+    Args:
+        peaks, centres, turns: from `spectrum_peaks`, `gradient_centres` and `turning`.
+        most: of each kind.
+    """
     params = load(gen).params_at(fine)
     names = [p.name for p in params]
     joint: list[dict[str, float]] = []
+    wound: list[dict[str, float]] = []
+    speed = next((n for n in names if n in ("freq", "cells")), None)
     if "cx" in names and "cy" in names:
         spots = [c for c in centres if max(abs(c[0]), abs(c[1])) < _LIMIT] or [(0.0, 0.0)]
-        if loose and "arms" in names and "freq" in names:
-            spots += [(cx, cy) for cx in _ARM_CENTRES for cy in _ARM_CENTRES]
         joint = [{"cx": cx, "cy": cy} for cx, cy in spots]
-        speed = next((n for n in names if n in ("freq", "cells")), None)
         if speed is not None:  # a ring in the spectrum, of which peaks are parts
             near = {round(2.0 * freq) + i for freq, _ in peaks[:3] for i in (-1, 0, 1)}
             joint = [{**at, speed: half / 2.0} for at in joint for half in sorted(near) if half > 0]
-    elif "angle_deg" in names and ("freq" in names or "cells" in names):
+        if (count := next((p for p in params if p.kind == "count"), None)) is not None:
+            ways = (-1, 1) if count.lo < 0 else (1,)
+            wound = [
+                {"cx": cx, "cy": cy, count.name: way * near}
+                for cx, cy, arms in turns
+                for near in range(max(1, arms - 1), arms + 2)  # seen from beside the centre there are others, too
+                for way in ways
+            ]
+            if speed is not None:
+                wound = [{**at, speed: half / 2.0} for at in wound for half in range(1, 2 * _WINDINGS + 1)]
+    elif "angle_deg" in names and speed is not None:
         for freq, angle in peaks:
             for factor, turn in ((1.0, 0.0), (math.sqrt(0.5), 45.0), (0.5, 0.0), (1.0 / 3.0, 0.0)):
                 speeds = {"freq": freq * factor, "cells": 2.0 * freq * factor}
                 joint.append({"angle_deg": angle + turn} | {n: v for n, v in speeds.items() if n in names})
-    if not joint:
-        return None
-    fixed = [[p.nearest_step(at[p.name], fine) if p.name in at else None for p in params] for at in joint]
+    points = [_points(params, fine, heads, most) for heads in (joint, wound) if heads]
+    return torch.cat(points) if points else None
+
+
+def _points(params: Sequence[Param], fine: int, heads: Sequence[Mapping[str, float]], most: int) -> Tensor:
+    """All heads, which give some parameters by name, with all choices of the others; of too many every so manyth."""
+    fixed = [[p.nearest_step(at[p.name], fine) if p.name in at else 0 for p in params] for at in heads]
     phases = sum(p.kind == "turns" for p in params)
-    free = {i: _choices(p, fine, 8 if phases > 1 else 4) for i, p in enumerate(params) if p.name not in joint[0]}
-    points = []
-    for head in fixed:
-        for tail in itertools.product(*free.values()):
-            filled = dict(zip(free, tail, strict=True))
-            points.append([filled[i] if s is None else s for i, s in enumerate(head)])
-    stride = -(-len(points) // _STARTS)
-    return torch.tensor(points[::stride], dtype=torch.int64)
+    free = {i: _choices(p, fine, 8 if phases > 1 else 4) for i, p in enumerate(params) if p.name not in heads[0]}
+    sizes = [len(fixed), *(len(values) for values in free.values())]
+    stride = -(-math.prod(sizes) // most)
+    head, *tails = np.unravel_index(np.arange(0, math.prod(sizes), stride), sizes)
+    points = np.array(fixed, np.int64)[head]
+    for (i, values), at in zip(free.items(), tails, strict=True):
+        points[:, i] = np.array(values, np.int64)[at]
+    return torch.from_numpy(points)
 
 
 def _choices(p: Param, fine: int, phases: int) -> list[int]:

@@ -18,6 +18,8 @@ from pc15.search.score import Patterns, Scorer, lowest_argmin
 
 _TRIALS = 2
 """Steps of each layer that are scored exactly, the best by squared error."""
+_FEW = 4
+"""Bank rows that are scored exactly beside what climbs from them."""
 _POLISH = (4, 2, 1)
 """Sub-levels that an already climbed layer is moved by."""
 
@@ -79,7 +81,10 @@ def best_layers(
         e: [n,T,T] int32 Q12, what is left to draw.   x: [n,T,T] int32 Q12, the picture.   cls: [n].
         precise: also search beyond the bank.
     """
-    rows, offered = shortlist(scorer, hooks, e, cls, layer)
+    if precise is None or hooks is not None:
+        rows, offered = shortlist(scorer, hooks, e, cls, layer)
+    else:  # one tile's screening is cheaper at full resolution, and what it finds only the beginning
+        rows, offered = precise.screen(e, cls, _FEW), None
     found = choose(scorer, codebook, rows, offered, e, x, cls, layer, keep)
     if precise is None:
         return found

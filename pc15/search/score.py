@@ -43,6 +43,25 @@ def lowest_argmin(cost: Tensor) -> Tensor:
     return torch.where(cost == low, index, cost.shape[1]).amin(dim=1)
 
 
+def box_edges(tile: int, side: int, device: torch.device) -> Tensor:
+    """Where the boxes begin that stand for a tile at a lower resolution, and where the last ends; [side + 1], px."""
+    return torch.div(torch.arange(side + 1, device=device) * tile, side, rounding_mode="floor")
+
+
+def pooled(values: Tensor, side: int) -> Tensor:
+    """Sums of integers [n,T,T] over side x side boxes that differ by a pixel at most; [n,side,side] int64."""
+    n, tile, _ = values.shape
+    wide = values.to(torch.int64)
+    if tile == side:
+        return wide
+    if tile % side == 0:
+        return wide.view(n, side, tile // side, side, tile // side).sum(dim=(2, 4))
+    edges = box_edges(tile, side, values.device)
+    box = torch.repeat_interleave(torch.arange(side, device=values.device), edges[1:] - edges[:-1])
+    rows = torch.zeros((n, side, tile), dtype=torch.int64, device=values.device).index_add_(1, box, wide)
+    return torch.zeros((n, side, side), dtype=torch.int64, device=values.device).index_add_(2, box, rows)
+
+
 def ssim_block(tile: int) -> int:
     """Side of the disjoint SSIM blocks: the divisor of the tile nearest to 8 px, the larger on a tie."""
     return min((d for d in range(1, tile + 1) if tile % d == 0), key=lambda d: (abs(d - 8), -d))
@@ -126,7 +145,6 @@ class Scorer:
         half = cfg.search == "screened" and bank.side % 2 == 0 and bank.side >= 16
         self._half = half
         self._side = bank.side // 2 if half else bank.side
-        self._inverse = self._inverse_norms()
         gains = [self._screen_weight * 2.0 ** (2 * shift - (28 + 28 - 16)) for shift in range(64)]
         self._powers = torch.tensor(gains, dtype=torch.float64, device=bank.gen.device)
         # Sums of integers stay below 2^53 for tiles above 32 px too.
@@ -136,13 +154,10 @@ class Scorer:
 
     def _pooled(self, values: Tensor) -> Tensor:
         """Sum [n,T,T] over the boxes that one pixel of the screening resolution stands for; int64."""
-        n, f = values.shape[0], self.tile // self._side
-        if f == 1:
-            return values.to(torch.int64).view(n, -1)
-        boxes = values.to(torch.int64).view(n, self._side, f, self._side, f)
-        return boxes.sum(dim=(2, 4)).view(n, -1)
+        return pooled(values, self._side).flatten(1)
 
-    def _inverse_norms(self) -> Tensor:
+    @functools.cached_property
+    def _inverse(self) -> Tensor:
         """1 / sum quad * p^2 of every class and candidate, float32 [C,K]; 0 for flat candidates."""
         quad = self._pooled(self.windows.quad).to(torch.float64)
         parts = []
@@ -165,7 +180,7 @@ class Scorer:
         for i in range(0, e.shape[0], step):
             at = slice(i, i + step)
             best = best_of(len(e[at]), keep, e.device)
-            packed, price = self._packed(e[at], cls[at])
+            packed, price = self.packed(e[at], cls[at])
             if allowed is None:
                 self._screen(best, None, packed, cls[at], price, layer, None)
             else:
@@ -175,7 +190,7 @@ class Scorer:
             parts.append(best.rows)
         return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=e.device)
 
-    def _packed(self, e: Tensor, cls: Tensor) -> tuple[Tensor, Tensor]:
+    def packed(self, e: Tensor, cls: Tensor) -> tuple[Tensor, Tensor]:
         """Tiles as int8 rows [n,P] for the product, and what a 1/256 bit costs each in units of score, [n] float32."""
         linear = self._pooled(self.windows.lin[cls].to(torch.int64) * e)  # Q28
         shift = self._shift(linear)

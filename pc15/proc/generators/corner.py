@@ -22,8 +22,7 @@ from pc15.proc.spec import Generator, Param
 def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, opening: Tensor, softness: Tensor) -> Tensor:
     """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
     here = around(at, cx, cy)
-    _, inside_low = here.rotated(angle_deg - (opening >> 1))
-    _, outside_high = here.rotated(angle_deg + (opening >> 1))
+    inside_low, outside_high = here.across(angle_deg - (opening >> 1)), here.across(angle_deg + (opening >> 1))
     return soft_sign(torch.minimum(inside_low, -outside_high), softness.clamp(min=at.pixel))
 
 

@@ -17,8 +17,7 @@ from pc15.proc.spec import Generator, Param
 
 def draw(at: Grid, angle_deg: Tensor, offset: Tensor, softness: Tensor) -> Tensor:
     """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
-    u, _ = at.rotated(angle_deg)
-    return soft_sign(u - offset, softness)
+    return soft_sign(at.along(angle_deg) - offset, softness)
 
 
 EDGE = Generator(

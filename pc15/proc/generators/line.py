@@ -18,7 +18,7 @@ from pc15.proc.spec import Generator, Param
 
 def draw(at: Grid, angle_deg: Tensor, offset: Tensor, width: Tensor) -> Tensor:
     """Parameters [B,1,1] on a [1,h,w] grid, fixed point -> luma [B,h,w] int32 in [-ONE, ONE]."""
-    u, _ = at.rotated(angle_deg)
+    u = at.along(angle_deg)
     return 2 * bell(in_radii(u - offset, width.clamp(min=at.pixel * 3 // 4))) - ONE
 
 
