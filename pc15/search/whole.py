@@ -2,8 +2,9 @@
 
 That search takes seconds, and on a photograph it finds nothing.  So the plane is reduced to a few dozen boxes a side;
 the best starts there (from the bank, the spectrum and where gradients point) climb a little, then others on what the
-winner leaves.  At this resolution two layers draw more than 0.96 of the variance of pictures of one pattern, and of
-most photographs a third to two thirds.  Where even the plane's cheapest code leaves much of the variance, less will do.
+winner leaves.  At this resolution two layers draw more than 0.96 of the variance of most pictures of one pattern, and
+of most photographs a third to two thirds.  Where even the plane's cheapest code
+leaves much of the variance, less will do.
 
 Integers and elementwise arithmetic as in `precise`: the same answer on every device.
 """
