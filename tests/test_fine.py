@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from pc15.bench import INCLASS, INCLASS_SSIM
 from pc15.bench.inclass import ClassResult, draw_picture, run_inclass, summarise
 from pc15.bench.points import Point
+from pc15.bitstream.container import read_container
 from pc15.bitstream.records import MAX_PARAMS, Programs, Reader, Syntax, Writer, code_section
 from pc15.config import CodecConfig
 from pc15.decode import decode, decode_stream
-from pc15.encode import encode
+from pc15.encode import as_q12, encode
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, UnknownNameError
 from pc15.metrics import ssim
@@ -24,7 +26,10 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels, gen_id
 from pc15.proc.spec import Param, fine_bits
-from pc15.search.precise import gradient_centres, solve, spectrum_peaks, view_of
+from pc15.search.bank import get_bank
+from pc15.search.precise import bank_gains, gradient_centres, solve, spectrum_peaks, turning, view_of
+from pc15.search.score import pooled
+from pc15.search.whole import may_be_programs
 
 CODEBOOK = load_codebook("v15_grid")
 WHOLE = CodecConfig.preset("balanced", tile=160, overlap=0, residual=False, lambda_rd=4.0, device="cpu")
@@ -174,7 +179,102 @@ def test_whole_tiles_are_searched_alike_on_the_gpu(device: torch.device) -> None
     assert torch.equal(decode(mine, device=device).cpu(), decode(mine))
 
 
+# ---------------------------------------------------------------- the encoder's choice
+
+
+DEFAULT = CodecConfig.preset("balanced", device="cpu")
+
+
+def test_all_large_tiles_are_screened_by_one_bank() -> None:
+    cpu = torch.device("cpu")
+    assert get_bank(97, CODEBOOK, 7, cpu) is get_bank(1024, CODEBOOK, 7, cpu)
+
+
+@pytest.mark.parametrize("side", [97, 128])
+def test_boxes_of_a_lower_resolution_add_up(side: int) -> None:
+    values = torch.arange(side * side).view(1, side, side)
+    boxes = pooled(values, 32)
+    assert boxes.shape == (1, 32, 32)
+    assert int(boxes.sum()) == int(values.sum())
+    assert int(boxes[0, 0, 0]) == int(values[0, : side // 32, : side // 32].sum())
+
+
+def test_gains_of_bank_rows_are_those_of_least_squares() -> None:
+    bank = get_bank(64, CODEBOOK, 1234, torch.device("cpu"))
+    rng = np.random.default_rng(1)
+    linear = torch.from_numpy(rng.integers(-2000, 2000, (64, 64))) << 16
+    view = view_of(linear, torch.full_like(linear, 1 << 16), 32)
+    gains = bank_gains(bank, view)
+    p = bank.pixels.double().numpy()
+    error = view.error.numpy()
+    p -= p.mean(axis=1, keepdims=True)
+    power = (p * p).sum(axis=1)
+    wanted = np.where(power > 0, (p @ error) ** 2 / np.maximum(power, 1e-9), 0.0)
+    assert np.corrcoef(gains.numpy(), wanted)[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize(("x", "y", "arms", "freq"), [(0.2, -0.4, 3, 4.0), (-0.4, 0.0, 2, 2.5), (0.0, 0.2, 12, 0.0)])
+def test_what_turns_around_a_point_gives_it_away(x: float, y: float, arms: int, freq: float) -> None:
+    at = ((torch.arange(128) * 2 + 1 - 128) / 128.0).double()
+    dx, dy = at[None, :] - x, at[:, None] - y
+    picture = torch.cos(arms * torch.atan2(dy, dx) + np.pi * freq * torch.hypot(dx, dy))
+    linear = (picture * 1000).round().to(torch.int64) << 16
+    assert turning(view_of(linear, torch.full_like(linear, 1 << 16), 32))[0] == (x, y, arms)
+
+
+@pytest.mark.parametrize("name", INCLASS)
+def test_one_pattern_is_worth_a_search(name: str) -> None:
+    for index, size in ((0, 256), (1, 160)):
+        picture = draw_picture(name, index, size)[0, : size - 32 * index]
+        assert may_be_programs(as_q12(picture, torch.device("cpu")), CODEBOOK, 1234, 0.0), index
+
+
+def test_noise_and_a_heap_of_edges_are_not() -> None:
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randint(0, 4096, (96, 128), generator=generator, dtype=torch.int32)
+    heap = torch.zeros((96, 128), dtype=torch.int32)
+    for y, x, level in zip(
+        *(torch.randint(0, high, (60,), generator=generator) for high in (80, 110, 4096)), strict=True
+    ):
+        heap[y : y + 20, x : x + 24] = level
+    for plane in (noise, heap):
+        assert not may_be_programs(plane, CODEBOOK, 1234, 0.0)
+        assert may_be_programs(plane, CODEBOOK, 1234, 1.0), "what costs as much as a flat plane is no rival"
+
+
+@pytest.mark.parametrize("name", ["rings", "plaid"])
+def test_a_picture_that_is_one_pattern_is_found_by_default(name: str) -> None:
+    picture = draw_picture(name, 1, 160)
+    coded = encode(picture, DEFAULT.but(lambda_rd=16.0))
+    alone = encode(picture, DEFAULT.but(lambda_rd=16.0, max_layers=0))
+    assert coded["stats"]["tiles"] == 1
+    assert len(coded["bitstream"]) < 70 < len(alone["bitstream"])
+    assert ssim(picture, decode(coded["bitstream"]), 255) >= 0.98
+
+
+def test_gray_in_colour_costs_hardly_more_than_gray() -> None:
+    picture = draw_picture("stripes", 2, 128)
+    gray, colour = (len(encode(p, DEFAULT)["bitstream"]) for p in (picture, picture.expand(3, -1, -1)))
+    assert colour <= gray + 32
+
+
+def test_framing_takes_at_most_24_bytes() -> None:
+    picture = draw_picture("stripes", 3, 512)
+    for cfg in (DEFAULT, WHOLE.but(tile=512, max_layers=1)):
+        stream = read_container(data := encode(picture[:, :64] if cfg is DEFAULT else picture, cfg)["bitstream"])
+        coded = sum(len(part or b"") for part in [*stream.sections, *stream.residuals])
+        assert len(data) - coded <= 24
+
+
 # ---------------------------------------------------------------- the benchmark
+
+
+def test_a_ladder_is_left_where_it_is_good_enough_and_workers_change_nothing(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"classes": ("linear_gradient",), "count": 2, "size": 64, "device": "cpu"}
+    alone = run_inclass(tmp_path / "one.csv", **options, lambdas=(4096.0, 16.0, 0.5))
+    assert [p.setting for p in alone if p.ssim >= INCLASS_SSIM] == [alone[-1].setting] * 2
+    both = run_inclass(tmp_path / "two.csv", **options, lambdas=(0.5, 16.0, 4096.0), workers=2)
+    assert [(p.key, p.bytes, p.ssim) for p in both] == [(p.key, p.bytes, p.ssim) for p in alone]
 
 
 def test_in_class_pictures_depend_on_class_number_and_seed_alone() -> None:
@@ -209,6 +309,8 @@ def test_the_benchmark_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
     assert len(points) == 1
     monkeypatch.setattr("pc15.bench.inclass.encode", None)
     assert run_inclass(tmp_path / "in.csv", **options) == points
+    with pytest.raises(ConfigError, match="workers 0"):
+        run_inclass(tmp_path / "in.csv", **options, workers=0)
     with pytest.raises(UnknownNameError, match="no class 'ring'"):
         run_inclass(tmp_path / "in.csv", **{**options, "classes": ("ring",)})
     with pytest.raises(ConfigError, match="size"):

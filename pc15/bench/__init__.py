@@ -40,7 +40,7 @@ INCLASS = (
 """Classes of the pictures that are one pattern."""
 
 INCLASS_LAMBDAS = (256.0, 64.0, 16.0)
-"""Their ladder: one tile is a whole picture, and a bit of its few hundred is worth more than one of many thousands."""
+"""Their ladder, left at the first that is good enough: a bit of a few hundred is worth more than one of thousands."""
 
 INCLASS_SSIM = 0.98
 """What an in-class picture is to reach."""

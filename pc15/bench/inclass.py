@@ -19,15 +19,18 @@ random direction, f in periods per side, and an edge profile from a hard square 
 
 and luma = dark + (light - dark) (v + 1) / 2, the mean of 4 x 4 samples per pixel, rounded to 8 bits.
 
-Each picture is coded as one tile at every lambda of a ladder that is the same for all; its result is the fewest bytes
-of whole file that reach the wanted SSIM (Gaussian window, 8-bit luma), or else the file of highest SSIM.
+Each picture is coded with a preset's own options at the lambdas of a ladder that is the same for all, from the largest
+down to the first that reaches the wanted SSIM (Gaussian window, 8-bit luma); its result is that file, or else the
+one of highest SSIM.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -39,6 +42,8 @@ from tqdm import tqdm
 
 from pc15.bench import INCLASS, INCLASS_LAMBDAS, INCLASS_SSIM
 from pc15.bench.points import Key, Point, PointFile
+from pc15.bench.rd import executor
+from pc15.bitstream.header import MAX_TILE
 from pc15.config import CodecConfig
 from pc15.decode import decode
 from pc15.encode import encode
@@ -50,7 +55,6 @@ __all__ = ["ClassResult", "draw_picture", "run_inclass", "summarise"]
 Floats = npt.NDArray[np.float64]
 
 _SAMPLES = 4
-_MAX_TILE = 1024
 _TURN = 2.0 * math.pi
 
 
@@ -184,13 +188,15 @@ def run_inclass(
     lambdas: Sequence[float] = INCLASS_LAMBDAS,
     preset: str = "balanced",
     device: str = "auto",
+    workers: int = 1,
     force: bool = False,
 ) -> list[Point]:
-    """Measure what `out`, a CSV, does not hold yet, each row written as it comes; all points of these pictures.
+    """Measure what `out`, a CSV, does not hold yet, a picture's rows written as it is done; all of these pictures.
 
     Args:
-        classes: some of `INCLASS`.   count: pictures of each.   size: px, side of the pictures and of their one tile.
+        classes: some of `INCLASS`.   count: pictures of each.   size: px, side of the pictures.
         seed: of the pictures' parameters.   lambdas: the ladder.   force: measure again what `out` holds.
+        workers: processes of one thread each; the rows and their order are the same, but for the times.
     Raises:
         UnknownNameError, ConfigError: an option that cannot be; nothing was measured.
         SchemaError: `out` is something else than such a CSV.
@@ -198,23 +204,60 @@ def run_inclass(
     for name in classes:
         if name not in _DRAW:
             raise UnknownNameError(f"no class {name!r}{did_you_mean(name, _DRAW)} (there are {', '.join(_DRAW)})")
-    if not SSIM_WINDOW <= size <= _MAX_TILE:
-        raise ConfigError(f"size is {size}; give {SSIM_WINDOW} to {_MAX_TILE} px, what one tile can be")
-    if count < 1 or not lambdas:
-        raise ConfigError(f"count is {count} with {len(lambdas)} lambdas; give at least 1 of both")
-    cfg = CodecConfig.preset(preset, tile=size, overlap=0, residual=False, device=device)
+    if not SSIM_WINDOW <= size <= MAX_TILE:
+        raise ConfigError(f"size is {size}; give {SSIM_WINDOW} to {MAX_TILE} px, what one tile can be")
+    if count < 1 or workers < 1 or not lambdas:
+        raise ConfigError(f"count is {count}, workers {workers}, with {len(lambdas)} lambdas; give at least 1 of each")
+    cfg = CodecConfig.preset(preset, device=device)
     ladder = sorted(set(lambdas), reverse=True)
-    tasks = [(name, index, lam) for name in classes for index in range(count) for lam in ladder]
-    keys = {task: _key(*task[:2], size, seed, preset, task[2]) for task in tasks}
-    with PointFile(out, list(keys.values()) if force else []) as file:
-        for task in tqdm([t for t in tasks if keys[t] not in file.points], desc="in-class", unit="file", disable=None):
-            name, index, lam = task
-            file.add(_measure(keys[task], draw_picture(name, index, size, seed), cfg.but(lambda_rd=lam)))
-        return [file.points[keys[task]] for task in tasks]
+    pictures = [_Picture(name, index, size, seed, preset) for name in classes for index in range(count)]
+    every = [picture.key(lam) for picture in pictures for lam in ladder]
+    with (
+        PointFile(out, every if force else []) as file,
+        executor(workers) as pool,
+        tqdm(total=len(pictures), desc="in-class", unit="picture", disable=None) as bar,
+    ):
+        waiting = deque(pictures)
+        running: deque[Future[list[Point]]] = deque()
+        while waiting or running:
+            while waiting and len(running) < workers:
+                picture = waiting.popleft()
+                known = [file.points.get(picture.key(lam)) for lam in ladder]
+                running.append(pool.submit(_climb_down, picture, ladder, known, cfg))
+            for point in running.popleft().result():
+                file.add(point)
+            bar.update()
+        return [file.points[key] for key in every if key in file.points]
 
 
-def _key(name: str, index: int, size: int, seed: int, preset: str, lam: float) -> Key:
-    return Key(f"{name}/{seed}/{index:03d}", size, size, f"pc15-{preset}-whole", f"{lam:g}")
+@dataclass(frozen=True)
+class _Picture:
+    """A picture, and with which preset it is coded."""
+
+    name: str
+    index: int
+    size: int
+    seed: int
+    preset: str
+
+    def key(self, lam: float) -> Key:
+        image = f"{self.name}/{self.seed}/{self.index:03d}"
+        return Key(image, self.size, self.size, f"pc15-{self.preset}", f"{lam:g}")
+
+
+def _climb_down(
+    picture: _Picture, ladder: Sequence[float], known: Sequence[Point | None], cfg: CodecConfig
+) -> list[Point]:
+    """What is not known yet of the points down to the first that is good enough."""
+    found = []
+    for lam, point in zip(ladder, known, strict=True):
+        if point is None:
+            u8 = draw_picture(picture.name, picture.index, picture.size, picture.seed)
+            point = _measure(picture.key(lam), u8, cfg.but(lambda_rd=lam))
+            found.append(point)
+        if point.ssim >= INCLASS_SSIM:
+            break
+    return found
 
 
 def _measure(key: Key, picture: torch.Tensor, cfg: CodecConfig) -> Point:

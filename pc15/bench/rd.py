@@ -170,7 +170,7 @@ def measure_all(tasks: Sequence[tuple[Target, Codec]], file: PointFile, max_bpp:
     running: dict[Future[Point], _Walk] = {}
     try:
         with (
-            _executor(workers) as pool,
+            executor(workers) as pool,
             tqdm(total=len(waiting), desc="rate and distortion", unit="curve", disable=None) as bar,
         ):
             while waiting or running:
@@ -200,7 +200,8 @@ class _Here(Executor):
         return future
 
 
-def _executor(workers: int) -> Executor:
+def executor(workers: int) -> Executor:
+    """Runs tasks in that many processes of one thread each, or a single one's at once in this process."""
     return ProcessPoolExecutor(workers, get_context("spawn"), _single_thread) if workers > 1 else _Here()
 
 

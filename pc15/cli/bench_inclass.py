@@ -17,11 +17,11 @@ EXAMPLES = (
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure what a picture costs that is one pattern: drawn in floating point, coded as one tile.
+    """Measure what a picture costs that is one pattern: drawn in floating point, coded as the preset does.
 
-    Each class has pictures of random parameters.  Of a picture's files, one per lambda, the smallest that reaches the
-    wanted SSIM (Gaussian, 8-bit luma) counts, or else the best.  Whole-file bytes, PSNR and SSIM go to a CSV as they
-    come, and a run that was cut off goes on where it stopped.
+    Each class has pictures of random parameters.  A picture is coded with ever smaller lambdas until a file reaches the
+    wanted SSIM (Gaussian, 8-bit luma); that one counts, or else the best.  Whole-file bytes, PSNR and SSIM go to a
+    CSV as they come, and a run that was cut off goes on where it stopped.
     """
     from pc15.bench.inclass import run_inclass, summarise
 
@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         lambdas=args.lambdas,
         preset=args.preset,
         device=args.device,
+        workers=args.workers,
         force=args.force,
     )
     header = ["class", "pictures", "bytes", "most", "SSIM", "least", f"share from {INCLASS_SSIM:g}", "s per file"]
@@ -65,5 +66,6 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the CSV; what it holds already is not measured again"
     )
+    add.add_argument("--workers", type=int, default=1, metavar="N", help="processes; one for fair times (default: 1)")
     add.add_argument("--force", action="store_true", help="measure again what the CSV holds (default: go on)")
     add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")

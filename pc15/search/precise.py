@@ -63,6 +63,7 @@ _PAIR_WINS = 1.005  # a pair must draw this much more, so that its first layer i
 _SUMMANDS = ("STRIPES", "WAVES_DIR")  # what pairs are mostly made of: each draws too little to lead alone
 _ARMS = 20  # most arms, or rays, that are looked for around
 _TURNS = 3  # centres
+_NEARER = (-0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12)  # half tiles from the best of them
 _WINDINGS = 8  # most turns along r that are looked for there
 _ARM_CENTRES = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # half tiles, either way
 LAST = 3
@@ -546,59 +547,63 @@ def gradient_centres(view: View) -> list[tuple[float, float]]:
     return centres
 
 
-@functools.cache
-def _around(side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Waves around each of the _ARM_CENTRES squared, and rings about it.
+@functools.lru_cache(maxsize=8)
+def _around(
+    side: int, xs: tuple[float, ...], ys: tuple[float, ...], arms: range, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Waves around each of some centres, ys by xs, and rings about them.
 
     Returns:
-        cosines and sines of m * theta for m of 1 to _ARMS, [C,M,S*S] float64, integers up to 2^15; the ring of each
+        cosines and sines of m * theta for every m of `arms`, [C,M,S*S] float64, integers up to 2^14; the ring of each
         box, [C,S*S] int64.
     """
     at = tile_grid(side, device=device)
-    middles = torch.tensor([round(c * ONE) for c in _ARM_CENTRES], dtype=torch.int32, device=device)
-    cy, cx = (part.reshape(-1, 1, 1) for part in torch.meshgrid(middles, middles, indexing="ij"))
+    lines = [torch.tensor([round(c * ONE) for c in part], dtype=torch.int32, device=device) for part in (ys, xs)]
+    cy, cx = (part.reshape(-1, 1, 1) for part in torch.meshgrid(*lines, indexing="ij"))
     x, y = (at.x - cx).expand(-1, side, side), (at.y - cy).expand(-1, side, side)
-    arms = torch.arange(1, _ARMS + 1, dtype=torch.int32, device=device).view(1, -1, 1, 1)
-    turns = arms * at.angle(x.contiguous(), y.contiguous())[:, None]
+    turns = torch.tensor(arms, dtype=torch.int32, device=device).view(1, -1, 1, 1) * at.angle(x, y)[:, None]
     ring = torch.div(at.radius(x, y).to(torch.int64) * side, 4 * ONE, rounding_mode="floor")  # two boxes wide
     waves = [(part >> 1).flatten(2).to(torch.float64) for part in (cos_turns(turns), sin_turns(turns))]
     return waves[0], waves[1], ring.flatten(1)
+
+
+def _turned(
+    view: View, rest: Tensor, xs: tuple[float, ...], ys: tuple[float, ...], arms: range
+) -> list[tuple[float, float, int]]:
+    """(cx, cy, m) by what m arms around the centre draw of `rest`, integers below 2^17, best first; one per centre."""
+    cosine, sine, ring = _around(view.side, xs, ys, arms, rest.device)
+    rings = int(ring.amax()) + 1
+    boxes = torch.zeros((len(ring), rings), dtype=torch.float64, device=rest.device)
+    boxes.scatter_add_(1, ring, (view.weight > 0).to(torch.float64).expand_as(ring))
+    gain = torch.zeros(cosine.shape[:2], dtype=torch.float64, device=rest.device)
+    at = ring[:, None].expand_as(cosine)
+    for wave in (cosine, sine):  # sums of integers: exact in any order
+        sums = torch.zeros((*cosine.shape[:2], rings), dtype=torch.float64, device=rest.device)
+        sums.scatter_add_(2, at, wave * rest)
+        gain += (sums * sums / boxes[:, None].clamp(min=1.0) * 2.0**-30).round().sum(dim=2)
+    best = gain.amax(dim=1, keepdim=True)
+    which = torch.arange(len(arms), device=rest.device).expand_as(gain)
+    first = torch.where(gain == best, which, len(arms)).amin(dim=1).tolist()
+    order = torch.sort(best[:, 0], descending=True, stable=True).indices[:_TURNS].tolist()
+    return [(xs[i % len(xs)], ys[i // len(xs)], arms[first[i]]) for i in order]
 
 
 def turning(view: View) -> list[tuple[float, float, int]]:
     """The few centres that a picture turns around most, best first: (cx, cy, arms).
 
     What m arms may draw around a centre is the m-th harmonic of every ring, whatever its phase: so spirals, of any
-    profile along r, and rays.
+    profile along r, and rays.  The best centre is looked for again on a finer grid.
     """
-    side = view.side
     error, weight = view.totals
     rest = view.error - view.weight * error / weight
     peak = float(rest.abs().amax())
     if peak == 0.0:
         return []
-    scaled = (rest * 2.0 ** (16 - math.frexp(peak)[1])).round()
-    cosine, sine, ring = _around(side, rest.device)
-    count, rings = len(ring), int(ring.amax()) + 1
-    gain = torch.zeros(cosine.shape[:2], dtype=torch.float64, device=rest.device)
-    boxes = torch.zeros((count, rings), dtype=torch.float64, device=rest.device)
-    boxes.scatter_add_(1, ring, (view.weight > 0).to(torch.float64).expand_as(ring))
-    at = ring[:, None].expand_as(cosine)
-    for wave in (cosine, sine):  # sums of integers: exact in any order
-        sums = torch.zeros((*cosine.shape[:2], rings), dtype=torch.float64, device=rest.device)
-        sums.scatter_add_(2, at, wave * scaled)
-        gain += (sums * sums / boxes[:, None].clamp(min=1.0) * 2.0**-30).round().sum(dim=2)
-    found: list[tuple[float, float, int]] = []
-    order = torch.sort(gain.flatten(), descending=True, stable=True).indices
-    for index in order.tolist():
-        centre, arms = divmod(index, _ARMS)
-        row, column = divmod(centre, len(_ARM_CENTRES))
-        spot = (_ARM_CENTRES[column], _ARM_CENTRES[row])
-        if spot not in [(cx, cy) for cx, cy, _ in found]:
-            found.append((*spot, arms + 1))
-        if len(found) == _TURNS:
-            break
-    return found
+    rest = (rest * 2.0 ** (16 - math.frexp(peak)[1])).round()
+    found = _turned(view, rest, _ARM_CENTRES, _ARM_CENTRES, range(1, _ARMS + 1))
+    cx, cy, arms = found[0]
+    xs, ys = (tuple(round(c + step, 3) for step in _NEARER) for c in (cx, cy))
+    return [*_turned(view, rest, xs, ys, range(max(1, arms - 1), arms + 2))[:1], *found[1:]]
 
 
 _LIMIT = 3.0  # half tiles; centres farther out are no centres

@@ -2,8 +2,9 @@
 
 That search takes seconds, and on a photograph it finds nothing.  So the plane is reduced to a few dozen boxes a side;
 the best starts there (from the bank, the spectrum and where gradients point) climb a little, then others on what the
-winner leaves.  At this resolution two layers draw more than 0.96 of the variance of pictures of one pattern, and of
-most photographs a third to two thirds.  Where even the plane's cheapest code leaves much of the variance, less will do.
+winner leaves.  At this resolution two layers draw more than 0.96 of the variance of most pictures of one pattern, and
+of most photographs a third to two thirds.  Where even the plane's cheapest code
+leaves much of the variance, less will do.
 
 Integers and elementwise arithmetic as in `precise`: the same answer on every device.
 """
@@ -28,6 +29,7 @@ _ANALYSED = ("STRIPES", "CHECKER", "RINGS", "SPIRAL", "SUNBURST")  # what starts
 _STARTS = 384  # of each of them
 _LEADERS = 3  # of the bank, and of the analysis, that may climb
 _CLIMBERS = 4
+_RAYS = 8
 
 
 def may_be_programs(plane: Tensor, codebook: Codebook, seed: int, left: float) -> bool:
@@ -47,18 +49,19 @@ def may_be_programs(plane: Tensor, codebook: Codebook, seed: int, left: float) -
     climber = Climber(get_bank(tile, codebook, seed, plane.device), codebook, fine_bits(tile), seed)
     peaks = spectrum_peaks(view_of(linear, quad, _SPECTRUM))
     side, slow = resolution(peaks)
-    view, small = view_of(linear, quad, side // 2 if slow else side), view_of(linear, quad, SCREEN)
+    small = view_of(linear, quad, SCREEN)
+    turns = turning(small)
+    many = bool(turns) and turns[0][2] > _RAYS  # they meet in what coarse boxes blur
+    view = view_of(linear, quad, side // 2 if slow and not many else side)
     energy, least = view.energy, max(LEFT, left)
     rest = energy
     analysed = [gen_id(name) for name in _ANALYSED]
     for layer in range(2):
         if layer:
-            peaks = spectrum_peaks(view)
+            peaks, turns = spectrum_peaks(view), turning(small)
         rows = climber.rows(small)
         states = leading(climber.starting(view, (), climber.entries(rows, _LEADERS), most=0), _LEADERS, each=1)
-        states += leading(
-            climber.starting(view, peaks, {}, turning(small), most=_STARTS, only=analysed), _LEADERS, each=1
-        )
+        states += leading(climber.starting(view, peaks, {}, turns, most=_STARTS, only=analysed), _LEADERS, each=1)
         one = 1 << climber.fine
         states = [climber.climb(view, s, one, 2, 4) for s in leading(states, _CLIMBERS, each=2)]
         if not states:
