@@ -42,7 +42,8 @@ LEAN = 200.0
 
 @dataclass(frozen=True, kw_only=True)
 class TableJob:
-    """What one picture is encoded with: tile and overlap, px; lambda, alpha, rounds of refinement; colour or luma."""
+    """What one picture is encoded with: tile and overlap, px; lambda, alpha, rounds of refinement; colour or luma;
+    whether layers may continue a neighbour's."""
 
     tile: int
     overlap: int
@@ -50,6 +51,7 @@ class TableJob:
     alpha_mix: float
     refine: int
     color: bool
+    merge: bool = False
 
 
 JOBS: tuple[TableJob, ...] = tuple(
@@ -65,8 +67,10 @@ JOBS: tuple[TableJob, ...] = tuple(
     for step in range(5)
     for alpha in ((0.0, 0.7) if tile == 32 else (0.0,))
     if tile < 64 or step % 2 == 0
+) + tuple(
+    TableJob(tile=32, overlap=8, lambda_rd=lam, alpha_mix=0.0, refine=0, color=False, merge=True) for lam in (1.0, 4.0)
 )
-"""Every table family, at every rate class or every other one."""
+"""Every table family, at every rate class or every other one, and merged layers."""
 
 
 def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
@@ -74,7 +78,9 @@ def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
     counts: dict[str, list[int]] = {}
     for name, size in alphabets(codebook).items():
         kind = _kind(name)
-        if kind == "amp":
+        if name.startswith("merge."):
+            counts[name] = _flat_merge(name, size)
+        elif kind == "amp":
             counts[name] = [int(10000 * 0.6 ** (i // 2)) + 1 for i in range(size)]
         elif kind == "dc":
             counts[name] = [int(10000 * 0.85**i) + 1 for i in range(size)]
@@ -84,8 +90,6 @@ def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
             counts[name] = _use(codebook, NAMES.index(name.split(".")[2])) or [1]
         elif kind == "refined":
             counts[name] = [3, 1]
-        elif name.startswith("merge."):
-            counts[name] = _flat_merge(name, size)
         else:
             counts[name] = [1] * size
     return TableSet(table_id, 1, build_rans_tables(counts))
@@ -175,8 +179,10 @@ def build_tables(
 
 
 def _pool(name: str) -> str:
-    """Tables that mean the same at another rate or tile size; chroma keeps to itself."""
+    """Tables that mean the same at another rate or tile size; chroma keeps to itself, and so do merged layers."""
     family, _, rest = name.partition(".")
+    if family == "merge":
+        return name
     return f"{'c' if family[:1] == 'c' and family != 'raw' else ''}.{rest}" if rest else name
 
 
@@ -187,8 +193,8 @@ def _count_crop(task: tuple[str, TableJob, str, str, int]) -> Counts:
     picture = picture if job.color else rgb_to_ycbcr420(picture)[0].unsqueeze(0)
     cfg = CodecConfig.preset(
         "fast", tile=job.tile, overlap=job.overlap, lambda_rd=job.lambda_rd, alpha_mix=job.alpha_mix,
-        refine=job.refine, shortlist=16, candidates=0, residual=False, device="cpu", table_id=table_id,
-        codebook_id=codebook_id,
+        refine=job.refine, merge=job.merge, shortlist=16, candidates=0, residual=False, device="cpu",
+        table_id=table_id, codebook_id=codebook_id,
     )  # fmt: skip
     return count_stream(encode(picture, cfg)["bitstream"])
 

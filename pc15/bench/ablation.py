@@ -74,6 +74,9 @@ VARIANTS = (
     _programs("tile16", "tiles of 16 px", tile=16, overlap=4),
     _programs("tile64", "tiles of 64 px", tile=64, overlap=8),
     _programs("no-sweeps", "no joint re-fit", sweeps=0),
+    _programs("six-sweeps", "six of them", sweeps=6),
+    _programs("passes", "whole programs searched once more", passes=1),
+    _programs("merge", "layers may continue a neighbour's", merge=True),
     _programs("few-candidates", "a shortlist of 4", shortlist=4),
     _programs("psnr", "squared error alone (alpha 0)", alpha_mix=0.0),
 )
