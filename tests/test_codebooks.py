@@ -90,13 +90,6 @@ def test_every_generator_stays_and_no_entry_comes_twice(trained: Path) -> None:
         assert rows >= {tuple(row) for row in GRID.entries[gen].tolist()}
 
 
-def test_the_packaged_codebook_gives_the_oracle_enough_to_search() -> None:
-    packaged = load_codebook("v15_trained")
-    assert packaged.weights is not None
-    assert sum(packaged.size(gen) * load(gen).seeds for gen in range(len(NAMES))) >= 1 << 15
-    assert all(packaged.size(gen) for gen in range(len(NAMES)))
-
-
 def test_a_part_of_a_codebook_is_the_beginning_of_each_list(trained: Path) -> None:
     tiny = load_codebook("tiny")
     for rows in (1, 100, 1000, 10**6):
