@@ -66,10 +66,10 @@ from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
 from pc15.search.cost import AMP_SEARCHED, Costs
 from pc15.search.merge import Neighbours, neighbours, waves
-from pc15.search.precise import FEW_TILES, Precise
+from pc15.search.precise import FEW_TILES, Precise, States
 from pc15.search.refine import Trials, address_q8, best_layers
 from pc15.search.score import Patterns, Scorer, Windows, lowest_argmin
-from pc15.search.whole import may_be_programs
+from pc15.search.whole import sketch
 from pc15.surface import SHARE_BITS
 from pc15.tiling import TileSpec, axis_weights, extract
 
@@ -153,6 +153,7 @@ class PlaneEncoder:
     Args:
         plane: [h,w] int32 Q12.
         cfg: options; `lambda_rd` and `alpha_mix` are already the plane's own.
+        layers: as `sketch` suggests them for the only tile.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class PlaneEncoder:
         tables: TableSet,
         codebook: Codebook,
         hooks: EncoderHooks | None,
+        layers: Sequence[States] = (),
     ) -> None:
         self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
         self.spec, self.section_rows = header.planes[index], header.section_rows
@@ -180,7 +182,7 @@ class PlaneEncoder:
         self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
         precise = self.costs.fine > 0 and self.grid.count <= FEW_TILES
-        self.precise = Precise(self.scorer, codebook) if precise else None
+        self.precise = Precise(self.scorer, codebook, layers) if precise else None
         self.x = extract(plane, self.grid)  # [N,T,T]
         self.groups = [torch.tensor(group, device=plane.device) for group in turn_groups(self.grid)]
 
@@ -204,7 +206,7 @@ class PlaneEncoder:
 
         Args:
             limit: squared error, Q24, that the plane is to stay below; None is returned once three layers more, each as
-                good as the last, would not bring it there.
+                good as the last, would not bring it there, unless a sketch of the plane has come true.
         """
         self.canvas = Canvas(self.plane, self.grid, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
@@ -217,7 +219,10 @@ class PlaneEncoder:
                 self._add_layer(group[active[group]], layer, active)
             progress.update(int((~active).sum()) - progress.n)
             before, left = left, self._squared_error()
-            if left * min(1.0, left / max(before, 1.0)) ** _OUTLOOK > limit:
+            if (
+                not (self.precise is not None and self.precise.found)
+                and left * min(1.0, left / max(before, 1.0)) ** _OUTLOOK > limit
+            ):
                 return None
             if not bool(active.any()):
                 break
@@ -226,6 +231,8 @@ class PlaneEncoder:
                 for group in self.groups:
                     self._search_again(group)
             last = turn == self.cfg.sweeps + self.cfg.passes - 1
+            if turn > self.cfg.passes and self._alone and not (last and self.cfg.refine):
+                continue
             for group in self.groups:
                 self._refit(group, self.cfg.refine if last else 0)
             self._refit_dc()
@@ -235,6 +242,11 @@ class PlaneEncoder:
             self._refit_dc()
         progress.update(len(self.x) - progress.n)
         return self.tiles.programs(self.costs.params, self.costs.fine)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether there is one tile of at most one layer: nothing around it changes, once it is fitted."""
+        return self.grid.count == 1 and int(self.tiles.count[0]) <= 1
 
     def _squared_error(self) -> float:
         return float(self.canvas.rest().to(torch.int64).square().sum())
@@ -321,6 +333,8 @@ class PlaneEncoder:
         cols = torch.arange(self.grid.nx, device=self.x.device) % 2
         for turn in range(4):  # what every other knot adds does not overlap
             mine = ((rows == turn // 2) & (cols == turn % 2)).reshape(-1)
+            if not bool(mine.any()):
+                continue
             gradient = self.base.adjoint(self.canvas.rest()).to(torch.float64) * 2.0 ** (-12 - 2 * SHARE_BITS)
             norm = self.base.norms().to(torch.float64) * 2.0 ** (-4 * SHARE_BITS)
             reach = 1.0 if self.grid.count > 1 else float(self.syntax.dc_top)
@@ -577,9 +591,9 @@ def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: Codec
             own = plane_config(cfg, chroma=i > 0)
             coder = _PlaneCoder(plane, i, len(planes), width, height, section_rows, own, tables, codebook, progress)
             found = coder.best(_plans(own))
-            if coder.open and coder.may_be_whole(found.cost):
+            if coder.open and (layers := coder.sketched(found.cost)):
                 whole = [(max(plane.shape), refined) for refined in sorted({False, own.residual})]
-                found = coder.best(whole, found)
+                found = coder.best(whole, found, layers)
             coded.append(found)
             section_rows = _header((coded[0].spec,) * len(planes), width, height, cfg).section_rows
     header = _header(tuple(one.spec for one in coded), width, height, cfg)
@@ -621,11 +635,13 @@ class _PlaneCoder:
         """Whether there is a choice: one tile over the whole plane may be better than what is coded first."""
         return not self.cfg.tile and self.cfg.max_layers > 0 and SCREEN < max(self.plane.shape) <= MAX_TILE
 
-    def best(self, plans: Sequence[tuple[int, bool]], found: _Coded | None = None) -> _Coded:
+    def best(
+        self, plans: Sequence[tuple[int, bool]], found: _Coded | None = None, layers: Sequence[States] = ()
+    ) -> _Coded:
         """The cheapest of what there is and of plans as `_plans` makes them, a tie to the first.
 
         Plans of one tile size share their programs.  Where there is something already, a search for them is given up
-        as soon as nothing cheaper is in sight.
+        as soon as nothing cheaper is in sight.  `layers` are suggestions for a plane of one tile.
         """
         programs: dict[int, Programs | None] = {0: Programs.empty(0)}
         limit = math.inf if found is None else found.cost
@@ -636,27 +652,27 @@ class _PlaneCoder:
             if self.section_rows is not None:
                 header = replace(header, section_rows=self.section_rows)
             if tile not in programs:
-                programs[tile] = self._search(header, limit)
+                programs[tile] = self._search(header, limit, layers)
             if (own := programs[tile]) is not None:
                 one = self._code(own, header)
                 found = one if found is None or one.cost < found.cost else found
         assert found is not None, "there is always a tile size to try"
         return found
 
-    def may_be_whole(self, cost: float) -> bool:
-        """Whether the search for one tile over the whole plane is worth its time, now that `cost` can be had."""
+    def sketched(self, cost: float) -> list[States]:
+        """Layers of one tile over the whole plane, if it is worth its time now that `cost` can be had."""
         if cost < WHOLE_BITS:
-            return False
+            return []
         samples = self.plane.to(torch.int64)
         total, square = int(samples.sum()), int((samples * samples).sum())
         energy = (square - total * total / self.plane.numel()) / residual_lambda(self.cfg.lambda_rd)
-        return energy > WHOLE_BITS and may_be_programs(self.plane, self.codebook, self.cfg.seed, cost / energy)
+        return sketch(self.plane, self.codebook, self.cfg.seed, cost / energy) if energy > WHOLE_BITS else []
 
-    def _search(self, header: Header, limit: float) -> Programs | None:
+    def _search(self, header: Header, limit: float, layers: Sequence[States]) -> Programs | None:
         """Programs of the tiles that the header says; None if their cost would be above the limit."""
         spec = header.planes[self.index]
         own = self.cfg.but(tile=spec.tile, overlap=spec.overlap)
-        encoder = PlaneEncoder(self.plane, header, self.index, own, self.tables, self.codebook, self.cfg.ai)
+        encoder = PlaneEncoder(self.plane, header, self.index, own, self.tables, self.codebook, self.cfg.ai, layers)
         self.progress.reset(total=encoder.grid.count)
         return encoder.run(self.progress, limit * residual_lambda(self.cfg.lambda_rd))
 

@@ -29,7 +29,7 @@ from pc15.proc.spec import Param, fine_bits
 from pc15.search.bank import get_bank
 from pc15.search.precise import bank_gains, gradient_centres, solve, spectrum_peaks, turning, view_of
 from pc15.search.score import pooled
-from pc15.search.whole import may_be_programs
+from pc15.search.whole import sketch
 
 CODEBOOK = load_codebook("v15_grid")
 WHOLE = CodecConfig.preset("balanced", tile=160, overlap=0, residual=False, lambda_rd=4.0, device="cpu")
@@ -226,7 +226,7 @@ def test_what_turns_around_a_point_gives_it_away(x: float, y: float, arms: int, 
 def test_one_pattern_is_worth_a_search(name: str) -> None:
     for index, size in ((0, 256), (1, 160)):
         picture = draw_picture(name, index, size)[0, : size - 32 * index]
-        assert may_be_programs(as_q12(picture, torch.device("cpu")), CODEBOOK, 1234, 0.0), index
+        assert sketch(as_q12(picture, torch.device("cpu")), CODEBOOK, 1234, 0.0), index
 
 
 def test_noise_and_a_heap_of_edges_are_not() -> None:
@@ -238,8 +238,8 @@ def test_noise_and_a_heap_of_edges_are_not() -> None:
     ):
         heap[y : y + 20, x : x + 24] = level
     for plane in (noise, heap):
-        assert not may_be_programs(plane, CODEBOOK, 1234, 0.0)
-        assert may_be_programs(plane, CODEBOOK, 1234, 1.0), "what costs as much as a flat plane is no rival"
+        assert not sketch(plane, CODEBOOK, 1234, 0.0)
+        assert sketch(plane, CODEBOOK, 1234, 1.0), "what costs as much as a flat plane is no rival"
 
 
 @pytest.mark.parametrize("name", ["rings", "plaid"])

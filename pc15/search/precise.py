@@ -59,6 +59,10 @@ _CLIMBERS = 26  # starts that climb a little,
 _ROUNDS = 3  # rounds,
 _FINALISTS = 9  # the best of them, at most two of a generator, to the top of this resolution
 _EXPLAINED = 0.995  # share of what is left that a first layer draws, below which pairs of layers are compared
+_LEFT = 0.03  # share that layers of a sketch may leave at first,
+_LEAST_LEFT = 0.01  # and in the end, for nothing else to be looked for
+_LONG = 12  # rounds of a climb that is to come to its end
+_SECONDS = 384  # starts of a second layer where the first is known
 _PAIR_WINS = 1.005  # a pair must draw this much more, so that its first layer is taken though another draws more alone
 _SUMMANDS = ("STRIPES", "WAVES_DIR")  # what pairs are mostly made of: each draws too little to lead alone
 _ARMS = 20  # most arms, or rays, that are looked for around
@@ -68,6 +72,8 @@ _WINDINGS = 8  # most turns along r that are looked for there
 _ARM_CENTRES = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # half tiles, either way
 LAST = 3
 """Generators that climb on at higher resolutions, and are proposed."""
+_TOGETHER = 64  # starts drawn at once, or
+_PIXELS = 1 << 16  # as many as have so many boxes in all
 _DROP = 3  # patterns are Q14; Q11 keeps the sums exact
 
 
@@ -121,7 +127,7 @@ def view_of(linear: Tensor, quad: Tensor, side: int) -> View:
 
 
 @dataclass(frozen=True, eq=False)
-class _States:
+class States:
     """Points of one generator's parameter space: steps [K, P] int64, seed [K] int64, gain [K] float64."""
 
     gen: int
@@ -129,7 +135,7 @@ class _States:
     seed: Tensor
     gain: Tensor
 
-    def best(self) -> _States:
+    def best(self) -> States:
         """The few best that differ, best first, ties to the first."""
         counts = [i for i, p in enumerate(load(self.gen).params) if p.kind == "count"]
         most = _PER_COUNT if counts else _PER_GENERATOR
@@ -144,12 +150,12 @@ class _States:
             if len(kept) == most:
                 break
         at = torch.tensor(kept, dtype=torch.int64, device=self.gain.device)
-        return _States(self.gen, self.steps[at], self.seed[at], self.gain[at])
+        return States(self.gen, self.steps[at], self.seed[at], self.gain[at])
 
-    def single(self) -> list[_States]:
+    def single(self) -> list[States]:
         """One by one."""
         each = (slice(i, i + 1) for i in range(len(self.gain)))
-        return [_States(self.gen, self.steps[i], self.seed[i], self.gain[i]) for i in each]
+        return [States(self.gen, self.steps[i], self.seed[i], self.gain[i]) for i in each]
 
 
 def bank_gains(bank: Bank, view: View) -> Tensor:
@@ -215,7 +221,7 @@ class Climber:
         *,
         most: int = _STARTS,
         only: Sequence[int] = range(len(NAMES)),
-    ) -> list[_States]:
+    ) -> list[States]:
         """Single states to climb from: of every generator the best of the bank's rows and of the analysis.
 
         Args:
@@ -237,11 +243,11 @@ class Climber:
                 states += self._scored(view, gen, torch.cat(steps), torch.cat(seeds)).best().single()
         return states
 
-    def again(self, view: View, states: Sequence[_States]) -> list[_States]:
+    def again(self, view: View, states: Sequence[States]) -> list[States]:
         """The states with their gains at another resolution."""
         return [self._scored(view, s.gen, s.steps, s.seed) for s in states]
 
-    def without(self, view: View, state: _States) -> View:
+    def without(self, view: View, state: States) -> View:
         """What is left when a state is drawn at its best amplitude and DC."""
         p = self._drawn(view, state.gen, state.steps, state.seed)[0]
         error, weight = view.totals
@@ -266,16 +272,17 @@ class Climber:
         flat = square <= weight * 64.0  # an RMS of 8 in Q11
         return torch.where(flat, 0.0, linear * linear / torch.where(flat, 1.0, square))
 
-    def _scored(self, view: View, gen: int, steps: Tensor, seeds: Tensor) -> _States:
+    def _scored(self, view: View, gen: int, steps: Tensor, seeds: Tensor) -> States:
+        many = max(_TOGETHER, _PIXELS // view.side**2)
         parts = [
-            self._gain(view, self._drawn(view, gen, steps[i : i + 64], seeds[i : i + 64]))
-            for i in range(0, len(steps), 64)
+            self._gain(view, self._drawn(view, gen, steps[i : i + many], seeds[i : i + many]))
+            for i in range(0, len(steps), many)
         ]
-        return _States(gen, steps, seeds, torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64))
+        return States(gen, steps, seeds, torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64))
 
     # ------------------------------------------------------------ climbing
 
-    def climb(self, view: View, state: _States, step: int, rounds: int, least: int = 1) -> _States:
+    def climb(self, view: View, state: States, step: int, rounds: int, least: int = 1) -> States:
         """One state uphill: steps from `step` sub-levels down to `least`, halved where none helps."""
         gen, steps, seed, gain = state.gen, state.steps, state.seed, state.gain
         params = load(gen).params_at(self.fine)
@@ -284,16 +291,21 @@ class Climber:
             return state
         unit = torch.tensor([1 if p.shift(self.fine) == 0 else 0 for p in params], device=steps.device)
         eye = torch.eye(count, dtype=torch.int64, device=steps.device)
+        signed = torch.cat([-eye, eye])
+        here = None
         for _ in range(rounds):
             size = torch.where(unit == 1, 1, step)
-            moves = torch.cat([-eye, eye]) * size
-            tried = steps + moves
-            p = self._drawn(view, gen, tried, seed.expand(2 * count))
+            tried = steps + signed * size
+            if here is None:
+                both = self._drawn(view, gen, torch.cat([tried, steps]), seed.expand(2 * count + 1))
+                p, here = both[:-1], both[-1:]
+            else:
+                p = self._drawn(view, gen, tried, seed.expand(2 * count))
             around = self._gain(view, p)
-            here = self._drawn(view, gen, steps, seed)
             leaps = self._leaps(view, here, p[count:] - p[:count])  # in sizes of a step
             new = steps + (leaps * size.to(torch.float64)).round().to(torch.int64)
-            leaped = self._gain(view, self._drawn(view, gen, new, seed.expand(len(new))))
+            q = self._drawn(view, gen, new, seed.expand(len(new)))
+            leaped = self._gain(view, q)
             everything = torch.cat([steps, tried, new])
             gains = torch.cat([gain, around, leaped])
             best = torch.where(gains == gains.amax(), torch.arange(len(gains), device=gains.device), len(gains)).amin()
@@ -304,9 +316,11 @@ class Climber:
                 continue
             steps = self.codebook.clamp(gen, everything[best : best + 1], self.fine).long()
             gain = gains[best : best + 1]
-            if int(best) > 2 * count:  # a leap that helps comes close: what is left is small
+            at = int(best) - 1
+            here = p[at : at + 1] if at < 2 * count else q[at - 2 * count :][:1]
+            if at >= 2 * count:  # a leap that helps comes close: what is left is small
                 step = max(least, step // 2)
-        return _States(gen, steps, seed, gain)
+        return States(gen, steps, seed, gain)
 
     def _leaps(self, view: View, here: Tensor, slopes: Tensor) -> Tensor:
         """Gauss-Newton steps over all parameters, whole, half and damped, [3, P] in multiples of the step tried.
@@ -330,9 +344,12 @@ class Climber:
 class Precise(Climber):
     """Searches single tiles of a plane for the pattern that draws most of what is left of them."""
 
-    def __init__(self, scorer: Scorer, codebook: Codebook) -> None:
+    def __init__(self, scorer: Scorer, codebook: Codebook, sketch: Sequence[States] = ()) -> None:
+        """`sketch`: single states that may be all the layers of the plane's only tile; they are looked at first."""
         super().__init__(scorer.bank, codebook, scorer.costs.fine, scorer.cfg.seed)
-        self.scorer = scorer
+        self.scorer, self.sketch = scorer, list(sketch)
+        self.found = False  # whether the sketch has come true: then it leaves next to nothing
+        self._summands = [NAMES.index(name) for name in _SUMMANDS]
 
     # ------------------------------------------------------------ the whole way
 
@@ -369,7 +386,62 @@ class Precise(Climber):
         windows = self.scorer.windows
         return view_of(windows.lin[cls][0].to(torch.int64) * e, windows.quad[cls][0].to(torch.int64), side)
 
+    def _sketched(self, e: Tensor, cls: Tensor, layer: int) -> States | None:
+        """The sketch's state for a layer, climbed to the top, if with those after it next to nothing is left.
+
+        What the sketch has from this layer on becomes what has been found.
+        """
+        states, one = self.sketch[layer:], 1 << self.fine
+        side = _COARSE
+        while states:
+            view = rest = self._view(e, cls, side)
+            coarse = side == _COARSE
+            step, least = (one // 2, max(1, self.scorer.tile // (8 * side))) if coarse else (max(1, one // 8), 1)
+            climbed = []
+            for state in states:
+                climbed.append(self.climb(rest, self.again(rest, [state])[0], step, _LONG, least))
+                rest = self.without(rest, climbed[-1])
+            if coarse and layer == 0 and rest.energy > _LEFT * view.energy:
+                climbed, rest = self._two(view, climbed[0])
+            last = side >= min(_SPECTRUM, self.scorer.tile)
+            if rest.energy > (_LEAST_LEFT if last else _LEFT) * view.energy:
+                return None
+            states = climbed
+            if last:
+                self.sketch[layer:], self.found = states, True
+                return states[0]
+            side *= 2
+        return None
+
+    def _two(self, view: View, first: States) -> tuple[list[States], View]:
+        """Two layers, of the kind that pairs are made of unless the first is given, and what they leave of a view."""
+        one = 1 << self.fine
+
+        def best(of: View, count: int) -> list[States]:
+            states = self.starting(of, spectrum_peaks(of), {}, only=self._summands, most=_SECONDS)
+            return [self.climb(of, s, one, _LONG, 2) for s in leading(states, count, each=1)]
+
+        found = []
+        for state in (first, *best(view, 2)):
+            rest = self.without(view, state)
+            for second in leading(best(rest, 2), 1):
+                found.append(([state, second], self.without(rest, second)))
+        return min(found, key=lambda pair: pair[1].energy) if found else ([first], self.without(view, first))
+
+    def _more(self, e: Tensor, cls: Tensor) -> list[Layers]:
+        """Candidates for what a sketch that has come true leaves: mostly its own layers again, with other edges."""
+        side = 2 * _COARSE
+        view, small = self._view(e, cls, side), self._view(e, cls, self.bank.side)
+        states = leading(self.starting(view, (), self.entries(self.rows(small), LAST), most=0), LAST, each=1)
+        states = [*self.again(view, self.sketch), *states]
+        climbed = leading([self.climb(view, s, 1 << self.fine, _LONG, 1) for s in states], LAST)
+        return [self._address(climbed[min(i, len(climbed) - 1)]) for i in range(LAST)]
+
     def _search(self, e: Tensor, cls: Tensor, layer: int) -> tuple[list[Layers], bool]:
+        if (sketched := self._sketched(e, cls, layer)) is not None:
+            return [self._address(sketched)] * LAST, True
+        if self.found and layer >= len(self.sketch):
+            return self._more(e, cls), False
         peaks = spectrum_peaks(self._view(e, cls, _SPECTRUM))
         side, slow = resolution(peaks)
         view = self._view(e, cls, side)
@@ -380,7 +452,7 @@ class Precise(Climber):
         one, least = 1 << self.fine, max(1, self.scorer.tile // (8 * side))  # an eighth of a pixel of this resolution
         states = [self.climb(view, s, one, _ROUNDS, least) for s in states]
         waves = [s for s in leading(states, len(states)) if NAMES[s.gen] in _SUMMANDS][:1]
-        states = [self.climb(view, s, one // 2, 12, least) for s in leading(states, _FINALISTS, each=2)]
+        states = [self.climb(view, s, one // 2, _LONG, least) for s in leading(states, _FINALISTS, each=2)]
         states = leading(states, LAST, each=1)
         pair = False
         if layer == 0 and states and float(states[0].gain) < _EXPLAINED * view.energy:
@@ -392,7 +464,7 @@ class Precise(Climber):
         states = states if pair else leading(states, LAST)
         return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], pair
 
-    def _first_of_two(self, view: View, states: list[_States]) -> tuple[list[_States], bool]:
+    def _first_of_two(self, view: View, states: list[States]) -> tuple[list[States], bool]:
         """Put the state first that draws most together with a second layer; whether that changes the order."""
         both = []
         for state in self.again(view, states):
@@ -405,7 +477,7 @@ class Precise(Climber):
             return states[:LAST], False
         return [states[best], *(s for i, s in enumerate(states) if i != best)][:LAST], True
 
-    def _address(self, state: _States) -> Layers:
+    def _address(self, state: States) -> Layers:
         """The cheapest entry and offsets that stand for one state."""
         gen, costs = state.gen, self.scorer.costs
         ways = self.codebook.offsets_to(gen, state.steps, self.fine)[0]  # [E,P]
@@ -416,7 +488,7 @@ class Precise(Climber):
         return Layers(which[:1], low, state.seed, offsets[low])
 
 
-def leading(states: Sequence[_States], count: int, *, each: int | None = None) -> list[_States]:
+def leading(states: Sequence[States], count: int, *, each: int | None = None) -> list[States]:
     """The `count` single states that gain most, ties to the first; at most `each` of a generator."""
     gains = [float(s.gain) for s in states]
     order = sorted(range(len(states)), key=lambda i: (-gains[i], i))
