@@ -666,7 +666,9 @@ class _PlaneCoder:
         samples = self.plane.to(torch.int64)
         total, square = int(samples.sum()), int((samples * samples).sum())
         energy = (square - total * total / self.plane.numel()) / residual_lambda(self.cfg.lambda_rd)
-        return sketch(self.plane, self.codebook, self.cfg.seed, cost / energy) if energy > WHOLE_BITS else []
+        if energy <= WHOLE_BITS:
+            return []
+        return sketch(self.plane, self.codebook, self.cfg.seed, (cost - WHOLE_BITS) / energy)  # layers cost as much
 
     def _search(self, header: Header, limit: float, layers: Sequence[States]) -> Programs | None:
         """Programs of the tiles that the header says; None if their cost would be above the limit."""

@@ -61,6 +61,7 @@ _FINALISTS = 9  # the best of them, at most two of a generator, to the top of th
 _EXPLAINED = 0.995  # share of what is left that a first layer draws, below which pairs of layers are compared
 _LEFT = 0.03  # share that layers of a sketch may leave at first,
 _LEAST_LEFT = 0.01  # and in the end, for nothing else to be looked for
+_NO_PATTERN = 0.12  # share left at first that says there is none: then the sketch will do, for what little it draws
 _LONG = 12  # rounds of a climb that is to come to its end
 _SECONDS = 384  # starts of a second layer where the first is known
 _PAIR_WINS = 1.005  # a pair must draw this much more, so that its first layer is taken though another draws more alone
@@ -348,6 +349,7 @@ class Precise(Climber):
         """`sketch`: single states that may be all the layers of the plane's only tile; they are looked at first."""
         super().__init__(scorer.bank, codebook, scorer.costs.fine, scorer.cfg.seed)
         self.scorer, self.sketch = scorer, list(sketch)
+        self._settled = False  # whether the sketch is what has been taken, true or not
         self.found = False  # whether the sketch has come true: then it leaves next to nothing
         self._summands = [NAMES.index(name) for name in _SUMMANDS]
 
@@ -387,12 +389,13 @@ class Precise(Climber):
         return view_of(windows.lin[cls][0].to(torch.int64) * e, windows.quad[cls][0].to(torch.int64), side)
 
     def _sketched(self, e: Tensor, cls: Tensor, layer: int) -> States | None:
-        """The sketch's state for a layer, climbed to the top, if with those after it next to nothing is left.
+        """The sketch's state for a layer, climbed to the top, unless another search may find more.
 
+        That is where it leaves, with those after it, neither next to nothing nor so much that there is no pattern.
         What the sketch has from this layer on becomes what has been found.
         """
         states, one = self.sketch[layer:], 1 << self.fine
-        side = _COARSE
+        side, no_pattern = _COARSE, False
         while states:
             view = rest = self._view(e, cls, side)
             coarse = side == _COARSE
@@ -404,11 +407,13 @@ class Precise(Climber):
             if coarse and layer == 0 and rest.energy > _LEFT * view.energy:
                 climbed, rest = self._two(view, climbed[0])
             last = side >= min(_SPECTRUM, self.scorer.tile)
-            if rest.energy > (_LEAST_LEFT if last else _LEFT) * view.energy:
+            no_pattern = no_pattern or (coarse and rest.energy > _NO_PATTERN * view.energy)
+            if not no_pattern and rest.energy > (_LEAST_LEFT if last else _LEFT) * view.energy:
                 return None
             states = climbed
             if last:
-                self.sketch[layer:], self.found = states, True
+                self.sketch[layer:], self._settled = states, True
+                self.found = self.found or not no_pattern
                 return states[0]
             side *= 2
         return None
@@ -429,7 +434,7 @@ class Precise(Climber):
         return min(found, key=lambda pair: pair[1].energy) if found else ([first], self.without(view, first))
 
     def _more(self, e: Tensor, cls: Tensor) -> list[Layers]:
-        """Candidates for what a sketch that has come true leaves: mostly its own layers again, with other edges."""
+        """Candidates for what a sketch leaves: mostly its own layers again, with other edges."""
         side = 2 * _COARSE
         view, small = self._view(e, cls, side), self._view(e, cls, self.bank.side)
         states = leading(self.starting(view, (), self.entries(self.rows(small), LAST), most=0), LAST, each=1)
@@ -440,7 +445,7 @@ class Precise(Climber):
     def _search(self, e: Tensor, cls: Tensor, layer: int) -> tuple[list[Layers], bool]:
         if (sketched := self._sketched(e, cls, layer)) is not None:
             return [self._address(sketched)] * LAST, True
-        if self.found and layer >= len(self.sketch):
+        if self._settled and layer >= len(self.sketch):
             return self._more(e, cls), False
         peaks = spectrum_peaks(self._view(e, cls, _SPECTRUM))
         side, slow = resolution(peaks)

@@ -27,7 +27,7 @@ LEFT = 0.07
 
 _HALF = 0.4  # share that the first layer must draw: the second of two hardly draws more than the first
 _BEGINS = 0.2  # share of that which the best start of a picture of one pattern draws before it climbs,
-_BEGINS_SLOW = 0.35  # and where waves are slow, as they are in photographs
+_BEGINS_SLOW = 0.38  # and where waves are slow, as they are in photographs
 _ROUGH_CYCLES = 3.0  # per tile: starts for slower waves are compared at half the resolution
 _SPECTRUM = 128  # px
 _ANALYSED = ("STRIPES", "CHECKER", "RINGS", "SPIRAL", "SUNBURST")  # what starts from analysis and not from the bank
