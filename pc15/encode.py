@@ -165,7 +165,7 @@ class PlaneEncoder:
         tables: TableSet,
         codebook: Codebook,
         hooks: EncoderHooks | None,
-        layers: Sequence[States] = (),
+        layers: Sequence[Sequence[States]] = (),
     ) -> None:
         self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
         self.spec, self.section_rows = header.planes[index], header.section_rows
@@ -636,7 +636,7 @@ class _PlaneCoder:
         return not self.cfg.tile and self.cfg.max_layers > 0 and SCREEN < max(self.plane.shape) <= MAX_TILE
 
     def best(
-        self, plans: Sequence[tuple[int, bool]], found: _Coded | None = None, layers: Sequence[States] = ()
+        self, plans: Sequence[tuple[int, bool]], found: _Coded | None = None, layers: Sequence[Sequence[States]] = ()
     ) -> _Coded:
         """The cheapest of what there is and of plans as `_plans` makes them, a tie to the first.
 
@@ -659,7 +659,7 @@ class _PlaneCoder:
         assert found is not None, "there is always a tile size to try"
         return found
 
-    def sketched(self, cost: float) -> list[States]:
+    def sketched(self, cost: float) -> list[list[States]]:
         """Layers of one tile over the whole plane, if it is worth its time now that `cost` can be had."""
         if cost < WHOLE_BITS:
             return []
@@ -670,7 +670,7 @@ class _PlaneCoder:
             return []
         return sketch(self.plane, self.codebook, self.cfg.seed, (cost - WHOLE_BITS) / energy)  # layers cost as much
 
-    def _search(self, header: Header, limit: float, layers: Sequence[States]) -> Programs | None:
+    def _search(self, header: Header, limit: float, layers: Sequence[Sequence[States]]) -> Programs | None:
         """Programs of the tiles that the header says; None if their cost would be above the limit."""
         spec = header.planes[self.index]
         own = self.cfg.but(tile=spec.tile, overlap=spec.overlap)

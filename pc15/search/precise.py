@@ -345,10 +345,11 @@ class Climber:
 class Precise(Climber):
     """Searches single tiles of a plane for the pattern that draws most of what is left of them."""
 
-    def __init__(self, scorer: Scorer, codebook: Codebook, sketch: Sequence[States] = ()) -> None:
-        """`sketch`: single states that may be all the layers of the plane's only tile; they are looked at first."""
+    def __init__(self, scorer: Scorer, codebook: Codebook, sketch: Sequence[Sequence[States]] = ()) -> None:
+        """`sketch`: states of each layer that the plane's only tile may have, best first; they are looked at first."""
         super().__init__(scorer.bank, codebook, scorer.costs.fine, scorer.cfg.seed)
-        self.scorer, self.sketch = scorer, list(sketch)
+        self.scorer, self.sketch = scorer, [states[0] for states in sketch]
+        self._rivals = list(sketch[0][1:]) if len(sketch) == 1 else []  # of its layer
         self._settled = False  # whether the sketch is what has been taken, true or not
         self.found = False  # whether the sketch has come true: then it leaves next to nothing
         self._summands = [NAMES.index(name) for name in _SUMMANDS]
@@ -418,6 +419,16 @@ class Precise(Climber):
             side *= 2
         return None
 
+    def _rivalling(self, e: Tensor, cls: Tensor, layer: int) -> list[States]:
+        """What other generators make of a plane that is one layer: a blurred edge may cost hardly any squared error."""
+        if layer or len(self.sketch) > 1:
+            return []
+        states, one = self._rivals[: LAST - 1], 1 << self.fine
+        for side, step, rounds in ((2 * _COARSE, one // 2, _LONG), (_SPECTRUM, max(1, one // 8), 4)):
+            view = self._view(e, cls, min(side, self.scorer.tile))
+            states = [self.climb(view, s, step, rounds, 1) for s in self.again(view, states)]
+        return states
+
     def _two(self, view: View, first: States) -> tuple[list[States], View]:
         """Two layers, of the kind that pairs are made of unless the first is given, and what they leave of a view."""
         one = 1 << self.fine
@@ -444,7 +455,8 @@ class Precise(Climber):
 
     def _search(self, e: Tensor, cls: Tensor, layer: int) -> tuple[list[Layers], bool]:
         if (sketched := self._sketched(e, cls, layer)) is not None:
-            return [self._address(sketched)] * LAST, True
+            states = [sketched, *self._rivalling(e, cls, layer)]
+            return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], len(states) == 1
         if self._settled and layer >= len(self.sketch):
             return self._more(e, cls), False
         peaks = spectrum_peaks(self._view(e, cls, _SPECTRUM))

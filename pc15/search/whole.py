@@ -37,7 +37,7 @@ _CLIMBERS = 4
 _RAYS = 8
 
 
-def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[States]:
+def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[list[States]]:
     """The one or two layers, roughly, of one tile over the whole plane if a search for them may pay; else none.
 
     Args:
@@ -45,7 +45,8 @@ def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[St
         left: squared error that the plane's best code without programs is worth, bits included, as a share of the
             squared error around its mean.
     Returns:
-        Single states in sub-levels of a tile as long as the longer side, first layer first.
+        Of each layer single states of several generators, best first, in sub-levels of a tile as long as the longer
+        side.
     """
     h, w = plane.shape
     tile = max(h, w)
@@ -67,7 +68,7 @@ def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[St
     energy, least = view.energy, max(LEFT, left)
     detail = float((linear >> 16).square().sum()) * 2.0**8 - energy  # what this resolution does not show
     rest = energy
-    found: list[States] = []
+    found: list[list[States]] = []
     analysed = [gen_id(name) for name in _ANALYSED]
     for layer in range(2):
         if layer:
@@ -83,7 +84,7 @@ def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[St
         states = [climber.climb(view, s, one, 2, 4) for s in leading(states, _CLIMBERS, each=2)]
         best = climber.climb(view, leading(states, 1)[0], one, 6, 2)
         rest -= float(best.gain)
-        found.append(best)
+        found.append([best, *(s for s in leading(states, _LEADERS, each=1) if s.gen != best.gen)])
         if rest <= LEFT * energy or rest + detail <= left * (energy + detail):
             return found
         if rest > (1.0 - _HALF * (1.0 - least)) * energy:
