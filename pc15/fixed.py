@@ -45,8 +45,8 @@ ISQRT_MAX = 1 << 30
 def const(value: int) -> Tensor:
     """A number as an int32 tensor without dimensions, for operations on tensors of any device.
 
-    Torch makes such a tensor anew, and then casts it, wherever a Python number stands: 4 us each time, as long as the
-    operation itself takes on a tile or two.
+    Torch makes such a tensor anew, and then casts it, wherever a Python number stands, which takes as long as the
+    operation itself on a tile or two.
     """
     return torch.tensor(value, dtype=torch.int32)
 

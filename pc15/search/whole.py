@@ -2,9 +2,9 @@
 
 That search takes seconds, and on a photograph it finds nothing.  So the plane is reduced to a few dozen boxes a side;
 the best starts there (from the bank, the spectrum and where gradients point) climb a little, then others on what the
-winner leaves.  At this resolution two layers draw more than 0.96 of the variance of most pictures of one pattern, and
-of most photographs a third to two thirds: half of them are out before anything climbs.  Where even the plane's
-cheapest code leaves much of the variance, less will do, if it is the plane's variance and not that of its boxes.
+winner leaves.  At this resolution two layers draw nearly all of most pictures of one pattern, and far less of most
+photographs, many of which are out before anything climbs.  Where even the plane's cheapest code leaves much of the
+variance, less will do, if it is the plane's variance and not that of its boxes.
 
 The layers found are where `precise` begins.
 
