@@ -203,15 +203,25 @@ def _ssim_maps(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]
     """Luminance and contrast-structure factor wherever the whole window fits, [C,H-10,W-10] each."""
     reach = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
     window = torch.exp(-(reach**2) / (2.0 * SSIM_SIGMA**2))
-    window = window / window.sum()
-    stack = torch.stack((x, y, x * x, y * y, x * y)).flatten(0, 1)[:, None]  # [5C,1,H,W]
-    stack = F.conv2d(F.conv2d(stack, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = stack[:, 0].unflatten(0, (5, -1))
+    taps: list[float] = (window / window.sum()).tolist()
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
+        _filtered(_filtered(part, taps, 1), taps, 2) for part in (x, y, x * x, y * y, x * y)
+    )
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    luminance = (2.0 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    variances = mean_xx - mean_x**2 + mean_yy - mean_y**2
+    luminance = (2.0 * (mean_x * mean_y) + c1) / ((mean_x * mean_x + mean_y * mean_y) + c1)
+    # grouped so that of equal pictures both are 2 * (a - b) exactly, and the ratio is 1
+    variances = (mean_xx - mean_x * mean_x) + (mean_yy - mean_y * mean_y)
     contrast = (2.0 * (mean_xy - mean_x * mean_y) + c2) / (variances + c2)
     return luminance, contrast
+
+
+def _filtered(x: Tensor, window: list[float], dim: int) -> Tensor:
+    """Weighted sums along one axis, where the window fits: a convolution would round equal pictures differently."""
+    length, reach = x.shape[dim] - len(window) + 1, len(window) // 2
+    out = x.narrow(dim, reach, length) * window[reach]
+    for k in range(reach):
+        out += (x.narrow(dim, k, length) + x.narrow(dim, len(window) - 1 - k, length)) * window[k]
+    return out
 
 
 def _rate_curve(name: str, rates: Sequence[float], qualities: Sequence[float]) -> tuple[_Floats, _Floats]:
