@@ -36,9 +36,10 @@ class CodecConfig:
     """Options of `encode` and `encode_y`.
 
     Args:
-        tile: tile side, px, 4..1024; 0 (or "auto", which becomes 0) is the encoder's choice: with `residual` that
-            alone, without it tiles of 32 px; or, where a glance says that a plane of 33 to 1024 px may be one pattern,
-            one tile over all of it if that costs less, with or without a residual.
+        tile: tile side, px, 4..1024; 0 (or "auto", which becomes 0) is the encoder's choice for each plane: with
+            `residual` that alone, without it tiles of the size from 8 to 256 px that costs least, searched from 32 px
+            on; or, where a glance says that a plane of 33 to 1024 px may be one pattern, one tile over all of it if
+            that costs less, with or without a residual.
         overlap: px shared by neighbouring tiles, 0..tile-1.
         lambda_rd: price of one bit per pixel in units of D; smaller is better and larger.
         alpha_mix: share of 1 - SSIM in D, the rest is MSE_norm; 0 optimises PSNR alone.

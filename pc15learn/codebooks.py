@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from pc15.bitstream.header import DEFAULT_SEED
 from pc15.config import PROGRAMS, CodecConfig, default_overlap
-from pc15.encode import PlaneEncoder, as_q12, plan_header
+from pc15.encode import as_q12, plan_header
 from pc15.entropy.tables import DEFAULT_TABLE_ID, MAX_ALPHABET, load_table
 from pc15.errors import ConfigError
 from pc15.images import load_rgb
@@ -39,6 +39,7 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels
 from pc15.search.bank import centred, stretch
+from pc15.search.plane import PlaneEncoder
 from pc15.search.product import Product
 from pc15learn.loops import best_entries, by_entry, choose_greedily, sift
 from pc15learn.tables import middle

@@ -19,8 +19,10 @@ import pc15
 from pc15 import CodecConfig, HeuristicHooks, decode, decode_y, encode, encode_y, encode_y_with_hooks, psnr
 from pc15.bitstream import read_container
 from pc15.decode import decode_stream, read_programs, to_pixels
-from pc15.encode import PlaneEncoder, plan_header, repack, residual_lambda
+from pc15.encode import plan_header, repack, residual_lambda
 from pc15.images import luma_tensor
+from pc15.search.plane import PlaneEncoder
+from pc15.search.score import plane_distortion
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = CodecConfig.preset("fast", tile=16, max_layers=3, lambda_rd=0.005, residual=False, device="cpu")
@@ -291,6 +293,26 @@ def test_choosing_the_tile_size_costs_no_more_than_any_of_the_choices() -> None:
         for coded in (chosen, alone)
     ]
     assert costs[0] <= costs[1] * 1.001 + 80  # both as the decoder rounds them, headers included
+
+
+@pytest.mark.parametrize(("lambda_rd", "best"), [(0.02, {8, 16}), (4.0, {32, 64, 128})])
+def test_without_a_residual_the_cheapest_tile_size_near_32_px_is_taken(lambda_rd: float, best: set[int]) -> None:
+    quilt = [torch.cat([stripes(0.9 * (3 * i + k), 64, 64) for k in range(2)], dim=3) for i in range(2)]
+    y = noisy(96, 130) if lambda_rd < 1 else torch.cat(quilt, dim=2)
+    plane = (y[0, 0] * 4096).round().int().numpy()
+
+    def cost(tile: int) -> tuple[int, float]:
+        cfg = CodecConfig.preset("fast", tile=tile, residual=False, lambda_rd=lambda_rd, device="cpu")
+        enc = encode_y(y, cfg)
+        shown = (decode_y(enc["bitstream"])[0, 0] * 4096).round().int().numpy()
+        bits = 8 * len(enc["bitstream"])
+        return read_programs(enc["bitstream"])[0].planes[0].tile, plane_distortion(
+            plane, shown, cfg.alpha_mix
+        ) + lambda_rd * bits
+
+    chosen, least = cost(0)
+    assert chosen in best
+    assert least <= 1.001 * min(cost(tile)[1] for tile in (16, 32, 64))  # 8-bit samples are a little off
 
 
 def test_a_damaged_residual_leaves_what_tiles_drew() -> None:

@@ -30,7 +30,7 @@ from pc15.bitstream.records import (
     code_section,
 )
 from pc15.decode import amplitude_q15, dc_samples, decode_stream, predict_plane, read_programs, to_pixels
-from pc15.encode import PlaneEncoder, repack
+from pc15.encode import repack
 from pc15.entropy.tables import load_table
 from pc15.errors import BitstreamError, ConfigError
 from pc15.proc.codebook import GRID_ID, load_codebook
@@ -38,6 +38,7 @@ from pc15.proc.coords import FAR_LIMIT, moved_grids, tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, mean_rms
 from pc15.search.merge import waves
+from pc15.search.plane import PlaneEncoder
 from pc15.tiling import TileGridCfg, grid
 
 STRIPES = NAMES.index("STRIPES")

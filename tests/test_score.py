@@ -8,14 +8,14 @@ import torch
 
 from pc15 import CodecConfig, score_rd_numpy, seam_penalty_mask
 from pc15.bitstream import Header, PlaneSpec
-from pc15.encode import PlaneEncoder
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, ImageError
 from pc15.proc.codebook import load_codebook
 from pc15.quant import MSE_SCALE
 from pc15.search import product
+from pc15.search.plane import PlaneEncoder
 from pc15.search.product import Product
-from pc15.search.score import SAMPLE_ONE, W_ONE, Patterns, Scorer, seam_q8
+from pc15.search.score import SAMPLE_ONE, W_ONE, Patterns, Scorer, plane_distortion, seam_q8
 from pc15.search.screen import GroupedBest, LoopedBest
 
 TILE = 16
@@ -46,6 +46,25 @@ def test_distortion_is_the_reference_where_tiles_do_not_overlap(alpha: float, se
     y_hat = (encoder.x - e).double().numpy() / SAMPLE_ONE
     expected = score_rd_numpy(y, y_hat, 0.0, alpha_mix=alpha, seam=seam_q8(cfg).numpy() / 256)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+def test_a_plane_is_as_wrong_as_its_blocks(alpha: float) -> None:
+    noise = np.random.default_rng(5)
+    plane, shown = noise.integers(0, SAMPLE_ONE + 1, (2, 43, 61)).astype(np.int32)
+    a, b = plane / SAMPLE_ONE, shown / SAMPLE_ONE
+    expected = 0.0
+    for y in range(0, 43, 8):
+        for x in range(0, 61, 8):
+            u, v = a[y : y + 8, x : x + 8], b[y : y + 8, x : x + 8]
+            luminance = (2 * u.mean() * v.mean() + 0.01**2) / (u.mean() ** 2 + v.mean() ** 2 + 0.01**2)
+            covariance = ((u - u.mean()) * (v - v.mean())).mean()
+            ssim = luminance * (2 * covariance + 0.03**2) / (u.var() + v.var() + 0.03**2)
+            expected += u.size * (alpha * (1 - ssim) + (1 - alpha) * MSE_SCALE * ((u - v) ** 2).mean())
+    assert plane_distortion(plane, shown, alpha) == pytest.approx(expected, rel=1e-9)
+    square = plane[:8, :8][None] / SAMPLE_ONE, shown[:8, :8][None] / SAMPLE_ONE
+    one = float(score_rd_numpy(*square, 0.0, alpha_mix=alpha)[0])  # type: ignore[index]
+    assert plane_distortion(plane[:8, :8], shown[:8, :8], alpha) == pytest.approx(64 * one, rel=1e-9)
 
 
 def test_ssim_blocks_are_weighted_by_the_blend_window() -> None:

@@ -30,7 +30,7 @@ from torch import Tensor
 from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decode import SAMPLE_ONE, decode_stream
-from pc15.encode import PlaneEncoder, encode, plan_header
+from pc15.encode import encode, plan_header
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
 from pc15.images import find_images, load_luma
@@ -38,6 +38,7 @@ from pc15.metrics import psnr
 from pc15.paths import env_summary, resolve_device, write_atomic
 from pc15.proc.codebook import load_codebook
 from pc15.search.candidates import bank_patterns
+from pc15.search.plane import PlaneEncoder
 from pc15.search.product import Product
 from pc15.search.screen import best_of
 

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,7 +31,10 @@ from pc15.search.cost import AMP_SEARCHED, Costs
 from pc15.search.screen import Best, best_of
 from pc15.tiling import seam_weights_q8
 
+Ints = npt.NDArray[Any]
+
 SAMPLE_ONE = 4096
+_BLOCK = 8
 W_ONE = 1 << 16
 _TOGETHER_CPU = 256  # tiles whose products with a block of candidates stay in the cache
 _TOGETHER_GPU = 1 << 11
@@ -371,6 +377,24 @@ class Scorer:
         change = (b["base"] - new) * b["area"].unsqueeze(1) * 2.0**30
         total = change.round().to(torch.int64).sum(dim=2)  # integers: the same sum in any order
         return total.to(torch.float64) * 2.0**-30
+
+
+def plane_distortion(plane: Ints, shown: Ints, alpha_mix: float) -> float:
+    """D of a plane [h,w] int32 Q12 that is shown as another one, times its pixels: the unit of J.
+
+    SSIM on disjoint blocks of 8 px from the top left, what is left at the right and below in smaller ones.
+    """
+    x, y = plane.astype(np.int64), shown.astype(np.int64)
+    error = x - y
+    wrong = float((error * error).sum()) * (1.0 - alpha_mix) * MSE_SCALE / float(SAMPLE_ONE**2)
+    if alpha_mix > 0.0:
+        starts = [np.arange(0, side, _BLOCK) for side in x.shape]
+        count = np.multiply.outer(*(np.diff(at, append=side) for at, side in zip(starts, x.shape, strict=True)))
+        sums = (np.add.reduceat(np.add.reduceat(v, starts[0], 0), starts[1], 1) for v in (x, y, x * x, y * y, x * y))
+        mx, my, xx, yy, xy = (torch.from_numpy(v / count) for v in sums)
+        ssim = _ssim(mx, my, xx - mx * mx, yy - my * my, xy - mx * my).numpy()
+        wrong += float(np.round((1.0 - ssim) * count * 2.0**30).astype(np.int64).sum()) * 2.0**-30 * alpha_mix
+    return wrong
 
 
 def _ssim(mx: Tensor, my: Tensor, sx: Tensor, sy: Tensor, sxy: Tensor) -> Tensor:

@@ -1,0 +1,484 @@
+"""The search of one plane's programs: tile after tile, layer after layer.
+
+A plane starts as the surface through its DC levels.  Then, layer after layer, every tile gets the one pattern that
+lowers D + lambda * R of the *blended* picture most, until none pays.  Tiles that overlap take turns, so that each sees
+what its neighbours draw; sweeps then re-fit amplitudes and DC jointly, and passes search whole programs again with a
+beam.  Merging searches them once more, from the top left on, so that layers may continue what a neighbour draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pc15.bitstream.header import WINDOWS, Header, section_spans
+from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, dc_contexts, predict_dc
+from pc15.config import CodecConfig
+from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, plane_grid, section_syntax
+from pc15.entropy.tables import TableSet
+from pc15.hooks.heuristic import EncoderHooks
+from pc15.proc.codebook import Codebook
+from pc15.proc.registry import coefficient
+from pc15.proc.spec import FINE_ABOVE
+from pc15.quant import step_q15
+from pc15.search.bank import get_bank
+from pc15.search.candidates import Layers, draw_layers
+from pc15.search.canvas import Canvas
+from pc15.search.cost import AMP_SEARCHED, Costs
+from pc15.search.merge import Neighbours, neighbours, waves
+from pc15.search.precise import FEW_TILES, Precise, States
+from pc15.search.refine import Trials, address_q8, best_layers
+from pc15.search.score import Patterns, Scorer, Windows, lowest_argmin
+from pc15.surface import SHARE_BITS
+from pc15.tiling import TileSpec, axis_weights, extract
+
+_OUTLOOK = 3  # layers that the search of one tile hopes for, each as good as the last
+
+
+@dataclass(eq=False)
+class _Tiles:
+    """What the tiles of a plane have chosen so far, on the search's device; [N, L] each, offsets [N, L, P].
+
+    source: as `Programs.source`.   root: where the layer's pattern starts, tile * L + layer.
+    """
+
+    dc: Tensor
+    count: Tensor
+    gen: Tensor
+    qv: Tensor
+    seed: Tensor
+    amp: Tensor
+    offsets: Tensor
+    source: Tensor
+    root: Tensor
+
+    @classmethod
+    def of_dc(cls, dc: Tensor) -> _Tiles:
+        n, device = len(dc), dc.device
+        gen, qv, seed, amp, source = (torch.zeros((n, MAX_LAYERS), dtype=torch.int64, device=device) for _ in range(5))
+        root = torch.arange(n * MAX_LAYERS, device=device).view(n, MAX_LAYERS)
+        offsets = torch.zeros((n, MAX_LAYERS, MAX_PARAMS), dtype=torch.int64, device=device)
+        return cls(dc, torch.zeros(n, dtype=torch.int64, device=device), gen, qv, seed, amp, offsets, source, root)
+
+    def layers(self, tiles: Tensor, layer: int | Tensor) -> Layers:
+        """One layer of each of the tiles."""
+        at = (tiles, torch.as_tensor(layer, device=tiles.device))
+        return Layers(self.gen[at], self.qv[at], self.seed[at], self.offsets[at])
+
+    def put(self, tiles: Tensor, layer: int, layers: Layers, amp: Tensor) -> None:
+        """Set one layer of each of the tiles and make it the last."""
+        self.gen[tiles, layer], self.qv[tiles, layer], self.seed[tiles, layer] = layers.gen, layers.qv, layers.seed
+        self.offsets[tiles, layer], self.amp[tiles, layer] = layers.offsets, amp
+        self.count[tiles] = layer + 1
+
+    def drop(self, tile: Tensor, layer: int) -> None:
+        """Take one layer out of each of the tiles; the later ones move up."""
+        for part in (self.gen, self.qv, self.seed, self.amp, self.offsets):
+            part[tile, layer:-1] = part[tile, layer + 1 :].clone()
+            part[tile, -1] = 0
+        self.count[tile] -= 1
+
+    def programs(self, params: Tensor, fine: int) -> Programs:
+        """As the bitstream wants them; offsets of parameters that a generator does not have are cleared."""
+        offsets = self.offsets.cpu()
+        width = params.cpu()[self.gen.cpu()]
+        offsets[torch.arange(MAX_PARAMS) >= width.unsqueeze(2)] = 0
+        parts = (self.dc, self.count, self.gen, self.qv, self.seed, self.amp, offsets, self.source)
+        dc, count, gen, qv, seed, amp, steps, source = (part.cpu().numpy() for part in parts)
+        return Programs(dc, count, gen, qv, seed, amp, steps, source, fine)
+
+
+class PlaneEncoder:
+    """Searches the programs of one plane.
+
+    Args:
+        plane: [h,w] int32 Q12.
+        cfg: options; `lambda_rd` and `alpha_mix` are already the plane's own.
+        layers: as `sketch` suggests them for the only tile.
+    """
+
+    def __init__(
+        self,
+        plane: Tensor,
+        header: Header,
+        index: int,
+        cfg: CodecConfig,
+        tables: TableSet,
+        codebook: Codebook,
+        hooks: EncoderHooks | None,
+        layers: Sequence[Sequence[States]] = (),
+    ) -> None:
+        self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
+        self.spec, self.section_rows = header.planes[index], header.section_rows
+        self.grid: TileSpec = plane_grid(header, index)
+        few = cfg.candidates if cfg.tile <= FINE_ABOVE else 0
+        self.bank = get_bank(cfg.tile, codebook.first(few) if few else codebook, cfg.seed, plane.device)
+        self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.plane == index), codebook)
+        self.costs = Costs(tables, self.syntax, self.bank)
+        window = (WINDOWS[self.spec.window], self.spec.window_params())
+        wy, wx = (
+            axis_weights(length, self.grid.cfg, *window).to(plane.device)  # type: ignore[arg-type]
+            for length in (self.grid.H, self.grid.W)
+        )
+        self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
+        self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
+        precise = self.costs.fine > 0 and self.grid.count <= FEW_TILES
+        self.precise = Precise(self.scorer, codebook, layers) if precise else None
+        self.x = extract(plane, self.grid)  # [N,T,T]
+        self.groups = [torch.tensor(group, device=plane.device) for group in turn_groups(self.grid)]
+
+    # ------------------------------------------------------------ the picture so far
+
+    def _set_dc(self, dc: Tensor) -> None:
+        self.tiles.dc = dc
+        self.base = base_surface(dc, self.spec.dc_step, self.grid)
+        self.canvas.set_base(self.base.plane)
+
+    def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
+        """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
+        drawn, rms = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
+        factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
+        return (factor.view(-1, 1, 1) * drawn + (1 << 16)) >> 17
+
+    # ------------------------------------------------------------ the search
+
+    def run(self, progress: tqdm[Any], limit: float = math.inf) -> Programs | None:
+        """Search the whole plane; `progress` advances to its total of tiles.
+
+        Args:
+            limit: squared error, Q24, that the plane is to stay below; None is returned once three layers more, each as
+                good as the last, would not bring it there, unless a sketch of the plane has come true.
+        """
+        self.canvas = Canvas(self.plane, self.grid, self.windows)
+        self.tiles = _Tiles.of_dc(self._choose_dc())
+        self._set_dc(self.tiles.dc)
+        self._refit_dc()
+        active = torch.ones(len(self.x), dtype=torch.bool, device=self.x.device)
+        left = self._squared_error()
+        for layer in range(self.cfg.max_layers):
+            for group in self.groups:
+                self._add_layer(group[active[group]], layer, active)
+            progress.update(int((~active).sum()) - progress.n)
+            before, left = left, self._squared_error()
+            if (
+                not (self.precise is not None and self.precise.found)
+                and left * min(1.0, left / max(before, 1.0)) ** _OUTLOOK > limit
+            ):
+                return None
+            if not bool(active.any()):
+                break
+        for turn in range(self.cfg.sweeps + self.cfg.passes):
+            if turn < self.cfg.passes:
+                for group in self.groups:
+                    self._search_again(group)
+            last = turn == self.cfg.sweeps + self.cfg.passes - 1
+            if turn > self.cfg.passes and self._alone and not (last and self.cfg.refine):
+                continue
+            for group in self.groups:
+                self._refit(group, self.cfg.refine if last else 0)
+            self._refit_dc()
+        if self.cfg.merge and self.grid.count > 1:
+            for wave in waves(self.grid):
+                self._merge(torch.tensor(wave, device=self.x.device))
+            self._refit_dc()
+        progress.update(len(self.x) - progress.n)
+        return self.tiles.programs(self.costs.params, self.costs.fine)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether there is one tile of at most one layer: nothing around it changes, once it is fitted."""
+        return self.grid.count == 1 and int(self.tiles.count[0]) <= 1
+
+    def _squared_error(self) -> float:
+        return float(self.canvas.rest().to(torch.int64).square().sum())
+
+    def _choose_dc(self) -> Tensor:
+        """DC level of each tile: its weighted mean, or a cheaper level beside it when that pays; [N] int64."""
+        own = self.windows.own[self.windows.of]
+        total = (own.to(torch.int64) * self.x).sum(dim=(1, 2)).tolist()
+        weight = own.sum(dim=(1, 2), dtype=torch.int64).tolist()
+        step = step_q15(self.spec.dc_step) / 8.0  # Q12
+        ideal = [t / w / step for t, w in zip(total, weight, strict=True)]
+        unit = self.scorer.mse_weight + self.cfg.alpha_mix * 8.0
+        unit *= (step / SAMPLE_ONE) ** 2
+        levels = np.zeros((self.grid.ny, self.grid.nx), np.int64)
+        costs = [np.asarray(self.costs.dc(c)) * (self.cfg.lambda_rd / 256.0) for c in range(3)]
+        area = self.windows.area[self.windows.of].tolist()
+        top = self.syntax.dc_top
+        for row in range(self.grid.ny):
+            above = levels[row - 1] if row else None
+            contexts = dc_contexts(above, self.grid.nx)
+            left: int | None = None
+            for col in range(self.grid.nx):
+                n = row * self.grid.nx + col
+                guess = predict_dc(above, left, col, top // 2)
+                near = round(ideal[n])
+                cost = costs[contexts[col]]
+                best, left = float("inf"), near
+                for level in (near - 2, near - 1, near, near + 1, near + 2):
+                    if not 0 <= level < top:
+                        continue
+                    residual = level - guess
+                    code = min(2 * residual if residual >= 0 else -2 * residual - 1, len(cost) - 1)
+                    j = unit * area[n] * (level - ideal[n]) ** 2 + cost[code]
+                    if j < best:
+                        best, left = j, level
+                levels[row, col] = left
+        return torch.from_numpy(levels.reshape(-1)).to(self.x.device)
+
+    def _add_layer(self, tiles: Tensor, layer: int, active: Tensor) -> None:
+        """Give each of the tiles its best next layer, or leave it out from now on."""
+        if not len(tiles):
+            return
+        e = self.canvas.look(tiles)
+        cls = self.windows.of[tiles]
+        found = best_layers(self.scorer, self.codebook, self.hooks, e, self.x[tiles], cls, layer, precise=self.precise)
+        pays = found.change[:, 0] < 0
+        active[tiles[~pays]] = False
+        won = torch.nonzero(pays).flatten()
+        if len(won):
+            layers, amp = found.layers.pick(won), found.amp[won, 0]
+            self.tiles.put(tiles[won], layer, layers, amp)
+            self.canvas.add(tiles[won], self._contribution(layers, amp))
+
+    def _refit(self, group: Tensor, refine: int) -> None:
+        """Amplitudes, and with `refine` offsets, of each tile again, the rest as it is; drop layers that do not pay."""
+        e = self.canvas.look(group)
+        cls = self.windows.of[group]
+        most = int(self.tiles.count[group].max()) if len(group) else 0
+        for layer in range(most - 1, -1, -1):
+            at = torch.nonzero(self.tiles.count[group] > layer).flatten()
+            tiles = group[at]
+            layers = self.tiles.layers(tiles, layer)
+            before = self._contribution(layers, self.tiles.amp[tiles, layer])
+            without = e[at] + self.canvas.seen(tiles, before)
+            trials = Trials(self.scorer, self.codebook, without, self.x[tiles], cls[at], layer, self._rows(layers))
+            change, amp = trials.score(layers)
+            if self.precise is not None:
+                layers, change, amp = trials.polish(self.precise, layers, change, amp)
+            layers, change, amp = trials.descend(layers, change, amp, refine)
+            amp = torch.where(change < 0, amp, 0)
+            after = self._contribution(layers, amp)
+            self.canvas.add(tiles, after - before)
+            e[at] = without - self.canvas.seen(tiles, after)
+            self.tiles.amp[tiles, layer], self.tiles.offsets[tiles, layer] = amp, layers.offsets
+            self.tiles.qv[tiles, layer] = layers.qv
+            gone = tiles[amp == 0]
+            if len(gone):
+                self.tiles.drop(gone, layer)
+
+    def _refit_dc(self) -> None:
+        """Move each knot of the base, by a step but for an only one, where that gains more than two bits' worth."""
+        step = step_q15(self.spec.dc_step) * 2.0**-15
+        rows = torch.arange(self.grid.ny, device=self.x.device)[:, None] % 2
+        cols = torch.arange(self.grid.nx, device=self.x.device) % 2
+        for turn in range(4):  # what every other knot adds does not overlap
+            mine = ((rows == turn // 2) & (cols == turn % 2)).reshape(-1)
+            if not bool(mine.any()):
+                continue
+            gradient = self.base.adjoint(self.canvas.rest()).to(torch.float64) * 2.0 ** (-12 - 2 * SHARE_BITS)
+            norm = self.base.norms().to(torch.float64) * 2.0 ** (-4 * SHARE_BITS)
+            reach = 1.0 if self.grid.count > 1 else float(self.syntax.dc_top)
+            move = (gradient / (norm * step).clamp(min=1e-9)).round().clamp(-reach, reach)
+            new = self.tiles.dc + move.to(torch.int64)
+            gain = (gradient * move * (2.0 * step) - norm * (move * step).square()) * self.scorer.mse_weight
+            wins = mine & (gain > 2.0 * self.cfg.lambda_rd) & (new >= 0) & (new < self.syntax.dc_top)
+            if bool(wins.any()):
+                self._set_dc(torch.where(wins, new, self.tiles.dc))
+
+    def _rows(self, layers: Layers) -> Tensor:
+        return self.bank.row_of(layers.gen, layers.qv, layers.seed)
+
+    def _search_again(self, group: Tensor) -> None:
+        """Search each tile's whole program anew with a beam, its neighbours as they are; keep the better one."""
+        cls, x = self.windows.of[group], self.x[group]
+        e = self.canvas.look(group)
+        bare = e + self.canvas.seen(group, self.canvas.samples(group))
+        old_j = self.scorer.distortion(e, x, cls) + self._program_bits(group) * (self.cfg.lambda_rd / 256.0)
+        new_j, trail = self._beam(bare, x, cls)
+        better = torch.nonzero(new_j < old_j).flatten()
+        if not len(better):
+            return
+        tiles = group[better]
+        self.tiles.count[tiles] = 0
+        for part in (self.tiles.gen, self.tiles.qv, self.tiles.seed, self.tiles.amp, self.tiles.offsets):
+            part[tiles] = 0
+        samples = torch.zeros_like(bare)
+        for layer, (has, layers, amp) in enumerate(trail):
+            at = better[has[better]]
+            if len(at):
+                self.tiles.put(group[at], layer, layers.pick(at), amp[at])
+                samples[at] += self._contribution(layers.pick(at), amp[at])
+        self.canvas.put(tiles, samples[better])
+
+    def _merge(self, tiles: Tensor) -> None:
+        """Choose each tile's program anew among its own layers and its neighbours', continued; keep the better one."""
+        cls, x = self.windows.of[tiles], self.x[tiles]
+        e = self.canvas.look(tiles)
+        left = e + self.canvas.seen(tiles, self.canvas.samples(tiles))
+        price = self.cfg.lambda_rd / 256.0
+        every = self.tiles
+        old_bits = self._program_bits(tiles) + self.costs.merges(0)[2] * every.count[tiles]
+        old_j = self.scorer.distortion(e, x, cls) + old_bits * price
+        pool = Layers(every.gen.flatten(), every.qv.flatten(), every.seed.flatten(), every.offsets.flatten(0, 1))
+        near = neighbours(
+            tiles, every.count, every.root, every.amp, pool, self.grid, self.section_rows, self.codebook, self.cfg.seed
+        )
+        found = _Tiles.of_dc(every.dc[tiles])
+        bits = torch.zeros(len(tiles), dtype=torch.int64, device=tiles.device)
+        samples = torch.zeros_like(left)
+        at = torch.arange(len(tiles), device=tiles.device)
+        for layer in range(self.cfg.max_layers):
+            change, which, amp, cost = self._next_layer(near, pool, at, left[at], x[at], cls[at], layer)
+            pays = torch.nonzero(change < 0).flatten()
+            at, which, amp = at[pays], which[pays], amp[pays]
+            if not len(at):
+                break
+            bits[at] += cost[pays]
+            start = near.root[at, which]
+            found.put(at, layer, pool.pick(start), amp)
+            found.source[at, layer], found.root[at, layer] = near.source[at, which], start
+            added = self._scaled(near, at, which, amp)
+            near.patterns.rms[at, which] = 0.0  # once is enough
+            samples[at] += added
+            left[at] -= (self.windows.own[cls[at]] * added + (1 << 15)) >> 16
+        new_j = self.scorer.distortion(left, x, cls) + bits * price
+        better = torch.nonzero(new_j < old_j).flatten()
+        wins = tiles[better]
+        found.root = torch.where(found.source > 0, found.root, every.root[tiles])
+        for name in ("count", "gen", "qv", "seed", "amp", "offsets", "source", "root"):
+            getattr(every, name)[wins] = getattr(found, name)[better]
+        self.canvas.put(wins, samples[better])
+
+    def _next_layer(
+        self, near: Neighbours, pool: Layers, at: Tensor, e: Tensor, x: Tensor, cls: Tensor, layer: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The layer that suits each of the tiles `at` [n] best: (change of J, which, amplitude, bits / 256), all [n].
+
+        Of its amplitudes, the one that suits the tile and the one it has had.
+        """
+        address, changes, own_flag = self.costs.merges(layer)
+        price, plain = self.cfg.lambda_rd / 256.0, self.costs.amplitudes(layer)
+        source, before = near.source[at], near.amp[at]
+        layers = pool.pick(near.root[at].flatten())
+        own = address_q8(self.scorer, layers, self._rows(layers), layer).view(source.shape) + own_flag
+        side, number = (source - 1).clamp(min=0) // MAX_LAYERS, (source - 1).clamp(min=0) % MAX_LAYERS
+        other = address[side, number] + self.costs.one_more(layer, self.cfg.max_layers)
+        cost = torch.where(source > 0, other, own)
+        patterns = Patterns(near.patterns.store, near.patterns.at[at], near.patterns.rms[at])
+        change, amp = self.scorer.exact(e, x, cls, patterns, cost, layer)
+        first = plain[(amp < 0).long(), amp.abs()]
+
+        def amp_cost(amp: Tensor, before: Tensor, source: Tensor) -> Tensor:
+            more = (amp.abs() - before.abs()).clamp(-AMP_SEARCHED, AMP_SEARCHED) + AMP_SEARCHED
+            turned = ((amp < 0) != (before < 0)).long()
+            return torch.where(source > 0, changes[more, turned], plain[(amp < 0).long(), amp.abs()])
+
+        change = change + (amp_cost(amp, before, source) - first) * price
+        which = lowest_argmin(change)[:, None]
+        change, amp, before, cost, source = (
+            part.gather(1, which)[:, 0] for part in (change, amp, before, cost, source)
+        )
+        which = which[:, 0]
+        usable = torch.isfinite(change)
+        same = self._scaled(near, at, which, torch.where(usable, before, 0))
+        rest = e - ((self.windows.own[cls] * same + (1 << 15)) >> 16)
+        kept_bits, bits = (cost + amp_cost(level, before, source) for level in (before, amp))
+        kept = self.scorer.distortion(rest, x, cls) - self.scorer.distortion(e, x, cls) + kept_bits * price
+        keep = usable & (kept < change)
+        return (
+            torch.where(keep, kept, change), which, torch.where(keep, before, amp), torch.where(keep, kept_bits, bits)
+        )  # fmt: skip
+
+    def _scaled(self, near: Neighbours, at: Tensor, which: Tensor, amp: Tensor) -> Tensor:
+        """What one of each tile's layers adds to its samples at amplitude levels [n]; [n,T,T] int32 Q12."""
+        row = near.patterns.at[at, which]
+        factor = coefficient(amplitude_q15(amp, self.spec.amp_step), near.rms[row])
+        return (factor.view(-1, 1, 1) * near.drawn[row] + (1 << 16)) >> 17
+
+    def _program_bits(self, group: Tensor) -> Tensor:
+        """Cost of the tiles' layers as the search counts it, [n] float64 in 1/256 bit."""
+        total = torch.zeros(len(group), dtype=torch.int64, device=group.device)
+        for layer in range(int(self.tiles.count[group].max())):
+            at = torch.nonzero(self.tiles.count[group] > layer).flatten()
+            layers, amp = self.tiles.layers(group[at], layer), self.tiles.amp[group[at], layer]
+            total[at] += address_q8(self.scorer, layers, self._rows(layers), layer)
+            total[at] += self.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]
+        return total.to(torch.float64)
+
+    def _beam(self, bare: Tensor, x: Tensor, cls: Tensor) -> tuple[Tensor, list[tuple[Tensor, Layers, Tensor]]]:
+        """Best program of each tile from its DC alone: (J [n], per layer (has it [n], layer, amplitude))."""
+        n, width, device = len(bare), self.cfg.beam, bare.device
+        base = self.scorer.distortion(bare, x, cls)
+        best_j, best_path = base.clone(), torch.full((n, 0), -1, dtype=torch.int64, device=device)
+        owner = torch.arange(n, device=device)  # state -> tile
+        e, j = bare, base.clone()
+        path = torch.zeros((n, 0), dtype=torch.int64, device=device)  # state -> node of each layer
+        nodes: list[tuple[Layers, Tensor]] = []
+        for layer in range(self.cfg.max_layers):
+            found = best_layers(self.scorer, self.codebook, self.hooks, e, x[owner], cls[owner], layer, width)
+            nodes.append((found.layers, found.amp.reshape(-1)))
+            k = found.change.shape[1]
+            new_j = (j[:, None] + found.change).reshape(-1)
+            pays = (found.change < 0).reshape(-1)
+            parent = torch.arange(len(owner), device=device).repeat_interleave(k)
+            best = _best_per_owner(owner[parent], new_j, pays, n, width)
+            if not len(best):
+                break
+            parent = parent[best]
+            layers, amp = found.layers.pick(best), found.amp.reshape(-1)[best]
+            added = self._contribution(layers, amp)
+            tile_cls = cls[owner[parent]]
+            seen = (self.windows.own[tile_cls] * added + (1 << 15)) >> 16
+            e, j, owner = e[parent] - seen, new_j[best], owner[parent]
+            path = torch.cat([path[parent], best[:, None]], dim=1)
+            best_path = torch.nn.functional.pad(best_path, (0, 1), value=-1)
+            first = _best_per_owner(owner, j, torch.ones_like(j, dtype=torch.bool), n, 1)
+            wins = first[j[first] < best_j[owner[first]]]
+            best_j[owner[wins]] = j[wins]
+            best_path[owner[wins]] = path[wins]
+        trail = []
+        for layer in range(best_path.shape[1]):
+            layers, amp = nodes[layer]
+            has = best_path[:, layer] >= 0
+            at = best_path[:, layer].clamp(min=0)
+            trail.append((has, layers.pick(at), amp[at]))
+        return best_j, trail
+
+
+def _best_per_owner(owner: Tensor, j: Tensor, usable: Tensor, owners: int, width: int) -> Tensor:
+    """Indices of the `width` usable states of lowest j of each owner, ties to the lower index."""
+    at = torch.nonzero(usable).flatten()
+    at = at[torch.sort(j[at], stable=True).indices]
+    at = at[torch.sort(owner[at], stable=True).indices]
+    group = owner[at]
+    first = torch.searchsorted(group, torch.arange(owners, device=owner.device))
+    rank = torch.arange(len(at), device=owner.device) - first[group]
+    return at[rank < width]
+
+
+def turn_groups(grid: TileSpec) -> list[list[int]]:
+    """Tiles that do not overlap, as groups that take turns: the greedy colouring of each axis, combined."""
+
+    def colours(starts: Sequence[int]) -> list[int]:
+        ends: list[int] = []
+        out = []
+        for start in starts:
+            colour = next((c for c, end in enumerate(ends) if end <= start), len(ends))
+            ends[colour:] = [start + grid.cfg.size, *ends[colour + 1 :]]
+            out.append(colour)
+        return out
+
+    rows, cols = colours(grid.ys), colours(grid.xs)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for r, row in enumerate(rows):
+        for c, col in enumerate(cols):
+            groups.setdefault((row, col), []).append(r * grid.nx + c)
+    return [groups[key] for key in sorted(groups)]
