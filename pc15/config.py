@@ -62,7 +62,8 @@ class CodecConfig:
         tries: predictions that the residual's search codes in full per square, 1..8: more is slower and smaller.
         payload_fmt: "rans", or "raw" symbols for debugging.
         section_rows: tile rows per independently decodable section; 0 chooses.
-        table_id, codebook_id: which frozen tables to code with.
+        table_id, codebook_id: which frozen tables and codebook to code with; "auto" becomes the trained ones for
+            programs of tiles of up to 128 px, the regular grid for larger ones and where a residual alone is likely.
         device: "cpu", "cuda" or "auto" (CUDA when there is one).
         ai: hooks that narrow the search; see `pc15.hooks`.
     Raises:
@@ -90,8 +91,8 @@ class CodecConfig:
     tries: int = 3
     payload_fmt: PayloadFormat = "rans"
     section_rows: int = 0
-    table_id: str = "v15_default"
-    codebook_id: str = "v15_grid"
+    table_id: str = "auto"
+    codebook_id: str = "auto"
     device: str = "auto"
     ai: EncoderHooks | None = field(default=None, compare=False)
 
@@ -110,6 +111,9 @@ class CodecConfig:
         for name in ("merge", "residual"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ConfigError(f"{name} is {value!r}; give True or False")
+        for name, auto in zip(("table_id", "codebook_id"), self._usual_ids(), strict=True):
+            if getattr(self, name) == "auto":
+                object.__setattr__(self, name, auto)
         if self.tile and self.overlap >= self.tile:
             raise ConfigError(f"overlap is {self.overlap} px, not below the tile's {self.tile}; give a smaller overlap")
         for name, choices in (("search", Search), ("payload_fmt", PayloadFormat), ("window", WindowName)):
@@ -120,6 +124,14 @@ class CodecConfig:
                 )
         if self.window == "hann" and self.window_param is not None:
             raise ConfigError("window_param goes with window='tukey' (alpha) or 'kaiser' (beta), hann has none")
+
+    def _usual_ids(self) -> tuple[str, str]:
+        """Tables and codebook that go with what else is asked for; tables of another codebook are named like it."""
+        codebook_id = self.codebook_id
+        if codebook_id == "auto":
+            trained = self.tile <= _TRAINED_TILE if self.tile else not self.residual
+            codebook_id = "v15_trained" if trained else "v15_grid"
+        return ("v15_default" if codebook_id == "v15_grid" else codebook_id), codebook_id
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> CodecConfig:
@@ -153,6 +165,9 @@ def default_overlap(tile: int) -> int:
     """Overlap, px, that goes with a tile size unless another is asked for."""
     return min(8, tile // 4)
 
+
+_TRAINED_TILE = 128
+"""Largest tile, px, that the trained codebook is taken for; larger ones find their parameters by climbing."""
 
 _RANGES: tuple[tuple[str, int | float, int | float], ...] = (
     ("tile", 4, 1024),

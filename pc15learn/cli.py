@@ -158,6 +158,7 @@ def tables(args: argparse.Namespace) -> None:
         share=args.share,
         crop=args.crop,
         workers=args.workers,
+        plain=args.plain,
     )
     print(f"{args.out}: {len(made.tables)} tables for codebook {args.codebook}")
 
@@ -282,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", required=True, type=Path, metavar="ID.json", help="the tables to write")
     one.add_argument("--codebook", default="v15_grid", metavar="ID", help="what they are for (default: v15_grid)")
     one.add_argument("--like", metavar="ID", help="tables to begin with (default: flat ones)")
+    one.add_argument("--plain", action="store_true", help="one table for all contexts of a symbol, for studies")
     one.add_argument("--rounds", type=int, default=3, help="of encoding and counting (default: 3)")
     one.add_argument("--share", type=int, default=4, metavar="N", help="last-round encodes per picture (default: 4)")
     one.add_argument("--crop", type=int, default=256, help="middle square that is used, px (default: 256)")

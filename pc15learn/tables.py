@@ -38,6 +38,8 @@ BORROW = 24.0
 """Symbols' worth of the pooled distribution that every table starts from."""
 LEAN = 200.0
 """Symbols' worth of the tables that training began with, where they mean the same."""
+_CONTEXTUAL = frozenset(("dc", "more", "gen", "refined", "offset", "amp"))
+"""Kinds of symbols that have a table per context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,29 +155,44 @@ def count_stream(data: bytes) -> Counts:
 
 
 def build_tables(
-    counts: Counts, codebook: Codebook, table_id: str, version: int = 1, like: TableSet | None = None
+    counts: Counts,
+    codebook: Codebook,
+    table_id: str,
+    version: int = 1,
+    like: TableSet | None = None,
+    plain: bool = False,
 ) -> TableSet:
     """Frozen tables from counts; a table that was rarely used leans on its likes at other rates and sizes.
 
     Where `like`, tables of any codebook, has a table that doesn't name entries, that is leant on instead.
+    `plain`: all contexts of a symbol share one distribution, to study what they are worth.
     """
     sizes = alphabets(codebook)
     flat = flat_tables(codebook, table_id)
+    shared = _symbol if plain else _pool
     pooled: dict[str, npt.NDArray[np.float64]] = {}
     for name, size in sizes.items():
         prior = np.asarray(flat.table(name).freq, np.float64)
         # what a trained codebook knows of its entries' use is worth a symbol each
         worth = float(size) if _kind(name) == "qv" and codebook.weights is not None else min(64.0, size)
-        total = pooled.setdefault(_pool(name), prior / prior.sum() * worth)
-        pooled[_pool(name)] = total + counts.get(name, np.zeros(size))
+        total = pooled.setdefault(shared(name), prior / prior.sum() * worth)
+        pooled[shared(name)] = total + counts.get(name, np.zeros(size))
     final: dict[str, list[int]] = {}
     for name, size in sizes.items():
-        pool = pooled[_pool(name)]
-        own = counts.get(name, np.zeros(size)) + pool / pool.sum() * BORROW * max(1.0, size / 64.0)
-        if like is not None and _shared_with(like, name, size):
-            own = counts.get(name, np.zeros(size)) + np.asarray(like.table(name).freq) / (1 << PRECISION) * LEAN
+        pool, seen = pooled[shared(name)], np.zeros(size) if plain else counts.get(name, np.zeros(size))
+        own = seen + pool / pool.sum() * BORROW * max(1.0, size / 64.0)
+        if like is not None and not plain and _shared_with(like, name, size):
+            own = seen + np.asarray(like.table(name).freq) / (1 << PRECISION) * LEAN
         final[name] = np.maximum(1, np.round(own * 4096)).astype(np.int64).tolist()
     return TableSet(table_id, version, build_rans_tables(final))
+
+
+def _symbol(name: str) -> str:
+    """What a table's symbols mean, whatever the context: tile size, rate, layer, neighbours."""
+    family, kind, *rest = *name.split("."), ""
+    if family == "merge" or kind not in _CONTEXTUAL:
+        return f"qv.{rest[0]}" if kind == "qv" else name
+    return kind
 
 
 def _pool(name: str) -> str:
@@ -217,6 +234,7 @@ def train_tables(
     share: int = 4,
     crop: int = 256,
     workers: int = 2,
+    plain: bool = False,
 ) -> TableSet:
     """Train tables on the middle of each picture and write them to `out` (JSON).
 
@@ -227,6 +245,7 @@ def train_tables(
         rounds: encode-and-count rounds, all but the last with one job per picture; from flat tables three settle.
         crop: px, side of the square that is used.
         workers: processes.
+        plain: no contexts, to study what they are worth; see `build_tables`.
     Raises:
         ConfigError: no pictures, or fewer than one round or share.
         MissingTableError: no such codebook, or no such tables to begin with.
@@ -254,7 +273,8 @@ def train_tables(
                 for part in tqdm(done, total=len(tasks), desc=f"round {turn + 1} of {rounds}", disable=None):
                     for name, value in part.items():
                         counts[name] = counts[name] + value if name in counts else value
-            tables = build_tables(counts, codebook, table_id if last else f"round{turn + 1}", like=begun)
+            name = table_id if last else f"round{turn + 1}"
+            tables = build_tables(counts, codebook, name, like=begun, plain=plain)
     save_tables(out, tables)
     return tables
 

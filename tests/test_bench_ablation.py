@@ -60,7 +60,7 @@ def test_a_residual_alone_with_all_parts_is_what_the_encoder_writes_by_default()
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.parts], ids=lambda v: v.name)
-def test_a_stream_without_a_part_is_another_one_that_any_decoder_reads(variant) -> None:
+def test_a_stream_without_a_part_is_another_one_that_can_be_read(variant) -> None:
     u8, cfg = picture(), CodecConfig.preset("balanced", device="cpu")
     encoded, decoded = coders(Codec(variant.codec, (0.3,), cfg, variant.parts), 0.3)
     plain, _ = coders(Codec("pc15-residual", (0.3,), cfg, {}), 0.3)

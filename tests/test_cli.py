@@ -238,7 +238,8 @@ def test_info_tells_of_a_residual_that_is_sound_outside_and_damaged_inside(
 def test_info_reads_well(stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info", stream, "--tiles") == 0
     text = capsys.readouterr().out
-    for part in ("24x18 colour", "tables v15_default", "codebook v15_grid", "seed 1234", "bytes: header ", "dc "):
+    ids = "tables v15_trained, codebook v15_trained"
+    for part in ("24x18 colour", ids, "seed 1234", "bytes: header ", "dc "):
         assert part in text
     assert "plane 2 row 0 col 0 at y=0 x=0: dc " in text
 

@@ -26,7 +26,7 @@ from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.proc.generators import NAMES, load
 from pc15learn.codebooks import train_codebook
 from pc15learn.loops import choose_greedily, sift
-from pc15learn.tables import TableJob, starting_tables, train_tables
+from pc15learn.tables import TableJob, build_tables, starting_tables, train_tables
 
 GRID = Codebook("few", tuple(entry[::24] for entry in load_codebook("v15_grid").entries))
 SMALL: dict[str, Any] = {"base": "few", "entries": 200, "crop": 128, "targets": 300, "random": 8}
@@ -90,6 +90,25 @@ def test_every_generator_stays_and_no_entry_comes_twice(trained: Path) -> None:
         assert rows >= {tuple(row) for row in GRID.entries[gen].tolist()}
 
 
+def test_the_packaged_codebook_gives_the_oracle_enough_to_search() -> None:
+    packaged = load_codebook("v15_trained")
+    assert packaged.weights is not None
+    assert sum(packaged.size(gen) * load(gen).seeds for gen in range(len(NAMES))) >= 1 << 15
+    assert all(packaged.size(gen) for gen in range(len(NAMES)))
+    check_tables(load_table("v15_trained"), packaged)
+
+
+def test_tile_programs_take_the_trained_codebook_and_residuals_the_grid() -> None:
+    programs = CodecConfig.preset("fast", **PROGRAMS)
+    assert (programs.table_id, programs.codebook_id) == ("v15_trained", "v15_trained")
+    assert CodecConfig(tile=0, residual=False).codebook_id == CodecConfig(tile=64).codebook_id == "v15_trained"
+    photo = CodecConfig.preset("fast")
+    assert (photo.table_id, photo.codebook_id) == ("v15_default", "v15_grid")
+    assert CodecConfig(tile=256).codebook_id == "v15_grid"
+    assert CodecConfig(codebook_id="mine").table_id == "mine"
+    assert CodecConfig(tile=64, codebook_id="v15_grid").table_id == "v15_default"
+
+
 def test_a_part_of_a_codebook_is_the_beginning_of_each_list(trained: Path) -> None:
     tiny = load_codebook("tiny")
     for rows in (1, 100, 1000, 10**6):
@@ -140,6 +159,17 @@ def test_tables_are_trained_for_a_codebook(trained: Path, tmp_path: Path) -> Non
         decode_y(coded["bitstream"])
         sizes.append(len(coded["bitstream"]))
     assert sizes[0] < sizes[1]
+
+
+def test_plain_tables_know_no_context(trained: Path) -> None:
+    codebook, counts = load_codebook("tiny"), {"m0.more.0.0": np.array([9, 1]), "m3.more.2.4": np.array([1, 29])}
+    ours, plain = (build_tables(counts, codebook, "x", plain=plain) for plain in (False, True))
+    check_tables(plain, codebook)
+    assert len({table.freq for name, table in ours.tables.items() if ".more." in name}) > 2
+    (freq,) = {table.freq for name, table in plain.tables.items() if ".more." in name}
+    assert freq[0] < freq[1]
+    assert plain.table("m0.gen.0").freq == plain.table("s4.gen.2").freq
+    assert len(plain.table("m0.gen.0").freq) == len(ours.table("m0.gen.0").freq)
 
 
 @pytest.mark.parametrize("harm", ["cut", "unordered", "too few", "zero"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import math
@@ -21,8 +22,9 @@ from pc15.bitstream import read_container
 from pc15.decode import decode_stream, read_programs, to_pixels
 from pc15.encode import plan_header, repack, residual_lambda
 from pc15.images import luma_tensor
+from pc15.search.cost import Costs
 from pc15.search.plane import PlaneEncoder
-from pc15.search.score import plane_distortion
+from pc15.search.score import Scorer, plane_distortion
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = CodecConfig.preset("fast", tile=16, max_layers=3, lambda_rd=0.005, residual=False, device="cpu")
@@ -240,6 +242,13 @@ def test_damage_in_one_section_leaves_the_others() -> None:
     assert not torch.equal(drawn[..., 48:64, :], whole[..., 48:64, :])
 
 
+def test_nothing_of_an_encode_outlives_it() -> None:
+    for size in (33, 50):
+        encode_y(noisy(size, size), FAST.but(tile=24, overlap=4))
+    gc.collect()
+    assert not [kept for kept in gc.get_objects() if isinstance(kept, PlaneEncoder | Scorer | Costs)]
+
+
 def test_encoding_moves_no_random_state() -> None:
     before = torch.get_rng_state()
     encode_y(noisy(20, 20), FAST)
@@ -302,7 +311,7 @@ def test_without_a_residual_the_cheapest_tile_size_near_32_px_is_taken(lambda_rd
     plane = (y[0, 0] * 4096).round().int().numpy()
 
     def cost(tile: int) -> tuple[int, float]:
-        cfg = CodecConfig.preset("fast", tile=tile, residual=False, lambda_rd=lambda_rd, device="cpu")
+        cfg = CodecConfig.preset("fast", tile=tile, residual=False, lambda_rd=lambda_rd, max_layers=3, device="cpu")
         enc = encode_y(y, cfg)
         shown = (decode_y(enc["bitstream"])[0, 0] * 4096).round().int().numpy()
         bits = 8 * len(enc["bitstream"])

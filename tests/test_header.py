@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc15.bitstream.header import (
+    KNOWN_IDS,
     MAX_DIMENSION,
     MAX_PIXELS,
     MAX_TILES,
@@ -281,3 +282,22 @@ def test_window_parameters_are_those_of_blend() -> None:
 def test_a_varint_comes_back(value: int) -> None:
     data = b"x" + varint(value)
     assert read_varint(data + b"y", 1, "it") == (value, len(data))
+
+
+def test_a_pair_of_ids_that_everybody_knows_takes_one_byte() -> None:
+    for pair in KNOWN_IDS:
+        known = replace(GRAY, table_id=pair[0], codebook_id=pair[1])
+        assert len(pack_v15(known)) == len(pack_v15(GRAY)) + 1
+        assert unpack_v15(pack_v15(known))[0] == known
+        half = replace(GRAY, table_id=pair[0])
+        assert unpack_v15(pack_v15(half))[0] == half
+
+
+def test_a_pair_of_ids_that_this_build_lacks_is_refused() -> None:
+    packed = pack_v15(replace(GRAY, table_id=KNOWN_IDS[0][0], codebook_id=KNOWN_IDS[0][1]))
+    newer = packed[:-5] + bytes([255])
+    with pytest.raises(BitstreamError, match="names tables and codebook 127, which this build lacks"):
+        unpack_v15(sealed(newer))
+    spelt = packed[:-5] + b"".join(bytes([len(name)]) + name.encode() for name in KNOWN_IDS[0])
+    with pytest.raises(BitstreamError, match="not in its one form"):
+        unpack_v15(sealed(spelt))

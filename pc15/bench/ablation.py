@@ -2,12 +2,13 @@
 
 A variant differs from another one, its base, by one thing.  Most are options of `CodecConfig`; those of the residual's
 encoder (`ResidualParams`, `Parts`) have no option, and are measured on pictures that are nothing but a residual.  All
-files are whole streams, decoded as any other.
+files are whole streams, decoded as any other but where their contexts are not those of streams.
 A further part is a further line of `VARIANTS`.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,15 @@ from pc15.bench.points import Key, Point, PointFile
 from pc15.bench.rd import find_pictures, measure_all
 from pc15.bench.summary import Table, bd_rates
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.errors import ConfigError, UnknownNameError, did_you_mean
+from pc15.entropy.tables import load_table
+from pc15.errors import ConfigError, MissingTableError, UnknownNameError, did_you_mean
 from pc15.residual.intra import MEAN, PLANAR
 from pc15.residual.search import Parts
 
 __all__ = ["VARIANTS", "Variant", "ablation_table", "run_ablation"]
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ VARIANTS = (
     Variant("both", "tile programs, and a residual on top", options={**PROGRAMS, "residual": True}),
     _parts("no-filter", "blocks left as they are", filtered=False),
     _parts("no-rdoq", "levels rounded, not chosen by rate", parts=Parts(by_rate=False)),
+    _parts("one-context", "decisions predicted by one context each, not by four", contexts="first"),
+    _parts("untrained", "contexts that start from nothing", contexts="untrained"),
     _parts("no-angles", "prediction by mean and plane alone", parts=Parts(modes=(PLANAR, MEAN))),
     _parts("mean-only", "prediction by the mean alone", parts=Parts(modes=(MEAN,))),
     _parts("no-prediction", "no prediction from neighbours", parts=Parts(modes=())),
@@ -71,8 +78,11 @@ VARIANTS = (
     _parts("16-at-most", "squares of 4 to 16 px", parts=Parts(largest=16)),
     _parts("32-at-most", "squares of 4 to 32 px", parts=Parts(largest=32)),
     _parts("8-at-least", "squares of 8 to 64 px", parts=Parts(smallest=8)),
+    _programs("grid", "the regular grid for a codebook", codebook_id="v15_grid"),
+    _programs("plain-tables", "one table for all contexts of a symbol", table_id="plain"),
     _programs("tile16", "tiles of 16 px", tile=16, overlap=4),
     _programs("tile64", "tiles of 64 px", tile=64, overlap=8),
+    _programs("auto-tile", "the tile size that costs least", tile=0),
     _programs("no-sweeps", "no joint re-fit", sweeps=0),
     _programs("six-sweeps", "six of them", sweeps=6),
     _programs("passes", "whole programs searched once more", passes=1),
@@ -134,9 +144,9 @@ def run_ablation(
 
 
 def _chosen(names: Sequence[str]) -> list[Variant]:
-    """Variants by name with all their bases, in the order of `VARIANTS`; all of them for no names."""
+    """Variants by name with all their bases, in the order of `VARIANTS`; for no names all whose tables are there."""
     known = {variant.name: variant for variant in VARIANTS}
-    wanted = set(names or known)
+    wanted = set(names or (name for name, variant in known.items() if _at_hand(variant)))
     for name in names:
         if name not in known:
             raise UnknownNameError(f"no variant {name!r}{did_you_mean(name, known)} (there are {', '.join(known)})")
@@ -144,6 +154,18 @@ def _chosen(names: Sequence[str]) -> list[Variant]:
             wanted.add(name)
             name = known[name].base
     return [variant for variant in VARIANTS if variant.name in wanted]
+
+
+def _at_hand(variant: Variant) -> bool:
+    """Whether the variant's tables can be loaded; a notice if not."""
+    table_id = variant.options.get("table_id")
+    try:
+        if table_id is not None:
+            load_table(table_id)
+    except MissingTableError as error:
+        _LOG.warning("%s is left out: %s", variant.name, error)
+        return False
+    return True
 
 
 def ablation_table(points: Sequence[Point]) -> Table:

@@ -19,13 +19,14 @@ from PIL import Image, features
 from torch import Tensor
 
 from pc15.bench import Anchor
-from pc15.bitstream.container import Stream, write_container
+from pc15.bitstream.container import Stream, read_container, write_container
 from pc15.bitstream.header import residual_spans
 from pc15.config import CodecConfig
-from pc15.decode import MIDDLE, decode
+from pc15.decode import MIDDLE, decode, to_pixels
 from pc15.encode import as_q12, encode, plan_header, residual_lambda
 from pc15.errors import ImageError, UnknownNameError, did_you_mean
-from pc15.residual.codec import ResidualParams, encode_residual
+from pc15.residual.codec import ResidualParams, decode_residual, encode_residual
+from pc15.residual.start import Contexts
 
 __all__ = ["Codec", "coders", "conventional", "own", "warm_up"]
 
@@ -105,11 +106,19 @@ def coders(codec: Codec, setting: float) -> Coder:
         data: bytes = encode(u8[None], cfg)["bitstream"]
         return data
 
-    return encoded, lambda data: decode(data, device=cfg.device)[0]
+    contexts = (parts or {}).get("contexts", "mixed")
+
+    def decoded(data: bytes) -> Tensor:
+        return decode(data, device=cfg.device)[0] if contexts == "mixed" else _decoded_with(contexts, data)
+
+    return encoded, decoded
 
 
 def _residual_alone(u8: Tensor, cfg: CodecConfig, parts: Mapping[str, Any]) -> bytes:
-    """The whole file of a gray plane that is nothing but a residual, made as `parts` says; any decoder reads it."""
+    """The whole file of a gray plane that is nothing but a residual, made as `parts` says.
+
+    Any decoder reads it, unless `parts` changes the contexts: then `_decoded_with` does.
+    """
     cfg = cfg.but(tile=32, overlap=0, max_layers=0, residual=True)
     header = plan_header(u8.shape[1], u8.shape[0], cfg)
     target = as_q12(u8, torch.device("cpu")).numpy() - MIDDLE
@@ -119,6 +128,17 @@ def _residual_alone(u8: Tensor, cfg: CodecConfig, parts: Mapping[str, Any]) -> b
     bands = [slice(span.row_start, span.row_stop) for span in residual_spans(header)]
     residuals: list[bytes | None] = [encode_residual(target[rows], grey[rows], params).payload for rows in bands]
     return write_container(Stream(header, [], residuals=residuals))
+
+
+def _decoded_with(contexts: Contexts, data: bytes) -> Tensor:
+    """What `_residual_alone` has made with contexts of a study; uint8 [h,w]."""
+    stream = read_container(data)
+    header = stream.header
+    shown = []
+    for span, payload in zip(residual_spans(header), stream.residuals, strict=True):
+        grey = np.full((span.row_stop - span.row_start, header.width), MIDDLE, np.int32)
+        shown.append(decode_residual(payload or b"", grey, header.planes[0].residual - 1, contexts))
+    return to_pixels(torch.from_numpy(np.concatenate(shown)))
 
 
 def warm_up(codec: Codec) -> None:

@@ -26,7 +26,8 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
                             15 window_param follows; else the window's default
       window_param 1 byte   if announced, not 0: Tukey alpha in 1/256, Kaiser beta in 1/4; never for hann
       residual    1 byte    if bit 7: 0 none, which a plane without tiles may not say; else 1 + index of its step, 1..80
-    ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -
+    ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
+                            or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained
     seed          4 bytes   if announced, not 1234
     section_rows  varint    if announced, not 0: tile rows per section; 0: each plane is one section
     CRC           4 bytes   of all bytes before it

@@ -66,6 +66,9 @@ PAYLOAD_RANS, PAYLOAD_RAW = 0, 1
 WINDOWS = ("hann", "tukey", "kaiser")  # PlaneSpec.window is an index into this
 DEFAULT_SEED = 1234
 DEFAULT_CODEBOOK_ID = "v15_grid"
+KNOWN_IDS = (("v15_trained", "v15_trained"),)
+"""Pairs of table and codebook id that a header names by one byte, KNOWN + their place here; append only."""
+KNOWN = 128
 
 _COLOR, _SHARED_CHROMA, _IDS, _SEED, _RAW, _SECTIONS, _METADATA, _RESIDUAL = (1 << bit for bit in range(8))
 _VARINT_BYTES = 5  # enough for 32 bits
@@ -276,6 +279,12 @@ def _pack_plane(spec: PlaneSpec) -> bytes:
     return varint(spec.tile) + varint(spec.overlap) + fields.to_bytes(2, "big") + param
 
 
+def _pack_ids(*pair: str) -> bytes:
+    if pair in KNOWN_IDS:
+        return bytes([KNOWN + KNOWN_IDS.index(pair)])
+    return b"".join(bytes([len(name)]) + name.encode("ascii") for name in pair)
+
+
 def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """Header -> bytes, its CRC included.
 
@@ -304,8 +313,7 @@ def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
         if flags & _RESIDUAL:
             out.append(spec.residual)
     if flags & _IDS:
-        for name in (header.table_id, header.codebook_id):
-            out += bytes([len(name)]) + name.encode("ascii")
+        out += _pack_ids(header.table_id, header.codebook_id)
     if flags & _SEED:
         out += header.seed.to_bytes(4, "big")
     if flags & _SECTIONS:
@@ -333,8 +341,14 @@ class _Reader:
         value, self.pos = read_varint(self.data, self.pos, f"the header's {what}")
         return value
 
-    def id(self, what: str) -> str:
-        return self.take(self.number(1, what), what).decode("latin-1")
+    def ids(self) -> tuple[str, str]:
+        first = self.number(1, "table_id")
+        if first >= KNOWN:
+            if first - KNOWN >= len(KNOWN_IDS):
+                raise BitstreamError(f"the header names tables and codebook {first - KNOWN}, which this build lacks")
+            return KNOWN_IDS[first - KNOWN]
+        table = self.take(first, "table_id").decode("latin-1")
+        return table, self.take(self.number(1, "codebook_id"), "codebook_id").decode("latin-1")
 
     def plane(self, index: int, with_residual: bool) -> PlaneSpec:
         tile = self.varint(f"tile size of plane {index}")
@@ -374,7 +388,7 @@ def unpack_v15(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Header, in
     color, shared = flags & _COLOR, bool(flags & _SHARED_CHROMA)
     with_residual = bool(flags & _RESIDUAL)
     planes = [reader.plane(index, with_residual) for index in range(1 if not color else 2 if shared else 3)]
-    ids = [reader.id("table_id"), reader.id("codebook_id")] if flags & _IDS else [DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID]
+    ids = reader.ids() if flags & _IDS else (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID)
     seed = reader.number(4, "seed") if flags & _SEED else DEFAULT_SEED
     section_rows = reader.varint("section_rows") if flags & _SECTIONS else 0
     crc = zlib.crc32(data[: reader.pos])

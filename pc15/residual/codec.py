@@ -35,7 +35,7 @@ from pc15.residual.models import (
 )
 from pc15.residual.reconstruct import reconstruct_super, work
 from pc15.residual.search import ALL_PARTS, ROOM, Parts, encode_plane
-from pc15.residual.start import start_models
+from pc15.residual.start import Contexts, start_models
 from pc15.residual.syntax import KIND_NAMES, PAD, RAW_FILTER, RIM, SUPER, UNIT, Field, code_super
 
 Ints = npt.NDArray[Any]
@@ -59,6 +59,8 @@ class ResidualParams:
     tries: predictions that are coded in full per square, 1 to 8: more is slower and smaller.
     filtered: whether the deblocking filter may be used.
     parts: what else may be used; all of it, but in studies.
+    contexts: how decisions are predicted; anything but "mixed" makes a payload that only `decode_residual` reads, told
+        the same: for studies.
     """
 
     step: int
@@ -66,6 +68,7 @@ class ResidualParams:
     tries: int = 3
     filtered: bool = True
     parts: Parts = ALL_PARTS
+    contexts: Contexts = "mixed"
 
     def __post_init__(self) -> None:
         _check_step(self.step)
@@ -119,7 +122,7 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     padded, below = _pad(goal), _pad(base)
     step, lam = step_q4(params.step), params.rate_weight
     field, drawn = empty_field(*padded.shape), np.zeros_like(padded)
-    low, high, models = -below, SAMPLE_ONE - below, start_models(params.step)
+    low, high, models = -below, SAMPLE_ONE - below, start_models(params.step, params.contexts)
     tape = encode_plane(padded, drawn, low, high, field, step, lam, models, params.tries, params.parts)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
@@ -136,8 +139,10 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     return ResidualCode(payload, picture, _stats(field, len(payload), tape, best))
 
 
-def decode_residual(payload: bytes, prediction: Ints, step: int) -> Ints:
+def decode_residual(payload: bytes, prediction: Ints, step: int, contexts: Contexts = "mixed") -> Ints:
     """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step.
+
+    `contexts` as the payload was made with, "mixed" in streams.
 
     Raises:
         BitstreamError: the payload is cut, too long or damaged.
@@ -150,7 +155,7 @@ def decode_residual(payload: bytes, prediction: Ints, step: int) -> Ints:
     h, w = base.shape
     below = _pad(base)
     field = empty_field(*below.shape)
-    strength = _read(payload, field, step)
+    strength = _read(payload, field, step, contexts)
     drawn = np.zeros_like(below)
     low, high, space = -below, SAMPLE_ONE - below, work()
     for y0 in range(0, len(drawn), SUPER):
@@ -191,7 +196,7 @@ def empty_field(H: int, W: int) -> Field:
     return Field(np.zeros((H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8))
 
 
-def _read(payload: bytes, field: Field, step: int) -> int:
+def _read(payload: bytes, field: Field, step: int, contexts: Contexts = "mixed") -> int:
     """Fill a field from a payload; returns the filter's strength."""
     size = len(payload)
     if size < STATE_BYTES:
@@ -202,7 +207,8 @@ def _read(payload: bytes, field: Field, step: int) -> int:
     if io[STATE] < RANS_LOW:
         raise BitstreamError(f"residual starts at state {io[STATE]:#x}, below 2^24: it is damaged")
     strength = pull.py_func(io, HALF) << 1 | pull.py_func(io, HALF)  # as Python: no compiled loop for two bits
-    models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    models = start_models(step, contexts)
+    stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     for y0 in range(0, len(field.level), SUPER):
         for x0 in range(0, field.level.shape[1], SUPER):
             if not io[BROKEN]:

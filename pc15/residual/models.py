@@ -7,7 +7,8 @@ less than 1/COUNT_LIMIT.  A small mixer turns the four into one:
     p = squash(sum_i w_i * stretch(p_i)),       stretch(p) = ln(p / (1 - p)),  squash its inverse
     w_i += rate * stretch(p_i) * (bit - p)      after the bit is known
 
-Models are one array [C + S, 4] int32: a row (p, uses, stretch(p), 0) per counter, then the weights, last set first.
+Models are one array [C + S, 4] int32: a row (p, uses, stretch(p), 0) per counter, then the weights, last set first;
+row HALF_CONTEXT ends with the mixer's rate.
 Counters and weights start at trained values (see `train`), so that a picture of one kilobyte is coded well, too.
 Tables are made with `decimal`, arithmetic is int64: the same bits on every machine.
 Sources: M. Mahoney, "Adaptive weighing of context models for lossless data compression", FIT CS-2005-16 (mixing,
@@ -97,7 +98,7 @@ def chance(m: Ints, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
 def _learn(m: Ints, c: int, w: int, k: int, err: int, target: int) -> None:
     """Move counter c towards `target`, 0 or 65535, and its weight by the mixer's error."""
     p, n = I64(m[c, 0]), m[c, 1]
-    m[w, k] += (m[c, 2] * err * MIX_RATE + (1 << (MIX_SHIFT - 1))) >> MIX_SHIFT
+    m[w, k] += (m[c, 2] * err * m[HALF_CONTEXT, 3] + (1 << (MIX_SHIFT - 1))) >> MIX_SHIFT
     p += ((target - p) * RATE[n]) >> 16
     m[c, 0] = p
     m[c, 2] = STRETCH[p >> 4]

@@ -28,6 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pc15.fixed import floor_div, isqrt64
+from pc15.kept import kept
 from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
@@ -95,7 +96,7 @@ class Bank:
             parts.append(stretch(summed.view(-1, half * half)))
         return torch.cat(parts)
 
-    @functools.cache  # noqa: B019 - as long as the bank itself
+    @kept
     def product(self, half: bool, gen: int | None = None) -> Product:
         """The candidates of one generator, or all, ready to be multiplied; at half the side, if asked."""
         rows = slice(None) if gen is None else slice(self.start[gen], self.start[gen + 1])

@@ -26,6 +26,7 @@ from pc15.bitstream.records import (
     seed_name,
 )
 from pc15.entropy.tables import TableSet
+from pc15.kept import kept
 from pc15.proc.codebook import offset_reach
 from pc15.proc.generators import NAMES, load
 from pc15.search.bank import Bank
@@ -68,13 +69,13 @@ class Costs:
             qv.append(costs[: self._bank.start[gen + 1] - self._bank.start[gen]])
         return torch.cat(qv).to(self._device)
 
-    @functools.cache  # noqa: B019 - a Costs lives as long as one encode
+    @kept
     def rows(self, layer: int) -> Tensor:
         """Address of every bank row as layer number `layer`: generator, entry, seed, no offsets; [K] int32."""
         gens = self._tensor(self._cost(self._syntax.gen_name(layer)))
         return gens[self._bank.gen] + self._entries + self._cost(self._syntax.refined_name())[0]
 
-    @functools.cache  # noqa: B019
+    @kept
     def amplitudes(self, layer: int) -> Tensor:
         """Signed amplitude levels, [2, AMP_SEARCHED + 1]: row 0 positive, row 1 negative; level 0 is unusable."""
         cost = self._cost(self._syntax.amp_name(layer))
@@ -97,7 +98,7 @@ class Costs:
         after = self.more(layer + 1)[0] if layer + 1 < most else 0
         return go - stop + after
 
-    @functools.cache  # noqa: B019
+    @kept
     def merges(self, layer: int) -> tuple[Tensor, Tensor, int]:
         """What a layer costs where some continue neighbours, as far as that is known before it is chosen.
 

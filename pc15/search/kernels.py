@@ -58,7 +58,7 @@ def keep_best(
     """Merge a block's scores product^2 * inverse - price * bits into each tile's best; a tie keeps the lower row.
 
     Args:
-        product: [n,B] float32.   inverse: [C,K], bits: [K], float32, of the whole bank.
+        product: [n,B] int32 or float32.   inverse: [C,K], bits: [K], float32, of the whole bank.
         cls, price: of the n tiles.   tiles: [n], where each tile's results lie in best and rows.
         first: bank row of the block's first candidate.
         best: [N,keep] float32, highest first.   rows: [N,keep] int64.
@@ -74,7 +74,8 @@ def keep_best(
             costs = bits[first + begin : first + begin + len(values)]
             better = np.int32(0)
             for k in range(len(values)):
-                score = (values[k] * values[k]) * norms[k] - pay * costs[k]
+                value = np.float32(values[k])
+                score = (value * value) * norms[k] - pay * costs[k]
                 scores[k] = score
                 better += np.int32(score > least)
             if not better:

@@ -37,7 +37,7 @@ class Product:
         self._blocks = [(first, kind(pixels[first : first + size])) for first in range(0, self.rows, size)]
 
     def blocks(self, tiles: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """(first candidate, exact products [n, candidates of it], float32 or on a GPU int32) of tiles [n,P] int8."""
+        """(first candidate, exact products [n, candidates of it], int32 or float32) of tiles [n,P] int8."""
         for first, multiply in self._blocks:
             yield first, multiply(tiles)
 
@@ -74,7 +74,7 @@ def _prepacked(pixels: Tensor) -> _Multiply:
 
 def _integer(pixels: Tensor) -> _Multiply:
     ready = pixels.t()
-    return lambda tiles: torch._int_mm(tiles, ready).to(torch.float32)
+    return lambda tiles: torch._int_mm(tiles, ready)
 
 
 def _floating(pixels: Tensor) -> _Multiply:
@@ -94,12 +94,12 @@ def _fastest(length: int) -> Callable[[Tensor], _Multiply]:
     b = torch.where(at % 7 < 3, 127, -127).to(torch.int8)
     b[0], b[1] = 127, -127
     a = b[:8].flip(1).contiguous()
-    exact = (a.to(torch.int64) @ b.to(torch.int64).t()).to(torch.float32)
+    exact = a.to(torch.int64) @ b.to(torch.int64).t()
     found: list[tuple[float, Callable[[Tensor], _Multiply]]] = []
     for kind in (_prepacked, _integer, _floating):
         try:
             multiply = kind(b)
-            if torch.equal(multiply(a), exact) and _seconds(multiply, a) < _HOPELESS_S:
+            if torch.equal(multiply(a).to(torch.int64), exact) and _seconds(multiply, a) < _HOPELESS_S:
                 found.append((_seconds(kind(b.repeat(64, 1)), a.repeat(16, 1)), kind))
         except (RuntimeError, AttributeError, NotImplementedError) as error:
             _LOG.debug("%s is not to be had here: %s", kind.__name__, error)

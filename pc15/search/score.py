@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from pc15.config import CodecConfig
+from pc15.kept import kept
 from pc15.quant import MSE_SCALE, step_q15
 from pc15.search import kernels
 from pc15.search.bank import Bank
@@ -214,7 +215,7 @@ class Scorer:
         for first, product in self.bank.product(self._half, gen).blocks(packed):
             best.merge(tiles, product, self._inverse, cls, price, bits, start + first)
 
-    @functools.cache  # noqa: B019 - a Scorer lives as long as one encode
+    @kept
     def _bits(self, layer: int) -> Tensor:
         return self.costs.rows(layer).to(torch.float32)
 

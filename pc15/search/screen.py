@@ -48,7 +48,7 @@ class Best(Protocol):
 
         Args:
             tiles: [m] int64, which tiles the products are of; None for all, in order.
-            product: [m,B], exact integers: float32, on a GPU int32.
+            product: [m,B], exact integers: int32, or float32, which a CPU's product may leave them in.
             inverse: [C,K], bits: [K], float32, of the whole bank.   cls [m] int64, price [m] float32: of the tiles.
         """
 

@@ -287,6 +287,16 @@ def streams() -> Iterator[tuple[str, bytes]]:
         picture = render("WOOD", H, W, seed=7)[0] * 0.6 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         options = CodecConfig.preset("fast", device="cpu").but(**cfg)
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+    for name, tile, options in (  # tables and codebook that a header names by one byte
+        ("trained", 32, {}),
+        ("trained_small", 16, {"section_rows": 2, "merge": True}),
+        ("trained_large", 64, {"refine": 1}),
+    ):
+        picture = render("WOOD", 83, 110, seed=7)[0] * 0.6 + render("VORONOI_CELLS", 83, 110, seed=3)[0] * 0.4
+        options = CodecConfig.preset(
+            "fast", tile=tile, residual=False, lambda_rd=0.02, max_layers=6, device="cpu", **options
+        )
+        yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
     picture = torch.cat([render(name, 50, 45)[0] for name in ("RINGS", "PLAID", "PERLIN")])
     options = CodecConfig.preset("fast", max_layers=0, lambda_rd=0.05, device="cpu")
     yield "residual_colour", encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
