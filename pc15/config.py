@@ -22,7 +22,7 @@ WindowName = Literal["hann", "tukey", "kaiser"]
 _PHOTO: dict[str, Any] = {"tile": 0, "overlap": 8, "lambda_rd": 0.5, "residual": True}
 PRESETS: dict[Preset, dict[str, Any]] = {
     "fast": {**_PHOTO, "search": "screened", "shortlist": 8, "refine": 0, "passes": 0, "sweeps": 1, "tries": 1},
-    "balanced": {**_PHOTO, "search": "screened", "shortlist": 24, "refine": 0, "passes": 0, "sweeps": 2, "tries": 3},
+    "balanced": {**_PHOTO, "search": "screened", "shortlist": 24, "refine": 0, "passes": 1, "sweeps": 2, "tries": 3},
     "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 24, "refine": 1, "passes": 1, "sweeps": 2, "tries": 8},
 }
 
@@ -47,7 +47,7 @@ class CodecConfig:
         window: cross-fade between tiles; `window_param` is Tukey's alpha or Kaiser's beta, None its default.
         max_layers: most layers of one tile, 0..16.
         search: "exhaustive" scores every candidate of the bank at full resolution; "screened" scores all at a quarter
-            of the pixels; either way the shortlist is then scored exactly.
+            of the pixels, and the best of them at full resolution; either way the shortlist is then scored exactly.
         candidates: the bank's most useful candidates that are considered in tiles of up to 32 px; 0 for all, as for
             larger tiles and for codebooks that weren't trained.
         shortlist: candidates per tile and layer that are scored exactly.

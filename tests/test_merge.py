@@ -260,7 +260,7 @@ def test_the_decoder_draws_what_the_merging_encoder_saw(
 
 
 def test_merged_sections_decode_without_each_other() -> None:
-    data = encode_y(waves_of(110, 64), PROGRAMS.but(section_rows=2))["bitstream"]
+    data = encode_y(waves_of(110, 64), PROGRAMS.but(section_rows=2, lambda_rd=8.0))["bitstream"]
     whole = decode_stream(data).programs[0]
     assert all(np.count_nonzero(whole.rows(start, start + 6).source) for start in (0, 6))  # 3 tiles a row
     ends = np.cumsum([len(section) + 4 for section in reversed(read_container(data).sections) if section is not None])

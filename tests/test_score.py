@@ -201,6 +201,39 @@ def test_screening_keeps_the_best_by_score_and_the_lowest_row_on_a_tie(generator
     assert torch.equal(rows, torch.sort(score, dim=1, descending=True, stable=True).indices[:, :40])
 
 
+@pytest.mark.parametrize("generators", [None, (32, 12, 49)])
+def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: tuple[int, ...] | None) -> None:
+    cfg = CodecConfig.preset("fast", tile=TILE, overlap=4, search="screened")
+    encoder = plane_encoder(cfg)
+    bank, e, cls = encoder.bank, residual(encoder), encoder.windows.of
+    e[2] = e[1]
+    e[3] = 0
+    allowed = None
+    if generators is not None:
+        allowed = torch.zeros(len(e), len(bank.start) - 1, dtype=torch.bool)
+        allowed[:, list(generators)] = True
+        allowed[4] = False
+    plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, fused=False)
+    found = encoder.scorer.screen(e, cls, 1, 12, allowed)
+    assert torch.equal(found, plain.screen(e, cls, 1, 12, allowed))
+
+    usable = torch.ones(len(e), bank.rows, dtype=torch.bool) if allowed is None else allowed[:, bank.gen]
+    bits = plain.costs.rows(1).to(torch.float32)
+
+    def best(pixels: torch.Tensor, side: int, inverse: torch.Tensor, among: torch.Tensor, keep: int) -> torch.Tensor:
+        packed, price = plain.packed(e, cls, side)
+        product = (packed.long() @ pixels.long().t()).to(torch.float32)
+        score = torch.where(among, (product * product) * inverse - price[:, None] * bits, float("-inf"))
+        return torch.sort(score, dim=1, descending=True, stable=True).indices[:, :keep]
+
+    passed = torch.zeros_like(usable).scatter_(1, best(bank.halved, TILE // 2, plain._inverse[cls], usable, 48), True)
+    norms = encoder.windows.quad[cls].flatten(1).double() @ bank.pixels.double().square().t()
+    expected = best(bank.pixels, TILE, (1 / norms.clamp(min=1)).float(), passed & usable & (norms > 0), 12)
+    own = [row for row in range(len(e)) if usable[row].any()]
+    assert torch.equal(found[own], expected[own])
+    assert (found[4] == -1).all() == (generators is not None)
+
+
 def test_fewer_candidates_than_asked_for_leave_places_empty() -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=4)
     encoder = plane_encoder(cfg)

@@ -94,6 +94,54 @@ def keep_best(
                 least = best[where, keep - 1]
 
 
+@entry()
+def rank_again(
+    start: int,
+    stop: int,
+    candidates: Array,
+    packed: Array,
+    pixels: Array,
+    quad: Array,
+    cls: Array,
+    price: Array,
+    bits: Array,
+    rows: Array,
+) -> None:
+    """Scores as `keep_best` has them of a few candidates of each tile, at the resolution of `pixels`.
+
+    Args:
+        candidates: [n,M] int64 bank rows, -1 for none.   packed: [n,P] int8.   pixels: [K,P] int8.
+        quad: [C,P] int64.   cls, price: of the n tiles.   bits: [K] float32.
+        rows: [n,keep] int64, receives the best, best first, a tie to the lower row, -1 where there are fewer.
+    """
+    keep, length = rows.shape[1], pixels.shape[1]
+    best = np.empty(keep, np.float32)
+    for i in range(start, stop):
+        best[:] = -np.inf
+        rows[i] = -1
+        weight = quad[cls[i]]
+        for j in range(candidates.shape[1]):
+            row = candidates[i, j]
+            if row < 0:
+                continue
+            product, norm = np.int32(0), np.int64(0)
+            for k in range(length):
+                product += np.int32(packed[i, k]) * np.int32(pixels[row, k])
+            for k in range(length):
+                norm += weight[k] * (np.int64(pixels[row, k]) * np.int64(pixels[row, k]))
+            if norm == 0:
+                continue
+            value, inverse = np.float32(product), np.float32(1.0 / np.float64(norm))
+            score = (value * value) * inverse - price[i] * bits[row]
+            at = keep - 1
+            if score < best[at] or (score == best[at] and row > rows[i, at] >= 0):
+                continue
+            while at > 0 and (best[at - 1] < score or (best[at - 1] == score and rows[i, at - 1] > row)):
+                best[at], rows[i, at] = best[at - 1], rows[i, at - 1]
+                at -= 1
+            best[at], rows[i, at] = score, row
+
+
 @inner(inline="always")
 def _ssim(mx: float, my: float, sx: float, sy: float, sxy: float, c1: float, c2: float) -> float:
     luminance = (mx * my * 2.0 + c1) / (mx * mx + my * my + c1)

@@ -175,7 +175,7 @@ class PlaneEncoder:
             if not bool(active.any()):
                 break
         for turn in range(self.cfg.sweeps + self.cfg.passes):
-            if turn < self.cfg.passes:
+            if turn < self.cfg.passes and self.precise is None:  # which finds more than a bank has
                 for group in self.groups:
                     self._search_again(group)
             last = turn == self.cfg.sweeps + self.cfg.passes - 1

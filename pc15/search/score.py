@@ -37,6 +37,7 @@ Ints = npt.NDArray[Any]
 SAMPLE_ONE = 4096
 _BLOCK = 8
 W_ONE = 1 << 16
+_WIDE = 4  # times as many candidates as are wanted pass the coarse screening, and are ranked at full resolution
 _TOGETHER_CPU = 256  # tiles whose products with a block of candidates stay in the cache
 _TOGETHER_GPU = 1 << 11
 _C1 = (0.01 * SAMPLE_ONE) ** 2
@@ -159,14 +160,15 @@ class Scorer:
 
     # ------------------------------------------------------------ every candidate
 
-    def _pooled(self, values: Tensor) -> Tensor:
-        """Sum [n,T,T] over the boxes that one pixel of the screening resolution stands for; int64."""
-        return pooled(values, self._side).flatten(1)
+    @functools.cached_property
+    def _quad(self) -> Tensor:
+        """Weight of p^2 of every class at the bank's own resolution, [C,P] int64."""
+        return pooled(self.windows.quad, self.bank.side).flatten(1)
 
     @functools.cached_property
     def _inverse(self) -> Tensor:
         """1 / sum quad * p^2 of every class and candidate, float32 [C,K]; 0 for flat candidates."""
-        quad = self._pooled(self.windows.quad).to(torch.float64)
+        quad = pooled(self.windows.quad, self._side).flatten(1).to(torch.float64)
         parts = []
         for chunk in (self.bank.halved if self._half else self.bank.pixels).split(2048):
             parts.append(quad @ chunk.to(torch.float64).square().t())
@@ -182,11 +184,12 @@ class Scorer:
             allowed: [n,G] bool, generators to consider; None for all.
         """
         keep = min(keep, self.bank.rows)
+        wide = min(_WIDE * keep, self.bank.rows) if self._half else keep
         step = _TOGETHER_GPU if e.is_cuda else _TOGETHER_CPU
         parts = []
         for i in range(0, e.shape[0], step):
             at = slice(i, i + step)
-            best = best_of(len(e[at]), keep, e.device)
+            best = best_of(len(e[at]), wide, e.device)
             packed, price = self.packed(e[at], cls[at])
             if allowed is None:
                 self._screen(best, None, packed, cls[at], price, layer, None)
@@ -194,12 +197,15 @@ class Scorer:
                 for gen in torch.nonzero(allowed[at].any(dim=0)).flatten().tolist():
                     rows = torch.nonzero(allowed[at, gen]).flatten()
                     self._screen(best, rows, packed[rows], cls[at][rows], price[rows], layer, gen)
-            parts.append(best.rows)
+            parts.append(self._finer(best.rows, e[at], cls[at], layer, keep) if self._half else best.rows)
         return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=e.device)
 
-    def packed(self, e: Tensor, cls: Tensor) -> tuple[Tensor, Tensor]:
-        """Tiles as int8 rows [n,P] for the product, and what a 1/256 bit costs each in units of score, [n] float32."""
-        linear = self._pooled(self.windows.lin[cls].to(torch.int64) * e)  # Q28
+    def packed(self, e: Tensor, cls: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
+        """Tiles as int8 rows [n,P] for the product, and what a 1/256 bit costs each in units of score, [n] float32.
+
+        side: boxes a side; None for those of screening.
+        """
+        linear = pooled(self.windows.lin[cls].to(torch.int64) * e, side or self._side).flatten(1)  # Q28
         shift = self._shift(linear)
         half = (torch.ones_like(shift) << shift) >> 1
         packed = ((linear + half[:, None]) >> shift[:, None]).clamp(-127, 127).to(torch.int8)
@@ -214,6 +220,27 @@ class Scorer:
         start = 0 if gen is None else self.bank.start[gen]
         for first, product in self.bank.product(self._half, gen).blocks(packed):
             best.merge(tiles, product, self._inverse, cls, price, bits, start + first)
+
+    def _finer(self, rows: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int) -> Tensor:
+        """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""
+        packed, price = self.packed(e, cls, self.bank.side)
+        bits = self._bits(layer)
+        if not e.is_cuda and self.fused:
+            out = torch.empty((len(rows), keep), dtype=torch.int64)
+            tensors = (rows, packed, self.bank.pixels, self._quad, cls, price, bits, out)
+            kernels.share_out(kernels.rank_again, len(rows), *(t.numpy() for t in tensors))
+            return out
+        rows = rows.sort(dim=1).values  # so that a stable sort by score keeps the lower one first
+        patterns = self.bank.pixels[rows.clamp(min=0)]  # [n,M,P]
+        product = torch.bmm(patterns.to(torch.float32), packed.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
+        quad = self._quad[cls].to(torch.float64)[:, :, None]
+        norms = torch.bmm(patterns.to(torch.float64).square(), quad)[:, :, 0]
+        one = torch.ones((), dtype=torch.float64, device=norms.device)
+        inverse = (one / norms.clamp(min=1.0)).to(torch.float32)
+        score = product * product * inverse - price[:, None] * bits[rows.clamp(min=0)]
+        usable = (rows >= 0) & (norms > 0)
+        order = torch.sort(torch.where(usable, score, float("-inf")), dim=1, descending=True, stable=True).indices
+        return torch.where(usable, rows, -1).gather(1, order[:, :keep])
 
     @kept
     def _bits(self, layer: int) -> Tensor:
