@@ -41,6 +41,25 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="pc15")
 
 
+@inner(inline="always")
+def _sift_down(best: Array, rows: Array, score: float, row: int) -> None:
+    """Replace the root of a heap whose every parent is worse than its children: a lower score, or a higher row."""
+    at, size = 0, len(best)
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size:
+            other = best[child + 1]
+            if other < best[child] or (other == best[child] and rows[child + 1] > rows[child]):
+                child += 1
+        if score < best[child] or (score == best[child] and row > rows[child]):
+            break
+        best[at], rows[at] = best[child], rows[child]
+        at = child
+    best[at], rows[at] = score, row
+
+
 @entry()
 def keep_best(
     start: int,
@@ -60,14 +79,14 @@ def keep_best(
     Args:
         product: [n,B] int32 or float32.   inverse: [C,K], bits: [K], float32, of the whole bank.
         cls, price: of the n tiles.   tiles: [n], where each tile's results lie in best and rows.
-        first: bank row of the block's first candidate.
-        best: [N,keep] float32, highest first.   rows: [N,keep] int64.
+        first: bank row of the block's first candidate; blocks come in the order of their rows.
+        best: [N,keep] float32, a heap per tile, the worst first.   rows: [N,keep] int64, theirs.
     """
-    keep, count = best.shape[1], product.shape[1]
+    count = product.shape[1]
     scores = np.empty(_STRIP, np.float32)
     for i in range(start, stop):
-        pay, where = price[i], tiles[i]
-        least = best[where, keep - 1]
+        pay, heap, own = price[i], best[tiles[i]], rows[tiles[i]]
+        least = heap[0]
         for begin in range(0, count, _STRIP):
             values = product[i, begin : begin + _STRIP]
             norms = inverse[cls[i], first + begin : first + begin + len(values)]
@@ -81,17 +100,9 @@ def keep_best(
             if not better:
                 continue
             for k in range(len(values)):
-                score = scores[k]
-                if score <= least:
-                    continue
-                at = keep - 1
-                while at > 0 and best[where, at - 1] < score:
-                    best[where, at] = best[where, at - 1]
-                    rows[where, at] = rows[where, at - 1]
-                    at -= 1
-                best[where, at] = score
-                rows[where, at] = first + begin + k
-                least = best[where, keep - 1]
+                if scores[k] > least:
+                    _sift_down(heap, own, scores[k], first + begin + k)
+                    least = heap[0]
 
 
 @entry()

@@ -63,7 +63,13 @@ class LoopedBest:
 
     def __init__(self, n: int, keep: int) -> None:
         self._scores = torch.full((n, keep), float("-inf"), dtype=torch.float32)
-        self.rows = torch.full((n, keep), -1, dtype=torch.int64)
+        self._rows = torch.full((n, keep), -1, dtype=torch.int64)
+
+    @property
+    def rows(self) -> Tensor:
+        """See `Best`."""
+        rows, order = self._rows.sort(dim=1)
+        return rows.gather(1, self._scores.gather(1, order).sort(dim=1, descending=True, stable=True).indices)
 
     def merge(
         self,
@@ -78,7 +84,7 @@ class LoopedBest:
         """See `Best`."""
         tiles = torch.arange(len(product)) if tiles is None else tiles
         arrays = [t.numpy() for t in (product, inverse, cls, price, bits, tiles)]
-        kernels.share_out(kernels.keep_best, len(tiles), *arrays, first, self._scores.numpy(), self.rows.numpy())
+        kernels.share_out(kernels.keep_best, len(tiles), *arrays, first, self._scores.numpy(), self._rows.numpy())
 
 
 class GroupedBest:
