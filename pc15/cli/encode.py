@@ -58,6 +58,13 @@ _FLAGS = {
         _Flag("--residual", "residual", "code what tiles leave as transform coefficients", on_or_off, "on|off"),
         _Flag("--tries", "tries", "predictions that the residual tries in full per square, 1..8", int, "N"),
         _Flag("--max-layers", "max_layers", "most patterns per tile, 0..16", int, "N"),
+        _Flag(
+            "--codebook",
+            "codebook_id",
+            "patterns that programs name: v15_grid, v15_trained, or one's own",
+            metavar="ID",
+        ),
+        _Flag("--tables", "table_id", "frozen rANS tables; auto: those of the codebook", metavar="ID"),
         _Flag("--payload-format", "payload_fmt", "raw is for debugging", choices=get_args(PayloadFormat)),
         _Flag("--section-rows", "section_rows", "tile rows per section that decodes on its own; 0 chooses", int, "N"),
         _Flag("--device", "device", "cpu, cuda, cuda:N, or auto: CUDA where there is one", metavar="NAME"),
