@@ -28,6 +28,22 @@ def test_folders_follow_from_the_base_and_appear_on_demand(tmp_path: Path) -> No
     assert cfg.dataset_images == tmp_path / "photos" and not cfg.dataset_images.exists()
 
 
+def test_threads_are_calmed_unless_somebody_has_said_how_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    paths.calm_threads()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    paths.calm_threads()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    paths.calm_threads()
+    assert int(os.environ["GOMP_SPINCOUNT"]) > 0
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+
+
 def test_labels_may_lie_elsewhere(tmp_path: Path) -> None:
     cfg = PathsConfig(base=tmp_path, labels_dir=tmp_path / "elsewhere", artifacts_subdir="out/a").ensure()
     assert cfg.labels == tmp_path / "elsewhere" and cfg.labels.is_dir()
