@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pc15.bitstream import pack_v15, read_bitstream, unpack_v15, write_bitstream
     from pc15.bitstream.records import TileRec
     from pc15.config import CodecConfig
-    from pc15.decode import decode, decode_y
-    from pc15.encode import encode, encode_y, encode_y_with_hooks
+    from pc15.decode import decode, decode_many, decode_y
+    from pc15.encode import encode, encode_many, encode_y, encode_y_with_hooks
     from pc15.entropy.rans import rans_decode, rans_encode
     from pc15.entropy.tables import build_rans_tables
     from pc15.errors import Pc15Error
@@ -51,8 +51,10 @@ __all__ = [
     "blend",
     "build_rans_tables",
     "decode",
+    "decode_many",
     "decode_y",
     "encode",
+    "encode_many",
     "encode_y",
     "encode_y_with_hooks",
     "env_summary",
@@ -78,8 +80,8 @@ _NAMES_OF = {
     "pc15.bitstream": "pack_v15 read_bitstream unpack_v15 write_bitstream",
     "pc15.bitstream.records": "TileRec",
     "pc15.config": "CodecConfig",
-    "pc15.decode": "decode decode_y",
-    "pc15.encode": "encode encode_y encode_y_with_hooks",
+    "pc15.decode": "decode decode_many decode_y",
+    "pc15.encode": "encode encode_many encode_y encode_y_with_hooks",
     "pc15.entropy.rans": "rans_decode rans_encode",
     "pc15.entropy.tables": "build_rans_tables",
     "pc15.errors": "Pc15Error",

@@ -14,8 +14,9 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,20 +39,20 @@ from pc15.bitstream.header import (
 )
 from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_section
 from pc15.entropy.tables import load_table
-from pc15.errors import BitstreamError
+from pc15.errors import BitstreamError, ConfigError
 from pc15.paths import resolve_device
 from pc15.planes import ycbcr420_to_rgb
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import Grid, tile_grid
-from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, mean_rms
+from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, drawn_at_once, mean_rms
 from pc15.proc.spec import fine_bits
 from pc15.quant import step_q15
 from pc15.surface import Surface, surface
-from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_rows, grid, round_blend
+from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_rows, grid, round_blend, stacks
 
 _LOG = logging.getLogger(__name__)
-_DRAW_PIXELS = 1 << 17  # at least so many are summed up at once
 _BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
+_TOGETHER = 1 << 25  # samples of many planes drawn at once on a GPU
 SAMPLE_ONE = 4096
 MIDDLE = SAMPLE_ONE // 2
 """A plane without tiles starts as middle grey, Q12."""
@@ -77,9 +78,9 @@ def dc_samples(dc: Tensor, dc_step: int) -> Tensor:
     return ((dc * step_q15(dc_step) + 4) >> 3).clamp(0, 4096).to(torch.int32)
 
 
-def base_surface(dc: Tensor, dc_step: int, tiles: TileSpec) -> Surface:
-    """The surface through a plane's DC levels [N]."""
-    return surface(dc_samples(dc, dc_step), tiles, step_q15(dc_step) >> 3)
+def base_surface(dc: Tensor, dc_step: int, tiles: TileSpec, planes: int = 1) -> Surface:
+    """The surfaces through the DC levels [planes*N] of planes of one size."""
+    return surface(dc_samples(dc, dc_step), tiles, step_q15(dc_step) >> 3, planes=planes)
 
 
 def amplitude_q15(amp: Tensor, amp_step: int) -> Tensor:
@@ -149,7 +150,7 @@ def draw_tiles(
 
     sorted_gens = programs.gen[where]
     edges = [0, *(np.flatnonzero(np.diff(sorted_gens)) + 1).tolist(), len(order)] if len(order) else []
-    most = max(1, _DRAW_PIXELS // tile**2)
+    most = drawn_at_once(tile**2, device)
     waiting: list[Tensor] = []  # rare generators are summed up together: what a call costs exceeds what it does
     done = 0
     for start, stop in itertools.pairwise(edges):
@@ -222,6 +223,31 @@ def predict_plane(programs: Programs, header: Header, plane: int, codebook: Code
     return acc
 
 
+def predict_planes(
+    programs: Sequence[Programs], headers: Sequence[Header], plane: int, codebook: Codebook, device: torch.device
+) -> list[Tensor]:
+    """`predict_plane` of several pictures whose planes of that number have one `PlaneSpec` and seed, drawn together."""
+    spec = headers[0].planes[plane]
+    window = WINDOWS[spec.window], spec.window_params()
+    parts = stacks([plane_size(header, plane) for header in headers], TileGridCfg(size=spec.tile, overlap=spec.overlap))
+    every = Programs.joined([programs[i] for part in parts for i in part.members])
+    ways = [moves(programs[i], part.grid) for part in parts for i in part.members]
+    move = None
+    if any(way is not None for way in ways):
+        shapes = [programs[i].source.shape for part in parts for i in part.members]
+        none = [torch.zeros((*shape, 2), dtype=torch.int64) for shape in shapes]
+        move = torch.cat([other if way is None else way for way, other in zip(ways, none, strict=True)])
+    samples = draw_tiles(every, spec.tile, spec.amp_step, headers[0].seed, codebook, device, move)
+    knots = dc_samples(torch.from_numpy(every.dc).to(device), spec.dc_step)
+    out: dict[int, Tensor] = {}
+    for part in parts:
+        blended = round_blend(blend_planes(samples[part.tiles], part.grid, *window))  # type: ignore[arg-type]
+        base = surface(knots[part.tiles], part.grid, step_q15(spec.dc_step) >> 3, planes=part.planes)
+        drawn = (blended + base.plane.view_as(blended)).clamp_(0, SAMPLE_ONE)
+        out |= dict(zip(part.members, drawn, strict=True))
+    return [out[i] for i in range(len(programs))]
+
+
 def _bands(start: int, stop: int, width: int) -> Iterator[tuple[int, int]]:
     """Rows start..stop-1, as many at a time as keep what is computed of them small."""
     step = max(1, _BAND_PIXELS // width)
@@ -280,15 +306,25 @@ def _programs(stream: Stream, strict: bool) -> tuple[list[Programs], list[str]]:
 
 
 def _plane_pixels(
-    stream: Stream, plane: int, programs: Programs, codebook: Codebook, device: torch.device, strict: bool
+    stream: Stream,
+    plane: int,
+    programs: Programs,
+    codebook: Codebook,
+    device: torch.device,
+    strict: bool,
+    drawn: Tensor | None,
 ) -> tuple[Tensor, list[str]]:
     """A plane's pixels, [h,w] uint8, and what of its residual is damaged.
 
     Section by section: of a plane without tiles, no more than one is held at Q12.
+
+    Args:
+        drawn: what the programs draw, if that is known already.
     """
     header = stream.header
     spec, (h, w) = header.planes[plane], plane_size(header, plane)
-    drawn = predict_plane(programs, header, plane, codebook, device) if spec.tile else None
+    if drawn is None and spec.tile:
+        drawn = predict_plane(programs, header, plane, codebook, device)
     pixels = torch.empty((h, w), dtype=torch.uint8, device=device)
     damage = []
     sections = [
@@ -346,24 +382,92 @@ def decode_stream(
         BitstreamError: not a valid stream, damaged, or larger than `max_pixels`.
         MissingTableError: the stream names tables or a codebook that this machine does not have.
     """
-    where = resolve_device(device)
+    read = _read(data, strict, max_pixels)
+    return _finish(read, resolve_device(device), strict)
+
+
+@dataclass(eq=False)
+class _Read:
+    """A stream, read but for its residuals.   drawn: what programs draw, of planes where that is known already."""
+
+    stream: Stream
+    programs: list[Programs]
+    damage: list[str]
+    drawn: dict[int, Tensor] = field(default_factory=dict)
+
+
+def _read(data: bytes, strict: bool, max_pixels: int) -> _Read:
     stream = read_container(data, strict, max_pixels=max_pixels)
-    header = stream.header
-    programs, damage = _programs(stream, strict)
+    return _Read(stream, *_programs(stream, strict))
+
+
+def _finish(read: _Read, device: torch.device, strict: bool) -> Decoded:
+    header, damage = read.stream.header, read.damage
     codebook = load_codebook(header.codebook_id)
     planes = []
-    for plane, part in enumerate(programs):
-        pixels, found = _plane_pixels(stream, plane, part, codebook, where, strict)
+    for plane, part in enumerate(read.programs):
+        drawn = read.drawn.pop(plane, None)
+        pixels, found = _plane_pixels(read.stream, plane, part, codebook, device, strict, drawn)
         planes.append(pixels)
         damage += found
     for sentence in damage:
         _LOG.warning("concealed: %s", sentence)
-    return Decoded(header, tuple(planes), tuple(programs), stream.metadata, damage)
+    return Decoded(header, tuple(planes), tuple(read.programs), read.stream.metadata, damage)
+
+
+def decode_many(
+    streams: Sequence[bytes],
+    *,
+    device: str | torch.device = "cpu",
+    strict: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+) -> list[Tensor]:
+    """`decode` of several streams: the same pictures, sooner.
+
+    A thread per stream reads symbols and residuals; on a GPU, tiles of many pictures are drawn together.
+
+    Args:
+        max_pixels: of one picture.   workers: threads; as many as torch uses if None.
+    Raises:
+        ConfigError: workers below 1.   BitstreamError, MissingTableError: as `decode_stream`, of the first bad stream.
+    """
+    where = resolve_device(device)
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}; give at least 1")
+    with ThreadPoolExecutor(workers or torch.get_num_threads(), thread_name_prefix="pc15-decode") as pool:
+        read = list(pool.map(lambda data: _read(data, strict, max_pixels), streams))
+        if where.type == "cuda":
+            _draw_together(read, where)
+        return list(pool.map(lambda one: _picture(_finish(one, where, strict)), read))
+
+
+def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
+    """Draw what fits together of all streams' programs, as much at a time as `_TOGETHER` allows."""
+    alike: dict[Any, list[_Read]] = {}
+    for one in read:
+        header = one.stream.header
+        for plane, spec in enumerate(header.planes):
+            if spec.tile and math.prod(plane_size(header, plane)) <= _TOGETHER:
+                key = plane, replace(spec, residual=0), header.seed, header.codebook_id
+                alike.setdefault(key, []).append(one)
+    for (plane, _, _, codebook_id), group in alike.items():
+        codebook = load_codebook(codebook_id)
+        while group:
+            total = itertools.accumulate(math.prod(plane_size(one.stream.header, plane)) for one in group)
+            most = sum(1 for samples in total if samples <= _TOGETHER)
+            now, group = group[:most], group[most:]
+            programs, headers = [one.programs[plane] for one in now], [one.stream.header for one in now]
+            for one, drawn in zip(now, predict_planes(programs, headers, plane, codebook, device), strict=True):
+                one.drawn[plane] = drawn
 
 
 def decode(data: bytes, *, device: str | torch.device = "cpu", strict: bool = True) -> Tensor:
     """Decode a stream to a picture, uint8 [3,H,W] (colour) or [1,H,W] (gray); see `decode_stream`."""
-    decoded = decode_stream(data, device=device, strict=strict)
+    return _picture(decode_stream(data, device=device, strict=strict))
+
+
+def _picture(decoded: Decoded) -> Tensor:
     if decoded.header.color == COLOR_YCBCR420:
         return ycbcr420_to_rgb(*decoded.planes)
     return decoded.planes[0].unsqueeze(0)

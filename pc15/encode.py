@@ -6,8 +6,10 @@ costs least is kept.  The same input and options give the same bytes, on every d
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,10 +49,11 @@ from pc15.proc.codebook import Codebook, load_codebook
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, residual_bits
 from pc15.search.bank import SCREEN
-from pc15.search.plane import PlaneEncoder
+from pc15.search.plane import PlaneEncoder, searched_together
 from pc15.search.precise import States
 from pc15.search.score import plane_distortion
 from pc15.search.whole import sketch
+from pc15.tiling import TileGridCfg, TileSpec, grid
 
 CHROMA_LAMBDA = 0.5
 """What chroma planes pay per bit, in luma's terms.
@@ -68,6 +71,7 @@ WHOLE_BITS = 160
 _SECTION_TILES = 1 << 14  # tiles from which a plane is cut into sections of its own accord,
 _SECTION_SUPERBLOCKS = 1 << 11  # or superblocks without tiles: 8 megapixels, of which a residual holds 60 bytes each
 _AT_ONCE = 1 << 20  # samples converted at once
+_TOGETHER = 1 << 24  # samples of many planes that are searched together
 
 # ---------------------------------------------------------------- planes
 
@@ -116,25 +120,69 @@ def _plane_spec(cfg: CodecConfig, tile: int, refined: bool, chroma: bool) -> Pla
     )  # fmt: skip
 
 
-def _encode_planes(planes: Sequence[Tensor], width: int, height: int, cfg: CodecConfig) -> dict[str, Any]:
-    """Encode Q12 planes [h,w] (one, or Y, Cb, Cr) to a stream."""
+@dataclass(eq=False)
+class _Picture:
+    """A picture on its way: Q12 planes [h,w], one or Y, Cb, Cr, and programs that are known already, by tile size."""
+
+    planes: list[Tensor]
+    width: int
+    height: int
+    known: list[dict[int, Programs]]
+
+    @classmethod
+    def of(cls, planes: list[Tensor], width: int, height: int) -> _Picture:
+        return cls(planes, width, height, [{} for _ in planes])
+
+    def grid(self, index: int, cfg: TileGridCfg) -> TileSpec:
+        """The tiles of a plane."""
+        return grid(self.planes[index].shape[0], self.planes[index].shape[1], cfg)
+
+
+def _encode_picture(picture: _Picture, cfg: CodecConfig, progress: tqdm[Any]) -> dict[str, Any]:
+    """Encode a picture to a stream."""
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
     check_tables(tables, codebook)
+    width, height = picture.width, picture.height
     coded: list[_Coded] = []
     section_rows: int | None = None
-    with tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False) as progress:
-        for i, plane in enumerate(planes):
-            own = plane_config(cfg, chroma=i > 0)
-            coder = _PlaneCoder(plane, i, len(planes), width, height, section_rows, own, tables, codebook, progress)
-            found = coder.choose()
-            coded.append(found)
-            section_rows = _header((coded[0].spec,) * len(planes), width, height, cfg).section_rows
+    for i in range(len(picture.planes)):
+        own = plane_config(cfg, chroma=i > 0)
+        coded.append(_PlaneCoder(picture, i, section_rows, own, tables, codebook, progress).choose())
+        section_rows = _header((coded[0].spec,) * len(picture.planes), width, height, cfg).section_rows
     header = _header(tuple(one.spec for one in coded), width, height, cfg)
     metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
     programs = [one.programs for one in coded]
     residuals = [payload for one in coded for payload in one.residuals]
     tallies = [tally for one in coded for tally in one.tallies]
     return _finish(header, programs, residuals, tallies, tables, codebook, metadata)
+
+
+def _search_together(pictures: Sequence[_Picture], cfg: CodecConfig, progress: tqdm[Any]) -> None:
+    """Search the programs of all pictures' planes that a plan asks for in any case, as many at a time as fit."""
+    tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
+    check_tables(tables, codebook)
+    for index in range(3):
+        own = plane_config(cfg, chroma=index > 0)
+        for tile, refined in _plans(own):
+            spec = _plane_spec(own, tile, refined, chroma=index > 0)
+            if not tile:
+                continue
+            cut = TileGridCfg(size=tile, overlap=spec.overlap)
+            waiting = [one for one in pictures if index < len(one.planes)]
+            waiting = [one for one in waiting if searched_together(one.grid(index, cut), own)]
+            while waiting:
+                total = itertools.accumulate(one.planes[index].numel() for one in waiting)
+                most = max(1, sum(1 for samples in total if samples <= _TOGETHER))
+                batch, waiting = waiting[:most], waiting[most:]
+                header = _header((spec,) * len(batch[0].planes), batch[0].width, batch[0].height, own)
+                options = own.but(tile=spec.tile, overlap=spec.overlap)
+                planes = [one.planes[index] for one in batch]
+                encoder = PlaneEncoder(planes, header, index, options, tables, codebook, own.ai)
+                progress.reset(total=len(encoder.x))
+                found = encoder.run(progress)
+                assert found is not None, "there is no limit"
+                for one, programs in zip(batch, found, strict=True):
+                    one.known[index][tile] = programs
 
 
 def _plans(cfg: CodecConfig) -> list[tuple[int, bool]]:
@@ -146,22 +194,23 @@ def _plans(cfg: CodecConfig) -> list[tuple[int, bool]]:
 
 @dataclass(eq=False)
 class _PlaneCoder:
-    """Codes plane number `index` of `count` one way or another.
+    """Codes plane number `index` of a picture one way or another.
 
-    plane: [h,w] int32 Q12.   width, height: of the picture.   section_rows: as the luma plane has settled it, None
-    before.   cfg: the plane's own options.
+    section_rows: as the luma plane has settled it, None before.   cfg: the plane's own options.
     """
 
-    plane: Tensor
+    picture: _Picture
     index: int
-    count: int
-    width: int
-    height: int
     section_rows: int | None
     cfg: CodecConfig
     tables: TableSet
     codebook: Codebook
     progress: tqdm[Any]
+
+    @property
+    def plane(self) -> Tensor:
+        """[h,w] int32 Q12."""
+        return self.picture.planes[self.index]
 
     @property
     def open(self) -> bool:
@@ -204,12 +253,12 @@ class _PlaneCoder:
         Plans of one tile size share their programs.  Where there is something already, a search for them is given up
         as soon as nothing cheaper is in sight.  `layers` are suggestions for a plane of one tile.
         """
-        programs: dict[int, Programs | None] = {0: Programs.empty(0)}
+        programs: dict[int, Programs | None] = {0: Programs.empty(0), **self.picture.known[self.index]}
         limit = math.inf if found is None else found.squared
         for tile, refined in plans:
             spec = _plane_spec(self.cfg, tile, refined, chroma=self.index > 0)
             # the other planes matter to none of this
-            header = _header((spec,) * self.count, self.width, self.height, self.cfg)
+            header = _header((spec,) * len(self.picture.planes), self.picture.width, self.picture.height, self.cfg)
             if self.section_rows is not None:
                 header = replace(header, section_rows=self.section_rows)
             if tile not in programs:
@@ -235,9 +284,10 @@ class _PlaneCoder:
         """Programs of the tiles that the header says; None if their cost would be above the limit."""
         spec = header.planes[self.index]
         own = self.cfg.but(tile=spec.tile, overlap=spec.overlap)
-        encoder = PlaneEncoder(self.plane, header, self.index, own, self.tables, self.codebook, self.cfg.ai, layers)
-        self.progress.reset(total=encoder.grid.count)
-        return encoder.run(self.progress, limit * residual_lambda(self.cfg.lambda_rd))
+        encoder = PlaneEncoder([self.plane], header, self.index, own, self.tables, self.codebook, self.cfg.ai, layers)
+        self.progress.reset(total=len(encoder.x))
+        found = encoder.run(self.progress, limit * residual_lambda(self.cfg.lambda_rd))
+        return None if found is None else found[0]
 
     def _code(self, programs: Programs, header: Header) -> _Coded:
         """The plane by these programs and, if the header says so, a residual; what it costs only if that matters."""
@@ -368,7 +418,7 @@ def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
     y = check_luma(img_y)
     device = resolve_device(cfg.device)
     plane = (y[0, 0].to(device) * float(SAMPLE_ONE)).round().to(torch.int32)
-    return _encode_planes([plane], y.shape[3], y.shape[2], cfg)
+    return _encode_all([_Picture.of([plane], y.shape[3], y.shape[2])], cfg, 1)[0]
 
 
 def encode_y_with_hooks(img_y: Tensor, cfg: CodecConfig | None, hooks: EncoderHooks) -> dict[str, Any]:
@@ -386,15 +436,62 @@ def encode(picture: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
     Raises:
         ImageError: another shape or type.
     """
+    return encode_many([picture], cfg)[0]
+
+
+def encode_many(
+    pictures: Sequence[Tensor], cfg: CodecConfig | None = None, *, workers: int | None = None
+) -> list[dict[str, Any]]:
+    """`encode` of several pictures: the same bytes, sooner.
+
+    The programs of many pictures' tiles are searched together, which is what keeps a GPU busy; all else is done a
+    picture per thread.
+
+    Args:
+        pictures: as `encode` takes them, of any sizes; all are held at once, at 20 times their size on a GPU.
+        workers: threads; as many as torch uses if None.
+    Raises:
+        ImageError: a picture of another shape or type; it says which one.   ConfigError: workers below 1.
+    """
     cfg = CodecConfig() if cfg is None else cfg
-    if picture.dim() != 3 or picture.shape[0] not in (1, 3) or picture.dtype != torch.uint8 or not picture.numel():
-        raise ImageError(
-            f"encode got {picture.dtype} of shape {list(picture.shape)}; give uint8 [3,H,W] or [1,H,W], "
-            "or a float luma to encode_y"
-        )
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}; give at least 1")
+    for i, picture in enumerate(pictures):
+        if picture.dim() != 3 or picture.shape[0] not in (1, 3) or picture.dtype != torch.uint8 or not picture.numel():
+            which = f"picture {i} of {len(pictures)} is" if len(pictures) > 1 else "encode got"
+            raise ImageError(
+                f"{which} {picture.dtype} of shape {list(picture.shape)}; give uint8 [3,H,W] or [1,H,W], "
+                "or a float luma to encode_y"
+            )
     device = resolve_device(cfg.device)
-    planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)
-    return _encode_planes([as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1], cfg)
+    ready = []
+    for picture in pictures:
+        planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)
+        ready.append(_Picture.of([as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1]))
+    return _encode_all(ready, cfg, workers or torch.get_num_threads())
+
+
+def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int) -> list[dict[str, Any]]:
+    """Encode pictures; each is let go as soon as it is done."""
+    with tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False) as progress:
+        if len(pictures) < 2:
+            return [_encode_picture(one, cfg, progress) for one in pictures]
+        _search_together(pictures, cfg, progress)
+        progress.unit = "picture"
+        progress.reset(total=len(pictures))
+        quiet = tqdm(disable=True)
+
+        def one(i: int) -> dict[str, Any]:
+            coded = _encode_picture(pictures[i], cfg, quiet)
+            pictures[i] = _Picture.of([], 0, 0)
+            return coded
+
+        done = []
+        with ThreadPoolExecutor(min(workers, len(pictures)), thread_name_prefix="pc15-encode") as pool:
+            for coded in pool.map(one, range(len(pictures))):
+                done.append(coded)
+                progress.update()
+        return done
 
 
 def repack(

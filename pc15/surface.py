@@ -47,11 +47,10 @@ def _axis(starts: tuple[int, ...], size: int, overlap: int, length: int) -> tupl
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A drawn surface and the shares that drew it.
+    """A drawn surface and the shares that drew it, of all rows or of those that were asked for.
 
-    Of all rows, or of those that were asked for.
-
-    plane: [H,W] int32 Q12.   down: [H,nx] and across: [H,W], shares of the later knot, int32 in SHARE_ONE.
+    Of B planes of one size, one below the other.   plane: [B*H,W] int32 Q12.   down: [B*H,nx] and across: [B*H,W],
+    shares of the later knot, int32 in SHARE_ONE.
     """
 
     grid: TileSpec
@@ -60,39 +59,42 @@ class Surface:
     across: Tensor
 
     def adjoint(self, rest: Tensor) -> Tensor:
-        """Inner products of a plane with what each knot adds, exact: [H,W] int32 -> [N] int64, SHARE_ONE^2 = 1."""
+        """Inner products of planes with what each knot adds, exact: [B*H,W] int32 -> [B*N] int64, SHARE_ONE^2 = 1."""
         return self._gather(
             rest.to(torch.int64), SHARE_ONE - self.down, self.down, SHARE_ONE - self.across, self.across
         )
 
     def norms(self) -> Tensor:
-        """Squared norm of what each knot adds, [N] int64, SHARE_ONE^4 = 1 px."""
-        one = torch.ones(self.grid.H, self.grid.W, dtype=torch.int64, device=self.down.device)
+        """Squared norm of what each knot adds, [B*N] int64, SHARE_ONE^4 = 1 px."""
+        one = torch.ones_like(self.across, dtype=torch.int64)
         rows, cols = (SHARE_ONE - self.down) ** 2, (SHARE_ONE - self.across) ** 2
         return self._gather(one, rows, self.down**2, cols, self.across**2)
 
     def _gather(self, plane: Tensor, up: Tensor, down: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        grid, device = self.grid, plane.device
+        grid, device, count = self.grid, plane.device, len(plane) // self.grid.H
         row = _axis(grid.ys, grid.cfg.size, grid.cfg.overlap, grid.H)[0].to(device)
         col = _axis(grid.xs, grid.cfg.size, grid.cfg.overlap, grid.W)[0].to(device)
-        strips = torch.zeros((grid.H, grid.nx), dtype=torch.int64, device=device)
+        strips = torch.zeros((len(plane), grid.nx), dtype=torch.int64, device=device)
         strips.index_add_(1, col, plane * left)
         strips.index_add_(1, (col + 1).clamp(max=grid.nx - 1), plane * right)
-        out = torch.zeros((grid.ny, grid.nx), dtype=torch.int64, device=device)
-        out.index_add_(0, row, strips * up)
-        return out.index_add_(0, (row + 1).clamp(max=grid.ny - 1), strips * down).reshape(-1)
+        out = torch.zeros((count * grid.ny, grid.nx), dtype=torch.int64, device=device)
+        top = (torch.arange(count, device=device) * grid.ny)[:, None]
+        out.index_add_(0, (top + row).flatten(), strips * up)
+        return out.index_add_(0, (top + (row + 1).clamp(max=grid.ny - 1)).flatten(), strips * down).reshape(-1)
 
 
-def surface(knots: Tensor, grid: TileSpec, step_q12: int, first: int = 0, last: int | None = None) -> Surface:
-    """Draw the surface through knots [N] int32 Q12, raster order, |knot| <= 2^14.
+def surface(
+    knots: Tensor, grid: TileSpec, step_q12: int, first: int = 0, last: int | None = None, planes: int = 1
+) -> Surface:
+    """Draw the surfaces through knots [planes*N] int32 Q12, each plane's in raster order, |knot| <= 2^14.
 
     Args:
         step_q12: the DC quantizer's step, Q12.
-        first, last: rows to draw, first..last-1; all of them by default.
+        first, last: rows to draw of each plane, first..last-1; all of them by default.
     """
     device, cfg = knots.device, grid.cfg
     smooth = torch.full((1, 1), max(SMOOTH_LEAST, SMOOTH_STEPS * step_q12), dtype=torch.int32, device=device)
-    level = knots.view(grid.ny, grid.nx)
+    level = knots.view(planes, grid.ny, grid.nx).transpose(0, 1).reshape(grid.ny, -1)
     shares: list[Tensor] = []
     for starts, length in ((grid.ys, grid.H), (grid.xs, grid.W)):  # along the first dimension: whole rows are copied
         before, ramp, step = (part.to(device) for part in _axis(starts, cfg.size, cfg.overlap, length))
@@ -110,5 +112,7 @@ def surface(knots: Tensor, grid: TileSpec, step_q12: int, first: int = 0, last: 
             rise = ahead.index_select(0, before).mul_(share).add_(SHARE_ONE // 2)
             level = shift((level * SHARE_ONE).index_select(0, before).add_(rise), SHARE_BITS)
             shares.append(share)
-        level = level.t().contiguous()
-    return Surface(grid, level, shares[0], shares[1].t())
+        if len(shares) == 1:  # [rows,planes*nx] -> [nx,planes*rows]
+            level = level.view(-1, planes, grid.nx).permute(2, 1, 0).reshape(grid.nx, -1)
+    down = shares[0].view(-1, planes, grid.nx).transpose(0, 1).reshape(-1, grid.nx)
+    return Surface(grid, level.t().contiguous(), down, shares[1].t())

@@ -15,7 +15,7 @@ Proc. IEEE 66(1), 1978 (Hann, Tukey, Kaiser); largest remainders are A. Hamilton
 from __future__ import annotations
 
 import decimal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -31,6 +31,7 @@ __all__ = [
     "SAMPLE_MAX",
     "WEIGHT_BITS",
     "WEIGHT_ONE",
+    "Stack",
     "TileGridCfg",
     "TileSpec",
     "Window",
@@ -38,12 +39,14 @@ __all__ = [
     "axis_weights",
     "blend",
     "blend_int",
+    "blend_planes",
     "blend_rows",
     "extract",
     "grid",
     "round_blend",
     "seam_penalty_mask",
     "seam_weights_q8",
+    "stacks",
     "tile_image",
     "window_samples",
 ]
@@ -138,6 +141,42 @@ def axis_starts(length: int, cfg: TileGridCfg) -> list[int]:
 def grid(H: int, W: int, cfg: TileGridCfg) -> TileSpec:
     """The tiles of an H x W picture, without pixels: what a decoder needs."""
     return TileSpec(cfg=cfg, H=H, W=W, ys=tuple(axis_starts(H, cfg)), xs=tuple(axis_starts(W, cfg)))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Planes of one size, one below the other; `tiles` and `samples` are theirs among those of all stacks.
+
+    members: which of the planes these are.
+    """
+
+    grid: TileSpec
+    members: tuple[int, ...]
+    tiles: slice
+    samples: slice
+
+    @property
+    def planes(self) -> int:
+        """Number of planes."""
+        return len(self.members)
+
+    def of(self, samples: Tensor) -> Tensor:
+        """This stack's [planes*H,W] of the samples of all."""
+        return samples[self.samples].view(-1, self.grid.W)
+
+
+def stacks(sizes: Sequence[tuple[int, int]], cfg: TileGridCfg) -> list[Stack]:
+    """Planes by height and width, those of one size together, in the order in which sizes appear."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for i, size in enumerate(sizes):
+        found.setdefault(size, []).append(i)
+    out, tile, sample = [], 0, 0
+    for (h, w), members in found.items():
+        spec = grid(h, w, cfg)
+        tiles, samples = len(members) * spec.count, len(members) * h * w
+        out.append(Stack(spec, tuple(members), slice(tile, tile + tiles), slice(sample, sample + samples)))
+        tile, sample = tile + tiles, sample + samples
+    return out
 
 
 def tile_image(y: Tensor, cfg: TileGridCfg) -> TileSpec:
@@ -334,6 +373,20 @@ def blend_rows(
     _add_rows(acc, samples, spec, row_lo, row_hi, window, param)
 
 
+def blend_planes(
+    samples: Tensor, spec: TileSpec, window: Window = "hann", params: WindowParams | None = None
+) -> Tensor:
+    """What `blend_rows` makes of all tiles of several planes of one size: [B*N,T,T] -> [B,H,W] int32.
+
+    In few passes over much memory, as a GPU likes it.
+    """
+    param = _window_param(spec.cfg, window, params)
+    wx, wy = (_axis_weights(length, spec.cfg, window, param).to(samples.device) for length in (spec.W, spec.H))
+    strips = _fold_columns(samples, wx, spec)[..., : spec.W]  # [B*ny,T,W]
+    rows = strips.reshape(-1, spec.ny, spec.cfg.size, spec.W) * wy[:, :, None]
+    return _folded(rows, spec.ys, spec.cfg.stride)[:, : spec.H]
+
+
 def round_blend(acc: Tensor) -> Tensor:
     """A full accumulator of `blend_rows`, Q28 -> Q12, rounded to nearest, halves up."""
     return (acc + (1 << (2 * WEIGHT_BITS - 1))) >> (2 * WEIGHT_BITS)
@@ -393,23 +446,29 @@ def _add_rows(
 
 def _fold_columns(samples: Tensor, wx: Tensor, spec: TileSpec) -> Tensor:
     """Weight tile rows along x and add them up where they overlap: [rows*nx,T,T] -> [rows,T,>=W]."""
-    size, stride, nx = spec.cfg.size, spec.cfg.stride, spec.nx
+    size, nx = spec.cfg.size, spec.nx
     if samples.dtype == torch.int32:
         samples = samples.clamp(-SAMPLE_MAX, SAMPLE_MAX)
     parts = (samples.reshape(-1, nx, size, size) * wx[:, None, :]).permute(0, 2, 1, 3)  # [rows,T,nx,T]
-    rows = parts.shape[0]
+    return _folded(parts[..., None], spec.xs, spec.cfg.stride)[..., 0]
 
-    # All tile columns but the last lie on multiples of the stride, and every `apart`-th are disjoint: one
-    # strided add folds them all, so the passes number size/stride + 1 rather than nx.
+
+def _folded(parts: Tensor, starts: Sequence[int], stride: int) -> Tensor:
+    """Add up parts where they overlap: [..,n,T,M], part i from starts[i] on -> [..,L,M], L past the end of the last.
+
+    All but the last lie on multiples of the stride, and every `apart`-th are disjoint: one strided add folds them all,
+    so that there are T / stride + 1 passes and not n.
+    """
+    n, size, m = parts.shape[-3:]
     apart = -(-size // stride)
     period = apart * stride
-    strips = parts.new_zeros(rows, size, nx * stride + period + size)
-    for shift in range(min(apart, nx - 1)):
-        group = parts[:, :, shift : nx - 1 : apart]  # [rows,T,m,T]
-        lanes = strips[:, :, shift * stride : shift * stride + group.shape[2] * period]
-        lanes.view(rows, size, -1, period)[..., :size].add_(group)
-    strips[:, :, spec.xs[-1] : spec.xs[-1] + size] += parts[:, :, -1]
-    return strips
+    out = parts.new_zeros(*parts.shape[:-3], n * stride + period + size, m)
+    for shift in range(min(apart, n - 1)):
+        group = parts[..., shift : n - 1 : apart, :, :]
+        lanes = out[..., shift * stride : shift * stride + group.shape[-3] * period, :]
+        lanes.unflatten(-2, (-1, period))[..., :size, :].add_(group)
+    out[..., starts[-1] : starts[-1] + size, :] += parts[..., -1, :, :]
+    return out
 
 
 # ---------------------------------------------------------------------------------------------- the seam

@@ -93,7 +93,8 @@ class _Listener(PlaneEncoder):
         """The targets of a search of the whole plane."""
         self._packed: list[Tensor] = []
         self._unit: list[Tensor] = []
-        self._inner = int(self.windows.of[self.grid.ny // 2 * self.grid.nx + self.grid.nx // 2])
+        grid = self.stacks[0].grid
+        self._inner = int(self.windows.of[grid.ny // 2 * grid.nx + grid.nx // 2])
         with tqdm(total=0, disable=True) as quiet:
             self.run(quiet)
         return Targets(torch.cat(self._packed), torch.cat(self._unit), self.windows.quad[self._inner].flatten().long())
@@ -134,7 +135,9 @@ def collect_targets(
                 search="exhaustive", shortlist=4, sweeps=0, device="cpu", codebook_id=codebook_id, table_id=table_id,
             )  # fmt: skip
             header = plan_header(plane.shape[1], plane.shape[0], cfg)
-            found.append(_Listener(as_q12(plane, torch.device("cpu")), header, 0, cfg, tables, codebook, None).listen())
+            found.append(
+                _Listener([as_q12(plane, torch.device("cpu"))], header, 0, cfg, tables, codebook, None).listen()
+            )
     if not found:
         raise ConfigError(f"no picture of {len(images)} has {3 * tile} px a side, what three tiles of {tile} px need")
     packed, unit = torch.cat([part.packed for part in found]), torch.cat([part.unit for part in found])

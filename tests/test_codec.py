@@ -17,15 +17,29 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pc15
-from pc15 import CodecConfig, HeuristicHooks, decode, decode_y, encode, encode_y, encode_y_with_hooks, psnr
+from pc15 import (
+    CodecConfig,
+    HeuristicHooks,
+    decode,
+    decode_many,
+    decode_y,
+    encode,
+    encode_many,
+    encode_y,
+    encode_y_with_hooks,
+    psnr,
+)
 from pc15.bitstream import read_container
 from pc15.decode import decode_stream, read_programs, to_pixels
 from pc15.encode import plan_header, repack, residual_lambda
+from pc15.errors import ConfigError, ImageError
 from pc15.images import luma_tensor
 from pc15.search.cost import Costs
 from pc15.search.plane import PlaneEncoder
 from pc15.search.score import Scorer, plane_distortion
 
+# the package has functions of these names
+decode_module, encode_module = (importlib.import_module(f"pc15.{name}") for name in ("decode", "encode"))
 ROOT = Path(__file__).resolve().parent.parent
 FAST = CodecConfig.preset("fast", tile=16, max_layers=3, lambda_rd=0.005, residual=False, device="cpu")
 
@@ -80,7 +94,7 @@ def test_the_decoder_draws_what_the_encoder_saw(monkeypatch: pytest.MonkeyPatch)
     for cfg in (FAST, FAST.but(overlap=0, alpha_mix=0.0, refine=1), FAST.but(passes=1, window="tukey", seed=7)):
         stream = encode_y(noisy(37, 29), cfg)["bitstream"]
         encoder = seen.pop()
-        drawn = encoder.plane - encoder.canvas.rest()
+        drawn = encoder.planes[0] - encoder.canvas.rest().view_as(encoder.planes[0])
         assert torch.equal(to_pixels(drawn), decode_stream(stream).planes[0])
 
 
@@ -359,3 +373,67 @@ def test_large_pictures_are_cut_into_sections_of_bounded_size() -> None:
     for width, height in ((4096, 8192), (10000, 10000), (1 << 18, 1 << 10)):
         rows = plan_header(width, height, cfg).section_rows
         assert rows >= 1 and (rows == 1 or 64 * rows * width <= 1 << 23)
+
+
+# ---------------------------------------------------------------- many at once
+
+
+@pytest.mark.parametrize(
+    ("cfg", "some"),
+    [
+        (FAST, 6),
+        (FAST.but(tile=24, overlap=5, passes=1, alpha_mix=0.0, refine=1), 6),
+        (FAST.but(tile=48, overlap=8, max_layers=1), 3),
+        (FAST.but(merge=True), 3),
+        (CodecConfig.preset("fast", device="cpu", max_layers=0), 6),
+        (CodecConfig.preset("fast", device="cpu", residual=False, lambda_rd=9.0, max_layers=1), 3),
+        (CodecConfig.preset("fast", device="cpu", tile=16, max_layers=2), 6),
+        (FAST.but(ai=HeuristicHooks(topk=3)), 3),
+    ],
+    ids=["tiles", "again", "large tiles", "merge", "residual", "auto tiles", "both", "hooks"],
+)
+def test_pictures_together_become_what_each_becomes_alone(
+    monkeypatch: pytest.MonkeyPatch, cfg: CodecConfig, some: int
+) -> None:
+    pictures = [
+        rgb(37, 29),
+        rgb(64, 100)[:1],
+        rgb(64, 100).flip(1)[:1],
+        rgb(1, 1)[:1],
+        rgb(29, 37),
+        rgb(37, 29).flip(2),
+    ]
+    pictures = pictures[:some]
+    together, alone = encode_many(pictures, cfg, workers=2), [encode(one, cfg) for one in pictures]
+    streams = [one["bitstream"] for one in together]
+    assert streams == [one["bitstream"] for one in alone]
+    assert [one["tile_map"] for one in together] == [one["tile_map"] for one in alone]
+    apart = [decode(stream) for stream in streams]
+    assert all(map(torch.equal, decode_many(streams), apart))
+    # as a GPU has it drawn
+    read = [decode_module._read(stream, True, 1 << 20) for stream in streams]
+    for most in (3000, 1 << 20):
+        monkeypatch.setattr(decode_module, "_TOGETHER", most)
+        decode_module._draw_together(read, torch.device("cpu"))
+        drawn = [decode_module._picture(decode_module._finish(one, torch.device("cpu"), True)) for one in read]
+        assert all(map(torch.equal, drawn, apart))
+
+
+def test_batches_are_cut_where_memory_would_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [rgb(40, 30 + i) for i in range(4)]
+    whole = encode_many(pictures, FAST)
+    monkeypatch.setattr(encode_module, "_TOGETHER", 2500)
+    assert [one["bitstream"] for one in encode_many(pictures, FAST)] == [one["bitstream"] for one in whole]
+
+
+def test_bad_pictures_and_streams_among_many_are_named() -> None:
+    good, bad = rgb(9, 9), torch.zeros(9, 9)
+    with pytest.raises(ImageError, match="picture 1 of 2"):
+        encode_many([good, bad], FAST)
+    for many in (encode_many, decode_many):
+        with pytest.raises(ConfigError, match="workers is 0"):
+            many([], workers=0)  # type: ignore[operator]
+        assert many([]) == []  # type: ignore[operator]
+    stream = encode(good, FAST)["bitstream"]
+    with pytest.raises(pc15.Pc15Error, match="cut"):
+        decode_many([stream, stream[:-3]])

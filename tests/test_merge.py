@@ -247,13 +247,13 @@ def test_the_decoder_draws_what_the_merging_encoder_saw(
     seen: list[PlaneEncoder] = []
     run = PlaneEncoder.run
 
-    def remembered(self: PlaneEncoder, *args: object) -> Programs:
+    def remembered(self: PlaneEncoder, *args: object) -> list[Programs] | None:
         seen.append(self)
         return run(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PlaneEncoder, "run", remembered)
     stream = encode_y(waves_of(60, 90), PROGRAMS.but(**options))["bitstream"]
-    drawn = seen[0].plane - seen[0].canvas.rest()
+    drawn = seen[0].planes[0] - seen[0].canvas.rest().view_as(seen[0].planes[0])
     decoded = decode_stream(stream)
     assert torch.equal(to_pixels(drawn), decoded.planes[0])
     assert np.count_nonzero(decoded.programs[0].source)

@@ -27,7 +27,7 @@ def plane_encoder(cfg: CodecConfig, height: int = 32, width: int = 48) -> PlaneE
     plane = torch.randint(0, SAMPLE_ONE + 1, (height, width), generator=noise, dtype=torch.int32)
     spec = PlaneSpec(tile=cfg.tile, overlap=cfg.overlap, window=0, subsample=0, amp_step=24, dc_step=24)
     header = Header(width=width, height=height, color=0, planes=(spec,))
-    return PlaneEncoder(plane, header, 0, cfg, load_table(cfg.table_id), load_codebook(cfg.codebook_id), None)
+    return PlaneEncoder([plane], header, 0, cfg, load_table(cfg.table_id), load_codebook(cfg.codebook_id), None)
 
 
 def residual(encoder: PlaneEncoder) -> torch.Tensor:

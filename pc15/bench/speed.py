@@ -29,8 +29,8 @@ from torch import Tensor
 
 from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.decode import SAMPLE_ONE, decode_stream
-from pc15.encode import encode, plan_header
+from pc15.decode import SAMPLE_ONE, decode_many, decode_stream
+from pc15.encode import encode, encode_many, plan_header
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
 from pc15.images import find_images, load_luma
@@ -49,6 +49,8 @@ _CEILING_SHAPES = {"cpu": ((256, 4096), (4096, 4096)), "cuda": ((4096, 4096), (4
 _RANDOM_TILES = {"cpu": 256, "cuda": 4096}
 _RANDOM_ROWS = 1 << 17
 _WARM_PIXELS = 128 * 96
+_DECODED_TOGETHER = 96
+"""Streams decoded at once, at least about so many."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ def run_speed(
     for preset in presets:
         cfg = CodecConfig.preset(preset, **PROGRAMS, device=str(where))
         rows += _stages(clock, pictures[0], preset, cfg, rows[0].rate)
-        rows += _whole(clock, pictures, f"{preset}, tile programs", cfg)
-        rows += _whole(clock, pictures, preset, CodecConfig.preset(preset, device=str(where)))
+        for name, own in ((f"{preset}, tile programs", cfg), (preset, CodecConfig.preset(preset, device=str(where)))):
+            rows += _whole(clock, pictures, name, own)
+            rows += _together(clock, pictures, name, own) if len(pictures) > 1 else []
     return rows
 
 
@@ -191,7 +194,7 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     plane = torch.div(u8[0].to(clock.device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").int()
     header = plan_header(width, height, cfg)
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
-    encoder = PlaneEncoder(plane, header, 0, cfg, tables, codebook, None)
+    encoder = PlaneEncoder([plane], header, 0, cfg, tables, codebook, None)
     scorer, bank, cls = encoder.scorer, encoder.bank, encoder.windows.of
     e = encoder.x - (encoder.x.sum(dim=(1, 2), keepdim=True) // encoder.x[0].numel())
     n = len(e)
@@ -227,6 +230,25 @@ def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfi
     return [
         Timing(what, seconds, pixels / seconds / 1e6, "megapixels/s", None, clock.peak_mib(), note)
         for what, seconds in (("encode", statistics.fmean(encoded)), ("decode", statistics.fmean(decoded)))
+    ]
+
+
+def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
+    """The same of all pictures at once; seconds are of one picture."""
+    found: list[dict[str, Any]] = []
+
+    def encoded() -> None:
+        found[:] = encode_many(pictures, cfg)
+
+    seconds = clock.best(encoded) / len(pictures)
+    rows = [Timing("encode together", seconds, 1.0 / seconds, "pictures/s", None, clock.peak_mib(), name)]
+    streams = [one["bitstream"] for one in found] * max(1, _DECODED_TOGETHER // len(pictures))
+    pixels = statistics.fmean(picture.shape[1] * picture.shape[2] for picture in pictures)
+    seconds = clock.best(functools.partial(decode_many, streams, device=str(clock.device))) / len(streams)
+    note = f"{name}, {len(streams)} streams"
+    return [
+        *rows,
+        Timing("decode together", seconds, pixels / seconds / 1e6, "megapixels/s", None, clock.peak_mib(), note),
     ]
 
 

@@ -136,6 +136,16 @@ class Programs:
         for name in _PARTS:
             getattr(self, name)[start:stop] = getattr(other, name)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Programs]) -> Programs:
+        """Tiles of several, one after the other, of planes with tiles of one size."""
+        if len(parts) == 1:
+            return parts[0]
+        dc, count, gen, qv, seed, amp, offsets, source = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in _PARTS
+        )
+        return cls(dc, count, gen, qv, seed, amp, offsets, source, parts[0].fine)
+
     def records(self) -> list[TileRec]:
         """The typed view, one record per tile."""
         return [

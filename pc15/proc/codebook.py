@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from pc15.errors import MissingTableError
+from pc15.kept import kept
 from pc15.paths import models_dir, write_atomic
 from pc15.proc.generators import NAMES, load
 
@@ -87,24 +88,26 @@ class Codebook:
             qv_id: [B] int.   offsets: [B, >= n_params] int, further columns are ignored.
             fine: `fine_bits` of the tile; with 0, sub-levels are levels.
         """
-        base = self.starts(gen, fine).to(qv_id.device)[qv_id.long()]
+        base = self.starts(gen, fine, qv_id.device)[qv_id.long()]
         return self.clamp(gen, base + offsets[:, : base.shape[1]], fine)
 
-    def starts(self, gen: int, fine: int) -> Tensor:
+    @kept
+    def starts(self, gen: int, fine: int, device: torch.device) -> Tensor:
         """Sub-levels of every entry of a generator, [E, n_params] int32."""
-        entries, generator = self.entries[gen], load(gen)
+        entries, generator = self.entries[gen].to(device), load(gen)
         if not fine:
             return entries
-        shifts = torch.tensor([p.shift(fine) for p in generator.params], dtype=torch.int32)
-        extra = torch.tensor([p.coarse_levels[0] << p.shift(fine) for p in generator.extra], dtype=torch.int32)
-        return torch.cat([entries << shifts, extra.expand(len(entries), -1)], dim=1)
+        shifts = torch.tensor([p.shift(fine) for p in generator.params], dtype=torch.int32, device=device)
+        extra = [p.coarse_levels[0] << p.shift(fine) for p in generator.extra]
+        added = torch.tensor(extra, dtype=torch.int32, device=device)
+        return torch.cat([entries << shifts, added.expand(len(entries), -1)], dim=1)
 
     def offsets_to(self, gen: int, levels: Tensor, fine: int) -> Tensor:
         """The offsets that lead from every entry to given sub-levels, [B, E, n_params] int64, for [B, n_params].
 
         The shorter way around a period; some may lie beyond `offset_reach`.
         """
-        ways = levels[:, None].long() - self.starts(gen, fine).to(levels.device).long()
+        ways = levels[:, None].long() - self.starts(gen, fine, levels.device).long()
         for i, p in enumerate(load(gen).params_at(fine)):
             if p.periodic:
                 whole = p.levels << p.shift(fine)

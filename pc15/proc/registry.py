@@ -26,6 +26,7 @@ RMS_FLOOR = 64
 """Patterns flatter than this (Q14 RMS) count as flat: they draw nothing."""
 
 _DRAW_PIXELS = 1 << 17  # pixels drawn at once: a few int32 temporaries of this size stay in the cache
+_DRAW_PIXELS_GPU = 1 << 24
 
 
 def list_generators() -> list[str]:
@@ -113,6 +114,11 @@ def _seed_table(gen: int, seed: int, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.int32, device=device)
 
 
+def drawn_at_once(pixels: int, device: torch.device) -> int:
+    """How many patterns of so many pixels are worth a call."""
+    return max(1, (_DRAW_PIXELS if device.type == "cpu" else _DRAW_PIXELS_GPU) // pixels)
+
+
 def draw_levels(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed: int, fine: int = 0) -> Tensor:
     """Draw a batch of one generator from quantized levels, as the decoder does.
 
@@ -130,7 +136,7 @@ def draw_levels(gen: int, levels: Tensor, seed_index: Tensor, at: Grid, seed: in
     values = _values(gen, levels, fine)
     seeds = _seed_table(gen, seed, levels.device)[seed_index.long()] if generator.seeds > 1 else None
     h, w = at.y.shape[1], at.x.shape[2]
-    step = max(1, _DRAW_PIXELS // (h * w))
+    step = drawn_at_once(h * w, levels.device)
     parts = [
         draw_fixed(
             generator, at.part(i, i + step), values[i : i + step], None if seeds is None else seeds[i : i + step]

@@ -84,7 +84,11 @@ class Bank:
 
     def row_of(self, gen: Tensor, qv: Tensor, seed: Tensor) -> Tensor:
         """Row of an entry under a seed index, [B] int64."""
-        return torch.tensor(self.start, device=gen.device)[gen] + qv * self.draws[gen] + seed
+        return self._first[gen] + qv * self.draws[gen] + seed
+
+    @functools.cached_property
+    def _first(self) -> Tensor:
+        return torch.tensor(self.start, device=self.gen.device)
 
     @functools.cached_property
     def halved(self) -> Tensor:

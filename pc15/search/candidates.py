@@ -14,7 +14,6 @@ from pc15.bitstream.records import MAX_PARAMS
 from pc15.hooks.heuristic import EncoderHooks, LayerView
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
-from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.proc.spec import fine_bits
 from pc15.search.bank import Bank
@@ -64,8 +63,7 @@ def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed:
         rows = bank.row_of(layers.gen, layers.qv, layers.seed)
         out = bank.drawn[rows].to(torch.int32).view(count, tile, tile)
         power = bank.drawn_rms[rows]
-        counts = torch.tensor([len(load(gen).params_at(fine)) for gen in range(len(NAMES))], device=device)
-        used = torch.arange(layers.offsets.shape[1], device=device) < counts[layers.gen][:, None]
+        used = torch.arange(layers.offsets.shape[1], device=device) < bank.params[layers.gen][:, None]
         redraw = torch.nonzero(((layers.offsets != 0) & used).any(dim=1)).flatten()
     else:
         out = torch.zeros((count, tile, tile), dtype=torch.int32, device=device)

@@ -1,47 +1,63 @@
-"""The picture as it stands while tiles change: what is left of it, as a whole and as single tiles see it.
+"""Pictures as they stand while tiles change: what is left of them, as wholes and as single tiles see it.
 
-Adds only what a tile changes to the blend's accumulator, which is the decoder's own sum to the last bit.
+Many planes may be worked on together, of several sizes: their tiles are numbered through, their samples lie one after
+the other.  Adds only what a tile changes to the blend's accumulator, which is the decoder's own sum to the last bit.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from pc15.search.score import Windows
-from pc15.tiling import SAMPLE_MAX, TileSpec, round_blend
+from pc15.tiling import SAMPLE_MAX, Stack, round_blend
 
 
 class Canvas:
-    """A plane, its base, and the samples of all tiles.
+    """Planes, their bases, and the samples of all tiles.
 
     Args:
-        plane: [H,W] int32 Q12, what is to be coded.   windows: blend weights of the grid's tiles.
+        planes: [H,W] int32 Q12 each, what is to be coded.   windows: blend weights of all tiles.
     """
 
-    def __init__(self, plane: Tensor, grid: TileSpec, windows: Windows) -> None:
-        self._plane, self._above, self._windows = plane, plane, windows
-        self._width = grid.W
-        at = torch.arange(grid.cfg.size)
-        rows = (torch.tensor(grid.ys)[:, None] + at).clamp(max=grid.H - 1)  # edge pixels repeated, as in `extract`
-        cols = (torch.tensor(grid.xs)[:, None] + at).clamp(max=grid.W - 1)
-        self._rows, self._cols = rows.to(plane.device), cols.to(plane.device)
-        self._acc = torch.zeros(grid.H * grid.W, dtype=torch.int32, device=plane.device)
-        shape = (grid.count, grid.cfg.size, grid.cfg.size)
-        self._samples = torch.zeros(shape, dtype=torch.int32, device=plane.device)
+    def __init__(self, planes: Sequence[Tensor], parts: Sequence[Stack], windows: Windows) -> None:
+        device, size = planes[0].device, parts[0].grid.cfg.size
+        order = [planes[i].reshape(-1) for part in parts for i in part.members]
+        self._plane = order[0] if len(order) == 1 else torch.cat(order)
+        self._above, self._windows = self._plane, windows
+        at = torch.arange(size)
+        rows, cols, row_of, col_of = [], [], [], []
+        row = col = 0
+        for part in parts:
+            own = part.grid
+            top = part.samples.start + torch.arange(part.planes) * (own.H * own.W)
+            # edge pixels repeated, as in `extract`
+            down = (torch.tensor(own.ys)[:, None] + at).clamp(max=own.H - 1) * own.W
+            rows.append((top[:, None, None] + down).flatten(0, 1))
+            cols.append((torch.tensor(own.xs)[:, None] + at).clamp(max=own.W - 1))
+            row_of.append(row + torch.arange(len(rows[-1])).repeat_interleave(own.nx))
+            col_of.append(col + torch.arange(own.nx).repeat(len(rows[-1])))
+            row, col = row + len(rows[-1]), col + own.nx
+        self._rows, self._cols = torch.cat(rows).to(device), torch.cat(cols).to(device)
+        self._row_of, self._col_of = torch.cat(row_of).to(device), torch.cat(col_of).to(device)
+        self._acc = torch.zeros_like(self._plane)
+        self._samples = torch.zeros((len(self._row_of), size, size), dtype=torch.int32, device=device)
 
-    def set_base(self, base: Tensor) -> None:
-        """What lies under all tiles, [H,W] int32 Q12."""
-        self._above = self._plane - base
+    def set_bases(self, bases: Sequence[Tensor]) -> None:
+        """What lies under all tiles, of each stack [planes*H,W] int32 Q12."""
+        flat = [base.reshape(-1) for base in bases]
+        self._above = self._plane - (flat[0] if len(flat) == 1 else torch.cat(flat))
 
     def rest(self) -> Tensor:
-        """What is left of the picture, [H,W] int32 Q12."""
-        return self._above - round_blend(self._acc).view_as(self._above)
+        """What is left of all planes, int32 Q12; `Stack.of` has a stack's."""
+        return self._above - round_blend(self._acc)
 
     def look(self, tiles: Tensor) -> Tensor:
         """What is left of the picture where tiles [n] lie, [n,T,T] int32 Q12."""
         at = self._at(tiles)
-        return self._above.reshape(-1)[at] - round_blend(self._acc[at])
+        return self._above[at] - round_blend(self._acc[at])
 
     def samples(self, tiles: Tensor) -> Tensor:
         """[n,T,T] int32 Q12."""
@@ -64,7 +80,6 @@ class Canvas:
         self._samples[tiles] = samples
 
     def _at(self, tiles: Tensor) -> Tensor:
-        """Place of every sample of tiles in the flattened plane, [n,T,T] int64."""
-        across = self._cols.shape[0]
-        rows, cols = self._rows[tiles // across], self._cols[tiles % across]
-        return rows[:, :, None] * self._width + cols[:, None, :]
+        """Place of every sample of tiles among those of all planes, [n,T,T] int64."""
+        rows, cols = self._rows[self._row_of[tiles]], self._cols[self._col_of[tiles]]
+        return rows[:, :, None] + cols[:, None, :]

@@ -1,4 +1,4 @@
-"""The search of one plane's programs: tile after tile, layer after layer.
+"""The search of the programs of one plane, or of many at once: tile after tile, layer after layer.
 
 A plane starts as the surface through its DC levels.  Then, layer after layer, every tile gets the one pattern that
 lowers D + lambda * R of the *blended* picture most, until none pays.  Tiles that overlap take turns, so that each sees
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from pc15.bitstream.header import WINDOWS, Header, section_spans
 from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, dc_contexts, predict_dc
 from pc15.config import CodecConfig
-from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, plane_grid, section_syntax
+from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, section_syntax
 from pc15.entropy.tables import TableSet
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.proc.codebook import Codebook
@@ -34,10 +34,10 @@ from pc15.search.canvas import Canvas
 from pc15.search.cost import AMP_SEARCHED, Costs
 from pc15.search.merge import Neighbours, neighbours, waves
 from pc15.search.precise import FEW_TILES, Precise, States
-from pc15.search.refine import Trials, address_q8, best_layers
+from pc15.search.refine import Moves, Trials, address_q8, best_layers, draw_moves, first_steps
 from pc15.search.score import Patterns, Scorer, Windows, lowest_argmin
 from pc15.surface import SHARE_BITS
-from pc15.tiling import TileSpec, axis_weights, extract
+from pc15.tiling import TileGridCfg, TileSpec, axis_weights, extract, stacks
 
 _OUTLOOK = 3  # layers that the search of one tile hopes for, each as good as the last
 
@@ -96,17 +96,20 @@ class _Tiles:
 
 
 class PlaneEncoder:
-    """Searches the programs of one plane.
+    """Searches the programs of a plane, or of many planes together: on a GPU, one alone leaves it idle.
+
+    What it finds for a plane does not depend on the others.
 
     Args:
-        plane: [h,w] int32 Q12.
-        cfg: options; `lambda_rd` and `alpha_mix` are already the plane's own.
+        planes: [h,w] int32 Q12 each.
+        header: of a picture that plane number `index` is one of.
+        cfg: options; `lambda_rd` and `alpha_mix` are already the plane's own.  `merge` is for one plane alone.
         layers: as `sketch` suggests them for the only tile.
     """
 
     def __init__(
         self,
-        plane: Tensor,
+        planes: Sequence[Tensor],
         header: Header,
         index: int,
         cfg: CodecConfig,
@@ -115,31 +118,58 @@ class PlaneEncoder:
         hooks: EncoderHooks | None,
         layers: Sequence[Sequence[States]] = (),
     ) -> None:
-        self.plane, self.cfg, self.codebook, self.hooks = plane, cfg, codebook, hooks
+        self.planes, self.cfg, self.codebook, self.hooks = planes, cfg, codebook, hooks
         self.spec, self.section_rows = header.planes[index], header.section_rows
-        self.grid: TileSpec = plane_grid(header, index)
+        cut = TileGridCfg(size=self.spec.tile, overlap=self.spec.overlap)
+        self.stacks = stacks([(plane.shape[0], plane.shape[1]) for plane in planes], cut)
+        assert len(planes) == 1 or not cfg.merge, "neighbours are looked for in one plane"
+        device = planes[0].device
         few = cfg.candidates if cfg.tile <= FINE_ABOVE else 0
-        self.bank = get_bank(cfg.tile, codebook.first(few) if few else codebook, cfg.seed, plane.device)
+        self.bank = get_bank(cfg.tile, codebook.first(few) if few else codebook, cfg.seed, device)
         self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.plane == index), codebook)
         self.costs = Costs(tables, self.syntax, self.bank)
+        self.windows = Windows.joined([(self._windows_of(part.grid, device), part.planes) for part in self.stacks])
+        self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
+        few_tiles = len(planes) == 1 and _precisely(self.stacks[0].grid)
+        self.precise = Precise(self.scorer, codebook, layers) if few_tiles else None
+        self.x = torch.cat([extract(planes[i], part.grid) for part in self.stacks for i in part.members])  # [N,T,T]
+        self.groups = [torch.tensor(group, device=device) for group in self._turns()]
+        self.knots = self._knots().to(device)
+
+    def _windows_of(self, grid: TileSpec, device: torch.device) -> Windows:
         window = (WINDOWS[self.spec.window], self.spec.window_params())
         wy, wx = (
-            axis_weights(length, self.grid.cfg, *window).to(plane.device)  # type: ignore[arg-type]
-            for length in (self.grid.H, self.grid.W)
+            axis_weights(length, grid.cfg, *window).to(device)  # type: ignore[arg-type]
+            for length in (grid.H, grid.W)
         )
-        self.windows = Windows.of_grid(wy, wx, cfg, blended=True)
-        self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
-        precise = self.costs.fine > 0 and self.grid.count <= FEW_TILES
-        self.precise = Precise(self.scorer, codebook, layers) if precise else None
-        self.x = extract(plane, self.grid)  # [N,T,T]
-        self.groups = [torch.tensor(group, device=plane.device) for group in turn_groups(self.grid)]
+        return Windows.of_grid(wy, wx, self.cfg, blended=True)
+
+    def _turns(self) -> list[list[int]]:
+        """Tiles of all planes that do not overlap, as groups that take turns."""
+        out: list[list[int]] = []
+        for part in self.stacks:
+            own = turn_groups(part.grid)
+            out += [[] for _ in own[len(out) :]]
+            for start in range(part.tiles.start, part.tiles.stop, part.grid.count):
+                for group, more in zip(out, own, strict=False):
+                    group += [start + tile for tile in more]
+        return out
+
+    def _knots(self) -> Tensor:
+        """[4,N] bool: every other tile of its row and column, so that what their DC levels add does not overlap."""
+        out = []
+        for part in self.stacks:
+            row, col = torch.arange(part.grid.ny)[:, None] % 2, torch.arange(part.grid.nx) % 2
+            own = [((row == turn // 2) & (col == turn % 2)).reshape(-1) for turn in range(4)]
+            out.append(torch.stack(own).repeat(1, part.planes))
+        return torch.cat(out, dim=1)
 
     # ------------------------------------------------------------ the picture so far
 
     def _set_dc(self, dc: Tensor) -> None:
         self.tiles.dc = dc
-        self.base = base_surface(dc, self.spec.dc_step, self.grid)
-        self.canvas.set_base(self.base.plane)
+        self.bases = [base_surface(dc[part.tiles], self.spec.dc_step, part.grid, part.planes) for part in self.stacks]
+        self.canvas.set_bases([base.plane for base in self.bases])
 
     def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
@@ -149,29 +179,27 @@ class PlaneEncoder:
 
     # ------------------------------------------------------------ the search
 
-    def run(self, progress: tqdm[Any], limit: float = math.inf) -> Programs | None:
-        """Search the whole plane; `progress` advances to its total of tiles.
+    def run(self, progress: tqdm[Any], limit: float = math.inf) -> list[Programs] | None:
+        """Search whole planes; `progress` advances to its total of tiles.
 
         Args:
-            limit: squared error, Q24, that the plane is to stay below; None is returned once three layers more, each as
-                good as the last, would not bring it there, unless a sketch of the plane has come true.
+            limit: squared error, Q24, that all is to stay below; None is returned once three layers more, each as good
+                as the last, would not bring it there, unless a sketch of the plane has come true.
         """
-        self.canvas = Canvas(self.plane, self.grid, self.windows)
+        self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
         self._refit_dc()
         active = torch.ones(len(self.x), dtype=torch.bool, device=self.x.device)
-        left = self._squared_error()
+        left = math.inf if math.isinf(limit) else self._squared_error()
         for layer in range(self.cfg.max_layers):
             for group in self.groups:
                 self._add_layer(group[active[group]], layer, active)
             progress.update(int((~active).sum()) - progress.n)
-            before, left = left, self._squared_error()
-            if (
-                not (self.precise is not None and self.precise.found)
-                and left * min(1.0, left / max(before, 1.0)) ** _OUTLOOK > limit
-            ):
-                return None
+            if not (math.isinf(limit) or (self.precise is not None and self.precise.found)):
+                before, left = left, self._squared_error()
+                if left * min(1.0, left / max(before, 1.0)) ** _OUTLOOK > limit:
+                    return None
             if not bool(active.any()):
                 break
         for turn in range(self.cfg.sweeps + self.cfg.passes):
@@ -184,17 +212,26 @@ class PlaneEncoder:
             for group in self.groups:
                 self._refit(group, self.cfg.refine if last else 0)
             self._refit_dc()
-        if self.cfg.merge and self.grid.count > 1:
-            for wave in waves(self.grid):
+        if self.cfg.merge and len(self.x) > 1:
+            for wave in waves(self.stacks[0].grid):
                 self._merge(torch.tensor(wave, device=self.x.device))
             self._refit_dc()
         progress.update(len(self.x) - progress.n)
-        return self.tiles.programs(self.costs.params, self.costs.fine)
+        return self._programs()
+
+    def _programs(self) -> list[Programs]:
+        """Those of each plane."""
+        every = self.tiles.programs(self.costs.params, self.costs.fine)
+        found: dict[int, Programs] = {}
+        for part in self.stacks:
+            starts = range(part.tiles.start, part.tiles.stop, part.grid.count)
+            found |= {i: every.rows(at, at + part.grid.count) for i, at in zip(part.members, starts, strict=True)}
+        return [found[i] for i in range(len(self.planes))]
 
     @property
     def _alone(self) -> bool:
         """Whether there is one tile of at most one layer: nothing around it changes, once it is fitted."""
-        return self.grid.count == 1 and int(self.tiles.count[0]) <= 1
+        return len(self.x) == 1 and int(self.tiles.count[0]) <= 1
 
     def _squared_error(self) -> float:
         return float(self.canvas.rest().to(torch.int64).square().sum())
@@ -208,16 +245,16 @@ class PlaneEncoder:
         ideal = [t / w / step for t, w in zip(total, weight, strict=True)]
         unit = self.scorer.mse_weight + self.cfg.alpha_mix * 8.0
         unit *= (step / SAMPLE_ONE) ** 2
-        levels = np.zeros((self.grid.ny, self.grid.nx), np.int64)
         costs = [np.asarray(self.costs.dc(c)) * (self.cfg.lambda_rd / 256.0) for c in range(3)]
         area = self.windows.area[self.windows.of].tolist()
         top = self.syntax.dc_top
-        for row in range(self.grid.ny):
-            above = levels[row - 1] if row else None
-            contexts = dc_contexts(above, self.grid.nx)
+        chosen: list[int] = []
+        for nx, row in [(part.grid.nx, i) for part in self.stacks for i in [*range(part.grid.ny)] * part.planes]:
+            above = np.asarray(chosen[-nx:], np.int64) if row else None
+            contexts = dc_contexts(above, nx)
             left: int | None = None
-            for col in range(self.grid.nx):
-                n = row * self.grid.nx + col
+            for col in range(nx):
+                n = len(chosen)
                 guess = predict_dc(above, left, col, top // 2)
                 near = round(ideal[n])
                 cost = costs[contexts[col]]
@@ -230,8 +267,8 @@ class PlaneEncoder:
                     j = unit * area[n] * (level - ideal[n]) ** 2 + cost[code]
                     if j < best:
                         best, left = j, level
-                levels[row, col] = left
-        return torch.from_numpy(levels.reshape(-1)).to(self.x.device)
+                chosen.append(left)
+        return torch.tensor(chosen, device=self.x.device)
 
     def _add_layer(self, tiles: Tensor, layer: int, active: Tensor) -> None:
         """Give each of the tiles its best next layer, or leave it out from now on."""
@@ -253,6 +290,7 @@ class PlaneEncoder:
         e = self.canvas.look(group)
         cls = self.windows.of[group]
         most = int(self.tiles.count[group].max()) if len(group) else 0
+        moves = self._moves(group, most, refine) if self.precise is None else {}
         for layer in range(most - 1, -1, -1):
             at = torch.nonzero(self.tiles.count[group] > layer).flatten()
             tiles = group[at]
@@ -263,7 +301,7 @@ class PlaneEncoder:
             change, amp = trials.score(layers)
             if self.precise is not None:
                 layers, change, amp = trials.polish(self.precise, layers, change, amp)
-            layers, change, amp = trials.descend(layers, change, amp, refine)
+            layers, change, amp = trials.descend(layers, change, amp, refine, moves.pop(layer, None))
             amp = torch.where(change < 0, amp, 0)
             after = self._contribution(layers, amp)
             self.canvas.add(tiles, after - before)
@@ -274,18 +312,36 @@ class PlaneEncoder:
             if len(gone):
                 self.tiles.drop(gone, layer)
 
+    def _moves(self, group: Tensor, most: int, refine: int) -> dict[int, Moves]:
+        """What a descent tries first of each layer number, as its tiles are now, all drawn in one go.
+
+        On a GPU alone, where a call costs far more than what it draws.
+        """
+        if not (group.is_cuda and refine):
+            return {}
+        tile, layer = torch.nonzero(
+            torch.arange(most, device=group.device) < self.tiles.count[group, None], as_tuple=True
+        )
+        step = 1 << first_steps(self.scorer, refine)[0]
+        drawn = draw_moves(self.scorer, self.codebook, self.tiles.layers(group[tile], layer), step)
+        return {number: drawn.pick(torch.nonzero(layer == number).flatten()) for number in range(most)}
+
     def _refit_dc(self) -> None:
         """Move each knot of the base, by a step but for an only one, where that gains more than two bits' worth."""
-        step = step_q15(self.spec.dc_step) * 2.0**-15
-        rows = torch.arange(self.grid.ny, device=self.x.device)[:, None] % 2
-        cols = torch.arange(self.grid.nx, device=self.x.device) % 2
-        for turn in range(4):  # what every other knot adds does not overlap
-            mine = ((rows == turn // 2) & (cols == turn % 2)).reshape(-1)
-            if not bool(mine.any()):
-                continue
-            gradient = self.base.adjoint(self.canvas.rest()).to(torch.float64) * 2.0 ** (-12 - 2 * SHARE_BITS)
-            norm = self.base.norms().to(torch.float64) * 2.0 ** (-4 * SHARE_BITS)
-            reach = 1.0 if self.grid.count > 1 else float(self.syntax.dc_top)
+        step, top = step_q15(self.spec.dc_step) * 2.0**-15, float(self.syntax.dc_top)
+        reach = torch.cat(
+            [
+                torch.full((part.planes * part.grid.count,), 1.0 if part.grid.count > 1 else top, dtype=torch.float64)
+                for part in self.stacks
+            ]
+        ).to(self.x.device)
+        for mine in self.knots:
+            rest = self.canvas.rest()
+            pairs = [
+                (base.adjoint(part.of(rest)), base.norms()) for base, part in zip(self.bases, self.stacks, strict=True)
+            ]
+            gradient, norm = (torch.cat(each).to(torch.float64) for each in zip(*pairs, strict=True))
+            gradient, norm = gradient * 2.0 ** (-12 - 2 * SHARE_BITS), norm * 2.0 ** (-4 * SHARE_BITS)
             move = (gradient / (norm * step).clamp(min=1e-9)).round().clamp(-reach, reach)
             new = self.tiles.dc + move.to(torch.int64)
             gain = (gradient * move * (2.0 * step) - norm * (move * step).square()) * self.scorer.mse_weight
@@ -329,7 +385,15 @@ class PlaneEncoder:
         old_j = self.scorer.distortion(e, x, cls) + old_bits * price
         pool = Layers(every.gen.flatten(), every.qv.flatten(), every.seed.flatten(), every.offsets.flatten(0, 1))
         near = neighbours(
-            tiles, every.count, every.root, every.amp, pool, self.grid, self.section_rows, self.codebook, self.cfg.seed
+            tiles,
+            every.count,
+            every.root,
+            every.amp,
+            pool,
+            self.stacks[0].grid,
+            self.section_rows,
+            self.codebook,
+            self.cfg.seed,
         )
         found = _Tiles.of_dc(every.dc[tiles])
         bits = torch.zeros(len(tiles), dtype=torch.int64, device=tiles.device)
@@ -462,6 +526,16 @@ def _best_per_owner(owner: Tensor, j: Tensor, usable: Tensor, owners: int, width
     first = torch.searchsorted(group, torch.arange(owners, device=owner.device))
     rank = torch.arange(len(at), device=owner.device) - first[group]
     return at[rank < width]
+
+
+def _precisely(grid: TileSpec) -> bool:
+    """Whether there are so few tiles, and so large, that each is searched beyond the bank."""
+    return grid.cfg.size > FINE_ABOVE and grid.count <= FEW_TILES
+
+
+def searched_together(grid: TileSpec, cfg: CodecConfig) -> bool:
+    """Whether a plane may be searched beside others, with the same result as alone."""
+    return not cfg.merge and not _precisely(grid)
 
 
 def turn_groups(grid: TileSpec) -> list[list[int]]:

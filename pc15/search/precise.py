@@ -209,7 +209,7 @@ class Climber:
         found = {}
         for gen in list(dict.fromkeys(self.bank.gen[rows].tolist()))[:generators]:
             own = rows[self.bank.gen[rows] == gen][:_PER_GENERATOR]
-            steps = self.codebook.starts(gen, self.fine).to(own.device)[self.bank.qv[own]].long()
+            steps = self.codebook.starts(gen, self.fine, own.device)[self.bank.qv[own]].long()
             found[gen] = (steps, self.bank.seed[own])
         return found
 

@@ -145,6 +145,52 @@ def choose(
     return Found(layers, amp.view(n, keep), change.view(n, keep))
 
 
+@dataclass(eq=False)
+class Moves:
+    """Every single step from the offsets of n layers, drawn: [n, 2 * MAX_PARAMS].
+
+    offsets: [n, 2 * MAX_PARAMS, MAX_PARAMS] int64.   patterns: flat where a generator has no such parameter.
+    """
+
+    offsets: Tensor
+    patterns: Patterns
+
+    def pick(self, index: Tensor) -> Moves:
+        """Those of some layers."""
+        own = self.patterns
+        return Moves(self.offsets[index], Patterns(own.store, own.at[index], own.rms[index]))
+
+
+def first_steps(scorer: Scorer, rounds: int) -> list[int]:
+    """log2 of the steps that `Trials.descend` takes one after the other, in levels or sub-levels."""
+    fine = scorer.costs.fine
+    return [
+        size
+        for turn in range(rounds)
+        for most in (1 if turn + 1 < rounds else 0,)
+        for size in range(fine + most, most - 1 if not fine else -1, -1)
+    ]
+
+
+def draw_moves(scorer: Scorer, codebook: Codebook, layers: Layers, step: int) -> Moves:
+    """Draw every single step of a size, in levels or sub-levels, of n layers."""
+    (n, width), device = layers.offsets.shape, layers.offsets.device
+    eye = torch.eye(width, dtype=torch.int64, device=device)
+    # counts have no sub-levels: a step of theirs is a level at least
+    size = ((step << scorer.costs.shifts[layers.gen]) >> scorer.costs.fine).clamp(min=1)  # [n,P]
+    steps = torch.cat([-eye, eye]) * size[:, None]  # [n,2P,P]
+    reach = scorer.costs.reach
+    offsets = (layers.offsets[:, None] + steps).clamp(-reach, reach)  # [n,2P,P]
+    own = torch.arange(width, device=device).repeat(2) < scorer.costs.params[layers.gen][:, None]  # [n,2P]
+    at, trial = torch.nonzero(own, as_tuple=True)
+    tried = Layers(layers.gen[at], layers.qv[at], layers.seed[at], offsets[at, trial])
+    store, rms = scoreable(*draw_layers(tried, scorer.bank, codebook, scorer.tile, scorer.cfg.seed))
+    drawn = torch.zeros((n, 2 * width), dtype=torch.int64, device=device)
+    power = torch.zeros((n, 2 * width), dtype=torch.float64, device=device)
+    drawn[at, trial], power[at, trial] = torch.arange(len(at), device=device), rms
+    return Moves(offsets, Patterns(store, drawn, power))
+
+
 class Trials:
     """Other offsets for the layers of some tiles, one layer each.
 
@@ -175,16 +221,19 @@ class Trials:
         layers = Layers.where(wins, trial, layers)
         return layers, torch.where(wins, new_change, change), torch.where(wins, new_amp, amp)
 
-    def descend(self, layers: Layers, change: Tensor, amp: Tensor, rounds: int) -> tuple[Layers, Tensor, Tensor]:
+    def descend(
+        self, layers: Layers, change: Tensor, amp: Tensor, rounds: int, first: Moves | None = None
+    ) -> tuple[Layers, Tensor, Tensor]:
         """Steepest descent over offsets: in each round every single step is tried and the best one kept.
 
         Steps are of two levels, in the last round of one.  With sub-levels, a round goes on to ever smaller steps.
+
+        Args:
+            first: the moves of the first round, if they are drawn already.
         """
-        fine = self.scorer.costs.fine
-        for turn in range(rounds):
-            most = 1 if turn + 1 < rounds else 0
-            for size in range(fine + most, most - 1 if not fine else -1, -1):
-                layers, change, amp = self._round(layers, change, amp, 1 << size)
+        for size in first_steps(self.scorer, rounds):
+            layers, change, amp = self._round(layers, change, amp, 1 << size, first)
+            first = None
         return layers, change, amp
 
     def polish(self, precise: Precise, layers: Layers, change: Tensor, amp: Tensor) -> tuple[Layers, Tensor, Tensor]:
@@ -195,28 +244,20 @@ class Trials:
             layers, change, amp = self._round(layers, change, amp, size)
         return layers, change, amp
 
-    def _round(self, layers: Layers, change: Tensor, amp: Tensor, step: int) -> tuple[Layers, Tensor, Tensor]:
-        scorer, n, width = self.scorer, len(change), layers.offsets.shape[1]
-        eye = torch.eye(width, dtype=torch.int64, device=amp.device)
-        # counts have no sub-levels: a step of theirs is a level at least
-        size = ((step << scorer.costs.shifts[layers.gen]) >> scorer.costs.fine).clamp(min=1)  # [n,P]
-        moves = torch.cat([-eye, eye]) * size[:, None]  # [n,2P,P]
-        reach = scorer.costs.reach
-        offsets = (layers.offsets[:, None] + moves).clamp(-reach, reach)  # [n,2P,P]
-        own = torch.arange(width, device=amp.device).repeat(2) < scorer.costs.params[layers.gen][:, None]  # [n,2P]
-        at, trial = torch.nonzero(own, as_tuple=True)
-        tried = Layers(layers.gen[at], layers.qv[at], layers.seed[at], offsets[at, trial])
-        store, rms = scoreable(*draw_layers(tried, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
-        drawn = torch.zeros((n, 2 * width), dtype=torch.int64, device=amp.device)
-        power = torch.zeros((n, 2 * width), dtype=torch.float64, device=amp.device)
-        cost = torch.zeros((n, 2 * width), dtype=torch.int32, device=amp.device)
-        drawn[at, trial], power[at, trial] = torch.arange(len(at), device=amp.device), rms
-        cost[at, trial] = address_q8(scorer, tried, self.rows[at], self.layer)
-        patterns = Patterns(store, drawn, power)
+    def _round(
+        self, layers: Layers, change: Tensor, amp: Tensor, step: int, moves: Moves | None = None
+    ) -> tuple[Layers, Tensor, Tensor]:
+        scorer, n = self.scorer, len(change)
+        moves = draw_moves(scorer, self.codebook, layers, step) if moves is None else moves
+        offsets, patterns = moves.offsets, moves.patterns
+        trials = offsets.shape[1]
+        each = layers.pick(torch.arange(n, device=amp.device).repeat_interleave(trials))
+        tried = Layers(each.gen, each.qv, each.seed, offsets.flatten(0, 1))
+        cost = address_q8(scorer, tried, self.rows.repeat_interleave(trials), self.layer).view(n, trials)
         guess, _ = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer, rough=True)
         order = torch.sort(guess, dim=1, stable=True).indices[:, :_TRIALS]  # [n,2]
         row = torch.arange(n, device=amp.device)[:, None]
-        few = Patterns(store, drawn[row, order], power[row, order])
+        few = Patterns(patterns.store, patterns.at[row, order], patterns.rms[row, order])
         new_change, new_amp = scorer.exact(self.e, self.x, self.cls, few, cost[row, order], self.layer)
         winner = lowest_argmin(torch.cat([change[:, None], new_change], dim=1))
         won = torch.nonzero(winner > 0).flatten()

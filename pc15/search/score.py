@@ -15,6 +15,8 @@ Source of SSIM: Z. Wang et al., IEEE TIP 13 (2004), here on disjoint blocks with
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +110,18 @@ class Windows:
         lin, quad, square = (((part * seam) >> 8).to(torch.int32) for part in weights)
         area = own.sum(dim=(1, 2), dtype=torch.int64).to(torch.float64) / torch.tensor(
             float(W_ONE), dtype=torch.float64, device=own.device
+        )
+        return cls(own, quad, lin, square, of, area)
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Windows, int]]) -> Windows:
+        """Of several grids, each so many times in a row."""
+        if len(parts) == 1 and parts[0][1] == 1:
+            return parts[0][0]
+        first = itertools.accumulate((len(one.own) for one, _ in parts), initial=0)
+        of = torch.cat([(one.of + start).repeat(times) for (one, times), start in zip(parts, first, strict=False)])
+        own, quad, lin, square, area = (
+            torch.cat([getattr(one, name) for one, _ in parts]) for name in ("own", "quad", "lin", "square", "area")
         )
         return cls(own, quad, lin, square, of, area)
 
