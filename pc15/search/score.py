@@ -18,6 +18,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from pc15.quant import MSE_SCALE, step_q15
 from pc15.search import kernels
 from pc15.search.bank import Bank
 from pc15.search.cost import AMP_SEARCHED, Costs
-from pc15.search.screen import Best, best_of
+from pc15.search.screen import Best, best_of, fused, key_rows
 from pc15.tiling import seam_weights_q8
 
 Ints = npt.NDArray[Any]
@@ -156,7 +157,8 @@ class Scorer:
     def __init__(
         self, cfg: CodecConfig, bank: Bank, windows: Windows, costs: Costs, amp_step: int, *, fused: bool = True
     ) -> None:
-        """`fused`: on a CPU use the compiled loops of `kernels`; False keeps to tensor operations."""
+        """`fused`: use the compiled loops of `kernels` on a CPU, those of `gpu` on a GPU; False keeps to tensor
+        operations."""
         self.fused = fused
         self.cfg, self.bank, self.windows, self.costs = cfg, bank, windows, costs
         self.tile, self.amp_step = cfg.tile, amp_step
@@ -244,6 +246,9 @@ class Scorer:
             tensors = (rows, packed, self.bank.pixels, self._quad, cls, price, bits, out)
             kernels.share_out(kernels.rank_again, len(rows), *(t.numpy() for t in tensors))
             return out
+        if (gpu := self._gpu(e)) is not None:
+            keys = gpu.rank_again(rows, packed, self.bank.pixels, self._quad, cls, price, bits)
+            return key_rows(keys.topk(keep, dim=1).values)
         rows = rows.sort(dim=1).values  # so that a stable sort by score keeps the lower one first
         patterns = self.bank.pixels[rows.clamp(min=0)]  # [n,M,P]
         product = torch.bmm(patterns.to(torch.float32), packed.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
@@ -255,6 +260,10 @@ class Scorer:
         usable = (rows >= 0) & (norms > 0)
         order = torch.sort(torch.where(usable, score, float("-inf")), dim=1, descending=True, stable=True).indices
         return torch.where(usable, rows, -1).gather(1, order[:, :keep])
+
+    def _gpu(self, e: Tensor) -> ModuleType | None:
+        """Kernels for tiles that lie on a GPU, if there are and should be any."""
+        return fused() if self.fused and e.is_cuda else None
 
     @kept
     def _bits(self, layer: int) -> Tensor:

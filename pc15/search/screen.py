@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from types import ModuleType
 from typing import Protocol
 
 import torch
@@ -96,7 +96,7 @@ class GroupedBest:
     @property
     def rows(self) -> Tensor:
         """See `Best`."""
-        return torch.where(self._keys > _EMPTY, key_index(self._keys), -1)
+        return key_rows(self._keys)
 
     def merge(
         self,
@@ -111,7 +111,8 @@ class GroupedBest:
         """See `Best`."""
         own = self._keys if tiles is None else self._keys[tiles]
         keep, count = own.shape[1], product.shape[1]
-        group_best = _fused() if product.is_cuda else _plain
+        gpu = fused() if product.is_cuda else None
+        group_best = _plain if gpu is None else gpu.group_best
         groups = group_best(product, inverse, cls, price, bits, first)  # [m,B/GROUP]
         if keep == 1:
             merged = torch.maximum(own, groups.amax(dim=1, keepdim=True))
@@ -143,9 +144,10 @@ def score_keys(product: Tensor, inverse: Tensor, price: Tensor, bits: Tensor, ro
     return (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - rows)
 
 
-def key_index(keys: Tensor) -> Tensor:
-    """Bank row that a key stands for."""
-    return (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
+def key_rows(keys: Tensor) -> Tensor:
+    """Bank rows that keys stand for; -1 for none."""
+    rows = (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
+    return torch.where(keys > _EMPTY, rows, -1)
 
 
 def _plain(product: Tensor, inverse: Tensor, cls: Tensor, price: Tensor, bits: Tensor, first: int) -> Tensor:
@@ -159,11 +161,14 @@ def _plain(product: Tensor, inverse: Tensor, cls: Tensor, price: Tensor, bits: T
 
 
 @functools.cache
-def _fused() -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]:
-    """`_plain` as one kernel, where Triton is to be had: builds of torch for a GPU bring it."""
+def fused() -> ModuleType | None:
+    """`pc15.search.gpu`, whose kernels do on a GPU what takes many tensor operations; None without Triton.
+
+    Builds of torch for a GPU bring it.
+    """
     try:
-        from pc15.search.gpu import group_best
+        from pc15.search import gpu
     except ImportError as error:
-        _LOG.info("no Triton (%s): screening in tensor operations, with the same result", error)
-        return _plain
-    return group_best
+        _LOG.info("no Triton (%s): searching in tensor operations, with the same result", error)
+        return None
+    return gpu
