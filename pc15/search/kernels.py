@@ -1,8 +1,8 @@
 """Loops that touch every score once, compiled for the CPU.
 
-Each does what tensor operations in `score.py` do for a GPU, with the same integers and the same elementwise
-arithmetic, hence with the same result to the last bit; no option here may reorder or contract floating point.
-`share_out` splits tiles among as many threads as torch uses.
+Each does what tensor operations in `score.py` and kernels in `gpu.py` do for a GPU, with the same integers and the
+same elementwise arithmetic, hence with the same result to the last bit; no option here may reorder or contract
+floating point.  `share_out` splits tiles among as many threads as torch uses.
 """
 
 from __future__ import annotations

@@ -241,14 +241,14 @@ class Scorer:
         """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""
         packed, price = self.packed(e, cls, self.bank.side)
         bits = self._bits(layer)
+        if (gpu := self._gpu(e)) is not None:
+            keys = gpu.rank_again(rows, packed, self.bank.pixels, self._quad, cls, price, bits)
+            return key_rows(keys.topk(keep, dim=1).values)
         if not e.is_cuda and self.fused:
             out = torch.empty((len(rows), keep), dtype=torch.int64)
             tensors = (rows, packed, self.bank.pixels, self._quad, cls, price, bits, out)
             kernels.share_out(kernels.rank_again, len(rows), *(t.numpy() for t in tensors))
             return out
-        if (gpu := self._gpu(e)) is not None:
-            keys = gpu.rank_again(rows, packed, self.bank.pixels, self._quad, cls, price, bits)
-            return key_rows(keys.topk(keep, dim=1).values)
         rows = rows.sort(dim=1).values  # so that a stable sort by score keeps the lower one first
         patterns = self.bank.pixels[rows.clamp(min=0)]  # [n,M,P]
         product = torch.bmm(patterns.to(torch.float32), packed.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
@@ -264,6 +264,12 @@ class Scorer:
     def _gpu(self, e: Tensor) -> ModuleType | None:
         """Kernels for tiles that lie on a GPU, if there are and should be any."""
         return fused() if self.fused and e.is_cuda else None
+
+    @kept
+    def _numbers(self, alpha: float, mse_weight: float) -> Tensor:
+        """Factors and constants as `gpu` takes them, float64."""
+        numbers = [self.delta, mse_weight, alpha, self.cfg.lambda_rd / 256.0, _C1, _C2]
+        return torch.tensor(numbers, dtype=torch.float64, device=self.bank.gen.device)
 
     @kept
     def _bits(self, layer: int) -> Tensor:
@@ -300,6 +306,12 @@ class Scorer:
         """
         alpha = 0.0 if rough else self.cfg.alpha_mix
         mse_weight = self._screen_weight if rough else self.mse_weight
+        if (gpu := self._gpu(e)) is not None:
+            own, amp_cost = self.windows, self.costs.amplitudes(layer)
+            return gpu.score_exactly(
+                e, x, cls, own.lin, own.quad, own.own, self._drop, patterns.store, patterns.at, patterns.rms,
+                address_q8, amp_cost, self._numbers(alpha, mse_weight), ssim_block(self.tile), ssim=alpha > 0.0,
+            )  # fmt: skip
         if e.is_cuda or not self.fused:
             return self._exact(e, x, cls, patterns, address_q8, layer, alpha, mse_weight)
         n, m = patterns.at.shape
@@ -361,15 +373,19 @@ class Scorer:
 
     def distortion(self, e: Tensor, x: Tensor, cls: Tensor) -> Tensor:
         """D of the tiles as they are, in the unit of J, [n] float64."""
+        alpha = self.cfg.alpha_mix
+        if (gpu := self._gpu(e)) is not None:
+            numbers, block = self._numbers(alpha, self.mse_weight), ssim_block(self.tile)
+            return gpu.distortion(e, x, cls, self.windows.square, self.windows.own, numbers, block, ssim=alpha > 0.0)
         square = (self.windows.square[cls] * (e.to(torch.int64) * e)).sum(dim=(1, 2)).to(torch.float64)
         j = square * (2.0**-40 * self.mse_weight)
-        if self.cfg.alpha_mix > 0.0:
+        if alpha > 0.0:
             y = x - e
             b = [self._mean(v) for v in (x, y, x.to(torch.int64) ** 2, y.to(torch.int64) ** 2, x.to(torch.int64) * y)]
             ssim = _ssim(b[0], b[1], b[2] - b[0] * b[0], b[3] - b[1] * b[1], b[4] - b[0] * b[1])
             area = self._sums(self.windows.own[cls]) * (1.0 / W_ONE)
             loss = ((area - ssim * area) * 2.0**30).round().to(torch.int64).sum(dim=1)
-            j = j + loss.to(torch.float64) * (2.0**-30 * self.cfg.alpha_mix)
+            j = j + loss.to(torch.float64) * (2.0**-30 * alpha)
         return j
 
     def _mean(self, values: Tensor) -> Tensor:
