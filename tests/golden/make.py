@@ -81,9 +81,9 @@ class _Maker:
 
     def extremes(self, gen: int, top: int) -> list[TileRec]:
         """Each parameter as low and as high as a stream can say, then all of them, then seeds and amplitudes."""
-        from pc15.bitstream.records import LayerRec, TileRec
         import torch
 
+        from pc15.bitstream.records import LayerRec, TileRec
         from pc15.proc.generators import load
 
         generator, entries = load(gen), self.codebook.starts(gen, self.fine, torch.device("cpu"))
