@@ -25,9 +25,9 @@ from numba.core.typed_passes import NativeLowering
 
 @functools.cache
 def sources_digest(folder: Path) -> str:
-    """A hash of all Python files of a folder and of this one."""
-    digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*.py")), Path(__file__)]:
+    """A hash of all Python files of a folder and of those that say how they are compiled."""
+    digest, here = hashlib.sha256(), Path(__file__)
+    for path in [*sorted(folder.glob("*.py")), here, here.with_name("late.py")]:
         data = path.read_bytes()
         digest.update(f"{path.name} {len(data)} ".encode() + data)
     return digest.hexdigest()

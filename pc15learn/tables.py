@@ -142,15 +142,14 @@ def count_stream(data: bytes) -> Counts:
     """How often a stream codes each symbol of each table."""
     header, programs, _, _ = read_programs(data)
     tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
-    sizes = alphabets(codebook)
     counts: Counts = {}
     for span in section_spans(header):
         nx = plane_grid(header, span.plane).nx
         writer = Writer(tables)
         part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
         code_section(writer, section_syntax(header, span, codebook), part)
-        for name, symbol in zip(writer.names, writer.symbols, strict=True):
-            counts.setdefault(name, np.zeros(sizes[name], np.int64))[symbol] += 1
+        for name, seen in writer.counts().items():
+            counts[name] = counts.get(name, 0) + seen
     return counts
 
 

@@ -28,6 +28,7 @@ from pc15.bitstream.records import (
     TileRec,
     Writer,
     code_section,
+    table_names,
 )
 from pc15.decode import amplitude_q15, dc_samples, decode_stream, predict_plane, read_programs, to_pixels
 from pc15.encode import repack
@@ -69,9 +70,14 @@ def written(ny: int, nx: int, *records: TileRec) -> Writer:
 
 def changed(writer: Writer, table: str, symbol: int) -> bytes:
     """The RAW section with the last symbol of a table another one."""
-    at = max(i for i, name in enumerate(writer.names) if name.startswith(table))
-    writer.symbols[at] = symbol
-    return writer.raw_bytes()
+    symbols = writer.symbols
+    symbols[max(i for i, name in enumerate(names(writer)) if name.startswith(table))] = symbol
+    return symbols.astype("<u2").tobytes()
+
+
+def names(writer: Writer) -> list[str]:
+    """The table of each symbol."""
+    return [table_names()[number] for number in writer.numbers]
 
 
 def waves_of(height: int, width: int, angle: float = 0.5) -> Tensor:
@@ -151,8 +157,8 @@ def test_a_merged_layer_with_a_pattern_of_its_own_is_refused() -> None:
 
 
 def test_without_merged_layers_a_section_says_so_once() -> None:
-    assert [n for n in written(2, 2, *[TileRec(9, (own(),))] * 4).names if n.startswith("merge")] == ["merge.mode"]
-    assert not [n for n in written(1, 1, TileRec(9, (own(),))).names if n.startswith("merge")]
+    assert [n for n in names(written(2, 2, *[TileRec(9, (own(),))] * 4)) if n.startswith("merge")] == ["merge.mode"]
+    assert not [n for n in names(written(1, 1, TileRec(9, (own(),)))) if n.startswith("merge")]
 
 
 def test_merged_layers_cost_less_than_others() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pc15.entropy.tables import (
     MAX_ALPHABET,
     PRECISION,
+    FlatTables,
     RansTable,
     TableSet,
     build_rans_tables,
@@ -120,10 +121,24 @@ def test_costs_are_exact_in_256ths_of_a_bit() -> None:
     assert table.cost_q8[:2] == [14 * 256, 13 * 256]
 
 
-def test_slots_and_cum_agree_with_the_frequencies() -> None:
-    table = RansTable("t", (5, 0, TOTAL - 7, 2))
-    assert table.cum == (0, 5, 5, TOTAL - 2, TOTAL)
-    assert [slot[0] for slot in table.slots] == [0] * 5 + [2] * (TOTAL - 7) + [3] * 2
+def test_flat_tables_are_the_tables_one_behind_the_other() -> None:
+    tables = [RansTable("t", (5, 0, TOTAL - 7, 2)), RansTable("one", (TOTAL,)), RansTable("two", (1, TOTAL - 1))]
+    flat = FlatTables.of(tables)
+    assert flat.names == ("t", "one", "two")
+    assert flat.first.tolist() == [0, 5, 7, 10]
+    assert tuple(flat.cum.tolist()) == tables[0].cum + tables[1].cum + tables[2].cum
+    assert tables[0].cum == (0, 5, 5, TOTAL - 2, TOTAL)
+    assert flat.sizes.tolist() == [4, 1, 2]
+    assert [flat.costs(n) for n in range(3)] == [table.cost_q8 for table in tables]
+    assert flat.cost_q8[flat.first[1:] - 1].tolist() == [-1] * 3
+
+
+def test_a_set_numbers_its_tables_as_it_is_asked() -> None:
+    flat = small_set().flat(("mode", "dc"))
+    assert flat.sizes.tolist() == [3, 64]
+    assert small_set().flat(("dc", "mode")).names == ("dc", "mode")
+    with pytest.raises(MissingTableError, match="no table 'mod' .* did you mean mode"):
+        small_set().flat(("dc", "mod"))
 
 
 # ---------------------------------------------------------------------------------------------- files

@@ -14,7 +14,7 @@ A merged layer continues a neighbour's pattern, drawn as if that tile were large
 from __future__ import annotations
 
 import functools
-from collections import Counter
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.bitstream.header import MAX_TILE
-from pc15.entropy.rans import RansDecoder, rans_encode
-from pc15.entropy.tables import TableSet
+from pc15.entropy.rans import RansDecoder, encode_numbered
+from pc15.entropy.tables import FlatTables, TableSet
 from pc15.errors import BitstreamError, ConfigError, MissingTableError
+from pc15.late import late
 from pc15.proc.codebook import FINE_CLASSES, OFFSET_MAX, Codebook
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import FINE_ABOVE, fine_bits
@@ -39,6 +40,7 @@ AMP_DIRECT = 15
 """Amplitude levels up to this have their own symbols; larger ones escape to RAW_BITS."""
 DC_DIRECT = 47
 """DC residual codes (zigzag) below this have their own symbols."""
+DC_CONTEXTS, MORE_CONTEXTS = 3, 5
 RAW_BITS = 5
 MERGE_FROM = ((0, -1), (-1, 0), (-1, -1), (-1, 1))
 """Rows and columns from a tile to those whose layers it may continue: left, top, top left, top right."""
@@ -52,6 +54,9 @@ MERGE_AMP_DIRECT = 16
 """Amplitude changes (zigzag, then whether the sign changes) below this have their own symbols."""
 AMP_MAX = AMP_DIRECT + (1 << (2 * RAW_BITS - 1))
 """Largest magnitude of an amplitude level that can be coded."""
+_ACTIVITY = (2, 3, 5, 9)
+"""Where the classes of `activity_contexts` begin, but for the first."""
+_NONE = np.zeros(0, np.int64)
 FINE_BITS = range(fine_bits(FINE_ABOVE + 1), fine_bits(MAX_TILE) + 1)
 """What `fine_bits` can be where it is not 0."""
 
@@ -148,24 +153,21 @@ class Programs:
 
     def records(self) -> list[TileRec]:
         """The typed view, one record per tile."""
+        there = np.arange(self.gen.shape[1]) < self.count[:, None]
+        gen, qv, seed, amp, source = (
+            part[there].tolist() for part in (self.gen, self.qv, self.seed, self.amp, self.source)
+        )
+        lengths = _parameter_counts(bool(self.fine)).tolist()
+        unmoved = [(0,) * length for length in lengths]
+        offsets = [unmoved[g] for g in gen]
+        steps = self.offsets[there]
+        moved = np.flatnonzero(steps.any(axis=1))
+        for k, own in zip(moved.tolist(), steps[moved].tolist(), strict=True):
+            offsets[k] = tuple(own[: lengths[gen[k]]])
+        layers = map(LayerRec, gen, qv, offsets, seed, amp, map(_MERGES.__getitem__, source))
         return [
-            TileRec(
-                int(self.dc[n]),
-                tuple(
-                    LayerRec(
-                        int(self.gen[n, k]),
-                        int(self.qv[n, k]),
-                        tuple(
-                            int(o) for o in self.offsets[n, k, : len(load(int(self.gen[n, k])).params_at(self.fine))]
-                        ),
-                        int(self.seed[n, k]),
-                        int(self.amp[n, k]),
-                        Merge(*divmod(int(self.source[n, k]) - 1, MAX_LAYERS)) if self.source[n, k] else None,
-                    )
-                    for k in range(self.count[n])
-                ),
-            )
-            for n in range(self.tiles)
+            TileRec(dc, tuple(itertools.islice(layers, count)))
+            for dc, count in zip(self.dc.tolist(), self.count.tolist(), strict=True)
         ]
 
     @classmethod
@@ -282,26 +284,34 @@ class Programs:
 
 
 _PARTS = ("dc", "count", "gen", "qv", "seed", "amp", "offsets", "source")
+_MERGES = (None, *(Merge(side, layer) for side in range(len(MERGE_FROM)) for layer in range(MAX_LAYERS)))
+"""What each value of `Programs.source` stands for."""
+
+
+@functools.cache
+def _parameter_counts(large: bool) -> Ints:
+    """[G] parameters that have an offset, of each generator, in tiles that have `fine_bits` or not."""
+    return np.asarray([len(load(gen).params_at(int(large))) for gen in range(len(NAMES))], np.int64)
 
 
 def _zigzag(value: Ints) -> Ints:
-    return np.where(value >= 0, 2 * value, -2 * value - 1)
+    return (value << 1) ^ (value >> 63)
 
 
 def _unzigzag(code: Ints) -> Ints:
-    return np.where(code % 2 == 0, code // 2, -(code + 1) // 2)
+    return (code >> 1) ^ -(code & 1)
 
 
 # ---------------------------------------------------------------- ports
 
 
 class Port(Protocol):
-    """One end of `code_section`: names of tables and, when encoding, symbols go in; symbols come out."""
+    """One end of `code_section`: numbers of tables and, when encoding, symbols go in; symbols come out."""
 
     decoding: bool
 
-    def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
-        """Code one symbol per table name; `kind` is only for statistics."""
+    def code(self, kind: str, numbers: Ints, symbols: Ints | None) -> Ints:
+        """Code one symbol per table, [n] int64 each; `kind` is only for statistics."""
         ...
 
 
@@ -311,32 +321,49 @@ class Writer:
     decoding = False
 
     def __init__(self, tables: TableSet) -> None:
-        self._tables = tables
-        self.kinds: list[str] = []
-        self.names: list[str] = []
-        self.symbols: list[int] = []
+        self._tables = numbered(tables)
+        self._kinds: list[str] = []
+        self._numbers: list[Ints] = []
+        self._symbols: list[Ints] = []
 
-    def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
+    def code(self, kind: str, numbers: Ints, symbols: Ints | None) -> Ints:
         assert symbols is not None, "a writer is given the symbols"
-        self.kinds += [kind] * len(names)
-        self.names += names
-        self.symbols += symbols.tolist()
+        if symbols.size:
+            self._kinds.append(kind)
+            self._numbers.append(numbers)
+            self._symbols.append(symbols)
         return symbols
+
+    @property
+    def numbers(self) -> Ints:
+        """The numbers of the tables of everything collected, [n]."""
+        return np.concatenate([_NONE, *self._numbers])
+
+    @property
+    def symbols(self) -> Ints:
+        """The symbols collected, [n]."""
+        return np.concatenate([_NONE, *self._symbols])
 
     def rans_bytes(self) -> bytes:
         """The rANS bytes of everything collected."""
-        return rans_encode(self.symbols, self._tables.of(self.names))
+        return encode_numbered(self.symbols, self.numbers, self._tables)
 
     def raw_bytes(self) -> bytes:
         """The same symbols as 16-bit little-endian numbers, for debugging."""
-        return np.asarray(self.symbols, dtype="<u2").tobytes()
+        return self.symbols.astype("<u2").tobytes()
 
     def bits_by_kind(self) -> dict[str, float]:
         """Cost of each kind of symbol, bits, by the tables."""
-        total: Counter[str] = Counter()
-        for kind, table, symbol in zip(self.kinds, self._tables.of(self.names), self.symbols, strict=True):
-            total[kind] += table.cost_q8[symbol]
-        return {kind: cost / 256 for kind, cost in total.items()}
+        kinds = list(dict.fromkeys(self._kinds))
+        which = np.repeat(np.asarray([kinds.index(kind) for kind in self._kinds], np.int64), [*map(len, self._symbols)])
+        costs = self._tables.cost_q8[self._tables.first[self.numbers] + self.symbols]
+        return dict(zip(kinds, (np.bincount(which, costs) / 256).tolist(), strict=True))
+
+    def counts(self) -> dict[str, Ints]:
+        """How often each symbol of each table was collected, of the tables that were used at all."""
+        tables, numbers = self._tables, self.numbers
+        total = np.bincount(tables.first[numbers] + self.symbols, minlength=len(tables.cum))
+        return {tables.names[n]: total[tables.first[n] : tables.first[n + 1] - 1] for n in np.unique(numbers).tolist()}
 
 
 class Reader:
@@ -345,10 +372,10 @@ class Reader:
     decoding = True
 
     def __init__(self, tables: TableSet, data: bytes) -> None:
-        self._tables, self._decoder = tables, RansDecoder(data)
+        self._tables, self._decoder = numbered(tables), RansDecoder(data)
 
-    def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
-        return np.asarray(self._decoder.take(self._tables.of(names)), dtype=np.int64)
+    def code(self, kind: str, numbers: Ints, symbols: Ints | None) -> Ints:
+        return self._decoder.take_numbered(numbers, self._tables)
 
     def finish(self) -> None:
         """Every byte used, the coder back at its start."""
@@ -363,16 +390,17 @@ class RawReader:
     def __init__(self, tables: TableSet, data: bytes) -> None:
         if len(data) % 2:
             raise BitstreamError(f"a RAW section has {len(data)} bytes, not a whole number of 16-bit symbols")
-        self._tables, self._symbols, self._at = tables, np.frombuffer(data, dtype="<u2").astype(np.int64), 0
+        self._tables, self._symbols, self._at = numbered(tables), np.frombuffer(data, "<u2").astype(np.int64), 0
 
-    def code(self, kind: str, names: Sequence[str], symbols: Ints | None) -> Ints:
-        taken = self._symbols[self._at : self._at + len(names)]
-        if len(taken) < len(names):
+    def code(self, kind: str, numbers: Ints, symbols: Ints | None) -> Ints:
+        taken = self._symbols[self._at : self._at + len(numbers)]
+        if len(taken) < len(numbers):
             raise BitstreamError(f"a RAW section ended inside its {kind} symbols")
-        self._at += len(names)
-        for name, symbol in zip(names, taken.tolist(), strict=True):
-            if symbol >= len(self._tables.table(name).freq):
-                raise BitstreamError(f"a RAW section has {kind} symbol {symbol}, beyond table {name!r}")
+        self._at += len(numbers)
+        beyond = np.flatnonzero(taken >= self._tables.sizes[numbers])
+        if beyond.size:
+            symbol, name = int(taken[beyond[0]]), self._tables.names[numbers[beyond[0]]]
+            raise BitstreamError(f"a RAW section has {kind} symbol {symbol}, beyond table {name!r}")
         return taken
 
     def finish(self) -> None:
@@ -386,7 +414,7 @@ class RawReader:
 
 @dataclass(frozen=True)
 class Syntax:
-    """What fixes the alphabets and the table names of a plane; encoder and decoder derive it from the header.
+    """What fixes the alphabets and the tables of a plane; encoder and decoder derive it from the header.
 
     ny, nx: tiles of the section.   dc_top: number of DC levels.   fine: `fine_bits` of the tiles.
     """
@@ -405,27 +433,64 @@ class Syntax:
         family = tile_class(tile, chroma=chroma)
         return cls(ny, nx, dc_levels(dc_step), family, rate_class(amp_step), codebook, fine_bits(tile))
 
-    def dc_names(self, contexts: Ints) -> list[str]:
-        return [f"{self.family}{self.rate}.dc.{c}" for c in contexts.tolist()]
+    @property
+    def numbers(self) -> Numbers:
+        """Which tables the symbols use."""
+        return _numbers(self.family, self.rate, self.fine)
 
-    def more_names(self, layer: int, contexts: Ints) -> list[str]:
-        return [f"{self.family}{self.rate}.more.{min(layer, 3)}.{c}" for c in contexts.tolist()]
 
-    def gen_name(self, layer: int) -> str:
-        return f"{self.family}{self.rate}.gen.{min(layer, 2)}"
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """Numbers of the tables that a plane's symbols use, int64, by what chooses among them.
 
-    def qv_name(self, gen: int) -> str:
-        return f"{self.family}.qv.{NAMES[gen]}"
+    dc: [context].   more: [layer, context].   gen, amp: [layer].   qv, seed: [generator], -1 for one seed index only.
+    offset: of a parameter's step, or in large tiles of its magnitude class.   raw, bits: digits; [their bits].
+    merged, side, merge_amp: [merge mode].   merge_layer: [layer].
+    """
 
-    def amp_name(self, layer: int) -> str:
-        return f"{self.family}{self.rate}.amp.{min(layer, 3)}"
+    dc: Ints
+    more: Ints
+    gen: Ints
+    amp: Ints
+    qv: Ints
+    seed: Ints
+    refined: int
+    offset: int
+    raw: int
+    bits: Ints
+    merge_mode: int
+    merged: Ints
+    side: Ints
+    merge_layer: Ints
+    merge_amp: Ints
 
-    def refined_name(self) -> str:
-        return f"fine{self.fine}.refined" if self.fine else f"{self.family}{self.rate}.refined"
 
-    def offset_name(self) -> str:
-        """Table of a parameter's step, or in large tiles of its magnitude class."""
-        return f"fine{self.fine}.class" if self.fine else f"{self.family}.offset"
+@functools.cache
+def _numbers(family: str, rate: int, fine: int) -> Numbers:
+    number = {name: n for n, name in enumerate(table_names())}
+
+    def find(*names: str) -> Ints:
+        return np.asarray([number[name] for name in names], np.int64)
+
+    own, layers, gens, modes = f"{family}{rate}", range(MAX_LAYERS), range(len(NAMES)), range(1, MERGE_MODES)
+    seeds = [load(gen).seeds for gen in gens]
+    return Numbers(
+        dc=find(*(f"{own}.dc.{c}" for c in range(DC_CONTEXTS))),
+        more=np.stack([find(*(f"{own}.more.{min(l, 3)}.{c}" for c in range(MORE_CONTEXTS))) for l in layers]),
+        gen=find(*(f"{own}.gen.{min(l, 2)}" for l in layers)),
+        amp=find(*(f"{own}.amp.{min(l, 3)}" for l in layers)),
+        qv=find(*(f"{family}.qv.{NAMES[gen]}" for gen in gens)),
+        seed=np.asarray([number[f"seed.{count}"] if count > 1 else -1 for count in seeds], np.int64),
+        refined=number[f"fine{fine}.refined" if fine else f"{own}.refined"],
+        offset=number[f"fine{fine}.class" if fine else f"{family}.offset"],
+        raw=number["raw"],
+        bits=np.append(-1, find(*(f"bits.{bits}" for bits in range(1, RAW_BITS + 1)))),
+        merge_mode=number["merge.mode"],
+        merged=np.append(-1, find(*(f"merge.is.{mode}" for mode in modes))),
+        side=np.append(-1, find(*(f"merge.side.{mode}" for mode in modes))),
+        merge_layer=find(*(f"merge.layer.{min(l, 3)}" for l in layers)),
+        merge_amp=np.append(-1, find(*(f"merge.amp.{mode}" for mode in modes))),
+    )
 
 
 def merge_mode(programs: Programs) -> int:
@@ -434,35 +499,19 @@ def merge_mode(programs: Programs) -> int:
     return 0 if not merged else 1 + (4 * merged >= layers) + (4 * merged >= 3 * layers)
 
 
-def merge_names(mode: int, layer: int) -> tuple[str, str, str, str]:
-    """Tables of a section where layers may be merged: merged?, side, layer continued, change of the amplitude."""
-    return f"merge.is.{mode}", f"merge.side.{mode}", f"merge.layer.{min(layer, 3)}", f"merge.amp.{mode}"
-
-
-MERGE_NAME = "merge.mode"
-
-
-def seed_name(gen: int) -> str:
-    """Table of a noise generator's seed indices; they are as good as uniform."""
-    return f"seed.{load(gen).seeds}"
-
-
-RAW_NAME = "raw"
-
-
-def bits_name(bits: int) -> str:
-    """Table of a digit of 1..RAW_BITS bits, all alike."""
-    return f"bits.{bits}"
-
-
 @functools.cache
 def alphabets(codebook: Codebook) -> dict[str, int]:
     """Every table that a section may name, and the size of its alphabet."""
-    sizes = {RAW_NAME: 1 << RAW_BITS}
-    sizes |= {bits_name(bits): 1 << bits for bits in range(1, RAW_BITS + 1)}
+    return _alphabets([max(1, codebook.size(gen)) for gen in range(len(NAMES))])
+
+
+def _alphabets(entries: Sequence[int]) -> dict[str, int]:
+    """As `alphabets`, of a codebook with so many entries of each generator."""
+    sizes = {"raw": 1 << RAW_BITS}
+    sizes |= {f"bits.{bits}": 1 << bits for bits in range(1, RAW_BITS + 1)}
     for fine in FINE_BITS:
         sizes |= {f"fine{fine}.refined": 2, f"fine{fine}.class": FINE_CLASSES}
-    sizes[MERGE_NAME] = MERGE_MODES
+    sizes["merge.mode"] = MERGE_MODES
     for mode in range(1, MERGE_MODES):
         sizes |= {
             f"merge.is.{mode}": 2,
@@ -470,18 +519,38 @@ def alphabets(codebook: Codebook) -> dict[str, int]:
             f"merge.amp.{mode}": MERGE_AMP_DIRECT + 1,
         }
     sizes |= {f"merge.layer.{k}": MAX_LAYERS for k in range(4)}
-    sizes |= {seed_name(gen): load(gen).seeds for gen in range(len(NAMES)) if load(gen).seeds > 1}
+    sizes |= {f"seed.{load(gen).seeds}": load(gen).seeds for gen in range(len(NAMES)) if load(gen).seeds > 1}
     for family in "smlc":
         sizes[f"{family}.offset"] = 2 * OFFSET_MAX + 1
-        sizes |= {f"{family}.qv.{NAMES[gen]}": max(1, codebook.size(gen)) for gen in range(len(NAMES))}
+        sizes |= {f"{family}.qv.{name}": size for name, size in zip(NAMES, entries, strict=True)}
         for rate in range(RATE_CLASSES):
             prefix = f"{family}{rate}"
             sizes[f"{prefix}.refined"] = 2
-            sizes |= {f"{prefix}.dc.{c}": DC_DIRECT + 1 for c in range(3)}
-            sizes |= {f"{prefix}.more.{k}.{c}": 2 for k in range(4) for c in range(5)}
+            sizes |= {f"{prefix}.dc.{c}": DC_DIRECT + 1 for c in range(DC_CONTEXTS)}
+            sizes |= {f"{prefix}.more.{k}.{c}": 2 for k in range(4) for c in range(MORE_CONTEXTS)}
             sizes |= {f"{prefix}.gen.{k}": len(NAMES) for k in range(3)}
             sizes |= {f"{prefix}.amp.{k}": 2 * AMP_DIRECT + 1 for k in range(4)}
     return sizes
+
+
+@functools.cache
+def table_names() -> tuple[str, ...]:
+    """Names of all tables; a table's place is its number, whatever the codebook."""
+    return tuple(_alphabets([1] * len(NAMES)))
+
+
+def numbered(tables: TableSet) -> FlatTables:
+    """The tables of a set by their numbers.
+
+    Raises:
+        MissingTableError: one is not there.
+    """
+    return tables.flat(table_names())
+
+
+@functools.cache
+def _sizes(codebook: Codebook) -> Ints:
+    return np.asarray([*alphabets(codebook).values()], np.int64)
 
 
 def check_tables(tables: TableSet, codebook: Codebook) -> None:
@@ -490,23 +559,25 @@ def check_tables(tables: TableSet, codebook: Codebook) -> None:
     Raises:
         MissingTableError: a table is missing or has another alphabet.
     """
-    for name, size in alphabets(codebook).items():
-        found = len(tables.table(name).freq)
-        if found != size:
-            raise MissingTableError(
-                f"rANS tables {tables.id!r} do not fit codebook {codebook.id!r}: table {name!r} has {found} symbols, "
-                f"{size} are needed; train tables for this codebook, or choose the pair that belongs together"
-            )
+    flat, sizes = numbered(tables), _sizes(codebook)
+    wrong = np.flatnonzero(flat.sizes != sizes)
+    if wrong.size:
+        n = int(wrong[0])
+        raise MissingTableError(
+            f"rANS tables {tables.id!r} do not fit codebook {codebook.id!r}: table {flat.names[n]!r} has "
+            f"{flat.sizes[n]} symbols, {sizes[n]} are needed; train tables for this codebook, or choose the pair that "
+            "belongs together"
+        )
 
 
-def _code_escaped(port: Port, kind: str, names: list[str], codes: Ints | None, direct: int) -> Ints:
+def _code_escaped(port: Port, kind: str, syntax: Syntax, numbers: Ints, codes: Ints | None, direct: int) -> Ints:
     """Codes below `direct` as one symbol, larger ones as an escape and two raw digits."""
-    symbols = port.code(kind, names, None if codes is None else np.minimum(codes, direct))
+    symbols = port.code(kind, numbers, None if codes is None else np.minimum(codes, direct))
     escaped = np.flatnonzero(symbols == direct)
     if not escaped.size:
         return symbols if codes is None else codes
     rest = None if codes is None else codes[escaped] - direct
-    raw = [RAW_NAME] * len(escaped)
+    raw = np.full(len(escaped), syntax.numbers.raw)
     high = port.code(kind, raw, None if rest is None else rest >> RAW_BITS)
     low = port.code(kind, raw, None if rest is None else rest & ((1 << RAW_BITS) - 1))
     out = symbols.copy()
@@ -514,7 +585,7 @@ def _code_escaped(port: Port, kind: str, names: list[str], codes: Ints | None, d
     return out
 
 
-def _code_fine(port: Port, name: str, steps: Ints | None, count: int) -> Ints:
+def _code_fine(port: Port, syntax: Syntax, steps: Ints | None, count: int) -> Ints:
     """Sub-level steps: the class of each magnitude, then, digit by digit, sign and magnitude of all that have one.
 
     Class c says 2**(c-1) <= |step| < 2**c; its c bits are |step| - 2**(c-1), and on top the sign, 1 for minus.
@@ -522,63 +593,74 @@ def _code_fine(port: Port, name: str, steps: Ints | None, count: int) -> Ints:
     """
     size = None if steps is None else np.abs(steps)
     classes = None if size is None else np.frexp(size)[1].astype(np.int64)  # the bit length
-    classes = port.code("offset", [name] * count, classes)
+    classes = port.code("offset", np.full(count, syntax.numbers.offset), classes)
     half = (1 << classes) >> 1
     code = None if steps is None or size is None else size - half + np.where(steps < 0, half, 0)
     value = np.zeros(count, np.int64)
     for digit in range(-(-int(classes.max(initial=0)) // RAW_BITS) - 1, -1, -1):
         at = np.flatnonzero(classes > digit * RAW_BITS)
         bits = np.minimum(classes[at] - digit * RAW_BITS, RAW_BITS)
-        names = [bits_name(b) for b in bits.tolist()]
         part = None if code is None else (code[at] >> (digit * RAW_BITS)) & ((1 << bits) - 1)
-        value[at] += port.code("offset", names, part) << (digit * RAW_BITS)
+        value[at] += port.code("offset", syntax.numbers.bits[bits], part) << (digit * RAW_BITS)
     negative = value >= half  # class 0 has no bits: half is 0 there
     return np.where(classes == 0, 0, np.where(negative, -value, value + half))
 
 
-def predict_dc(above: Ints | None, left: int | None, column: int, middle: int) -> int:
+def predict_dc(above: Sequence[int] | Ints, left: int, column: int, middle: int) -> int:
     """DC level expected from the tiles above and to the left, as levels; `middle` for the first tile.
 
     The plane through the three neighbours, held inside their range (the median predictor of LOCO-I).
+
+    Args:
+        above: the row above, empty for the first one.   left: counts for nothing in column 0.
     """
-    if above is None:
-        return middle if left is None else left
-    top = int(above[column])
-    if left is None:
-        return top
-    corner = int(above[column - 1])
+    if not column:
+        return above[0] if len(above) else middle
+    if not len(above):
+        return left
+    top, corner = above[column], above[column - 1]
     low, high = min(top, left), max(top, left)
     plane = max(low, min(high, top + left - corner))
     return (plane + (top + left + 1) // 2 + 1) // 2
 
 
-def dc_contexts(above: Ints | None, nx: int) -> Ints:
-    """How steep the row above is at each column: 0 flat, 1, or 2 (also for the first row)."""
-    if above is None:
-        return np.full(nx, 2, np.int64)
-    step = np.abs(np.diff(above))
-    slope = np.maximum(np.concatenate([step[:1], step]) if nx > 1 else np.zeros(1, np.int64),
-                       np.concatenate([step, step[-1:]]) if nx > 1 else np.zeros(1, np.int64))  # fmt: skip
-    return np.digitize(slope, (2, 5)).astype(np.int64)
+@late(predict_dc)
+def _walk_dc(levels: Ints, residuals: Ints, above: Ints, middle: int, decoding: int) -> None:
+    """Along a row, levels from their residuals against `predict_dc` or, when encoding, residuals from levels."""
+    left = middle
+    for column in range(len(levels)):
+        expected = predict_dc(above, left, column, middle)
+        if decoding:
+            levels[column] = expected + residuals[column]
+        else:
+            residuals[column] = levels[column] - expected
+        left = levels[column]
+
+
+def dc_contexts(above: Ints, nx: int) -> Ints:
+    """How steep the row above is at each column: 0 flat, 1, or 2 (also for the first row, where `above` is empty)."""
+    if not len(above):
+        return np.full(nx, DC_CONTEXTS - 1)
+    step, slope = np.abs(np.diff(above)), np.zeros(nx, np.int64)
+    slope[:-1] = step
+    np.maximum(slope[1:], step, out=slope[1:])
+    return (slope >= 2).astype(np.int64) + (slope >= 5)
 
 
 def _code_dc(port: Port, syntax: Syntax, given: Ints | None) -> Ints:
     """DC levels of all tiles, row by row; the residual against `predict_dc`."""
     ny, nx, middle = syntax.ny, syntax.nx, syntax.dc_top // 2
-    out = np.zeros((ny, nx), np.int64)
-    for row in range(ny):
-        above = out[row - 1] if row else None
-        names = syntax.dc_names(dc_contexts(above, nx))
-        if given is not None:
-            out[row] = given[row * nx : (row + 1) * nx]
-            expected = [predict_dc(above, int(out[row, x - 1]) if x else None, x, middle) for x in range(nx)]
-            _code_escaped(port, "dc", names, _zigzag(out[row] - np.asarray(expected, np.int64)), DC_DIRECT)
-            continue
-        residual = _unzigzag(_code_escaped(port, "dc", names, None, DC_DIRECT)).tolist()
-        left: int | None = None
-        for x in range(nx):
-            left = predict_dc(above, left, x, middle) + residual[x]
-            out[row, x] = left
+    out = np.zeros((ny, nx), np.int64) if given is None else given.reshape(ny, nx)
+    residual, above = np.zeros(nx, np.int64), _NONE
+    for levels in out:
+        numbers = syntax.numbers.dc[dc_contexts(above, nx)]
+        if given is None:
+            residual = _unzigzag(_code_escaped(port, "dc", syntax, numbers, None, DC_DIRECT))
+            _walk_dc(levels, residual, above, middle, 1)
+        else:
+            _walk_dc(levels, residual, above, middle, 0)
+            _code_escaped(port, "dc", syntax, numbers, _zigzag(residual), DC_DIRECT)
+        above = levels
     if out.size and not (out.min() >= 0 and out.max() < syntax.dc_top):
         raise BitstreamError(f"a DC level lies outside 0..{syntax.dc_top - 1}: the section is damaged")
     return out.reshape(-1)
@@ -586,20 +668,24 @@ def _code_dc(port: Port, syntax: Syntax, given: Ints | None) -> Ints:
 
 def neighbour_contexts(alive: npt.NDArray[np.bool_]) -> Ints:
     """How many of the four neighbours are alive, 0..4, for a [ny, nx] map; beyond the border counts as dead."""
-    padded = np.pad(alive.astype(np.int64), 1)
-    total: Ints = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    total = np.zeros(alive.shape, np.int64)
+    total[1:] += alive[:-1]
+    total[:-1] += alive[1:]
+    total[:, 1:] += alive[:, :-1]
+    total[:, :-1] += alive[:, 1:]
     return total.reshape(-1)
 
 
 def activity_contexts(dc: Ints, ny: int, nx: int) -> Ints:
     """How much a tile's DC differs from its neighbours', in five classes: tells layers from flat tiles."""
     level = dc.reshape(ny, nx)
-    padded = np.pad(level, 1, mode="edge")
-    steps = [
-        np.abs(padded[1 + oy : 1 + oy + ny, 1 + ox : 1 + ox + nx] - level)
-        for oy, ox in ((-1, 0), (1, 0), (0, -1), (0, 1))
-    ]
-    return np.digitize(np.maximum.reduce(steps), (2, 3, 5, 9)).reshape(-1).astype(np.int64)
+    most = np.zeros((ny, nx), np.int64)
+    for axis in (0, 1):
+        step = np.abs(np.diff(level, axis=axis))
+        before, after = (most[:-1], most[1:]) if axis == 0 else (most[:, :-1], most[:, 1:])
+        np.maximum(before, step, out=before)
+        np.maximum(after, step, out=after)
+    return np.searchsorted(_ACTIVITY, most.reshape(-1), side="right")
 
 
 def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs:
@@ -614,7 +700,8 @@ def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs
     mode, changes = 0, None
     if n > 1:  # a lone tile has no neighbour
         mode = 0 if given is None else merge_mode(given)
-        mode = int(port.code("merge", [MERGE_NAME], None if given is None else np.asarray([mode]))[0])
+        number = np.asarray([syntax.numbers.merge_mode])
+        mode = int(port.code("merge", number, None if given is None else np.asarray([mode]))[0])
         changes = given.amp_codes(syntax.nx) if given is not None and mode else None
     dc = _code_dc(port, syntax, None if given is None else given.dc)
     if given is None:
@@ -626,13 +713,13 @@ def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs
         if not at.size:
             break
         more = None if given is None else (given.count[at] > layer).astype(np.int64)
-        more = port.code("more", syntax.more_names(layer, contexts[at]), more)
+        more = port.code("more", syntax.numbers.more[layer][contexts[at]], more)
         at = at[more == 1]
         alive = np.zeros(n, bool)
         alive[at] = True
         out.count[at] = np.maximum(out.count[at], layer + 1)
         if at.size and mode:
-            at = _code_merges(port, out, at, layer, mode, changes)
+            at = _code_merges(port, syntax, out, at, layer, mode, changes)
         if at.size:
             _code_layer(port, syntax, out, at, layer)
         contexts = neighbour_contexts(alive.reshape(syntax.ny, syntax.nx))
@@ -641,22 +728,25 @@ def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs
     return out
 
 
-def _code_merges(port: Port, out: Programs, at: Ints, layer: int, mode: int, changes: Ints | None) -> Ints:
+def _code_merges(
+    port: Port, syntax: Syntax, out: Programs, at: Ints, layer: int, mode: int, changes: Ints | None
+) -> Ints:
     """Which of the tiles `at` continue a neighbour with layer number `layer`, and all of those; returns the others."""
+    numbers = syntax.numbers
 
-    def given(values: Ints) -> Ints | None:
-        return None if port.decoding else values
+    def code(number: int, values: Ints) -> Ints:
+        return port.code("merge", np.full(len(at), number), None if port.decoding else values)
 
-    flag, side, which, amp = merge_names(mode, layer)
-    merged = port.code("merge", [flag] * len(at), given((out.source[at, layer] > 0).astype(np.int64)))
+    merged = code(numbers.merged[mode], (out.source[at, layer] > 0).astype(np.int64))
     own, at = at[merged == 0], at[merged == 1]
     if at.size:
         sides, layers = np.divmod(out.source[at, layer] - 1, MAX_LAYERS)
-        sides = port.code("merge", [side] * len(at), given(sides))
-        layers = port.code("merge", [which] * len(at), given(layers))
+        sides = code(numbers.side[mode], sides)
+        layers = code(numbers.merge_layer[layer], layers)
         out.source[at, layer] = 1 + sides * MAX_LAYERS + layers
         codes = None if changes is None else changes[at, layer]
-        codes = _code_escaped(port, "merge", [amp] * len(at), codes, MERGE_AMP_DIRECT)
+        amps = np.full(len(at), numbers.merge_amp[mode])
+        codes = _code_escaped(port, "merge", syntax, amps, codes, MERGE_AMP_DIRECT)
         if port.decoding:
             out.amp[at, layer] = codes
     return own
@@ -664,39 +754,38 @@ def _code_merges(port: Port, out: Programs, at: Ints, layer: int, mode: int, cha
 
 def _code_layer(port: Port, syntax: Syntax, out: Programs, at: Ints, layer: int) -> None:
     """Everything but the end flag of layer number `layer` of the tiles `at`."""
-    encoding = not port.decoding
+    numbers, n = syntax.numbers, len(at)
 
     def given(values: Ints) -> Ints | None:
-        return values if encoding else None
+        return None if port.decoding else values
 
-    gen = port.code("gen", [syntax.gen_name(layer)] * len(at), given(out.gen[at, layer]))
+    gen = port.code("gen", np.full(n, numbers.gen[layer]), given(out.gen[at, layer]))
     out.gen[at, layer] = gen
-    gens = gen.tolist()
-    qv = port.code("qv", [syntax.qv_name(g) for g in gens], given(out.qv[at, layer]))
-    sizes = np.asarray([syntax.codebook.size(g) for g in gens])
-    if (qv >= sizes).any():
-        bad = int(np.flatnonzero(qv >= sizes)[0])
-        raise BitstreamError(f"a layer names entry {qv[bad]} of {NAMES[gens[bad]]}, which codebook "
+    qv = port.code("qv", numbers.qv[gen], given(out.qv[at, layer]))
+    beyond = np.flatnonzero(qv >= syntax.codebook.sizes[gen])
+    if beyond.size:
+        bad = int(beyond[0])
+        raise BitstreamError(f"a layer names entry {qv[bad]} of {NAMES[gen[bad]]}, which codebook "
                              f"{syntax.codebook.id!r} does not have")  # fmt: skip
     out.qv[at, layer] = qv
-    seeded = np.flatnonzero(np.asarray([load(g).seeds > 1 for g in gens]))
+    tables = numbers.seed[gen]
+    seeded = np.flatnonzero(tables >= 0)
     if seeded.size:
         rows = at[seeded]
-        names = [seed_name(gens[i]) for i in seeded.tolist()]
-        out.seed[rows, layer] = port.code("seed", names, given(out.seed[rows, layer]))
+        out.seed[rows, layer] = port.code("seed", tables[seeded], given(out.seed[rows, layer]))
     steps = out.offsets[at, layer]
-    refined = port.code("refined", [syntax.refined_name()] * len(at), given(steps.any(axis=1).astype(np.int64)))
-    if refined.any():
-        rows = np.flatnonzero(refined)
-        counts = [len(load(gens[i]).params_at(syntax.fine)) for i in rows.tolist()]
-        place = np.repeat(rows, counts), np.concatenate([np.arange(c) for c in counts])
+    refined = port.code("refined", np.full(n, numbers.refined), given(steps.any(axis=1).astype(np.int64)))
+    rows = np.flatnonzero(refined)
+    if rows.size:
+        counts = _parameter_counts(bool(syntax.fine))[gen[rows]]
+        place = np.repeat(rows, counts), np.concatenate([*map(np.arange, counts.tolist())])
         if syntax.fine:
-            steps[place] = _code_fine(port, syntax.offset_name(), given(steps[place]), len(place[0]))
+            steps[place] = _code_fine(port, syntax, given(steps[place]), len(place[0]))
         else:
-            names = [syntax.offset_name()] * len(place[0])
-            steps[place] = port.code("offset", names, given(steps[place] + OFFSET_MAX)) - OFFSET_MAX
+            tables = np.full(len(place[0]), numbers.offset)
+            steps[place] = port.code("offset", tables, given(steps[place] + OFFSET_MAX)) - OFFSET_MAX
         out.offsets[at, layer] = steps
     amp = out.amp[at, layer]
     codes = None if port.decoding else 2 * (np.abs(amp) - 1) + (amp < 0)
-    codes = _code_escaped(port, "amp", [syntax.amp_name(layer)] * len(at), codes, 2 * AMP_DIRECT)
-    out.amp[at, layer] = np.where(codes % 2 == 0, 1, -1) * (codes // 2 + 1)
+    codes = _code_escaped(port, "amp", syntax, np.full(n, numbers.amp[layer]), codes, 2 * AMP_DIRECT)
+    out.amp[at, layer] = ((codes >> 1) + 1) * (1 - 2 * (codes & 1))

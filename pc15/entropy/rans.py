@@ -9,35 +9,47 @@ The encoder starts at x = 2^23 and codes the last symbol first; its final x is t
 most significant first, and the moved bytes follow in the order the decoder wants them.  So a decoder must end
 at exactly 2^23 with every byte used, which nearly every damaged stream fails.  Symbols that cost nothing
 (none at all, or only symbols of frequency 2^14) leave x = 2^23 and are coded as zero bytes.
-Overhead: 3 to 4 bytes per stream.  Plain Python ints; `_push` and `_pull` are the only loops.
+Overhead: 3 to 4 bytes per stream.  `loops.py` has the only loops.
 Source: J. Duda, "Asymmetric numeral systems", arXiv:1311.2540; the byte-wise arrangement is F. Giesen's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import repeat
-from operator import attrgetter, getitem
+import operator
+from collections.abc import Sequence
+from typing import Any
 
-from pc15.entropy.tables import RansTable
+import numpy as np
+
+from pc15.entropy.loops import PLACE, STATE, STATE_LOW, pull, push
+from pc15.entropy.tables import MAX_ALPHABET, FlatTables, Ints, RansTable
 from pc15.errors import BitstreamError, ConfigError
 
-__all__ = ["STATE_LOW", "RansDecoder", "rans_decode", "rans_encode"]
+__all__ = ["STATE_LOW", "RansDecoder", "encode_numbered", "rans_decode", "rans_encode"]
 
-STATE_LOW = 1 << 23  # the state stays in [2^23, 2^31)
 STATE_BYTES = 4
+_MOST_BYTES = 2
+"""A symbol of frequency 1 moves 14 bits of state out: two bytes at most."""
 
 
-def _push(entries: Iterable[tuple[int, int, int, int]], out: bytearray) -> int:
-    """Code symbols, given as entries of `RansTable.codes`, in this order; append bytes; the final state."""
-    x = STATE_LOW
-    emit = out.append
-    for freq, rest, cum, limit in entries:
-        while x >= limit:
-            emit(x & 255)
-            x >>= 8
-        x += x // freq * rest + cum  # = (x // freq << 14) + x % freq + cum, with one division
-    return x
+def encode_numbered(symbols: Ints, numbers: Ints, tables: FlatTables, given: Sequence[object] | None = None) -> bytes:
+    """Code symbols [n] int64, each with the number of its table; see `rans_encode`.
+
+    Args:
+        given: what an error calls the symbols, if they were anything else before.
+    Raises:
+        BitstreamError: a symbol has frequency 0 or is outside its table's alphabet.
+    """
+    size = STATE_BYTES + _MOST_BYTES * len(symbols)
+    out, coder = np.empty(size, np.uint8), np.asarray([STATE_LOW, size], np.int64)
+    if (bad := push(numbers, symbols, tables.first, tables.cum, coder, out)) >= 0:
+        symbol = int(symbols[bad]) if given is None else given[bad]
+        raise _no_such_symbol(symbol, bad, tables.names[numbers[bad]], int(tables.sizes[numbers[bad]]))
+    state, place = coder.tolist()
+    if state == STATE_LOW and place == size:
+        return b""
+    moved: bytes = out[place:].tobytes()
+    return int(state).to_bytes(STATE_BYTES, "big") + moved
 
 
 def rans_encode(symbols: Sequence[int], tables: RansTable | Sequence[RansTable]) -> bytes:
@@ -50,34 +62,35 @@ def rans_encode(symbols: Sequence[int], tables: RansTable | Sequence[RansTable])
         BitstreamError: a symbol has frequency 0 or is outside its table's alphabet.
         ConfigError: the number of tables is not the number of symbols.
     """
-    if isinstance(tables, RansTable):
-        entries = map(tables.codes.__getitem__, reversed(symbols))
-    elif len(tables) == len(symbols):
-        entries = map(getitem, map(attrgetter("codes"), reversed(tables)), reversed(symbols))
-    else:
+    if not isinstance(tables, RansTable) and len(tables) != len(symbols):
         raise ConfigError(f"{len(symbols)} symbols with {len(tables)} tables; pass one table, or one per symbol")
-    out = bytearray()
+    flat, numbers = _numbered(tables, len(symbols))
+    return encode_numbered(np.asarray([*map(_int64, symbols)], np.int64), numbers, flat, symbols)
+
+
+def _int64(symbol: Any) -> int:
+    """A symbol as what fits an array: -1, which no table has, for what is no symbol of any."""
     try:
-        x = _push(entries, out)
-    except (KeyError, TypeError) as e:  # TypeError: something unhashable where a symbol should be
-        raise _no_such_symbol(symbols, tables) from e
-    if x == STATE_LOW and not out:
-        return b""
-    out.reverse()
-    return x.to_bytes(STATE_BYTES, "big") + bytes(out)
+        value = operator.index(symbol)
+    except TypeError:
+        return -1
+    return value if 0 <= value < MAX_ALPHABET else -1
 
 
-def _no_such_symbol(symbols: Sequence[int], tables: RansTable | Sequence[RansTable]) -> BitstreamError:
-    """Say which symbol stopped the encoder: the last bad one, since it codes backwards."""
-    for position in reversed(range(len(symbols))):
-        symbol = symbols[position]
-        table = tables if isinstance(tables, RansTable) else tables[position]
-        if not isinstance(symbol, Hashable) or symbol not in table.codes:
-            break
-    if symbol in range(len(table.freq)):
-        why = f"has frequency 0 in table {table.name!r}; rebuild it with build_rans_tables, or leave it out"
+def _numbered(tables: RansTable | Sequence[RansTable], count: int) -> tuple[FlatTables, Ints]:
+    """The tables, each once, and which of them each of `count` symbols has, [count] int64."""
+    if isinstance(tables, RansTable):
+        return FlatTables.of([tables]), np.zeros(count, np.int64)
+    known = {id(table): table for table in tables}
+    number = {key: n for n, key in enumerate(known)}
+    return FlatTables.of(list(known.values())), np.asarray([number[id(table)] for table in tables], np.int64)
+
+
+def _no_such_symbol(symbol: object, position: int, name: str, size: int) -> BitstreamError:
+    if symbol in range(size):
+        why = f"has frequency 0 in table {name!r}; rebuild it with build_rans_tables, or leave it out"
     else:
-        why = f"is outside the alphabet 0..{len(table.freq) - 1} of table {table.name!r}"
+        why = f"is outside the alphabet 0..{size - 1} of table {name!r}"
     return BitstreamError(f"symbol {symbol!r} at position {position} {why}")
 
 
@@ -91,28 +104,27 @@ class RansDecoder:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._data = bytes(data)
-        self._pos = STATE_BYTES if self._data else 0
-        self._taken = 0
-        self._state = int.from_bytes(self._data[:STATE_BYTES], "big") if self._data else STATE_LOW
-        if self._data and len(self._data) < STATE_BYTES:
+        self._size = len(data)
+        if 0 < self._size < STATE_BYTES:
             raise BitstreamError(
-                f"rANS stream of {len(self._data)} bytes is cut: it starts with {STATE_BYTES} bytes of state"
+                f"rANS stream of {self._size} bytes is cut: it starts with {STATE_BYTES} bytes of state"
             )
-        if not STATE_LOW <= self._state < STATE_LOW << 8:
-            raise BitstreamError(f"rANS stream starts at state {self._state:#x}, outside [2^23, 2^31): it is damaged")
+        state = int.from_bytes(data[:STATE_BYTES], "big") if data else STATE_LOW
+        if not STATE_LOW <= state < STATE_LOW << 8:
+            raise BitstreamError(f"rANS stream starts at state {state:#x}, outside [2^23, 2^31): it is damaged")
+        self._bytes = np.frombuffer(bytes(data), np.uint8)
+        self._coder = np.asarray([state, min(STATE_BYTES, self._size)], np.int64)
+        self._taken = 0
 
-    def _pull(self, slots_in_order: Iterable[list[tuple[int, int, int]]]) -> Iterator[int]:
-        """One symbol per `RansTable.slots`.  IndexError: the bytes ran out.  Faster than appending."""
-        x, pos, data = self._state, self._pos, self._data
-        for slots in slots_in_order:
-            symbol, rest, cum = slots[x & 16383]
-            yield symbol
-            x -= (x >> 14) * rest + cum  # = freq * (x >> 14) + slot - cum
-            while x < 8388608:
-                x = x << 8 | data[pos]
-                pos += 1
-        self._state, self._pos = x, pos
+    def take_numbered(self, numbers: Ints, tables: FlatTables) -> Ints:
+        """The next symbols, [n] int64, of tables with these numbers, [n] int64; raises as `take`."""
+        symbols = np.empty(len(numbers), np.int64)
+        if (ran_out := pull(numbers, tables.first, tables.cum, self._coder, self._bytes, symbols)) >= 0:
+            raise BitstreamError(
+                f"rANS stream of {self._size} bytes ran out at symbol {self._taken + ran_out}: it is cut or damaged"
+            )
+        self._taken += len(symbols)
+        return symbols
 
     def take(self, tables: RansTable | Sequence[RansTable], count: int | None = None) -> list[int]:
         """The next symbols: `count` of one table, or one per table of a sequence.
@@ -124,28 +136,19 @@ class RansDecoder:
         if isinstance(tables, RansTable):
             if count is None or count < 0:
                 raise ConfigError(f"take(table {tables.name!r}, count={count}): one table needs a count from 0 up")
-            slots: Iterable[list[tuple[int, int, int]]] = repeat(tables.slots, count)
-        else:
-            if count is not None and count != len(tables):
-                raise ConfigError(f"take({len(tables)} tables, count={count}): leave count out, or pass one table")
-            slots = map(attrgetter("slots"), tables)
-        symbols: list[int] = []
-        try:
-            symbols.extend(self._pull(slots))
-        except IndexError as e:
-            raise BitstreamError(
-                f"rANS stream of {len(self._data)} bytes ran out at symbol "
-                f"{self._taken + len(symbols) - 1}: it is cut or damaged"
-            ) from e
-        self._taken += len(symbols)
+        elif count is not None and count != len(tables):
+            raise ConfigError(f"take({len(tables)} tables, count={count}): leave count out, or pass one table")
+        flat, numbers = _numbered(tables, count or 0)
+        symbols: list[int] = self.take_numbered(numbers, flat).tolist()
         return symbols
 
     def finish(self) -> None:
         """Check that the stream ends here: state back at 2^23, every byte used; else `BitstreamError`."""
-        if self._state != STATE_LOW or self._pos != len(self._data):
+        state, place = self._coder[STATE], self._coder[PLACE]
+        if state != STATE_LOW or place != self._size:
             raise BitstreamError(
-                f"rANS stream ends at state {self._state:#x} with {len(self._data) - self._pos} of "
-                f"{len(self._data)} bytes unread after {self._taken} symbols, not at "
+                f"rANS stream ends at state {state:#x} with {self._size - place} of "
+                f"{self._size} bytes unread after {self._taken} symbols, not at "
                 f"{STATE_LOW:#x} with none: it is damaged, or made with other tables"
             )
 

@@ -15,10 +15,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
 
 from pc15.errors import ConfigError, MissingTableError, Pc15Error, did_you_mean
+from pc15.kept import kept
 from pc15.paths import models_dir, write_atomic
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "ID_PATTERN",
     "MAX_ALPHABET",
     "PRECISION",
+    "FlatTables",
     "RansTable",
     "TableSet",
     "build_rans_tables",
@@ -39,7 +45,8 @@ DEFAULT_TABLE_ID = "v15_default"
 ID_PATTERN = re.compile(r"[a-z0-9_-]{1,32}")  # an id becomes a file name: no dots, no separators
 
 _TOTAL = 1 << PRECISION
-_ENCODE_LIMIT_SHIFT = 23 - PRECISION + 8  # a state below f << 17 can take a symbol of frequency f (rans.py)
+
+Ints = npt.NDArray[Any]
 
 
 @cache
@@ -58,7 +65,8 @@ class RansTable:
     def __post_init__(self) -> None:
         if not 1 <= len(self.freq) <= MAX_ALPHABET:
             raise ConfigError(f"table {self.name!r} has {len(self.freq)} symbols; 1..{MAX_ALPHABET} are allowed")
-        for symbol, freq in enumerate(self.freq):
+        sound = set(map(type, self.freq)) == {int} and min(self.freq) >= 0
+        for symbol, freq in enumerate(() if sound else self.freq):
             if type(freq) is not int or freq < 0:
                 raise ConfigError(
                     f"table {self.name!r}: frequency of symbol {symbol} is {freq!r}, "
@@ -83,25 +91,44 @@ class RansTable:
         """Cost of each symbol in 1/256 bit, rounded; -1 for a symbol of frequency 0."""
         return [_cost_q8(freq) if freq else -1 for freq in self.freq]
 
-    @cached_property
-    def slots(self) -> list[tuple[int, int, int]]:
-        """[2**PRECISION] slot -> (symbol, 2**PRECISION - frequency, cum): what a decoding step needs."""
-        slots: list[tuple[int, int, int]] = []
-        for symbol, (freq, cum) in enumerate(zip(self.freq, self.cum[:-1], strict=True)):
-            slots += [(symbol, _TOTAL - freq, cum)] * freq
-        return slots
+
+@dataclass(frozen=True, eq=False)
+class FlatTables:
+    """Tables one behind the other, for loops that know them by number.
+
+    first: [T+1] int64, where each begins in `cum`.
+    cum: int32, where each symbol's slots begin, and 2**PRECISION at the end of each table.
+    """
+
+    names: tuple[str, ...]
+    first: Ints
+    cum: Ints
+
+    @classmethod
+    def of(cls, tables: Sequence[RansTable]) -> FlatTables:
+        """Tables, numbered in this order."""
+        sizes = np.asarray([len(table.freq) for table in tables], np.int64)
+        ends = np.zeros(1 + int(sizes.sum()), np.int64)  # over all tables, each adding 2**PRECISION
+        np.cumsum(np.fromiter(chain.from_iterable(t.freq for t in tables), np.int64, len(ends) - 1), out=ends[1:])
+        number = np.repeat(np.arange(len(tables)), sizes + 1)
+        cum = (ends[np.arange(len(number)) - number] - (number << PRECISION)).astype(np.int32)
+        return cls(tuple(table.name for table in tables), np.append(0, np.cumsum(sizes + 1)), cum)
 
     @cached_property
-    def codes(self) -> dict[int, tuple[int, int, int, int]]:
-        """symbol -> (frequency, 2**PRECISION - frequency, cum, state limit): what an encoding step needs.
+    def sizes(self) -> Ints:
+        """[T] symbols of each table."""
+        return np.diff(self.first) - 1
 
-        A dict and not a list, so that -1 is as unknown as a symbol past the alphabet or of frequency 0.
-        """
-        return {
-            symbol: (freq, _TOTAL - freq, cum, freq << _ENCODE_LIMIT_SHIFT)
-            for symbol, (freq, cum) in enumerate(zip(self.freq, self.cum[:-1], strict=True))
-            if freq
-        }
+    @cached_property
+    def cost_q8(self) -> Ints:
+        """Cost of each symbol in 1/256 bit, placed as in `cum`; -1 for frequency 0 and at the ends of tables."""
+        freq, which = np.unique(np.diff(self.cum, append=0).clip(0), return_inverse=True)
+        return np.asarray([_cost_q8(f) if f else -1 for f in freq.tolist()], np.int32)[which]
+
+    def costs(self, number: int) -> list[int]:
+        """Cost of each symbol of a table in 1/256 bit; -1 for a symbol of frequency 0."""
+        costs: list[int] = self.cost_q8[self.first[number] : self.first[number + 1] - 1].tolist()
+        return costs
 
 
 def _as_counts(name: str, counts: Sequence[SupportsIndex]) -> list[int]:
@@ -190,12 +217,10 @@ class TableSet:
                 f"no table {name!r} in table set {self.id!r} version {self.version}{did_you_mean(name, self.tables)}"
             ) from None
 
-    def of(self, names: Sequence[str]) -> list[RansTable]:
-        """The tables of those names; see `table`."""
-        try:
-            return [self.tables[name] for name in names]
-        except KeyError:
-            return [self.table(name) for name in names]
+    @kept
+    def flat(self, names: tuple[str, ...]) -> FlatTables:
+        """The tables of those names, numbered in this order; see `table`."""
+        return FlatTables.of([self.table(name) for name in names])
 
     def canonical_json(self) -> str:
         """The file's text: one line, sorted keys, a newline at the end; equal sets give equal text."""

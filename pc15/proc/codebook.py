@@ -60,6 +60,11 @@ class Codebook:
         """Number of entries of a generator."""
         return int(self.entries[gen].shape[0])
 
+    @functools.cached_property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """[G] number of entries of every generator."""
+        return np.asarray([self.size(gen) for gen in range(len(self.entries))], np.int64)
+
     def first(self, rows: int) -> Codebook:
         """The most useful entries, `rows` candidates of a bank at most; all of them if they aren't weighed.
 

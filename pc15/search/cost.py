@@ -22,8 +22,7 @@ from pc15.bitstream.records import (
     MERGE_AMP_DIRECT,
     RAW_BITS,
     Syntax,
-    merge_names,
-    seed_name,
+    numbered,
 )
 from pc15.entropy.tables import TableSet
 from pc15.kept import kept
@@ -35,36 +34,32 @@ AMP_SEARCHED = 255
 """Largest amplitude level that the search considers."""
 
 _RAW_Q8 = 2 * RAW_BITS * 256
-_ALL_CONTEXTS = np.arange(5)
 
 
 class Costs:
     """Look-up tables of symbol costs for one plane; int32 tensors, 1/256 bit, on the search's device."""
 
     def __init__(self, tables: TableSet, syntax: Syntax, bank: Bank) -> None:
-        self._tables, self._syntax, self._bank = tables, syntax, bank
+        self._tables, self._numbers, self._bank = numbered(tables), syntax.numbers, bank
         self._device = bank.gen.device
         self.fine = syntax.fine
-
-    def _cost(self, name: str) -> list[int]:
-        return self._tables.table(name).cost_q8
 
     def _tensor(self, values: Sequence[int] | Sequence[list[int]]) -> Tensor:
         return torch.tensor(values, dtype=torch.int32, device=self._device)
 
     def entries(self, gen: int) -> Tensor:
         """qv_id of a generator's entries, [E]."""
-        return self._tensor(self._cost(self._syntax.qv_name(gen)))
+        return self._tensor(self._tables.costs(self._numbers.qv[gen]))
 
     @functools.cached_property
     def _entries(self) -> Tensor:
         """qv_id and seed index of every bank row, [K]."""
         qv: list[Tensor] = []
         for gen in range(len(NAMES)):
-            costs = torch.tensor(self._cost(self._syntax.qv_name(gen)), dtype=torch.int32)
+            costs = torch.tensor(self._tables.costs(self._numbers.qv[gen]), dtype=torch.int32)
             draws = load(gen).seeds
             if draws > 1:
-                seed = torch.tensor(self._cost(seed_name(gen)), dtype=torch.int32)
+                seed = torch.tensor(self._tables.costs(self._numbers.seed[gen]), dtype=torch.int32)
                 costs = (costs[:, None] + seed[None, :]).reshape(-1)
             qv.append(costs[: self._bank.start[gen + 1] - self._bank.start[gen]])
         return torch.cat(qv).to(self._device)
@@ -72,13 +67,13 @@ class Costs:
     @kept
     def rows(self, layer: int) -> Tensor:
         """Address of every bank row as layer number `layer`: generator, entry, seed, no offsets; [K] int32."""
-        gens = self._tensor(self._cost(self._syntax.gen_name(layer)))
-        return gens[self._bank.gen] + self._entries + self._cost(self._syntax.refined_name())[0]
+        gens = self._tensor(self._tables.costs(self._numbers.gen[layer]))
+        return gens[self._bank.gen] + self._entries + self._tables.costs(self._numbers.refined)[0]
 
     @kept
     def amplitudes(self, layer: int) -> Tensor:
         """Signed amplitude levels, [2, AMP_SEARCHED + 1]: row 0 positive, row 1 negative; level 0 is unusable."""
-        cost = self._cost(self._syntax.amp_name(layer))
+        cost = self._tables.costs(self._numbers.amp[layer])
         table = [[1 << 24] * (AMP_SEARCHED + 1) for _ in range(2)]
         for negative in (0, 1):
             for level in range(1, AMP_SEARCHED + 1):
@@ -89,7 +84,7 @@ class Costs:
 
     def more(self, layer: int) -> tuple[int, int]:
         """End flag of layer `layer`: (cost of stopping, cost of one more), mean over the contexts."""
-        costs = [self._cost(name) for name in self._syntax.more_names(layer, _ALL_CONTEXTS)]
+        costs = [self._tables.costs(number) for number in self._numbers.more[layer]]
         return sum(c[0] for c in costs) // len(costs), sum(c[1] for c in costs) // len(costs)
 
     def one_more(self, layer: int, most: int) -> int:
@@ -105,7 +100,10 @@ class Costs:
         (side and layer continued [S, MAX_LAYERS] int32, "merged" included; change of the magnitude and of the sign
         [AMP_SEARCHED * 2 + 1, 2] int32; "not merged".)  Of the modes, the one where merged layers are rare.
         """
-        flag, side, which, amp = (self._cost(name) for name in merge_names(1, layer))
+        own = self._numbers
+        flag, side, which, amp = map(
+            self._tables.costs, (own.merged[1], own.side[1], own.merge_layer[layer], own.merge_amp[1])
+        )
         address = [[flag[1] + one + other for other in which] for one in side]
         codes = [4 * d if d >= 0 else -4 * d - 2 for d in range(-AMP_SEARCHED, AMP_SEARCHED + 1)]
         change = [
@@ -133,7 +131,7 @@ class Costs:
     @functools.cached_property
     def _offsets(self) -> Tensor:
         """A step of -reach..reach, [2 * reach + 1]."""
-        cost = self._cost(self._syntax.offset_name())
+        cost = self._tables.costs(self._numbers.offset)
         if not self.fine:
             return self._tensor(cost)
         classes = np.frexp(np.abs(np.arange(-self.reach, self.reach + 1)))[1]  # the bit length, hence bits that follow
@@ -142,7 +140,7 @@ class Costs:
     @functools.cached_property
     def refined(self) -> tuple[int, int]:
         """The flag that says whether offsets follow: (no, yes)."""
-        no, yes = self._cost(self._syntax.refined_name())
+        no, yes = self._tables.costs(self._numbers.refined)
         return no, yes
 
     def offset_cost(self, steps: Tensor, gen: Tensor) -> Tensor:
@@ -159,5 +157,5 @@ class Costs:
 
     def dc(self, context: int) -> list[int]:
         """DC residual codes (zigzag), without the escape's digits for the last."""
-        cost = self._cost(self._syntax.dc_names(_ALL_CONTEXTS[context : context + 1])[0])
+        cost = self._tables.costs(self._numbers.dc[context])
         return [*cost[:DC_DIRECT], cost[DC_DIRECT] + _RAW_Q8]

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pc15.bitstream.header import WINDOWS, Header, section_spans
-from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, dc_contexts, predict_dc
+from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, dc_contexts
 from pc15.config import CodecConfig
 from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, section_syntax
 from pc15.entropy.tables import TableSet
@@ -28,6 +28,7 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
+from pc15.search import kernels
 from pc15.search.bank import get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
@@ -239,36 +240,23 @@ class PlaneEncoder:
     def _choose_dc(self) -> Tensor:
         """DC level of each tile: its weighted mean, or a cheaper level beside it when that pays; [N] int64."""
         own = self.windows.own[self.windows.of]
-        total = (own.to(torch.int64) * self.x).sum(dim=(1, 2)).tolist()
-        weight = own.sum(dim=(1, 2), dtype=torch.int64).tolist()
+        total = (own.to(torch.int64) * self.x).sum(dim=(1, 2)).cpu().to(torch.float64)
+        weight = own.sum(dim=(1, 2), dtype=torch.int64).cpu().to(torch.float64)
         step = step_q15(self.spec.dc_step) / 8.0  # Q12
-        ideal = [t / w / step for t, w in zip(total, weight, strict=True)]
+        ideal = (total / weight / torch.full_like(total, step)).numpy()
         unit = self.scorer.mse_weight + self.cfg.alpha_mix * 8.0
         unit *= (step / SAMPLE_ONE) ** 2
-        costs = [np.asarray(self.costs.dc(c)) * (self.cfg.lambda_rd / 256.0) for c in range(3)]
-        area = self.windows.area[self.windows.of].tolist()
-        top = self.syntax.dc_top
-        chosen: list[int] = []
-        for nx, row in [(part.grid.nx, i) for part in self.stacks for i in [*range(part.grid.ny)] * part.planes]:
-            above = np.asarray(chosen[-nx:], np.int64) if row else None
-            contexts = dc_contexts(above, nx)
-            left: int | None = None
-            for col in range(nx):
-                n = len(chosen)
-                guess = predict_dc(above, left, col, top // 2)
-                near = round(ideal[n])
-                cost = costs[contexts[col]]
-                best, left = float("inf"), near
-                for level in (near - 2, near - 1, near, near + 1, near + 2):
-                    if not 0 <= level < top:
-                        continue
-                    residual = level - guess
-                    code = min(2 * residual if residual >= 0 else -2 * residual - 1, len(cost) - 1)
-                    j = unit * area[n] * (level - ideal[n]) ** 2 + cost[code]
-                    if j < best:
-                        best, left = j, level
-                chosen.append(left)
-        return torch.tensor(chosen, device=self.x.device)
+        costs = np.asarray([self.costs.dc(c) for c in range(3)]) * (self.cfg.lambda_rd / 256.0)
+        price = unit * self.windows.area[self.windows.of].cpu().numpy()
+        levels = np.zeros(len(ideal), np.int64)
+        for part in self.stacks:
+            nx = part.grid.nx
+            for start in range(part.tiles.start, part.tiles.stop, nx):
+                above = levels[start - nx : start] if (start - part.tiles.start) % part.grid.count else levels[:0]
+                row = slice(start, start + nx)
+                context = dc_contexts(above, nx)
+                kernels.choose_dc(ideal[row], price[row], above, context, costs, self.syntax.dc_top, levels[row])
+        return torch.from_numpy(levels).to(self.x.device)
 
     def _add_layer(self, tiles: Tensor, layer: int, active: Tensor) -> None:
         """Give each of the tiles its best next layer, or leave it out from now on."""

@@ -1,0 +1,101 @@
+"""Loops that begin as plain Python: the same results compiled, and no numba before it pays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pc15
+from pc15.bitstream import records
+from pc15.entropy import loops
+from pc15.entropy.loops import PLACE, STATE_LOW, pull, push
+from pc15.entropy.tables import FlatTables, build_rans_tables
+from pc15.late import Late
+
+GOLDEN = Path(__file__).parent / "golden"
+ALL = [(module, loop) for module in (loops, records) for loop in vars(module).values() if isinstance(loop, Late)]
+count_lists = st.lists(st.lists(st.integers(0, 100), min_size=1, max_size=30), min_size=1, max_size=4)
+both = pytest.mark.parametrize("way", ["as_written", "compiled"])
+
+
+def flat_tables(counts: list[list[int]]) -> FlatTables:
+    return FlatTables.of([*build_rans_tables({str(i): c for i, c in enumerate(counts)}).values()])
+
+
+def ints(values: list[int]) -> np.ndarray:
+    return np.asarray(values, np.int64)
+
+
+@given(count_lists, st.data())
+def test_symbols_are_coded_alike_both_ways(counts: list[list[int]], data: st.DataObject) -> None:
+    flat = flat_tables(counts)
+    numbers = ints(data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=60)))
+    reach = data.draw(st.sampled_from([0, 0, 1]))  # now and then beyond the alphabet
+    symbols = ints([data.draw(st.integers(-reach, len(counts[n]) - 1 + reach)) for n in numbers])
+    coded = []
+    for way in ("as_written", "compiled"):
+        out, coder = np.zeros(2 * len(numbers), np.uint8), ints([STATE_LOW, 2 * len(numbers)])
+        bad = getattr(push, way)(numbers, symbols, flat.first, flat.cum, coder, out)
+        coded.append((bad, coder.tolist(), out.tobytes()))
+    assert coded[0] == coded[1]
+    wrong = [i for i, (n, s) in enumerate(zip(numbers, symbols, strict=True)) if not 0 <= s < len(counts[n])]
+    assert coded[0][0] == (wrong[-1] if wrong else -1)
+
+
+@given(count_lists, st.binary(max_size=40), st.data())
+def test_bytes_are_read_alike_both_ways(counts: list[list[int]], read: bytes, data: st.DataObject) -> None:
+    flat = flat_tables(counts)
+    numbers = ints(data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=60)))
+    state = data.draw(st.integers(STATE_LOW, (STATE_LOW << 8) - 1))
+    found = []
+    for way in ("as_written", "compiled"):
+        symbols, coder = np.zeros(len(numbers), np.int64), ints([state, 0])
+        end = getattr(pull, way)(numbers, flat.first, flat.cum, coder, np.frombuffer(read, np.uint8), symbols)
+        found.append((end, coder.tolist(), symbols.tolist()))
+    assert found[0] == found[1]
+    assert found[0][1][PLACE] <= len(read)
+
+
+@both
+@given(st.lists(st.integers(0, 200), max_size=12), st.data())
+def test_levels_come_back_from_their_residuals(way: str, row: list[int], data: st.DataObject) -> None:
+    above = ints(data.draw(st.sampled_from([[], data.draw(st.lists(st.integers(0, 200), min_size=12, max_size=12))])))
+    walk = getattr(records._walk_dc, way)
+    residuals, levels = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
+    walk(ints(row), residuals, above, 50, 0)
+    for column, (level, residual) in enumerate(zip(row, residuals.tolist(), strict=True)):
+        expected = records.predict_dc(above.tolist(), row[column - 1], column, 50)
+        assert level == expected + residual
+    walk(levels, residuals, above, 50, 1)
+    assert levels.tolist() == row
+
+
+def test_a_loop_calls_only_functions_of_its_folder() -> None:
+    assert len(ALL) == 3
+    for module, loop in ALL:
+        folder = module.__name__.rpartition(".")[0]
+        for function in (loop.plain, *loop._helpers):
+            assert function.__module__.rpartition(".")[0] == folder
+
+
+def test_numba_waits_until_a_process_has_coded_much() -> None:
+    shown = []
+    for steps in (0, 1 << 20):
+        code = (
+            "import sys, zlib; from pathlib import Path\n"
+            "from pc15.decode import read_programs; from pc15.late import Late\n"
+            f"Late.steps = {steps}\n"
+            f"part = read_programs(Path({str(GOLDEN / 'everything.pc15')!r}).read_bytes())[1][0]\n"
+            "print('numba' in sys.modules, zlib.crc32(repr(part.records()).encode()))"
+        )
+        root = Path(pc15.__file__).parents[1]
+        ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+        shown.append(ran.stdout.split())
+    assert [loaded for loaded, _ in shown] == ["False", "True"]
+    assert shown[0][1] == shown[1][1]
