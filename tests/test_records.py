@@ -29,7 +29,7 @@ from pc15.bitstream.records import (
 )
 from pc15.entropy.rans import rans_decode, rans_encode
 from pc15.entropy.tables import TableSet, build_rans_tables, load_table
-from pc15.errors import MissingTableError
+from pc15.errors import BitstreamError, MissingTableError
 from pc15.proc.codebook import GRID_ID, load_codebook
 from pc15.proc.generators import NAMES, load
 
@@ -91,6 +91,14 @@ def test_a_section_is_the_rans_stream_of_its_symbols_and_tables() -> None:
 def test_a_writer_that_was_given_nothing_has_no_symbols() -> None:
     writer = Writer(TABLES)
     assert (writer.rans_bytes(), writer.raw_bytes(), writer.bits_by_kind(), writer.counts()) == (b"", b"", {}, {})
+
+
+def test_symbols_beyond_their_table_are_not_written() -> None:
+    writer = Writer(TABLES)
+    writer.code("refined", np.asarray([table_names().index("m0.refined")]), np.asarray([2]))
+    for write in (writer.rans_bytes, writer.raw_bytes):
+        with pytest.raises(BitstreamError, match="symbol 2 at position 0 is outside the alphabet 0..1"):
+            write()
 
 
 def test_records_come_back_from_programs() -> None:

@@ -350,6 +350,7 @@ class Writer:
 
     def raw_bytes(self) -> bytes:
         """The same symbols as 16-bit little-endian numbers, for debugging."""
+        self.rans_bytes()  # refuses symbols that their tables do not have
         return self.symbols.astype("<u2").tobytes()
 
     def bits_by_kind(self) -> dict[str, float]:
