@@ -1,7 +1,7 @@
 """Loops that run as plain Python until compiling them pays: a picture without residual decodes before numba has loaded.
 
-Both ways are the same function, over plain ints or over machine ints: it may use one-dimensional integer arrays, ints
-that stay within 64 bits, and functions that its decorator names.
+Both ways are the same function, over Python's numbers or the machine's: it may use one-dimensional arrays, ints that
+stay within 64 bits, floats, and functions that its decorator names.
 """
 
 from __future__ import annotations

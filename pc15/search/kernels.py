@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from pc15.bitstream.records import predict_dc
 from pc15.compiled import entry, inner
 
 Array = NDArray[Any]
@@ -41,35 +39,6 @@ def share_out(loop: Callable[..., None], n: int, *arguments: Any) -> None:
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="pc15")
-
-
-_predict_dc = register_jitable(predict_dc)
-
-
-@entry()
-def choose_dc(
-    ideal: Array, price: Array, above: Array, contexts: Array, costs: Array, top: int, levels: Array
-) -> None:
-    """DC levels of a row of tiles, left to right: the nearest ones, or cheaper ones beside them where that pays.
-
-    Args:
-        ideal, price: [nx] float64: what suits each tile best, in levels, and J per squared level beside it.
-        above: the row above, [nx] int64, or [0].   contexts: [nx], see `dc_contexts`.
-        costs: [3,S] float64, J of every code of a residual.   top: levels there are.   levels: [nx] int64, filled.
-    """
-    left = 0
-    for column in range(len(ideal)):
-        guess = _predict_dc(above, left, column, top // 2)
-        near = int(np.rint(ideal[column]))
-        cost, best, left = costs[contexts[column]], np.inf, near
-        for level in range(max(near - 2, 0), min(near + 3, top)):
-            residual = level - guess
-            code = min(2 * residual if residual >= 0 else -2 * residual - 1, len(cost) - 1)
-            beside = float(level) - ideal[column]
-            j = price[column] * (beside * beside) + cost[code]
-            if j < best:
-                best, left = j, level
-        levels[column] = left
 
 
 @inner(inline="always")

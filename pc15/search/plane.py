@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pc15.bitstream.header import WINDOWS, Header, section_spans
-from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, dc_contexts
+from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, choose_dc, dc_contexts
 from pc15.config import CodecConfig
 from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, section_syntax
 from pc15.entropy.tables import TableSet
@@ -28,7 +28,6 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
-from pc15.search import kernels
 from pc15.search.bank import get_bank
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
@@ -246,16 +245,15 @@ class PlaneEncoder:
         ideal = (total / weight / torch.full_like(total, step)).numpy()
         unit = self.scorer.mse_weight + self.cfg.alpha_mix * 8.0
         unit *= (step / SAMPLE_ONE) ** 2
-        costs = np.asarray([self.costs.dc(c) for c in range(3)]) * (self.cfg.lambda_rd / 256.0)
+        costs = np.asarray([self.costs.dc(c) for c in range(3)]).reshape(-1) * (self.cfg.lambda_rd / 256.0)
         price = unit * self.windows.area[self.windows.of].cpu().numpy()
-        levels = np.zeros(len(ideal), np.int64)
+        levels, top = np.zeros(len(ideal), np.int64), self.syntax.dc_top
         for part in self.stacks:
             nx = part.grid.nx
             for start in range(part.tiles.start, part.tiles.stop, nx):
                 above = levels[start - nx : start] if (start - part.tiles.start) % part.grid.count else levels[:0]
                 row = slice(start, start + nx)
-                context = dc_contexts(above, nx)
-                kernels.choose_dc(ideal[row], price[row], above, context, costs, self.syntax.dc_top, levels[row])
+                choose_dc(levels[row], ideal[row], price[row], above, dc_contexts(above, nx), costs, top // 2, top)
         return torch.from_numpy(levels).to(self.x.device)
 
     def _add_layer(self, tiles: Tensor, layer: int, active: Tensor) -> None:
