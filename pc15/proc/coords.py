@@ -107,8 +107,18 @@ def tile_grid(
     Raises:
         ConfigError: the window lies more than 256 tiles away, where coordinates would lose their meaning.
     """
-    w, h = tile if w is None else w, tile if h is None else h
+    if w is None and h is None and not x0 and not y0:
+        return _whole(tile, torch.device(device))
+    return _window(tile, torch.device(device), x0, y0, tile if w is None else w, tile if h is None else h)
 
+
+@functools.lru_cache(maxsize=16)
+def _whole(tile: int, device: torch.device) -> Grid:
+    """A whole tile's grid: drawing takes nearly as long to make one as to use it."""
+    return _window(tile, device, 0, 0, tile, tile)
+
+
+def _window(tile: int, device: torch.device, x0: int, y0: int, w: int, h: int) -> Grid:
     def axis(start: int, count: int) -> Tensor:
         i = torch.arange(start, start + count, dtype=torch.int64, device=device)
         return torch.div((2 * i + 1 - tile) * ONE, tile, rounding_mode="floor").to(torch.int32)

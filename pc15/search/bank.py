@@ -91,6 +91,11 @@ class Bank:
         return torch.tensor(self.start, device=self.gen.device)
 
     @functools.cached_property
+    def address(self) -> Tensor:
+        """[K,4] int64: row, generator, entry and seed index of every row."""
+        return torch.stack([torch.arange(self.rows, device=self.gen.device), self.gen, self.qv, self.seed], dim=1)
+
+    @functools.cached_property
     def halved(self) -> Tensor:
         """[K, (S/2)^2] int8: the same patterns at half the side, each stretched to +-127 again; S must be even."""
         half = self.side // 2

@@ -5,6 +5,7 @@ Everything here ends in `Patterns`, which `Scorer.exact` scores whatever their o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,33 +25,68 @@ _DROP = 4  # drawn patterns are Q14 +-2^15; Scorer.exact takes |d| < 2^11
 
 @dataclass(eq=False)
 class Layers:
-    """A batch of layers before their amplitude: gen, qv, seed [B] int64, offsets [B, MAX_PARAMS] int64."""
+    """A batch of layers before their amplitude.
 
-    gen: Tensor
-    qv: Tensor
-    seed: Tensor
-    offsets: Tensor
+    fields: [B, 4 + MAX_PARAMS] int64: bank row, generator, entry, seed index, and offsets; one tensor, since on a GPU
+        each one that is picked from costs the same.
+    plain: whether all offsets are known to be 0.
+    """
+
+    fields: Tensor
+    plain: bool = False
+
+    @classmethod
+    def of(cls, bank: Bank, gen: Tensor, qv: Tensor, seed: Tensor, offsets: Tensor) -> Layers:
+        """From gen, qv, seed [B] and offsets [B, MAX_PARAMS], int64."""
+        return cls(torch.cat([torch.stack([bank.row_of(gen, qv, seed), gen, qv, seed], dim=1), offsets], dim=1))
 
     @classmethod
     def of_rows(cls, bank: Bank, rows: Tensor) -> Layers:
         """Bank rows [B], without offsets; row -1 stands for row 0 (its caller masks it)."""
-        at = rows.clamp(min=0)
-        zero = torch.zeros((len(rows), MAX_PARAMS), dtype=torch.int64, device=rows.device)
-        return cls(bank.gen[at], bank.qv[at], bank.seed[at], zero)
+        return cls(torch.nn.functional.pad(bank.address[rows.clamp(min=0)], (0, MAX_PARAMS)), plain=True)
 
-    def pick(self, index: Tensor) -> Layers:
-        """Some of them."""
-        return Layers(self.gen[index], self.qv[index], self.seed[index], self.offsets[index])
+    @classmethod
+    def joined(cls, parts: Sequence[Layers]) -> Layers:
+        """Of several, one after the other."""
+        return cls(torch.cat([part.fields for part in parts]), all(part.plain for part in parts))
 
     @classmethod
     def where(cls, mask: Tensor, a: Layers, b: Layers) -> Layers:
         """Item by item a or b, mask [B]."""
-        return cls(
-            torch.where(mask, a.gen, b.gen),
-            torch.where(mask, a.qv, b.qv),
-            torch.where(mask, a.seed, b.seed),
-            torch.where(mask[:, None], a.offsets, b.offsets),
-        )
+        return cls(torch.where(mask[:, None], a.fields, b.fields), a.plain and b.plain)
+
+    def pick(self, index: Tensor) -> Layers:
+        """Some of them."""
+        return Layers(self.fields[index], self.plain)
+
+    def moved(self, offsets: Tensor) -> Layers:
+        """The same entries with other offsets."""
+        return Layers(torch.cat([self.fields[:, :4], offsets], dim=1))
+
+    @property
+    def row(self) -> Tensor:
+        """[B] bank row of the entry."""
+        return self.fields[:, 0]
+
+    @property
+    def gen(self) -> Tensor:
+        """[B]"""
+        return self.fields[:, 1]
+
+    @property
+    def qv(self) -> Tensor:
+        """[B]"""
+        return self.fields[:, 2]
+
+    @property
+    def seed(self) -> Tensor:
+        """[B] seed index."""
+        return self.fields[:, 3]
+
+    @property
+    def offsets(self) -> Tensor:
+        """[B, MAX_PARAMS]"""
+        return self.fields[:, 4:]
 
 
 def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -60,9 +96,10 @@ def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed:
     """
     device, count, fine = layers.gen.device, len(layers.gen), fine_bits(tile)
     if bank.drawn is not None:
-        rows = bank.row_of(layers.gen, layers.qv, layers.seed)
-        out = bank.drawn[rows].to(torch.int32).view(count, tile, tile)
-        power = bank.drawn_rms[rows]
+        out = bank.drawn[layers.row].to(torch.int32).view(count, tile, tile)
+        power = bank.drawn_rms[layers.row]
+        if layers.plain:
+            return out, power
         used = torch.arange(layers.offsets.shape[1], device=device) < bank.params[layers.gen][:, None]
         redraw = torch.nonzero(((layers.offsets != 0) & used).any(dim=1)).flatten()
     else:

@@ -71,6 +71,11 @@ class Costs:
         return gens[self._bank.gen] + self._entries + self._tables.costs(self._numbers.refined)[0]
 
     @kept
+    def added_rows(self, layer: int, most: int) -> Tensor:
+        """`rows` and the flags of `one_more`, [K] int32."""
+        return self.rows(layer) + self.one_more(layer, most)
+
+    @kept
     def amplitudes(self, layer: int) -> Tensor:
         """Signed amplitude levels, [2, AMP_SEARCHED + 1]: row 0 positive, row 1 negative; level 0 is unusable."""
         cost = self._tables.costs(self._numbers.amp[layer])

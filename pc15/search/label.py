@@ -123,8 +123,7 @@ def label_tiles(
         if not len(pays):
             break
         layers, amp, change = found.layers.pick(pays), found.amp[pays, 0], found.change[pays, 0]
-        won_rows = bank.row_of(layers.gen, layers.qv, layers.seed)
-        bits = address_q8(scorer, layers, won_rows, layer)
+        bits = address_q8(scorer, layers, layer)
         bits = (bits + scorer.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]).to(torch.float64) / 256.0
         before = scorer.distortion(e, x[alive], cls[alive])[pays]
         after = before + change - cfg.lambda_rd * bits
@@ -164,7 +163,7 @@ def _candidates(
     n, m = rows.shape
     layers = Layers.of_rows(scorer.bank, rows.reshape(-1))
     patterns = bank_patterns(scorer.bank, rows, load_codebook(codebook_id), scorer.tile, scorer.cfg.seed)
-    cost = address_q8(scorer, layers, rows.reshape(-1), layer).view(n, m)
+    cost = address_q8(scorer, layers, layer).view(n, m)
     change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
     bits = (cost + scorer.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]).to(torch.float64) / 256.0
     before = scorer.distortion(e, x, cls)[:, None]

@@ -44,55 +44,69 @@ _OUTLOOK = 3  # layers that the search of one tile hopes for, each as good as th
 
 @dataclass(eq=False)
 class _Tiles:
-    """What the tiles of a plane have chosen so far, on the search's device; [N, L] each, offsets [N, L, P].
+    """What the tiles of a plane have chosen so far, on the search's device; [N, L] each.
 
+    fields: [N, L, ..] as in `Layers`.   plain: whether no layer has offsets.
     source: as `Programs.source`.   root: where the layer's pattern starts, tile * L + layer.
     """
 
     dc: Tensor
     count: Tensor
-    gen: Tensor
-    qv: Tensor
-    seed: Tensor
+    fields: Tensor
     amp: Tensor
-    offsets: Tensor
     source: Tensor
     root: Tensor
+    plain: bool = True
 
     @classmethod
     def of_dc(cls, dc: Tensor) -> _Tiles:
         n, device = len(dc), dc.device
-        gen, qv, seed, amp, source = (torch.zeros((n, MAX_LAYERS), dtype=torch.int64, device=device) for _ in range(5))
+        amp, source = (torch.zeros((n, MAX_LAYERS), dtype=torch.int64, device=device) for _ in range(2))
         root = torch.arange(n * MAX_LAYERS, device=device).view(n, MAX_LAYERS)
-        offsets = torch.zeros((n, MAX_LAYERS, MAX_PARAMS), dtype=torch.int64, device=device)
-        return cls(dc, torch.zeros(n, dtype=torch.int64, device=device), gen, qv, seed, amp, offsets, source, root)
+        fields = torch.zeros((n, MAX_LAYERS, 4 + MAX_PARAMS), dtype=torch.int64, device=device)
+        return cls(dc, torch.zeros(n, dtype=torch.int64, device=device), fields, amp, source, root)
 
     def layers(self, tiles: Tensor, layer: int | Tensor) -> Layers:
         """One layer of each of the tiles."""
-        at = (tiles, torch.as_tensor(layer, device=tiles.device))
-        return Layers(self.gen[at], self.qv[at], self.seed[at], self.offsets[at])
+        return Layers(self.fields[tiles, layer], self.plain)
+
+    def every(self) -> Layers:
+        """[N * L] all layers, of tile after tile."""
+        return Layers(self.fields.flatten(0, 1), self.plain)
 
     def put(self, tiles: Tensor, layer: int, layers: Layers, amp: Tensor) -> None:
         """Set one layer of each of the tiles and make it the last."""
-        self.gen[tiles, layer], self.qv[tiles, layer], self.seed[tiles, layer] = layers.gen, layers.qv, layers.seed
-        self.offsets[tiles, layer], self.amp[tiles, layer] = layers.offsets, amp
+        self.set(tiles, layer, layers, amp)
         self.count[tiles] = layer + 1
+
+    def set(self, tiles: Tensor, layer: int, layers: Layers, amp: Tensor) -> None:
+        """Change one layer of each of the tiles."""
+        self.fields[tiles, layer], self.amp[tiles, layer] = layers.fields, amp
+        self.plain = self.plain and layers.plain
+
+    def clear(self, tiles: Tensor) -> None:
+        """Take all layers out of each of the tiles."""
+        for part in (self.count, self.fields, self.amp):
+            part[tiles] = 0
 
     def drop(self, tile: Tensor, layer: int) -> None:
         """Take one layer out of each of the tiles; the later ones move up."""
-        for part in (self.gen, self.qv, self.seed, self.amp, self.offsets):
-            part[tile, layer:-1] = part[tile, layer + 1 :].clone()
+        for part in (self.fields, self.amp):
+            part[tile, layer:-1] = part[tile, layer + 1 :]
             part[tile, -1] = 0
         self.count[tile] -= 1
 
     def programs(self, params: Tensor, fine: int) -> Programs:
         """As the bitstream wants them; offsets of parameters that a generator does not have are cleared."""
-        offsets = self.offsets.cpu()
-        width = params.cpu()[self.gen.cpu()]
-        offsets[torch.arange(MAX_PARAMS) >= width.unsqueeze(2)] = 0
-        parts = (self.dc, self.count, self.gen, self.qv, self.seed, self.amp, offsets, self.source)
-        dc, count, gen, qv, seed, amp, steps, source = (part.cpu().numpy() for part in parts)
-        return Programs(dc, count, gen, qv, seed, amp, steps, source, fine)
+        dc, count, fields, amp, source = (
+            part.cpu() for part in (self.dc, self.count, self.fields, self.amp, self.source)
+        )
+        _, gen, qv, seed = fields[..., :4].permute(2, 0, 1).contiguous()
+        offsets = torch.where(torch.arange(MAX_PARAMS) < params.cpu()[gen].unsqueeze(2), fields[..., 4:], 0)
+        return Programs(
+            dc.numpy(), count.numpy(), gen.numpy(), qv.numpy(), seed.numpy(), amp.numpy(), offsets.numpy(),
+            source.numpy(), fine,
+        )  # fmt: skip
 
 
 class PlaneEncoder:
@@ -283,7 +297,7 @@ class PlaneEncoder:
             layers = self.tiles.layers(tiles, layer)
             before = self._contribution(layers, self.tiles.amp[tiles, layer])
             without = e[at] + self.canvas.seen(tiles, before)
-            trials = Trials(self.scorer, self.codebook, without, self.x[tiles], cls[at], layer, self._rows(layers))
+            trials = Trials(self.scorer, self.codebook, without, self.x[tiles], cls[at], layer)
             change, amp = trials.score(layers)
             if self.precise is not None:
                 layers, change, amp = trials.polish(self.precise, layers, change, amp)
@@ -292,8 +306,7 @@ class PlaneEncoder:
             after = self._contribution(layers, amp)
             self.canvas.add(tiles, after - before)
             e[at] = without - self.canvas.seen(tiles, after)
-            self.tiles.amp[tiles, layer], self.tiles.offsets[tiles, layer] = amp, layers.offsets
-            self.tiles.qv[tiles, layer] = layers.qv
+            self.tiles.set(tiles, layer, layers, amp)
             gone = tiles[amp == 0]
             if len(gone):
                 self.tiles.drop(gone, layer)
@@ -335,9 +348,6 @@ class PlaneEncoder:
             if bool(wins.any()):
                 self._set_dc(torch.where(wins, new, self.tiles.dc))
 
-    def _rows(self, layers: Layers) -> Tensor:
-        return self.bank.row_of(layers.gen, layers.qv, layers.seed)
-
     def _search_again(self, group: Tensor) -> None:
         """Search each tile's whole program anew with a beam, its neighbours as they are; keep the better one."""
         cls, x = self.windows.of[group], self.x[group]
@@ -349,9 +359,7 @@ class PlaneEncoder:
         if not len(better):
             return
         tiles = group[better]
-        self.tiles.count[tiles] = 0
-        for part in (self.tiles.gen, self.tiles.qv, self.tiles.seed, self.tiles.amp, self.tiles.offsets):
-            part[tiles] = 0
+        self.tiles.clear(tiles)
         samples = torch.zeros_like(bare)
         for layer, (has, layers, amp) in enumerate(trail):
             at = better[has[better]]
@@ -369,7 +377,7 @@ class PlaneEncoder:
         every = self.tiles
         old_bits = self._program_bits(tiles) + self.costs.merges(0)[2] * every.count[tiles]
         old_j = self.scorer.distortion(e, x, cls) + old_bits * price
-        pool = Layers(every.gen.flatten(), every.qv.flatten(), every.seed.flatten(), every.offsets.flatten(0, 1))
+        pool = every.every()
         near = neighbours(
             tiles,
             every.count,
@@ -403,7 +411,7 @@ class PlaneEncoder:
         better = torch.nonzero(new_j < old_j).flatten()
         wins = tiles[better]
         found.root = torch.where(found.source > 0, found.root, every.root[tiles])
-        for name in ("count", "gen", "qv", "seed", "amp", "offsets", "source", "root"):
+        for name in ("count", "fields", "amp", "source", "root"):
             getattr(every, name)[wins] = getattr(found, name)[better]
         self.canvas.put(wins, samples[better])
 
@@ -418,7 +426,7 @@ class PlaneEncoder:
         price, plain = self.cfg.lambda_rd / 256.0, self.costs.amplitudes(layer)
         source, before = near.source[at], near.amp[at]
         layers = pool.pick(near.root[at].flatten())
-        own = address_q8(self.scorer, layers, self._rows(layers), layer).view(source.shape) + own_flag
+        own = address_q8(self.scorer, layers, layer).view(source.shape) + own_flag
         side, number = (source - 1).clamp(min=0) // MAX_LAYERS, (source - 1).clamp(min=0) % MAX_LAYERS
         other = address[side, number] + self.costs.one_more(layer, self.cfg.max_layers)
         cost = torch.where(source > 0, other, own)
@@ -459,7 +467,7 @@ class PlaneEncoder:
         for layer in range(int(self.tiles.count[group].max())):
             at = torch.nonzero(self.tiles.count[group] > layer).flatten()
             layers, amp = self.tiles.layers(group[at], layer), self.tiles.amp[group[at], layer]
-            total[at] += address_q8(self.scorer, layers, self._rows(layers), layer)
+            total[at] += address_q8(self.scorer, layers, layer)
             total[at] += self.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]
         return total.to(torch.float64)
 

@@ -365,9 +365,8 @@ class Precise(Climber):
             Layers [n * LAST], best first; [n] bool, whether the best is so as the first of two layers.
         """
         found = [self._search(e[i], cls[i : i + 1], layer) for i in range(len(e))]
-        parts = [(part.gen, part.qv, part.seed, part.offsets) for layers, _ in found for part in layers]
         pairs = torch.tensor([pair for _, pair in found], device=e.device)
-        return Layers(*(torch.cat(column) for column in zip(*parts, strict=True))), pairs
+        return Layers.joined([part for layers, _ in found for part in layers]), pairs
 
     def screen(self, e: Tensor, cls: Tensor, keep: int) -> Tensor:
         """The bank rows that draw most of each tile by squared error, [n, keep]; -1 where there are fewer."""
@@ -383,7 +382,7 @@ class Precise(Climber):
             view = self._view(e[i], cls[i : i + 1], self.scorer.tile)
             states = self._scored(view, gen, steps, layers.seed[i : i + 1])
             found.append(self._address(self.climb(view, states, 2, 4)))
-        return Layers(*(torch.cat([getattr(f, name) for f in found]) for name in ("gen", "qv", "seed", "offsets")))
+        return Layers.joined(found)
 
     def _view(self, e: Tensor, cls: Tensor, side: int) -> View:
         windows = self.scorer.windows
@@ -502,7 +501,7 @@ class Precise(Climber):
         which = torch.full((len(ways),), gen, device=ways.device)
         cost = costs.offset_cost(offsets, which) + costs.entries(gen)
         low = torch.where(cost == cost.amin(), torch.arange(len(cost), device=cost.device), len(cost)).amin().view(1)
-        return Layers(which[:1], low, state.seed, offsets[low])
+        return Layers.of(self.bank, which[:1], low, state.seed, offsets[low])
 
 
 def leading(states: Sequence[States], count: int, *, each: int | None = None) -> list[States]:

@@ -49,19 +49,14 @@ class Found:
         change[tiles, keep:], amp[tiles, keep:] = other.change, other.amp
         index[tiles, keep:] = n * keep + torch.arange(other.change.numel(), device=change.device).view(-1, extra)
         order = torch.sort(change, dim=1, stable=True).indices[:, :keep]
-        names = ("gen", "qv", "seed", "offsets")
-        both = Layers(*(torch.cat([getattr(self.layers, a), getattr(other.layers, a)]) for a in names))
+        both = Layers.joined([self.layers, other.layers])
         return Found(both.pick(index.gather(1, order).reshape(-1)), amp.gather(1, order), change.gather(1, order))
 
 
-def address_q8(scorer: Scorer, layers: Layers, rows: Tensor, layer: int) -> Tensor:
-    """Cost of everything but the amplitude, [B] int32 in 1/256 bit.
-
-    Args:
-        rows: [B] bank row of the layers' entries.
-    """
-    cost = scorer.costs.rows(layer)[rows.clamp(min=0)] + scorer.costs.one_more(layer, scorer.cfg.max_layers)
-    return cost + scorer.costs.offset_cost(layers.offsets, layers.gen)
+def address_q8(scorer: Scorer, layers: Layers, layer: int) -> Tensor:
+    """Cost of everything but the amplitude, [B] int32 in 1/256 bit."""
+    cost = scorer.costs.added_rows(layer, scorer.cfg.max_layers)[layers.row]
+    return cost if layers.plain else cost + scorer.costs.offset_cost(layers.offsets, layers.gen)
 
 
 def best_layers(
@@ -94,8 +89,7 @@ def best_layers(
         return found
     layers, pair = precise.propose(e[at], cls[at], layer)
     each = at.repeat_interleave(LAST)
-    own = scorer.bank.row_of(layers.gen, layers.qv, layers.seed)
-    change, amp = Trials(scorer, codebook, e[each], x[each], cls[each], layer, own).score(layers)
+    change, amp = Trials(scorer, codebook, e[each], x[each], cls[each], layer).score(layers)
     change = change.view(-1, LAST)
     alone = pair & (change[:, 0] < 0)  # then what draws more alone is out
     found.change[at[alone]], change[alone, 1:] = float("inf"), float("inf")
@@ -125,7 +119,7 @@ def choose(
     flat_rows = rows.reshape(-1)
     layers = Layers.of_rows(scorer.bank, flat_rows)
     patterns = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)
-    cost = address_q8(scorer, layers, flat_rows, layer).view(n, m)
+    cost = address_q8(scorer, layers, layer).view(n, m)
     change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
     order = torch.sort(change, dim=1, stable=True).indices[:, :keep]  # [n,K]
     keep = order.shape[1]
@@ -134,12 +128,11 @@ def choose(
     layers = layers.pick(picked)
     if offered is not None or refine:
         each = torch.arange(n, device=e.device).repeat_interleave(keep)
-        trials = Trials(scorer, codebook, e[each], x[each], cls[each], layer, flat_rows[picked])
+        trials = Trials(scorer, codebook, e[each], x[each], cls[each], layer)
         if offered is not None:
             # hooks speak of levels
             steps = offered.reshape(-1, offered.shape[2])[picked] << scorer.costs.shifts[layers.gen]
-            trial = Layers(layers.gen, layers.qv, layers.seed, steps)
-            layers, change, amp = trials.better(layers, change, amp, trial)
+            layers, change, amp = trials.better(layers, change, amp, layers.moved(steps))
         layers, change, amp = trials.descend(layers, change, amp, refine)
     change = torch.where(flat_rows[picked] >= 0, change, float("inf"))
     return Found(layers, amp.view(n, keep), change.view(n, keep))
@@ -183,7 +176,7 @@ def draw_moves(scorer: Scorer, codebook: Codebook, layers: Layers, step: int) ->
     offsets = (layers.offsets[:, None] + steps).clamp(-reach, reach)  # [n,2P,P]
     own = torch.arange(width, device=device).repeat(2) < scorer.costs.params[layers.gen][:, None]  # [n,2P]
     at, trial = torch.nonzero(own, as_tuple=True)
-    tried = Layers(layers.gen[at], layers.qv[at], layers.seed[at], offsets[at, trial])
+    tried = layers.pick(at).moved(offsets[at, trial])
     store, rms = scoreable(*draw_layers(tried, scorer.bank, codebook, scorer.tile, scorer.cfg.seed))
     drawn = torch.zeros((n, 2 * width), dtype=torch.int64, device=device)
     power = torch.zeros((n, 2 * width), dtype=torch.float64, device=device)
@@ -195,22 +188,19 @@ class Trials:
     """Other offsets for the layers of some tiles, one layer each.
 
     Args:
-        e: [n,T,T] what is left to draw without those layers.   rows: [n] bank row of each layer's entry.
+        e: [n,T,T] what is left to draw without those layers.
     """
 
-    def __init__(
-        self, scorer: Scorer, codebook: Codebook, e: Tensor, x: Tensor, cls: Tensor, layer: int, rows: Tensor
-    ) -> None:
+    def __init__(self, scorer: Scorer, codebook: Codebook, e: Tensor, x: Tensor, cls: Tensor, layer: int) -> None:
         self.scorer, self.codebook, self.e, self.x, self.cls = scorer, codebook, e, x, cls
-        self.layer, self.rows = layer, rows
+        self.layer = layer
 
     def score(self, layers: Layers) -> tuple[Tensor, Tensor]:
         """(change of J, amplitude) of one layer per tile, drawn exactly."""
         scorer = self.scorer
         store, rms = scoreable(*draw_layers(layers, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
         patterns = Patterns(store, torch.arange(len(rms), device=rms.device)[:, None], rms[:, None])
-        rows = scorer.bank.row_of(layers.gen, layers.qv, layers.seed)
-        cost = address_q8(scorer, layers, rows, self.layer)[:, None]
+        cost = address_q8(scorer, layers, self.layer)[:, None]
         change, amp = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer)
         return change[:, 0], amp[:, 0]
 
@@ -239,7 +229,6 @@ class Trials:
     def polish(self, precise: Precise, layers: Layers, change: Tensor, amp: Tensor) -> tuple[Layers, Tensor, Tensor]:
         """Climb in squared error from where the layers are, and then by small steps in J."""
         layers, change, amp = self.better(layers, change, amp, precise.polish(layers, self.e, self.cls))
-        self.rows = self.scorer.bank.row_of(layers.gen, layers.qv, layers.seed)
         for size in _POLISH:
             layers, change, amp = self._round(layers, change, amp, size)
         return layers, change, amp
@@ -252,8 +241,7 @@ class Trials:
         offsets, patterns = moves.offsets, moves.patterns
         trials = offsets.shape[1]
         each = layers.pick(torch.arange(n, device=amp.device).repeat_interleave(trials))
-        tried = Layers(each.gen, each.qv, each.seed, offsets.flatten(0, 1))
-        cost = address_q8(scorer, tried, self.rows.repeat_interleave(trials), self.layer).view(n, trials)
+        cost = address_q8(scorer, each.moved(offsets.flatten(0, 1)), self.layer).view(n, trials)
         guess, _ = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer, rough=True)
         order = torch.sort(guess, dim=1, stable=True).indices[:, :_TRIALS]  # [n,2]
         row = torch.arange(n, device=amp.device)[:, None]
@@ -263,7 +251,7 @@ class Trials:
         won = torch.nonzero(winner > 0).flatten()
         kept = winner[won] - 1
         pick = order[won, kept]
-        layers = layers.pick(torch.arange(n, device=amp.device))
-        layers.offsets[won], change, amp = offsets[won, pick], change.clone(), amp.clone()
+        layers, change, amp = Layers(layers.fields.clone()), change.clone(), amp.clone()
+        layers.offsets[won] = offsets[won, pick]
         change[won], amp[won] = new_change[won, kept], new_amp[won, kept]
         return layers, change, amp

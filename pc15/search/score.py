@@ -278,11 +278,8 @@ class Scorer:
     @staticmethod
     def _shift(linear: Tensor) -> Tensor:
         """Right shift that brings each row's largest magnitude to 7 bits, [n] int64; exact."""
-        peak = linear.abs().amax(dim=1)
-        shift = torch.zeros_like(peak)
-        for bit in (32, 16, 8, 4, 2, 1):
-            shift = torch.where((peak >> (shift + bit)) >= 64, shift + bit, shift)
-        return shift
+        bits = torch.frexp(linear.abs().amax(dim=1).to(torch.float64)).exponent  # below 2^53: as many as it has
+        return (bits.to(torch.int64) - 7).clamp_(min=0)
 
     # ------------------------------------------------------------ a few, exactly
 
