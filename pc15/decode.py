@@ -15,7 +15,6 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,7 +38,7 @@ from pc15.bitstream.header import (
 )
 from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_section
 from pc15.entropy.tables import load_table
-from pc15.errors import BitstreamError, ConfigError
+from pc15.errors import BitstreamError
 from pc15.paths import resolve_device
 from pc15.planes import ycbcr420_to_rgb
 from pc15.proc.codebook import Codebook, load_codebook
@@ -48,6 +47,7 @@ from pc15.proc.registry import coefficient, contribution, draw_continued, draw_l
 from pc15.proc.spec import fine_bits
 from pc15.quant import step_q15
 from pc15.surface import Surface, surface
+from pc15.threads import threads
 from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_rows, grid, round_blend, stacks
 
 _LOG = logging.getLogger(__name__)
@@ -325,7 +325,8 @@ def _plane_pixels(
     spec, (h, w) = header.planes[plane], plane_size(header, plane)
     if drawn is None and spec.tile:
         drawn = predict_plane(programs, header, plane, codebook, device)
-    pixels = torch.empty((h, w), dtype=torch.uint8, device=device)
+    place = device if spec.tile else torch.device("cpu")  # where residuals are decoded
+    pixels = torch.empty((h, w), dtype=torch.uint8, device=place)
     damage = []
     sections = [
         (span, payload)
@@ -337,7 +338,7 @@ def _plane_pixels(
         if drawn is not None:
             rows = drawn[start:stop]
         else:
-            rows = torch.full((stop - start, w), MIDDLE, dtype=torch.int32, device=device)
+            rows = torch.full((stop - start, w), MIDDLE, dtype=torch.int32)
         if payload is not None:
             try:
                 rows = _refined(rows, payload, spec.residual - 1)
@@ -348,7 +349,7 @@ def _plane_pixels(
                 damage.append(f"{where}: {error}")
         for top, below in _bands(start, stop, w):
             pixels[top:below] = to_pixels(rows[top - start : below - start])
-    return pixels, damage
+    return pixels.to(device), damage
 
 
 def _refined(rows: Tensor, payload: bytes, step: int) -> Tensor:
@@ -433,9 +434,7 @@ def decode_many(
         ConfigError: workers below 1.   BitstreamError, MissingTableError: as `decode_stream`, of the first bad stream.
     """
     where = resolve_device(device)
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; give at least 1")
-    with ThreadPoolExecutor(workers or torch.get_num_threads(), thread_name_prefix="pc15-decode") as pool:
+    with threads(workers) as pool:
         read = list(pool.map(lambda data: _read(data, strict, max_pixels), streams))
         if where.type == "cuda":
             _draw_together(read, where)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +52,7 @@ from pc15.search.plane import PlaneEncoder, searched_together
 from pc15.search.precise import States
 from pc15.search.score import plane_distortion
 from pc15.search.whole import sketch
+from pc15.threads import threads
 from pc15.tiling import TileGridCfg, TileSpec, grid
 
 CHROMA_LAMBDA = 0.5
@@ -416,9 +416,15 @@ def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
     """
     cfg = CodecConfig() if cfg is None else cfg
     y = check_luma(img_y)
-    device = resolve_device(cfg.device)
+    device = _search_device(cfg)
     plane = (y[0, 0].to(device) * float(SAMPLE_ONE)).round().to(torch.int32)
-    return _encode_all([_Picture.of([plane], y.shape[3], y.shape[2])], cfg, 1)[0]
+    return _encode_all([_Picture.of([plane], y.shape[3], y.shape[2])], cfg)[0]
+
+
+def _search_device(cfg: CodecConfig) -> torch.device:
+    """Where planes are searched: a residual alone, and what one tile may draw beside it, are work for a CPU."""
+    device = resolve_device(cfg.device)
+    return device if any(tile for tile, _ in _plans(cfg)) else torch.device("cpu")
 
 
 def encode_y_with_hooks(img_y: Tensor, cfg: CodecConfig | None, hooks: EncoderHooks) -> dict[str, Any]:
@@ -454,8 +460,6 @@ def encode_many(
         ImageError: a picture of another shape or type; it says which one.   ConfigError: workers below 1.
     """
     cfg = CodecConfig() if cfg is None else cfg
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; give at least 1")
     for i, picture in enumerate(pictures):
         if picture.dim() != 3 or picture.shape[0] not in (1, 3) or picture.dtype != torch.uint8 or not picture.numel():
             which = f"picture {i} of {len(pictures)} is" if len(pictures) > 1 else "encode got"
@@ -463,17 +467,18 @@ def encode_many(
                 f"{which} {picture.dtype} of shape {list(picture.shape)}; give uint8 [3,H,W] or [1,H,W], "
                 "or a float luma to encode_y"
             )
-    device = resolve_device(cfg.device)
+    device = _search_device(cfg)
     ready = []
     for picture in pictures:
         planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)
         ready.append(_Picture.of([as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1]))
-    return _encode_all(ready, cfg, workers or torch.get_num_threads())
+    return _encode_all(ready, cfg, workers)
 
 
-def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int) -> list[dict[str, Any]]:
+def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int | None = None) -> list[dict[str, Any]]:
     """Encode pictures; each is let go as soon as it is done."""
-    with tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False) as progress:
+    bar = tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False)
+    with bar as progress, threads(workers) as pool:
         if len(pictures) < 2:
             return [_encode_picture(one, cfg, progress) for one in pictures]
         _search_together(pictures, cfg, progress)
@@ -487,10 +492,9 @@ def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int) -> lis
             return coded
 
         done = []
-        with ThreadPoolExecutor(min(workers, len(pictures)), thread_name_prefix="pc15-encode") as pool:
-            for coded in pool.map(one, range(len(pictures))):
-                done.append(coded)
-                progress.update()
+        for coded in pool.map(one, range(len(pictures))):
+            done.append(coded)
+            progress.update()
         return done
 
 

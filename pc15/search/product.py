@@ -19,7 +19,7 @@ from torch import Tensor
 _LOG = logging.getLogger(__name__)
 
 BLOCK = 4096  # candidates per product on a CPU
-_BLOCK_GPU = 1 << 17  # one block of nearly any bank: what is kept of each block is sorted, which costs more than memory
+BLOCK_GPU = 1 << 17  # one block of nearly any bank: what is kept of each block is sorted, which costs more than memory
 _HOPELESS_S = 1e-3  # for 8 x 16 products of at most _EXACT_PIXELS: some libraries fall back to plain loops
 _EXACT_PIXELS = 1 << 10  # 127 * 127 * 2^10 < 2^24: float32 holds every sum
 
@@ -32,7 +32,7 @@ class Product:
     def __init__(self, pixels: Tensor) -> None:
         self.rows = pixels.shape[0]
         self.cuda = pixels.is_cuda
-        size = _BLOCK_GPU if self.cuda else BLOCK
+        size = BLOCK_GPU if self.cuda else BLOCK
         kind = _on_cuda if self.cuda else _fastest(pixels.shape[1])
         self._blocks = [(first, kind(pixels[first : first + size])) for first in range(0, self.rows, size)]
 
@@ -43,9 +43,9 @@ class Product:
 
 
 def _on_cuda(pixels: Tensor) -> _Multiply:
-    """The GPU's kernel wants sides that are multiples of 8 and at least 32 rows."""
+    """The GPU's kernel wants sides that are multiples of 8, or of 16, and at least 32 rows."""
     rows, length = pixels.shape
-    ready = torch.nn.functional.pad(pixels, (0, -length % 8, 0, -rows % 8)).contiguous()
+    ready = torch.nn.functional.pad(pixels, (0, -length % 8, 0, -rows % 16)).contiguous()
 
     def multiply(tiles: Tensor) -> Tensor:
         n = tiles.shape[0]

@@ -32,6 +32,7 @@ from pc15.quant import MSE_SCALE, step_q15
 from pc15.search import kernels
 from pc15.search.bank import Bank
 from pc15.search.cost import AMP_SEARCHED, Costs
+from pc15.search.product import BLOCK_GPU
 from pc15.search.screen import Best, best_of, fused, key_rows
 from pc15.tiling import seam_weights_q8
 
@@ -42,7 +43,7 @@ _BLOCK = 8
 W_ONE = 1 << 16
 _WIDE = 4  # times as many candidates as are wanted pass the coarse screening, and are ranked at full resolution
 _TOGETHER_CPU = 256  # tiles whose products with a block of candidates stay in the cache
-_TOGETHER_GPU = 1 << 11
+_LEAST_GPU, _MOST_GPU = 1 << 8, 1 << 13
 _C1 = (0.01 * SAMPLE_ONE) ** 2
 _C2 = (0.03 * SAMPLE_ONE) ** 2
 
@@ -201,7 +202,7 @@ class Scorer:
         """
         keep = min(keep, self.bank.rows)
         wide = min(_WIDE * keep, self.bank.rows) if self._half else keep
-        step = _TOGETHER_GPU if e.is_cuda else _TOGETHER_CPU
+        step = self._together() if e.is_cuda else _TOGETHER_CPU
         parts = []
         for i in range(0, e.shape[0], step):
             at = slice(i, i + step)
@@ -215,6 +216,11 @@ class Scorer:
                     self._screen(best, rows, packed[rows], cls[at][rows], price[rows], layer, gen)
             parts.append(self._finer(best.rows, e[at], cls[at], layer, keep) if self._half else best.rows)
         return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=e.device)
+
+    def _together(self) -> int:
+        """Tiles whose products with all candidates take an eighth of the GPU's free memory."""
+        free, _ = torch.cuda.mem_get_info(self.bank.gen.device)
+        return max(_LEAST_GPU, min(_MOST_GPU, free // 8 // (4 * min(self.bank.rows, BLOCK_GPU))))
 
     def packed(self, e: Tensor, cls: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
         """Tiles as int8 rows [n,P] for the product, and what a 1/256 bit costs each in units of score, [n] float32.
