@@ -36,7 +36,7 @@ from pc15.bitstream.header import (
 )
 from pc15.bitstream.records import Programs, TileRec, Writer, check_tables, code_section
 from pc15.config import CodecConfig, default_overlap
-from pc15.decode import MIDDLE, SAMPLE_ONE, predict_plane, section_syntax
+from pc15.decode import MIDDLE, SAMPLE_ONE, plane_grid, predict_plane, section_syntax
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import ConfigError, ImageError
 from pc15.fixed import look_up
@@ -48,7 +48,7 @@ from pc15.proc.codebook import Codebook, load_codebook
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, residual_bits
 from pc15.search.bank import SCREEN
-from pc15.search.plane import PlaneEncoder, searched_together
+from pc15.search.plane import PlaneEncoder, bands, search_band, searched_together
 from pc15.search.precise import States
 from pc15.search.score import plane_distortion
 from pc15.search.whole import sketch
@@ -284,6 +284,16 @@ class _PlaneCoder:
         """Programs of the tiles that the header says; None if their cost would be above the limit."""
         spec = header.planes[self.index]
         own = self.cfg.but(tile=spec.tile, overlap=spec.overlap)
+        tiles = plane_grid(header, self.index)
+        if len(rows := bands(tiles, own)) > 1:
+            self.progress.reset(total=tiles.count)
+            done = Programs.empty(0)
+            for band in rows:
+                part = search_band(
+                    self.plane, tiles, band, done, header, self.index, own, self.tables, self.codebook, self.progress
+                )
+                done = Programs.joined([done, part]) if done.tiles else part
+            return done
         encoder = PlaneEncoder([self.plane], header, self.index, own, self.tables, self.codebook, self.cfg.ai, layers)
         self.progress.reset(total=len(encoder.x))
         found = encoder.run(self.progress, limit * residual_lambda(self.cfg.lambda_rd))

@@ -30,7 +30,7 @@ from pc15 import (
     psnr,
 )
 from pc15.bitstream import read_container
-from pc15.decode import decode_stream, read_programs, to_pixels
+from pc15.decode import decode_stream, plane_grid, read_programs, to_pixels
 from pc15.encode import plan_header, repack, residual_lambda
 from pc15.errors import ConfigError, ImageError
 from pc15.images import luma_tensor
@@ -437,3 +437,25 @@ def test_bad_pictures_and_streams_among_many_are_named() -> None:
     stream = encode(good, FAST)["bitstream"]
     with pytest.raises(pc15.Pc15Error, match="cut"):
         decode_many([stream, stream[:-3]])
+
+
+@pytest.mark.parametrize("options", [{}, {"overlap": 11, "passes": 1}, {"tile": 48, "overlap": 8, "max_layers": 2}])
+def test_planes_searched_band_by_band_are_coded_as_well(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+) -> None:
+    y = noisy(400, 60)
+    cfg = FAST.but(**options)
+    plane_module = importlib.import_module("pc15.search.plane")
+    costs = []
+    for most in (1 << 23, 1):
+        monkeypatch.setattr(plane_module, "_BAND", most)
+        coded = encode_y(y, cfg)
+        rows = plane_module.bands(plane_grid(plan_header(60, 400, cfg), 0), cfg)
+        assert (len(rows) > 2) == (most == 1)
+        shown = decode_y(coded["bitstream"])
+        error = (shown - y).square()[0, 0].mean(dim=1)
+        costs.append((len(coded["bitstream"]), error))
+    (whole, usual), (banded, error) = costs
+    assert banded < 1.05 * whole
+    assert error.mean() < 1.08 * usual.mean()
+    assert error.unfold(0, 16, 8).mean(1).max() < 1.3 * usual.unfold(0, 16, 8).mean(1).max()  # no seam stands out

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from pc15.bitstream.header import WINDOWS, Header, section_spans
 from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, choose_dc, dc_contexts
 from pc15.config import CodecConfig
-from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, section_syntax
+from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, draw_tiles, section_syntax
 from pc15.entropy.tables import TableSet
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.proc.codebook import Codebook
@@ -39,6 +39,8 @@ from pc15.search.score import Patterns, Scorer, Windows, lowest_argmin
 from pc15.surface import SHARE_BITS
 from pc15.tiling import TileGridCfg, TileSpec, axis_weights, extract, stacks
 
+_BAND = 1 << 23  # samples of tiles that are searched at once
+_BESIDE = 4  # and as many rows at least, in strides
 _OUTLOOK = 3  # layers that the search of one tile hopes for, each as good as the last
 
 
@@ -109,6 +111,18 @@ class _Tiles:
         )  # fmt: skip
 
 
+@dataclass(eq=False)
+class Beside:
+    """What lies beside a band of a plane's tile rows, in the samples that are searched with it.
+
+    above: programs of the rows over it, which stay as they are.   below: rows under it that are to come: of them only
+    DC levels are guessed.
+    """
+
+    above: Programs
+    below: int
+
+
 class PlaneEncoder:
     """Searches the programs of a plane, or of many planes together: on a GPU, one alone leaves it idle.
 
@@ -119,6 +133,7 @@ class PlaneEncoder:
         header: of a picture that plane number `index` is one of.
         cfg: options; `lambda_rd` and `alpha_mix` are already the plane's own.  `merge` is for one plane alone.
         layers: as `sketch` suggests them for the only tile.
+        beside: if the plane is but a band of one and what overlaps it.
     """
 
     def __init__(
@@ -131,6 +146,7 @@ class PlaneEncoder:
         codebook: Codebook,
         hooks: EncoderHooks | None,
         layers: Sequence[Sequence[States]] = (),
+        beside: Beside | None = None,
     ) -> None:
         self.planes, self.cfg, self.codebook, self.hooks = planes, cfg, codebook, hooks
         self.spec, self.section_rows = header.planes[index], header.section_rows
@@ -147,7 +163,10 @@ class PlaneEncoder:
         few_tiles = len(planes) == 1 and _precisely(self.stacks[0].grid)
         self.precise = Precise(self.scorer, codebook, layers) if few_tiles else None
         self.x = torch.cat([extract(planes[i], part.grid) for part in self.stacks for i in part.members])  # [N,T,T]
-        self.groups = [torch.tensor(group, device=device) for group in self._turns()]
+        self.beside = Beside(Programs.empty(0), 0) if beside is None else beside
+        assert len(planes) == 1 or beside is None, "bands are searched one at a time"
+        self.own = range(self.beside.above.tiles, len(self.x) - self.beside.below * self.stacks[0].grid.nx)
+        self.groups = [torch.tensor(group, device=device) for group in self._turns() if group]
         self.knots = self._knots().to(device)
 
     def _windows_of(self, grid: TileSpec, device: torch.device) -> Windows:
@@ -166,7 +185,7 @@ class PlaneEncoder:
             out += [[] for _ in own[len(out) :]]
             for start in range(part.tiles.start, part.tiles.stop, part.grid.count):
                 for group, more in zip(out, own, strict=False):
-                    group += [start + tile for tile in more]
+                    group += [start + tile for tile in more if start + tile in self.own]
         return out
 
     def _knots(self) -> Tensor:
@@ -176,7 +195,9 @@ class PlaneEncoder:
             row, col = torch.arange(part.grid.ny)[:, None] % 2, torch.arange(part.grid.nx) % 2
             own = [((row == turn // 2) & (col == turn % 2)).reshape(-1) for turn in range(4)]
             out.append(torch.stack(own).repeat(1, part.planes))
-        return torch.cat(out, dim=1)
+        turns = torch.cat(out, dim=1)
+        turns[:, : self.own.start] = turns[:, self.own.stop :] = False
+        return turns
 
     # ------------------------------------------------------------ the picture so far
 
@@ -194,7 +215,7 @@ class PlaneEncoder:
     # ------------------------------------------------------------ the search
 
     def run(self, progress: tqdm[Any], limit: float = math.inf) -> list[Programs] | None:
-        """Search whole planes; `progress` advances to its total of tiles.
+        """Search whole planes; `progress` advances by their tiles.
 
         Args:
             limit: squared error, Q24, that all is to stay below; None is returned once three layers more, each as good
@@ -203,13 +224,18 @@ class PlaneEncoder:
         self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
+        if above := self.beside.above.tiles:
+            part = self.beside.above, self.spec.tile, self.spec.amp_step, self.cfg.seed, self.codebook
+            self.canvas.put(torch.arange(above, device=self.x.device), draw_tiles(*part, self.x.device))
         self._refit_dc()
-        active = torch.ones(len(self.x), dtype=torch.bool, device=self.x.device)
+        done = progress.n
+        active = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
+        active[self.own.start : self.own.stop] = True
         left = math.inf if math.isinf(limit) else self._squared_error()
         for layer in range(self.cfg.max_layers):
             for group in self.groups:
                 self._add_layer(group[active[group]], layer, active)
-            progress.update(int((~active).sum()) - progress.n)
+            progress.update(done + len(self.own) - int(active.sum()) - progress.n)
             if not (math.isinf(limit) or (self.precise is not None and self.precise.found)):
                 before, left = left, self._squared_error()
                 if left * min(1.0, left / max(before, 1.0)) ** _OUTLOOK > limit:
@@ -230,12 +256,14 @@ class PlaneEncoder:
             for wave in waves(self.stacks[0].grid):
                 self._merge(torch.tensor(wave, device=self.x.device))
             self._refit_dc()
-        progress.update(len(self.x) - progress.n)
+        progress.update(done + len(self.own) - progress.n)
         return self._programs()
 
     def _programs(self) -> list[Programs]:
         """Those of each plane."""
         every = self.tiles.programs(self.costs.params, self.costs.fine)
+        if len(self.planes) == 1:
+            return [every.rows(self.own.start, self.own.stop)]
         found: dict[int, Programs] = {}
         for part in self.stacks:
             starts = range(part.tiles.start, part.tiles.stop, part.grid.count)
@@ -262,9 +290,10 @@ class PlaneEncoder:
         costs = np.asarray([self.costs.dc(c) for c in range(3)]).reshape(-1) * (self.cfg.lambda_rd / 256.0)
         price = unit * self.windows.area[self.windows.of].cpu().numpy()
         levels, top = np.zeros(len(ideal), np.int64), self.syntax.dc_top
+        levels[: self.own.start] = self.beside.above.dc
         for part in self.stacks:
             nx = part.grid.nx
-            for start in range(part.tiles.start, part.tiles.stop, nx):
+            for start in range(max(part.tiles.start, self.own.start), part.tiles.stop, nx):
                 above = levels[start - nx : start] if (start - part.tiles.start) % part.grid.count else levels[:0]
                 row = slice(start, start + nx)
                 choose_dc(levels[row], ideal[row], price[row], above, dc_contexts(above, nx), costs, top // 2, top)
@@ -529,7 +558,41 @@ def _precisely(grid: TileSpec) -> bool:
 
 def searched_together(grid: TileSpec, cfg: CodecConfig) -> bool:
     """Whether a plane may be searched beside others, with the same result as alone."""
-    return not cfg.merge and not _precisely(grid)
+    return not cfg.merge and not _precisely(grid) and len(bands(grid, cfg)) == 1
+
+
+def bands(grid: TileSpec, cfg: CodecConfig) -> list[range]:
+    """Tile rows that are searched at once: a plane's memory would grow with it otherwise."""
+    most = max(_BESIDE * grid.cfg.size // grid.cfg.stride, _BAND // (grid.nx * grid.cfg.size**2))
+    rows = grid.ny if cfg.merge else min(most, grid.ny)
+    return [range(start, min(start + rows, grid.ny)) for start in range(0, grid.ny, rows)]
+
+
+def search_band(
+    plane: Tensor,
+    grid: TileSpec,
+    rows: range,
+    above: Programs,
+    header: Header,
+    index: int,
+    cfg: CodecConfig,
+    tables: TableSet,
+    codebook: Codebook,
+    progress: tqdm[Any],
+) -> Programs:
+    """Search some tile rows of a plane [H,W] as `PlaneEncoder` does a whole one.
+
+    Args:
+        above: programs of all rows before them, in order.
+    """
+    near = -(-grid.cfg.size // grid.cfg.stride) - 1  # rows that overlap one
+    first, last = max(0, rows.start - near), min(grid.ny, rows.stop + near)
+    samples = plane[grid.ys[first] : min(grid.ys[last - 1] + grid.cfg.size, grid.H)]
+    beside = Beside(above.rows(first * grid.nx, rows.start * grid.nx), last - rows.stop)
+    encoder = PlaneEncoder([samples], header, index, cfg, tables, codebook, cfg.ai, beside=beside)
+    found = encoder.run(progress)
+    assert found is not None, "there is no limit"
+    return found[0]
 
 
 def turn_groups(grid: TileSpec) -> list[list[int]]:
