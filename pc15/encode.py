@@ -165,7 +165,7 @@ def _search_together(pictures: Sequence[_Picture], cfg: CodecConfig, progress: t
         own = plane_config(cfg, chroma=index > 0)
         for tile, refined in _plans(own):
             spec = _plane_spec(own, tile, refined, chroma=index > 0)
-            if not tile:
+            if not (tile and own.tile):  # where the size is open, others are compared with it
                 continue
             cut = TileGridCfg(size=tile, overlap=spec.overlap)
             waiting = [one for one in pictures if index < len(one.planes)]
@@ -221,11 +221,15 @@ class _PlaneCoder:
 
     def choose(self) -> _Coded:
         """The plane as it costs least."""
-        found = self.best(_plans(self.cfg))
         if not self.open:
-            return found
-        if not self.cfg.residual:
-            found = self._other_sizes(found)
+            return self.best(_plans(self.cfg))
+        if self.cfg.residual:
+            found = self.best(_plans(self.cfg))
+        else:  # sizes are compared after a quick search each
+            quick = replace(self, cfg=self.cfg.but(passes=0, sweeps=min(1, self.cfg.sweeps), refine=0))
+            found = quick._other_sizes(quick.best(_plans(self.cfg)))
+            if quick.cfg != self.cfg:
+                found = self.best([(found.spec.tile, False)])
         side = max(self.plane.shape)
         if SCREEN < side <= MAX_TILE and (layers := self.sketched(found.squared)):
             found = self.best([(side, refined) for refined in sorted({False, self.cfg.residual})], found, layers)
