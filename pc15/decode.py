@@ -129,37 +129,48 @@ def draw_tiles(
     at, fine = tile_grid(tile, device=device), fine_bits(tile)
     samples = torch.zeros((programs.tiles, tile, tile), dtype=torch.int32, device=device)
     used = np.arange(programs.gen.shape[1])[None, :] < programs.count[:, None]  # [N,L]
-    tiles, layer = np.nonzero(used & (programs.source == 0))
-    order = np.argsort(programs.gen[tiles, layer], kind="stable")
-    where = tiles[order], layer[order]
-    owner = torch.from_numpy(where[0]).to(device)
-    qv, seeds, amp, steps = (
+    where = np.nonzero(used & (programs.source == 0))
+    gen, qv, seeds, amp, steps = (
         torch.from_numpy(part[where]).to(device)
-        for part in (programs.qv, programs.seed, programs.amp, programs.offsets)
+        for part in (programs.gen, programs.qv, programs.seed, programs.amp, programs.offsets)
     )
+    # what is the same pattern, offsets aside, comes together, and is drawn once
+    key, order = torch.sort((gen << 40) + (qv << 8) + seeds, stable=True)
+    owner, amp = torch.from_numpy(where[0]).to(device)[order], amp[order]
+    moved = steps.any(dim=1)[order]
+    fresh = torch.ones_like(moved)
+    fresh[1:] = (key[1:] != key[:-1]) | moved[1:] | moved[:-1]
+    pattern = fresh.cumsum(0) - 1
+    first = torch.nonzero(fresh).flatten()
+    gen, qv, seeds, steps = (part[order[first]] for part in (gen, qv, seeds, steps))
+    starts = [*first.tolist(), len(order)]
 
-    def add(drawn: Tensor, start: int) -> None:
-        """Patterns of the layers from `start` on."""
-        part = slice(start, start + len(drawn))
+    def add(drawn: Tensor, begin: int) -> None:
+        """Layers of the patterns from `begin` on."""
         mean, rms = mean_rms(drawn)
-        values = contribution(drawn, mean, coefficient(amplitude_q15(amp[part], amp_step), rms))
-        if samples.is_cuda:
-            samples.index_add_(0, owner[part], values)
-        else:  # three times as fast there
-            samples.index_put_((owner[part],), values, accumulate=True)
+        start, stop = starts[begin], starts[begin + len(drawn)]
+        once = stop - start == len(drawn)
+        for beginning in [start] if once else range(start, stop, most):
+            part = slice(beginning, stop if once else min(stop, beginning + most))
+            own = slice(None) if once else pattern[part] - begin
+            factor = coefficient(amplitude_q15(amp[part], amp_step), rms[own])
+            values = contribution(drawn[own], mean[own], factor)
+            if samples.is_cuda:
+                samples.index_add_(0, owner[part], values)
+            else:  # three times as fast there
+                samples.index_put_((owner[part],), values, accumulate=True)
 
-    sorted_gens = programs.gen[where]
-    edges = [0, *(np.flatnonzero(np.diff(sorted_gens)) + 1).tolist(), len(order)] if len(order) else []
+    gens = gen.tolist()
+    edges = [0, *(np.flatnonzero(np.diff(gens)) + 1).tolist(), len(gens)] if gens else []
     most = drawn_at_once(tile**2, device)
     waiting: list[Tensor] = []  # rare generators are summed up together: what a call costs exceeds what it does
     done = 0
     for start, stop in itertools.pairwise(edges):
-        gen = int(sorted_gens[start])
-        for first in range(start, stop, most):
-            part = slice(first, min(stop, first + most))
-            levels = codebook.levels(gen, qv[part], steps[part], fine)
-            waiting.append(draw_levels(gen, levels, seeds[part], at, seed, fine))
-            if part.stop - done >= most or part.stop == len(order):
+        for begin in range(start, stop, most):
+            part = slice(begin, min(stop, begin + most))
+            levels = codebook.levels(gens[start], qv[part], steps[part], fine)
+            waiting.append(draw_levels(gens[start], levels, seeds[part], at, seed, fine))
+            if part.stop - done >= most or part.stop == len(gens):
                 add(torch.cat(waiting), done)
                 waiting, done = [], part.stop
     if move is not None:
