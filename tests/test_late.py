@@ -80,16 +80,20 @@ def test_bytes_are_read_alike_both_ways(counts: list[list[int]], read: bytes, da
 
 
 @both
-@given(st.lists(st.integers(0, 200), max_size=12), st.data())
-def test_levels_come_back_from_their_residuals(way: str, row: list[int], data: st.DataObject) -> None:
-    above = ints(data.draw(st.sampled_from([[], data.draw(st.lists(st.integers(0, 200), min_size=12, max_size=12))])))
+@given(st.integers(0, 4), st.integers(1, 4), st.booleans(), st.data())
+def test_levels_come_back_from_their_residuals(
+    way: str, sections: int, nx: int, first: bool, data: st.DataObject
+) -> None:
+    size = sections * nx
+    row, above = (data.draw(st.lists(st.integers(0, 200), min_size=size, max_size=size)) for _ in range(2))
+    above = [] if first else above
     walk = getattr(records._walk_dc, way)
-    residuals, levels = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
-    walk(ints(row), residuals, above, 50, 0)
-    for column, (level, residual) in enumerate(zip(row, residuals.tolist(), strict=True)):
-        expected = records.predict_dc(above.tolist(), row[column - 1], column, 50)
-        assert level == expected + residual
-    walk(levels, residuals, above, 50, 1)
+    residuals, levels = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    walk(ints(row), residuals, ints(above), nx, 50, 0)
+    for at, (level, residual) in enumerate(zip(row, residuals.tolist(), strict=True)):
+        column, start = at % nx, at - at % nx
+        assert level == records.predict_dc(above[start : start + nx], row[at - 1], column, 50) + residual
+    walk(levels, residuals, ints(above), nx, 50, 1)
     assert levels.tolist() == row
 
 
