@@ -37,7 +37,7 @@ from pc15.bitstream.header import (
     section_spans,
     tile_counts,
 )
-from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_section
+from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_sections
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import BitstreamError, Pc15Error
 from pc15.paths import resolve_device
@@ -267,7 +267,7 @@ def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syn
 def coded_alike(
     sections: Sequence[tuple[Header, SectionSpan]],
 ) -> Iterator[tuple[Syntax, TableSet, list[int]]]:
-    """Which sections, of one stream or of several, `code_section` may code together: their places in the sequence.
+    """Which sections, of one stream or of several, `code_sections` may code together: their places in the sequence.
 
     All are there once, RAW ones one at a time, and no more at a time than keeps what is held of them small.
     """
@@ -326,9 +326,9 @@ def _sections(
     """Sections of one syntax, read together; if anything is wrong, half of them at a time, so that it fails alone."""
     try:
         port = RawReader(tables, *payloads) if raw else Reader(tables, *payloads)
-        every = code_section(port, syntax, None)
+        found = code_sections(port, syntax, None)
         port.finish()
-        return [*every.split(syntax.ny * syntax.nx)]
+        return [*found]
     except BitstreamError as error:
         half = len(payloads) // 2
         if not half:
@@ -455,10 +455,9 @@ class _Read:
     damage: list[str]
     drawn: dict[int, Tensor] = field(default_factory=dict)
 
-    @property
-    def drawn_whole(self) -> bool:
-        """Whether nothing but pixels is left to be made: threads would wait for each other longer than they work."""
-        return len(self.drawn) == len(self.programs) and not self.stream.residuals
+    def unfinished(self) -> bool:
+        """Whether more is left to be made than pixels of what is drawn."""
+        return len(self.drawn) < len(self.programs) or bool(self.stream.residuals)
 
 
 def _read(streams: Sequence[bytes], strict: bool, max_pixels: int) -> list[_Read]:
@@ -467,9 +466,11 @@ def _read(streams: Sequence[bytes], strict: bool, max_pixels: int) -> list[_Read
     Raises:
         Pc15Error: what is wrong with the first bad stream.
     """
-    check = functools.cache(
-        lambda table_id, codebook_id: check_tables(load_table(table_id), load_codebook(codebook_id))
-    )
+
+    @functools.cache
+    def check(table_id: str, codebook_id: str) -> None:
+        check_tables(load_table(table_id), load_codebook(codebook_id))
+
     opened: list[Stream] = []
     wrong: Pc15Error | None = None
     for data in streams:
@@ -523,9 +524,7 @@ def decode_many(
         read = _read(streams, strict, max_pixels)
         if where.type == "cuda":
             _draw_together(read, where)
-        return list(
-            each(pool, lambda one: _picture(_finish(one, where, strict)), read, lambda one: not one.drawn_whole)
-        )
+        return [*each(pool, lambda one: _picture(_finish(one, where, strict)), read, heavy=_Read.unfinished)]
 
 
 def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
