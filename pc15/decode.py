@@ -54,7 +54,7 @@ from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_r
 _LOG = logging.getLogger(__name__)
 _BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
 _TOGETHER = 1 << 25  # samples of many planes drawn at once on a GPU
-_CODED_TOGETHER = 1 << 15  # tiles of many sections coded at once
+_CODED_TOGETHER = 1 << 16  # tiles of many sections coded at once
 SAMPLE_ONE = 4096
 MIDDLE = SAMPLE_ONE // 2
 """A plane without tiles starts as middle grey, Q12."""

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ from pc15.quant import RATE_CLASSES, dc_levels, rate_class, tile_class
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+_Record = TypeVar("_Record", bound=tuple[Any, ...])
 
 MAX_LAYERS = 16
 MAX_PARAMS = 6
@@ -117,10 +118,16 @@ class Programs:
     @classmethod
     def empty(cls, tiles: int, layers: int = MAX_LAYERS) -> Programs:
         """All zeros, room for `layers`; memory of layers that no tile has is never touched."""
-        dc, count = np.zeros((2, tiles), np.int64)
-        gen, qv, seed, amp, source = np.zeros((5, layers, tiles), np.int64).transpose(0, 2, 1)
-        offsets = np.zeros((layers, tiles, MAX_PARAMS), np.int64).transpose(1, 0, 2)
-        return cls(dc, count, gen, qv, seed, amp, offsets, source)
+        return cls._made(np.zeros, tiles, layers)
+
+    @classmethod
+    def _made(cls, make: Callable[[tuple[int, ...], type], Ints], tiles: int, layers: int) -> Programs:
+        """Arrays that lie in memory layer after layer."""
+        dc, count = make((2, tiles), np.int64)
+        gen, qv, seed, amp, source = make((5, layers, tiles), np.int64).transpose(0, 2, 1)
+        return cls(
+            dc, count, gen, qv, seed, amp, make((layers, tiles, MAX_PARAMS), np.int64).transpose(1, 0, 2), source
+        )
 
     @property
     def tiles(self) -> int:
@@ -156,7 +163,7 @@ class Programs:
     def packed(cls, parts: Sequence[Programs]) -> Programs:
         """As `joined`, layer after layer in memory and without those that no tile has: coding goes that way."""
         most = max(int(part.count.max(initial=0)) for part in parts)
-        packed, start = cls.empty(sum(part.tiles for part in parts), most), 0
+        packed, start = cls._made(np.empty, sum(part.tiles for part in parts), most), 0
         for part in parts:
             packed.put(start, part.first(most))
             start += part.tiles
@@ -182,9 +189,10 @@ class Programs:
         for k, own in zip(moved.tolist(), steps[moved].tolist(), strict=True):
             offsets[k] = tuple(own[: lengths[gen[k]]])
         merges = map(_MERGES.__getitem__, source)
-        layers = map(_new_layer, zip(gen, qv, offsets, seed, amp, merges, strict=True))
-        of_tiles = map(tuple, map(itertools.islice, itertools.repeat(layers), self.count.tolist()))
-        return [*map(_new_tile, zip(self.dc.tolist(), of_tiles, strict=True))]
+        layers = tuple(_records(LayerRec, gen, qv, offsets, seed, amp, merges))
+        stops = np.append(0, np.cumsum(self.count)).tolist()
+        own_layers = map(layers.__getitem__, map(slice, stops, stops[1:]))
+        return [*_records(TileRec, self.dc.tolist(), own_layers)]
 
     @classmethod
     def from_records(cls, records: Sequence[TileRec]) -> Programs:
@@ -302,15 +310,17 @@ class Programs:
 _PARTS = ("dc", "count", "gen", "qv", "seed", "amp", "offsets", "source")
 _MERGES = (None, *(Merge(side, layer) for side in range(len(MERGE_FROM)) for layer in range(MAX_LAYERS)))
 """What each value of `Programs.source` stands for."""
-_new_layer: Callable[[tuple[object, ...]], LayerRec] = functools.partial(tuple.__new__, LayerRec)
-_new_tile: Callable[[tuple[object, ...]], TileRec] = functools.partial(tuple.__new__, TileRec)
-"""As `_make`, three times as fast."""
 
 
 @functools.cache
 def _parameter_counts(large: bool) -> Ints:
     """[G] parameters that have an offset, of each generator, in tiles that have `fine_bits` or not."""
     return np.asarray([len(load(gen).params_at(int(large))) for gen in range(len(NAMES))], np.int64)
+
+
+def _records(kind: type[_Record], *fields: Iterable[object]) -> Iterator[_Record]:
+    """Tuples of a kind from columns, without a call of its constructor for each, which takes twice as long."""
+    return map(tuple.__new__, itertools.repeat(kind), zip(*fields, strict=True))  # type: ignore[arg-type]
 
 
 def _zigzag(value: Ints) -> Ints:
@@ -401,11 +411,12 @@ class Writer:
 
     def tallies(self) -> list[dict[str, float]]:
         """Cost of each kind of symbol, bits, by the tables, of each section."""
-        kinds, counts = list(dict.fromkeys(self._kinds)), self._counts
-        phase = np.asarray([kinds.index(kind) for kind in self._kinds], np.int64)
-        which = np.repeat(phase[:, None] * self.sections + np.arange(self.sections), counts.reshape(-1))
         costs = self._tables.cost_q8[self._tables.first[self.numbers] + self.symbols]
-        bits = np.bincount(which, costs, len(kinds) * self.sections).reshape(len(kinds), self.sections) / 256
+        counts = self._counts
+        sums = np.append(0, np.cumsum(costs, dtype=np.int64))[np.append(0, np.cumsum(counts))]
+        kinds = list(dict.fromkeys(self._kinds))
+        bits = np.zeros((len(kinds), self.sections))
+        np.add.at(bits, [kinds.index(kind) for kind in self._kinds], np.diff(sums).reshape(counts.shape) / 256)
         return [
             {kind: own[kinds.index(kind)] for kind in dict.fromkeys(itertools.compress(self._kinds, there))}
             for own, there in zip(bits.T.tolist(), (counts > 0).T.tolist(), strict=True)
