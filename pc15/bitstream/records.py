@@ -176,15 +176,13 @@ class Programs:
 
     def records(self) -> list[TileRec]:
         """The typed view, one record per tile."""
-        most = int(self.count.max(initial=0))
-        there = np.flatnonzero(np.arange(most) < self.count[:, None])
+        there = np.flatnonzero(np.arange(self.gen.shape[1]) < self.count[:, None])
         gen, qv, seed, amp, source = (
-            part[:, :most].reshape(-1).take(there).tolist()
-            for part in (self.gen, self.qv, self.seed, self.amp, self.source)
+            part.reshape(-1).take(there).tolist() for part in (self.gen, self.qv, self.seed, self.amp, self.source)
         )
         lengths = _parameter_counts(bool(self.fine)).tolist()
         offsets = [*map([(0,) * length for length in lengths].__getitem__, gen)]
-        steps = self.offsets[:, :most].reshape(-1, MAX_PARAMS).take(there, axis=0)
+        steps = self.offsets.reshape(-1, MAX_PARAMS).take(there, axis=0)
         moved = np.flatnonzero(functools.reduce(np.bitwise_or, steps.T))
         for k, own in zip(moved.tolist(), steps[moved].tolist(), strict=True):
             offsets[k] = tuple(own[: lengths[gen[k]]])
