@@ -558,6 +558,8 @@ def repack(
     for i, part in enumerate(programs):
         if part.tiles != math.prod(tile_counts(header, i)):
             raise ConfigError(f"plane {i} has {part.tiles} programs for {math.prod(tile_counts(header, i))} tiles")
+    load_table(header.table_id)  # what nobody has is refused, even where there is no tile to code with it
+    load_codebook(header.codebook_id)
     tallies = [
         residual_bits(payload, span.row_stop - span.row_start, plane_size(header, span.plane)[1],
                       header.planes[span.plane].residual - 1)

@@ -27,6 +27,7 @@ from pc15.kept import kept
 from pc15.paths import models_dir, write_atomic
 
 __all__ = [
+    "BUCKET_BITS",
     "DEFAULT_TABLE_ID",
     "ID_PATTERN",
     "MAX_ALPHABET",
