@@ -11,6 +11,7 @@ with weights that sum to one, upon the surface through their DC values.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
@@ -36,9 +37,9 @@ from pc15.bitstream.header import (
     section_spans,
     tile_counts,
 )
-from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_section
-from pc15.entropy.tables import load_table
-from pc15.errors import BitstreamError
+from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_sections
+from pc15.entropy.tables import TableSet, load_table
+from pc15.errors import BitstreamError, Pc15Error
 from pc15.paths import resolve_device
 from pc15.planes import ycbcr420_to_rgb
 from pc15.proc.codebook import Codebook, load_codebook
@@ -47,12 +48,13 @@ from pc15.proc.registry import coefficient, contribution, draw_continued, draw_l
 from pc15.proc.spec import fine_bits
 from pc15.quant import step_q15
 from pc15.surface import Surface, surface
-from pc15.threads import threads
+from pc15.threads import each, threads
 from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_rows, grid, round_blend, stacks
 
 _LOG = logging.getLogger(__name__)
 _BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
 _TOGETHER = 1 << 25  # samples of many planes drawn at once on a GPU
+_CODED_TOGETHER = 1 << 16  # tiles of many sections coded at once
 SAMPLE_ONE = 4096
 MIDDLE = SAMPLE_ONE // 2
 """A plane without tiles starts as middle grey, Q12."""
@@ -269,10 +271,27 @@ def _bands(start: int, stop: int, width: int) -> Iterator[tuple[int, int]]:
 def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syntax:
     """Alphabets and contexts of one section."""
     spec = header.planes[span.plane]
-    tiles = plane_grid(header, span.plane)
-    rows = span.row_stop - span.row_start
-    chroma = span.plane > 0
-    return Syntax.of(rows, tiles.nx, spec.tile, spec.amp_step, spec.dc_step, chroma, codebook)
+    rows, nx = span.row_stop - span.row_start, tile_counts(header, span.plane)[1]
+    return Syntax.of(rows, nx, spec.tile, spec.amp_step, spec.dc_step, span.plane > 0, codebook)
+
+
+def coded_alike(
+    sections: Sequence[tuple[Header, SectionSpan]],
+) -> Iterator[tuple[Syntax, TableSet, list[int]]]:
+    """Which sections, of one stream or of several, `code_sections` may code together: their places in the sequence.
+
+    All are there once, RAW ones one at a time, and no more at a time than keeps what is held of them small.
+    """
+    books = functools.cache(load_codebook)
+    groups: dict[tuple[Syntax, str, int], list[int]] = {}
+    for place, (header, span) in enumerate(sections):
+        syntax = section_syntax(header, span, books(header.codebook_id))
+        groups.setdefault((syntax, header.table_id, header.payload_fmt), []).append(place)
+    for (syntax, table_id, payload_fmt), places in groups.items():
+        most = 1 if payload_fmt == PAYLOAD_RAW else max(1, _CODED_TOGETHER // (syntax.ny * syntax.nx))
+        tables = load_table(table_id)
+        for start in range(0, len(places), most):
+            yield syntax, tables, places[start : start + most]
 
 
 def plane_grid(header: Header, plane: int) -> TileSpec:
@@ -286,34 +305,74 @@ def read_programs(
 ) -> tuple[Header, list[Programs], dict[str, Any] | None, list[str]]:
     """Everything a stream says of its tiles, undrawn: header, one `Programs` per plane, metadata, damage."""
     stream = read_container(data, strict, max_pixels=max_pixels)
-    programs, damage = _programs(stream, strict)
+    check_tables(load_table(stream.header.table_id), load_codebook(stream.header.codebook_id))
+    ((programs, damage),) = _programs([stream], strict)
     return stream.header, programs, stream.metadata, damage
 
 
-def _programs(stream: Stream, strict: bool) -> tuple[list[Programs], list[str]]:
+def _programs(streams: Sequence[Stream], strict: bool) -> list[tuple[list[Programs], list[str]]]:
+    """What each stream says of its tiles, one `Programs` per plane, and what is damaged."""
+    places = [
+        (i, span, payload)
+        for i, stream in enumerate(streams)
+        for span, payload in zip(section_spans(stream.header), stream.sections, strict=True)
+    ]
+    there = [(streams[i].header, span, payload) for i, span, payload in places if payload is not None]
+    parts: list[Programs | BitstreamError] = [Programs.empty(0)] * len(there)
+    for syntax, tables, group in coded_alike([(header, span) for header, span, _ in there]):
+        raw = there[group[0]][0].payload_fmt == PAYLOAD_RAW
+        found = _sections(syntax, tables, [there[place][2] for place in group], raw)
+        for place, part in zip(group, found, strict=True):
+            parts[place] = part
+    coded = iter(parts)
+    sections: list[list[tuple[SectionSpan, Programs | BitstreamError | None]]] = [[] for _ in streams]
+    for i, span, payload in places:
+        sections[i].append((span, None if payload is None else next(coded)))
+    return [_joined(stream, own, strict) for stream, own in zip(streams, sections, strict=True)]
+
+
+def _sections(
+    syntax: Syntax, tables: TableSet, payloads: Sequence[bytes], raw: bool
+) -> list[Programs | BitstreamError]:
+    """Sections of one syntax, read together; if anything is wrong, half of them at a time, so that it fails alone."""
+    try:
+        port = RawReader(tables, *payloads) if raw else Reader(tables, *payloads)
+        found = code_sections(port, syntax, None)
+        port.finish()
+        return [*found]
+    except BitstreamError as error:
+        half = len(payloads) // 2
+        if not half:
+            return [error]
+        return [one for part in (payloads[:half], payloads[half:]) for one in _sections(syntax, tables, part, raw)]
+
+
+def _joined(
+    stream: Stream, sections: Sequence[tuple[SectionSpan, Programs | BitstreamError | None]], strict: bool
+) -> tuple[list[Programs], list[str]]:
+    """Planes from their sections; one that is None, or an error if not strict, is concealed."""
     header, damage = stream.header, list(stream.damage)
-    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
-    check_tables(tables, codebook)
-    programs = [Programs.empty(math.prod(tile_counts(header, plane))) for plane in range(len(header.planes))]
+    counts = [tile_counts(header, plane) for plane in range(len(header.planes))]
+    programs: dict[int, Programs] = {}
     lost: list[SectionSpan] = []
-    for span, payload in zip(section_spans(header), stream.sections, strict=True):
-        if payload is None:
-            lost.append(span)
-            continue
-        port = (RawReader if header.payload_fmt == PAYLOAD_RAW else Reader)(tables, payload)
-        try:
-            part = code_section(port, section_syntax(header, span, codebook), None)
-            port.finish()
-        except BitstreamError as error:
-            where = f"plane {span.plane}, tile rows {span.row_start} to {span.row_stop - 1}"
+    for span, part in sections:
+        (ny, nx), plane = counts[span.plane], span.plane
+        if isinstance(part, BitstreamError):
+            where = f"plane {plane}, tile rows {span.row_start} to {span.row_stop - 1}"
             if strict:
-                raise BitstreamError(f"{where}: {error}") from error
-            damage.append(f"{where}: {error}")
+                raise BitstreamError(f"{where}: {part}") from part
+            damage.append(f"{where}: {part}")
+        if not isinstance(part, Programs):
             lost.append(span)
-            continue
-        programs[span.plane].put(span.row_start * tile_counts(header, span.plane)[1], part)
-    _conceal(programs, lost, header)
-    return programs, damage
+        elif part.tiles == ny * nx:
+            programs[plane] = part
+        else:
+            if plane not in programs:
+                programs[plane] = Programs.empty(ny * nx)
+            programs[plane].put(span.row_start * nx, part)
+    planes = [programs[i] if i in programs else Programs.empty(ny * nx) for i, (ny, nx) in enumerate(counts)]
+    _conceal(planes, lost, header)
+    return planes, damage
 
 
 def _plane_pixels(
@@ -394,7 +453,7 @@ def decode_stream(
         BitstreamError: not a valid stream, damaged, or larger than `max_pixels`.
         MissingTableError: the stream names tables or a codebook that this machine does not have.
     """
-    read = _read(data, strict, max_pixels)
+    (read,) = _read([data], strict, max_pixels)
     return _finish(read, resolve_device(device), strict)
 
 
@@ -407,10 +466,36 @@ class _Read:
     damage: list[str]
     drawn: dict[int, Tensor] = field(default_factory=dict)
 
+    def unfinished(self) -> bool:
+        """Whether more is left to be made than pixels of what is drawn."""
+        return len(self.drawn) < len(self.programs) or bool(self.stream.residuals)
 
-def _read(data: bytes, strict: bool, max_pixels: int) -> _Read:
-    stream = read_container(data, strict, max_pixels=max_pixels)
-    return _Read(stream, *_programs(stream, strict))
+
+def _read(streams: Sequence[bytes], strict: bool, max_pixels: int) -> list[_Read]:
+    """Symbols of all streams.
+
+    Raises:
+        Pc15Error: what is wrong with the first bad stream.
+    """
+
+    @functools.cache
+    def check(table_id: str, codebook_id: str) -> None:
+        check_tables(load_table(table_id), load_codebook(codebook_id))
+
+    opened: list[Stream] = []
+    wrong: Pc15Error | None = None
+    for data in streams:
+        try:
+            stream = read_container(data, strict, max_pixels=max_pixels)
+            check(stream.header.table_id, stream.header.codebook_id)
+        except Pc15Error as error:
+            wrong = error  # unless the symbols of one before it are wrong
+            break
+        opened.append(stream)
+    read = [_Read(stream, *own) for stream, own in zip(opened, _programs(opened, strict), strict=True)]
+    if wrong is not None:
+        raise wrong
+    return read
 
 
 def _finish(read: _Read, device: torch.device, strict: bool) -> Decoded:
@@ -437,7 +522,8 @@ def decode_many(
 ) -> list[Tensor]:
     """`decode` of several streams: the same pictures, sooner.
 
-    A thread per stream reads symbols and residuals; on a GPU, tiles of many pictures are drawn together.
+    Symbols of all are read together, and on a GPU tiles of many pictures drawn together; a thread per stream does
+    what else is much work.
 
     Args:
         max_pixels: of one picture.   workers: threads; as many as torch uses if None.
@@ -446,10 +532,10 @@ def decode_many(
     """
     where = resolve_device(device)
     with threads(workers) as pool:
-        read = list(pool.map(lambda data: _read(data, strict, max_pixels), streams))
+        read = _read(streams, strict, max_pixels)
         if where.type == "cuda":
             _draw_together(read, where)
-        return list(pool.map(lambda one: _picture(_finish(one, where, strict)), read))
+        return [*each(pool, lambda one: _picture(_finish(one, where, strict)), read, heavy=_Read.unfinished)]
 
 
 def _draw_together(read: Sequence[_Read], device: torch.device) -> None:

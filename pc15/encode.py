@@ -34,9 +34,9 @@ from pc15.bitstream.header import (
     section_spans,
     tile_counts,
 )
-from pc15.bitstream.records import Programs, TileRec, Writer, check_tables, code_section
+from pc15.bitstream.records import Programs, TileRec, Writer, check_tables, code_section, code_sections
 from pc15.config import CodecConfig, default_overlap
-from pc15.decode import MIDDLE, SAMPLE_ONE, plane_grid, predict_plane, section_syntax
+from pc15.decode import MIDDLE, SAMPLE_ONE, coded_alike, plane_grid, predict_plane, section_syntax
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import ConfigError, ImageError
 from pc15.fixed import look_up
@@ -52,7 +52,7 @@ from pc15.search.plane import PlaneEncoder, bands, search_band, searched_togethe
 from pc15.search.precise import States
 from pc15.search.score import plane_distortion
 from pc15.search.whole import sketch
-from pc15.threads import threads
+from pc15.threads import each, threads
 from pc15.tiling import TileGridCfg, TileSpec, grid
 
 CHROMA_LAMBDA = 0.5
@@ -138,10 +138,22 @@ class _Picture:
         return grid(self.planes[index].shape[0], self.planes[index].shape[1], cfg)
 
 
-def _encode_picture(picture: _Picture, cfg: CodecConfig, progress: tqdm[Any]) -> dict[str, Any]:
-    """Encode a picture to a stream."""
-    tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
-    check_tables(tables, codebook)
+@dataclass(eq=False)
+class _Chosen:
+    """All that the stream of a picture will say.
+
+    residuals, tallies: as in `_Coded`, of all planes.
+    """
+
+    header: Header
+    programs: Sequence[Programs]
+    residuals: Sequence[bytes]
+    tallies: Sequence[Mapping[str, float]]
+    metadata: dict[str, Any] | None
+
+
+def _choose(picture: _Picture, cfg: CodecConfig, tables: TableSet, codebook: Codebook, progress: tqdm[Any]) -> _Chosen:
+    """Decide on each plane of a picture."""
     width, height = picture.width, picture.height
     coded: list[_Coded] = []
     section_rows: int | None = None
@@ -149,18 +161,19 @@ def _encode_picture(picture: _Picture, cfg: CodecConfig, progress: tqdm[Any]) ->
         own = plane_config(cfg, chroma=i > 0)
         coded.append(_PlaneCoder(picture, i, section_rows, own, tables, codebook, progress).choose())
         section_rows = _header((coded[0].spec,) * len(picture.planes), width, height, cfg).section_rows
-    header = _header(tuple(one.spec for one in coded), width, height, cfg)
-    metadata = {"ai": cfg.ai.describe()} if cfg.ai is not None else None
-    programs = [one.programs for one in coded]
-    residuals = [payload for one in coded for payload in one.residuals]
-    tallies = [tally for one in coded for tally in one.tallies]
-    return _finish(header, programs, residuals, tallies, tables, codebook, metadata)
+    return _Chosen(
+        _header(tuple(one.spec for one in coded), width, height, cfg),
+        [one.programs for one in coded],
+        [payload for one in coded for payload in one.residuals],
+        [tally for one in coded for tally in one.tallies],
+        {"ai": cfg.ai.describe()} if cfg.ai is not None else None,
+    )
 
 
-def _search_together(pictures: Sequence[_Picture], cfg: CodecConfig, progress: tqdm[Any]) -> None:
+def _search_together(
+    pictures: Sequence[_Picture], cfg: CodecConfig, tables: TableSet, codebook: Codebook, progress: tqdm[Any]
+) -> None:
     """Search the programs of all pictures' planes that a plan asks for in any case, as many at a time as fit."""
-    tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
-    check_tables(tables, codebook)
     for index in range(3):
         own = plane_config(cfg, chroma=index > 0)
         for tile, refined in _plans(own):
@@ -192,6 +205,22 @@ def _plans(cfg: CodecConfig) -> list[tuple[int, bool]]:
     return [(0, True)] if cfg.residual else [(AUTO_TILES[_FIRST], False)]
 
 
+def _is_open(plane: Tensor, cfg: CodecConfig) -> bool:
+    """Whether other tiles, or one over the whole plane, may be better than what is tried first."""
+    if cfg.tile or not cfg.max_layers:
+        return False
+    return not cfg.residual or SCREEN < max(plane.shape) <= MAX_TILE
+
+
+def _unsettled(picture: _Picture, cfg: CodecConfig) -> bool:
+    """Whether there is more to a picture than programs that are known already."""
+    for i, (plane, known) in enumerate(zip(picture.planes, picture.known, strict=True)):
+        own = plane_config(cfg, chroma=i > 0)
+        if _is_open(plane, own) or any(refined or tile not in known for tile, refined in _plans(own)):
+            return True
+    return False
+
+
 @dataclass(eq=False)
 class _PlaneCoder:
     """Codes plane number `index` of a picture one way or another.
@@ -214,10 +243,8 @@ class _PlaneCoder:
 
     @property
     def open(self) -> bool:
-        """Whether there is a choice: other tiles, or one over the whole plane, may be better than what is first."""
-        if self.cfg.tile or not self.cfg.max_layers:
-            return False
-        return not self.cfg.residual or SCREEN < max(self.plane.shape) <= MAX_TILE
+        """Whether there is a choice."""
+        return _is_open(self.plane, self.cfg)
 
     def choose(self) -> _Coded:
         """The plane as it costs least."""
@@ -364,27 +391,42 @@ def _section(header: Header, span: SectionSpan, programs: Programs, tables: Tabl
     return writer
 
 
-def _finish(
-    header: Header,
-    programs: Sequence[Programs],
-    residuals: Sequence[bytes],
-    tallies: Sequence[Mapping[str, float]],
-    tables: TableSet,
-    codebook: Codebook,
-    metadata: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Programs and residuals -> bytes, with the statistics that people ask for; tallies are the residuals' bits."""
-    sections: list[bytes | None] = []
+def _written(chosen: Sequence[_Chosen]) -> list[list[tuple[bytes, dict[str, float]]]]:
+    """The sections of each picture and the bits of each by kind, those of all pictures written together."""
+    there = [(i, span) for i, one in enumerate(chosen) for span in section_spans(one.header)]
+    written: list[tuple[bytes, dict[str, float]]] = [(b"", {})] * len(there)
+    for syntax, tables, group in coded_alike([(chosen[i].header, span) for i, span in there]):
+        parts = []
+        for i, span in (there[place] for place in group):
+            parts.append(chosen[i].programs[span.plane].rows(span.row_start * syntax.nx, span.row_stop * syntax.nx))
+        writer = Writer(tables, len(group))
+        code_sections(writer, syntax, parts)
+        raw = chosen[there[group[0]][0]].header.payload_fmt == PAYLOAD_RAW
+        payloads = [writer.raw_bytes()] if raw else writer.payloads()
+        for place, payload, tally in zip(group, payloads, writer.tallies(), strict=True):
+            written[place] = payload, tally
+    sections: list[list[tuple[bytes, dict[str, float]]]] = [[] for _ in chosen]
+    for (i, _), own in zip(there, written, strict=True):
+        sections[i].append(own)
+    return sections
+
+
+def _finish(chosen: Sequence[_Chosen]) -> list[dict[str, Any]]:
+    """Pictures -> bytes, with the statistics that people ask for."""
+    return [_result(one, sections) for one, sections in zip(chosen, _written(chosen), strict=True)]
+
+
+def _result(chosen: _Chosen, sections: Sequence[tuple[bytes, Mapping[str, float]]]) -> dict[str, Any]:
+    header, programs = chosen.header, chosen.programs
     bits: dict[str, float] = {}
-    for span in section_spans(header):
-        writer = _section(header, span, programs[span.plane], tables, codebook)
-        sections.append(writer.raw_bytes() if header.payload_fmt == PAYLOAD_RAW else writer.rans_bytes())
-        for kind, cost in writer.bits_by_kind().items():
+    for _, tally in sections:
+        for kind, cost in tally.items():
             bits[kind] = bits.get(kind, 0.0) + cost
-    for tally in tallies:
+    for tally in chosen.tallies:
         for kind, cost in tally.items():
             bits[f"residual {kind}"] = bits.get(f"residual {kind}", 0.0) + cost
-    data = write_container(Stream(header, sections, metadata, residuals=list(residuals)))
+    payloads: list[bytes | None] = [payload for payload, _ in sections]
+    data = write_container(Stream(header, payloads, chosen.metadata, residuals=list(chosen.residuals)))
     records: list[list[TileRec]] = [part.records() for part in programs]
     stats = {
         "bytes": len(data),
@@ -464,8 +506,8 @@ def encode_many(
 ) -> list[dict[str, Any]]:
     """`encode` of several pictures: the same bytes, sooner.
 
-    The programs of many pictures' tiles are searched together, which is what keeps a GPU busy; all else is done a
-    picture per thread.
+    The programs of many pictures' tiles are searched together, which is what keeps a GPU busy, and written together;
+    what else is much work is done a picture per thread.
 
     Args:
         pictures: as `encode` takes them, of any sizes; all are held at once, at 20 times their size on a GPU.
@@ -490,26 +532,28 @@ def encode_many(
 
 
 def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int | None = None) -> list[dict[str, Any]]:
-    """Encode pictures; each is let go as soon as it is done."""
+    """Encode pictures; the samples of each are let go as soon as it is decided what its stream says."""
     bar = tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False)
     with bar as progress, threads(workers) as pool:
+        tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
+        check_tables(tables, codebook)
         if len(pictures) < 2:
-            return [_encode_picture(one, cfg, progress) for one in pictures]
-        _search_together(pictures, cfg, progress)
+            return _finish([_choose(one, cfg, tables, codebook, progress) for one in pictures])
+        _search_together(pictures, cfg, tables, codebook, progress)
         progress.unit = "picture"
         progress.reset(total=len(pictures))
         quiet = tqdm(disable=True)
 
-        def one(i: int) -> dict[str, Any]:
-            coded = _encode_picture(pictures[i], cfg, quiet)
+        def one(i: int) -> _Chosen:
+            chosen = _choose(pictures[i], cfg, tables, codebook, quiet)
             pictures[i] = _Picture.of([], 0, 0)
-            return coded
+            return chosen
 
-        done = []
-        for coded in pool.map(one, range(len(pictures))):
-            done.append(coded)
+        every = []
+        for chosen in each(pool, one, range(len(pictures)), heavy=lambda i: _unsettled(pictures[i], cfg)):
+            every.append(chosen)
             progress.update()
-        return done
+        return _finish(every)
 
 
 def repack(
@@ -528,10 +572,11 @@ def repack(
     for i, part in enumerate(programs):
         if part.tiles != math.prod(tile_counts(header, i)):
             raise ConfigError(f"plane {i} has {part.tiles} programs for {math.prod(tile_counts(header, i))} tiles")
-    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
+    load_table(header.table_id)  # what nobody has is refused, even where there is no tile to code with it
+    load_codebook(header.codebook_id)
     tallies = [
         residual_bits(payload, span.row_stop - span.row_start, plane_size(header, span.plane)[1],
                       header.planes[span.plane].residual - 1)
         for span, payload in zip(residual_spans(header), residuals, strict=False)
     ]  # fmt: skip
-    return _finish(header, programs, residuals, tallies, tables, codebook, metadata)
+    return _finish([_Chosen(header, programs, residuals, tallies, metadata)])[0]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
 from pc15.errors import ConfigError
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 @contextlib.contextmanager
@@ -27,3 +31,20 @@ def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         torch.set_num_threads(usual)  # what new threads start with is for the whole process
+
+
+def each(
+    pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Sequence[_In], heavy: Callable[[_In], bool]
+) -> Iterator[_Out]:
+    """work(item) of each item, in order; what is not heavy is done by the caller's own thread.
+
+    Threads hand over Python's lock many times in short work: that costs more than the work.
+    """
+    waiting = [pool.submit(work, item) if heavy(item) else None for item in items]
+    try:
+        for item, future in zip(items, waiting, strict=True):
+            yield work(item) if future is None else future.result()
+    finally:
+        for future in waiting:
+            if future is not None:
+                future.cancel()

@@ -411,7 +411,7 @@ def test_pictures_together_become_what_each_becomes_alone(
     apart = [decode(stream) for stream in streams]
     assert all(map(torch.equal, decode_many(streams), apart))
     # as a GPU has it drawn
-    read = [decode_module._read(stream, True, 1 << 20) for stream in streams]
+    read = decode_module._read(streams, True, 1 << 20)
     for most in (3000, 1 << 20):
         monkeypatch.setattr(decode_module, "_TOGETHER", most)
         decode_module._draw_together(read, torch.device("cpu"))

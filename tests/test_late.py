@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import pc15
 from pc15.bitstream import records
 from pc15.entropy import loops
-from pc15.entropy.loops import PLACE, STATE_LOW, pull, push
+from pc15.entropy.loops import PLACE, STATE_LOW, STOP, WORDS, pull, push
 from pc15.entropy.tables import FlatTables, build_rans_tables
 from pc15.late import Late
 
@@ -32,47 +33,67 @@ def ints(values: list[int]) -> np.ndarray:
     return np.asarray(values, np.int64)
 
 
+@st.composite
+def shares(draw: st.DrawFn, symbols: int, parts: int) -> list[int]:
+    """Numbers of symbols of each of some parts, which follow each other."""
+    cuts = sorted(draw(st.lists(st.integers(0, symbols), min_size=parts - 1, max_size=parts - 1)))
+    return [stop - start for start, stop in zip([0, *cuts], [*cuts, symbols], strict=True)]
+
+
 @given(count_lists, st.data())
 def test_symbols_are_coded_alike_both_ways(counts: list[list[int]], data: st.DataObject) -> None:
     flat = flat_tables(counts)
     numbers = ints(data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=60)))
     reach = data.draw(st.sampled_from([0, 0, 1]))  # now and then beyond the alphabet
     symbols = ints([data.draw(st.integers(-reach, len(counts[n]) - 1 + reach)) for n in numbers])
+    streams, phases = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    bounds = np.append(0, np.cumsum(data.draw(shares(len(numbers), streams * phases))))
+    own = [[i for p in range(phases) for i in range(*bounds[p * streams + s :][:2])] for s in range(streams)]
     coded = []
     for way in ("as_written", "compiled"):
-        out, coder = np.zeros(2 * len(numbers), np.uint8), ints([STATE_LOW, 2 * len(numbers)])
-        bad = getattr(push, way)(numbers, symbols, flat.first, flat.cum, coder, out)
-        coded.append((bad, coder.tolist(), out.tobytes()))
+        out, coders = np.zeros(2 * len(numbers), np.uint8), np.zeros((streams, WORDS), np.int64)
+        coders[:, :2] = [(STATE_LOW, 2 * end) for end in itertools.accumulate(map(len, own))]
+        bad = getattr(push, way)(numbers, symbols, bounds, flat.first, flat.cum, coders.reshape(-1), out)
+        coded.append((bad, coders.tolist(), out.tobytes()))
     assert coded[0] == coded[1]
-    wrong = [i for i, (n, s) in enumerate(zip(numbers, symbols, strict=True)) if not 0 <= s < len(counts[n])]
-    assert coded[0][0] == (wrong[-1] if wrong else -1)
+    wrong = [[i for i in one if not 0 <= symbols[i] < len(counts[numbers[i]])] for one in own]
+    assert coded[0][0] == next((one[-1] for one in wrong if one), -1)
 
 
 @given(count_lists, st.binary(max_size=40), st.data())
 def test_bytes_are_read_alike_both_ways(counts: list[list[int]], read: bytes, data: st.DataObject) -> None:
     flat = flat_tables(counts)
     numbers = ints(data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=60)))
-    state = data.draw(st.integers(STATE_LOW, (STATE_LOW << 8) - 1))
+    streams = data.draw(st.integers(1, 3))
+    bounds = np.append(0, np.cumsum(data.draw(shares(len(numbers), streams))))
+    stops = np.cumsum(data.draw(shares(len(read), streams)))
+    states = data.draw(st.lists(st.integers(STATE_LOW, (STATE_LOW << 8) - 1), min_size=streams, max_size=streams))
     found = []
     for way in ("as_written", "compiled"):
-        symbols, coder = np.zeros(len(numbers), np.int64), ints([state, 0])
-        end = getattr(pull, way)(numbers, flat.first, flat.cum, coder, np.frombuffer(read, np.uint8), symbols)
-        found.append((end, coder.tolist(), symbols.tolist()))
+        symbols, coders = np.zeros(len(numbers), np.int64), np.zeros((streams, WORDS), np.int64)
+        coders[:, 0], coders[:, PLACE], coders[:, STOP] = states, [0, *stops[:-1]], stops
+        tables = flat.first, flat.cum, flat.hints
+        end = getattr(pull, way)(numbers, bounds, *tables, coders.reshape(-1), np.frombuffer(read, np.uint8), symbols)
+        found.append((end, coders.tolist(), symbols.tolist()))
     assert found[0] == found[1]
-    assert found[0][1][PLACE] <= len(read)
+    assert all(coder[PLACE] <= stop for coder, stop in zip(found[0][1], stops, strict=True))
 
 
 @both
-@given(st.lists(st.integers(0, 200), max_size=12), st.data())
-def test_levels_come_back_from_their_residuals(way: str, row: list[int], data: st.DataObject) -> None:
-    above = ints(data.draw(st.sampled_from([[], data.draw(st.lists(st.integers(0, 200), min_size=12, max_size=12))])))
+@given(st.integers(0, 4), st.integers(1, 4), st.booleans(), st.data())
+def test_levels_come_back_from_their_residuals(
+    way: str, sections: int, nx: int, first: bool, data: st.DataObject
+) -> None:
+    size = sections * nx
+    row, above = (data.draw(st.lists(st.integers(0, 200), min_size=size, max_size=size)) for _ in range(2))
+    above = [] if first else above
     walk = getattr(records._walk_dc, way)
-    residuals, levels = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
-    walk(ints(row), residuals, above, 50, 0)
-    for column, (level, residual) in enumerate(zip(row, residuals.tolist(), strict=True)):
-        expected = records.predict_dc(above.tolist(), row[column - 1], column, 50)
-        assert level == expected + residual
-    walk(levels, residuals, above, 50, 1)
+    residuals, levels = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    walk(ints(row), residuals, ints(above), nx, 50, 0)
+    for at, (level, residual) in enumerate(zip(row, residuals.tolist(), strict=True)):
+        column, start = at % nx, at - at % nx
+        assert level == records.predict_dc(above[start : start + nx], row[at - 1], column, 50) + residual
+    walk(levels, residuals, ints(above), nx, 50, 1)
     assert levels.tolist() == row
 
 

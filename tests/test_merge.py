@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -55,7 +53,7 @@ def own(amp: int = 5, qv: int = 40, gen: int = STRIPES) -> LayerRec:
 
 
 def merged(side: int, layer: int, amp: int = 5) -> LayerRec:
-    return replace(own(amp), merge=Merge(side, layer))
+    return own(amp)._replace(merge=Merge(side, layer))
 
 
 def syntax(ny: int, nx: int) -> Syntax:
@@ -99,8 +97,8 @@ def test_a_merged_layer_comes_back_as_the_layer_it_continues() -> None:
     back = read_programs(repack(header, [programs])["bitstream"])[1][0]
     assert back.records() == programs.records()
     tiles = back.records()
-    assert tiles[1].layers[0] == replace(own(9, qv=11), merge=Merge(LEFT, 1))
-    assert tiles[3].layers[0] == replace(own(8, qv=11), merge=Merge(TOP_RIGHT, 0))  # merged twice
+    assert tiles[1].layers[0] == own(9, qv=11)._replace(merge=Merge(LEFT, 1))
+    assert tiles[3].layers[0] == own(8, qv=11)._replace(merge=Merge(TOP_RIGHT, 0))  # merged twice
     assert [layer.qv_id for layer in tiles[4].layers] == [11, 11]
 
 

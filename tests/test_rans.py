@@ -6,12 +6,13 @@ import random
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pc15.entropy.rans import STATE_LOW, RansDecoder, rans_decode, rans_encode
-from pc15.entropy.tables import PRECISION, RansTable, build_rans_tables
+from pc15.entropy.rans import STATE_LOW, RansDecoder, encode_numbered, encode_streams, rans_decode, rans_encode
+from pc15.entropy.tables import PRECISION, FlatTables, RansTable, build_rans_tables
 from pc15.errors import BitstreamError, ConfigError
 
 count_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
@@ -160,3 +161,40 @@ def test_tables_and_symbols_must_match_in_number() -> None:
         RansDecoder(b"").take(table)
     with pytest.raises(ConfigError, match="leave count out"):
         RansDecoder(b"").take([table], 2)
+
+
+@given(st.lists(st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_streams_that_take_turns_are_coded_as_each_alone(turns: list[list[list[int]]]) -> None:
+    """turns: of each phase, the symbols of each of three streams."""
+    flat = FlatTables.of([table_of([*range(1, 11)], "t")])
+    counts = np.asarray([[len(symbols) for symbols in turn] for turn in turns], np.int64)
+    every = np.asarray([s for turn in turns for symbols in turn for s in symbols], np.int64)
+    streams = encode_streams(every, np.zeros_like(every), counts, flat)
+    whole = [[s for turn in turns for s in turn[i]] for i in range(3)]
+    assert streams == [encode_numbered(np.asarray(own, np.int64), np.zeros(len(own), np.int64), flat) for own in whole]
+    decoder = RansDecoder(*streams)
+    for turn, count in zip(turns, counts, strict=True):
+        taken = decoder.take_numbered(np.zeros(count.sum(), np.int64), flat, np.cumsum(count))
+        assert taken.tolist() == [s for symbols in turn for s in symbols]
+    decoder.finish()
+
+
+def test_of_several_streams_the_bad_one_is_described() -> None:
+    table, symbols = skewed(30, 200)
+    flat, good = FlatTables.of([table]), rans_encode(symbols, table)
+    for bad, says in (
+        (good[:-40], "ran out"),
+        (good + b"x", "ends at state"),
+        (b"ab", "is cut"),
+        (b"\0" * 9, "starts"),
+    ):
+        messages = []
+        for streams in ((bad,), (good, bad, good)):
+            with pytest.raises(BitstreamError, match=says) as caught:
+                decoder, n = RansDecoder(*streams), len(streams)
+                for part in (50, 150):
+                    ends = np.cumsum([part] * n)
+                    decoder.take_numbered(np.zeros(part * n, np.int64), flat, ends)
+                decoder.finish()
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc15.entropy.tables import (
+    BUCKET_BITS,
     MAX_ALPHABET,
     PRECISION,
     FlatTables,
@@ -131,6 +132,19 @@ def test_flat_tables_are_the_tables_one_behind_the_other() -> None:
     assert flat.sizes.tolist() == [4, 1, 2]
     assert [flat.costs(n) for n in range(3)] == [table.cost_q8 for table in tables]
     assert flat.cost_q8[flat.first[1:] - 1].tolist() == [-1] * 3
+
+
+@given(st.lists(st.lists(st.integers(0, 100), min_size=1, max_size=90), min_size=1, max_size=4), st.booleans())
+def test_hints_are_the_symbols_that_buckets_begin_with(counts: list[list[int]], gaps: bool) -> None:
+    tables = [*build_rans_tables({str(i): own for i, own in enumerate(counts)}).values()]
+    if gaps:
+        tables.append(RansTable("gaps", (0, 0, 5000, 0, 11384, 0)))
+    flat = FlatTables.of(tables)
+    hints = flat.hints.reshape(len(tables), 1 << BUCKET_BITS)
+    for table, first, own in zip(tables, flat.first[:-1].tolist(), hints.tolist(), strict=True):
+        for bucket, place in enumerate(own):
+            slot = bucket << (PRECISION - BUCKET_BITS)
+            assert table.cum[place - first] <= slot < table.cum[place - first + 1]
 
 
 def test_a_set_numbers_its_tables_as_it_is_asked() -> None:

@@ -9,21 +9,24 @@ phase's contexts known from the phases before it, so that a decoder may take a w
                     continues, or generator, qv_id, seed index, refined?, offsets; amplitude
 
 A merged layer continues a neighbour's pattern, drawn as if that tile were larger; see `Merge`.
+
+Sections of one shape and one syntax, of several pictures say, are coded together: each phase of all of them at once,
+which costs about as much as of one, and each into or from bytes of its own.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pc15.bitstream.header import MAX_TILE
-from pc15.entropy.rans import RansDecoder, encode_numbered
+from pc15.entropy.rans import RansDecoder, encode_streams
 from pc15.entropy.tables import FlatTables, TableSet
 from pc15.errors import BitstreamError, ConfigError, MissingTableError
 from pc15.late import late
@@ -34,6 +37,7 @@ from pc15.quant import RATE_CLASSES, dc_levels, rate_class, tile_class
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+_Record = TypeVar("_Record", bound=tuple[Any, ...])
 
 MAX_LAYERS = 16
 MAX_PARAMS = 6
@@ -57,21 +61,20 @@ AMP_MAX = AMP_DIRECT + (1 << (2 * RAW_BITS - 1))
 """Largest magnitude of an amplitude level that can be coded."""
 _ACTIVITY = (2, 3, 5, 9)
 """Where the classes of `activity_contexts` begin, but for the first."""
+_ACTIVITY_OF = np.searchsorted(_ACTIVITY, np.arange(_ACTIVITY[-1] + 1), side="right")
 _NONE = np.zeros(0, np.int64)
 FINE_BITS = range(fine_bits(FINE_ABOVE + 1), fine_bits(MAX_TILE) + 1)
 """What `fine_bits` can be where it is not 0."""
 
 
-@dataclass(frozen=True)
-class Merge:
+class Merge(NamedTuple):
     """What a layer continues: layer number `layer` of the neighbour `MERGE_FROM[side]`, itself merged or not."""
 
     side: int
     layer: int
 
 
-@dataclass(frozen=True)
-class LayerRec:
+class LayerRec(NamedTuple):
     """One layer: generator id, codebook entry, steps around it, seed index, signed amplitude level.
 
     offsets: in levels, or in sub-levels in tiles above 32 px; one per parameter, `Generator.extra` included.
@@ -86,8 +89,7 @@ class LayerRec:
     merge: Merge | None = None
 
 
-@dataclass(frozen=True)
-class TileRec:
+class TileRec(NamedTuple):
     """What one tile chose: a DC level and its layers, in order."""
 
     dc: int
@@ -115,16 +117,17 @@ class Programs:
 
     @classmethod
     def empty(cls, tiles: int, layers: int = MAX_LAYERS) -> Programs:
-        """All zeros, room for `layers`."""
+        """All zeros, room for `layers`; memory of layers that no tile has is never touched."""
+        return cls._made(np.zeros, tiles, layers)
 
-        def zeros(*shape: int) -> Ints:
-            return np.zeros(shape, np.int64)
-
-        n, length = tiles, layers
+    @classmethod
+    def _made(cls, make: Callable[[tuple[int, ...], type], Ints], tiles: int, layers: int) -> Programs:
+        """Arrays that lie in memory layer after layer."""
+        dc, count = make((2, tiles), np.int64)
+        gen, qv, seed, amp, source = make((5, layers, tiles), np.int64).transpose(0, 2, 1)
         return cls(
-            zeros(n), zeros(n), zeros(n, length), zeros(n, length), zeros(n, length), zeros(n, length),
-            zeros(n, length, MAX_PARAMS), zeros(n, length),
-        )  # fmt: skip
+            dc, count, gen, qv, seed, amp, make((layers, tiles, MAX_PARAMS), np.int64).transpose(1, 0, 2), source
+        )
 
     @property
     def tiles(self) -> int:
@@ -152,24 +155,42 @@ class Programs:
         )
         return cls(dc, count, gen, qv, seed, amp, offsets, source, parts[0].fine)
 
+    def split(self, tiles: int) -> list[Programs]:
+        """So many tiles each, as views."""
+        return [self.rows(start, start + tiles) for start in range(0, self.tiles, tiles)]
+
+    @classmethod
+    def packed(cls, parts: Sequence[Programs]) -> Programs:
+        """As `joined`, layer after layer in memory and without those that no tile has: coding goes that way."""
+        most = max(int(part.count.max(initial=0)) for part in parts)
+        packed, start = cls._made(np.empty, sum(part.tiles for part in parts), most), 0
+        for part in parts:
+            packed.put(start, part.first(most))
+            start += part.tiles
+        return packed
+
+    def first(self, layers: int) -> Programs:
+        """Without further layers, as views."""
+        gen, qv, seed, amp, offsets, source = (getattr(self, name)[:, :layers] for name in _PARTS[2:])
+        return Programs(self.dc, self.count, gen, qv, seed, amp, offsets, source, self.fine)
+
     def records(self) -> list[TileRec]:
         """The typed view, one record per tile."""
-        there = np.arange(self.gen.shape[1]) < self.count[:, None]
+        there = np.flatnonzero(np.arange(self.gen.shape[1]) < self.count[:, None])
         gen, qv, seed, amp, source = (
-            part[there].tolist() for part in (self.gen, self.qv, self.seed, self.amp, self.source)
+            part.reshape(-1).take(there).tolist() for part in (self.gen, self.qv, self.seed, self.amp, self.source)
         )
         lengths = _parameter_counts(bool(self.fine)).tolist()
-        unmoved = [(0,) * length for length in lengths]
-        offsets = [unmoved[g] for g in gen]
-        steps = self.offsets[there]
-        moved = np.flatnonzero(steps.any(axis=1))
+        offsets = [*map([(0,) * length for length in lengths].__getitem__, gen)]
+        steps = self.offsets.reshape(-1, MAX_PARAMS).take(there, axis=0)
+        moved = np.flatnonzero(functools.reduce(np.bitwise_or, steps.T))
         for k, own in zip(moved.tolist(), steps[moved].tolist(), strict=True):
             offsets[k] = tuple(own[: lengths[gen[k]]])
-        layers = map(LayerRec, gen, qv, offsets, seed, amp, map(_MERGES.__getitem__, source))
-        return [
-            TileRec(dc, tuple(itertools.islice(layers, count)))
-            for dc, count in zip(self.dc.tolist(), self.count.tolist(), strict=True)
-        ]
+        merges = map(_MERGES.__getitem__, source)
+        layers = tuple(_records(LayerRec, gen, qv, offsets, seed, amp, merges))
+        stops = np.append(0, np.cumsum(self.count)).tolist()
+        own_layers = map(layers.__getitem__, map(slice, stops, stops[1:]))
+        return [*_records(TileRec, self.dc.tolist(), own_layers)]
 
     @classmethod
     def from_records(cls, records: Sequence[TileRec]) -> Programs:
@@ -295,6 +316,11 @@ def _parameter_counts(large: bool) -> Ints:
     return np.asarray([len(load(gen).params_at(int(large))) for gen in range(len(NAMES))], np.int64)
 
 
+def _records(kind: type[_Record], *fields: Iterable[object]) -> Iterator[_Record]:
+    """Tuples of a kind from columns, without a call of its constructor for each, which takes twice as long."""
+    return map(tuple.__new__, itertools.repeat(kind), zip(*fields, strict=True))  # type: ignore[arg-type]
+
+
 def _zigzag(value: Ints) -> Ints:
     return (value << 1) ^ (value >> 63)
 
@@ -307,32 +333,48 @@ def _unzigzag(code: Ints) -> Ints:
 
 
 class Port(Protocol):
-    """One end of `code_section`: numbers of tables and, when encoding, symbols go in; symbols come out."""
+    """One end of `code_section`: numbers of tables and, when encoding, symbols go in; symbols come out.
+
+    sections: how many it codes together.
+    """
 
     decoding: bool
 
-    def code(self, kind: str, numbers: Ints, symbols: Ints | None) -> Ints:
-        """Code one symbol per table, [n] int64 each; `kind` is only for statistics."""
+    @property
+    def sections(self) -> int: ...
+
+    def code(self, kind: str, numbers: Ints, symbols: Ints | None, ends: Ints | None = None) -> Ints:
+        """Code one symbol per table, [n] int64 each; `kind` is only for statistics.
+
+        Args:
+            ends: [sections], where the symbols of each end; None if there is only one.
+        """
         ...
 
 
 class Writer:
-    """Collects symbols; `rans_bytes()` codes them.  Also the source of statistics and of training counts."""
+    """Collects symbols; `rans_bytes()` codes them.  Also the source of statistics and of training counts.
+
+    numbers, symbols: of several sections together, phase by phase.
+    """
 
     decoding = False
 
-    def __init__(self, tables: TableSet) -> None:
+    def __init__(self, tables: TableSet, sections: int = 1) -> None:
+        self.sections = sections
         self._tables = numbered(tables)
         self._kinds: list[str] = []
         self._numbers: list[Ints] = []
         self._symbols: list[Ints] = []
+        self._ends: list[Ints] = []
 
-    def code(self, kind: str, numbers: Ints, symbols: Ints | None) -> Ints:
+    def code(self, kind: str, numbers: Ints, symbols: Ints | None, ends: Ints | None = None) -> Ints:
         assert symbols is not None, "a writer is given the symbols"
         if symbols.size:
             self._kinds.append(kind)
             self._numbers.append(numbers)
             self._symbols.append(symbols)
+            self._ends.append(np.asarray([len(symbols)]) if ends is None else ends)
         return symbols
 
     @property
@@ -345,21 +387,43 @@ class Writer:
         """The symbols collected, [n]."""
         return np.concatenate([_NONE, *self._symbols])
 
+    @property
+    def _counts(self) -> Ints:
+        """[phases, sections] how many symbols of each section a phase has."""
+        ends = np.asarray(self._ends, np.int64).reshape(-1, self.sections)
+        return ends - np.pad(ends, ((0, 0), (1, 0)))[:, :-1]
+
+    def payloads(self) -> list[bytes]:
+        """The rANS bytes of each section."""
+        return encode_streams(self.symbols, self.numbers, self._counts, self._tables)
+
     def rans_bytes(self) -> bytes:
-        """The rANS bytes of everything collected."""
-        return encode_numbered(self.symbols, self.numbers, self._tables)
+        """The rANS bytes of everything collected, of one section."""
+        (payload,) = self.payloads()
+        return payload
 
     def raw_bytes(self) -> bytes:
         """The same symbols as 16-bit little-endian numbers, for debugging."""
         self.rans_bytes()  # refuses symbols that their tables do not have
         return self.symbols.astype("<u2").tobytes()
 
-    def bits_by_kind(self) -> dict[str, float]:
-        """Cost of each kind of symbol, bits, by the tables."""
-        kinds = list(dict.fromkeys(self._kinds))
-        which = np.repeat(np.asarray([kinds.index(kind) for kind in self._kinds], np.int64), [*map(len, self._symbols)])
+    def tallies(self) -> list[dict[str, float]]:
+        """Cost of each kind of symbol, bits, by the tables, of each section."""
         costs = self._tables.cost_q8[self._tables.first[self.numbers] + self.symbols]
-        return dict(zip(kinds, (np.bincount(which, costs) / 256).tolist(), strict=True))
+        counts = self._counts
+        sums = np.append(0, np.cumsum(costs, dtype=np.int64))[np.append(0, np.cumsum(counts))]
+        kinds = list(dict.fromkeys(self._kinds))
+        bits = np.zeros((len(kinds), self.sections))
+        np.add.at(bits, [kinds.index(kind) for kind in self._kinds], np.diff(sums).reshape(counts.shape) / 256)
+        return [
+            {kind: own[kinds.index(kind)] for kind in dict.fromkeys(itertools.compress(self._kinds, there))}
+            for own, there in zip(bits.T.tolist(), (counts > 0).T.tolist(), strict=True)
+        ]
+
+    def bits_by_kind(self) -> dict[str, float]:
+        """Cost of each kind of symbol, bits, by the tables, of one section."""
+        (tally,) = self.tallies()
+        return tally
 
     def counts(self) -> dict[str, Ints]:
         """How often each symbol of each table was collected, of the tables that were used at all."""
@@ -369,15 +433,16 @@ class Writer:
 
 
 class Reader:
-    """Hands out the symbols of a section's bytes."""
+    """Hands out the symbols of a section's bytes, or of several sections'."""
 
     decoding = True
 
-    def __init__(self, tables: TableSet, data: bytes) -> None:
-        self._tables, self._decoder = numbered(tables), RansDecoder(data)
+    def __init__(self, tables: TableSet, *payloads: bytes) -> None:
+        self.sections = len(payloads)
+        self._tables, self._decoder = numbered(tables), RansDecoder(*payloads)
 
-    def code(self, kind: str, numbers: Ints, symbols: Ints | None) -> Ints:
-        return self._decoder.take_numbered(numbers, self._tables)
+    def code(self, kind: str, numbers: Ints, symbols: Ints | None, ends: Ints | None = None) -> Ints:
+        return self._decoder.take_numbered(numbers, self._tables, ends)
 
     def finish(self) -> None:
         """Every byte used, the coder back at its start."""
@@ -388,13 +453,14 @@ class RawReader:
     """Hands out the symbols of a RAW section."""
 
     decoding = True
+    sections = 1
 
     def __init__(self, tables: TableSet, data: bytes) -> None:
         if len(data) % 2:
             raise BitstreamError(f"a RAW section has {len(data)} bytes, not a whole number of 16-bit symbols")
         self._tables, self._symbols, self._at = numbered(tables), np.frombuffer(data, "<u2").astype(np.int64), 0
 
-    def code(self, kind: str, numbers: Ints, symbols: Ints | None) -> Ints:
+    def code(self, kind: str, numbers: Ints, symbols: Ints | None, ends: Ints | None = None) -> Ints:
         taken = self._symbols[self._at : self._at + len(numbers)]
         if len(taken) < len(numbers):
             raise BitstreamError(f"a RAW section ended inside its {kind} symbols")
@@ -572,71 +638,92 @@ def check_tables(tables: TableSet, codebook: Codebook) -> None:
         )
 
 
-def _code_escaped(port: Port, kind: str, syntax: Syntax, numbers: Ints, codes: Ints | None, direct: int) -> Ints:
-    """Codes below `direct` as one symbol, larger ones as an escape and two raw digits."""
-    symbols = port.code(kind, numbers, None if codes is None else np.minimum(codes, direct))
-    escaped = np.flatnonzero(symbols == direct)
-    if not escaped.size:
-        return symbols if codes is None else codes
-    rest = None if codes is None else codes[escaped] - direct
-    raw = np.full(len(escaped), syntax.numbers.raw)
-    high = port.code(kind, raw, None if rest is None else rest >> RAW_BITS)
-    low = port.code(kind, raw, None if rest is None else rest & ((1 << RAW_BITS) - 1))
-    out = symbols.copy()
-    out[escaped] = direct + (high << RAW_BITS) + low
-    return out
+class _Coding:
+    """A port, and the tiles of its sections: those of one after those of the other, all of one syntax."""
+
+    def __init__(self, port: Port, syntax: Syntax) -> None:
+        self.port, self.syntax, self.numbers = port, syntax, syntax.numbers
+        self.starts = np.arange(port.sections) * (syntax.ny * syntax.nx)
+        self._stops = self.starts + syntax.ny * syntax.nx
+
+    def code(self, kind: str, at: Ints, numbers: Ints | int, symbols: Ints | None) -> Ints:
+        """Code one symbol of each of the tiles `at`, in order; a tile may have several."""
+        if not isinstance(numbers, np.ndarray):
+            numbers = np.full(len(at), numbers)
+        ends = at.searchsorted(self._stops) if len(self._stops) > 1 else None
+        return self.port.code(kind, numbers, symbols, ends)
+
+    def part(self, kind: str, at: Ints, numbers: Ints | int, values: Ints) -> Ints:
+        """Code what `values` hold of the tiles `at`, or put it there."""
+        if not self.port.decoding:
+            return self.code(kind, at, numbers, values[at])
+        values[at] = symbols = self.code(kind, at, numbers, None)
+        return symbols
+
+    def escaped(self, kind: str, at: Ints, numbers: Ints | int, codes: Ints | None, direct: int) -> Ints:
+        """Codes below `direct` as one symbol, larger ones as an escape and two raw digits."""
+        symbols = self.code(kind, at, numbers, None if codes is None else np.minimum(codes, direct))
+        escaped = np.flatnonzero(symbols == direct)
+        if not escaped.size:
+            return symbols
+        rest, rows = None if codes is None else codes[escaped] - direct, at[escaped]
+        high = self.code(kind, rows, self.numbers.raw, None if rest is None else rest >> RAW_BITS)
+        low = self.code(kind, rows, self.numbers.raw, None if rest is None else rest & ((1 << RAW_BITS) - 1))
+        out = symbols.copy()
+        out[escaped] = direct + (high << RAW_BITS) + low
+        return out
+
+    def fine(self, at: Ints, steps: Ints | None) -> Ints:
+        """Sub-level steps: the class of each magnitude, then, digit by digit, sign and magnitude of all that have one.
+
+        Class c says 2**(c-1) <= |step| < 2**c; its c bits are |step| - 2**(c-1), and on top the sign, 1 for minus.
+        They are coded as digits of RAW_BITS bits, the highest digit first and shorter where c is no multiple.
+        """
+        size = None if steps is None else np.abs(steps)
+        classes = None if size is None else np.frexp(size)[1].astype(np.int64)  # the bit length
+        classes = self.code("offset", at, self.numbers.offset, classes)
+        half = (1 << classes) >> 1
+        code = None if steps is None or size is None else size - half + np.where(steps < 0, half, 0)
+        value = np.zeros(len(at), np.int64)
+        for digit in range(-(-int(classes.max(initial=0)) // RAW_BITS) - 1, -1, -1):
+            rows = np.flatnonzero(classes > digit * RAW_BITS)
+            bits = np.minimum(classes[rows] - digit * RAW_BITS, RAW_BITS)
+            part = None if code is None else (code[rows] >> (digit * RAW_BITS)) & ((1 << bits) - 1)
+            value[rows] += self.code("offset", at[rows], self.numbers.bits[bits], part) << (digit * RAW_BITS)
+        negative = value >= half  # class 0 has no bits: half is 0 there
+        return np.where(classes == 0, 0, np.where(negative, -value, value + half))
 
 
-def _code_fine(port: Port, syntax: Syntax, steps: Ints | None, count: int) -> Ints:
-    """Sub-level steps: the class of each magnitude, then, digit by digit, sign and magnitude of all that have one.
-
-    Class c says 2**(c-1) <= |step| < 2**c; its c bits are |step| - 2**(c-1), and on top the sign, 1 for minus.
-    They are coded as digits of RAW_BITS bits, the highest digit first and shorter where c is no multiple.
-    """
-    size = None if steps is None else np.abs(steps)
-    classes = None if size is None else np.frexp(size)[1].astype(np.int64)  # the bit length
-    classes = port.code("offset", np.full(count, syntax.numbers.offset), classes)
-    half = (1 << classes) >> 1
-    code = None if steps is None or size is None else size - half + np.where(steps < 0, half, 0)
-    value = np.zeros(count, np.int64)
-    for digit in range(-(-int(classes.max(initial=0)) // RAW_BITS) - 1, -1, -1):
-        at = np.flatnonzero(classes > digit * RAW_BITS)
-        bits = np.minimum(classes[at] - digit * RAW_BITS, RAW_BITS)
-        part = None if code is None else (code[at] >> (digit * RAW_BITS)) & ((1 << bits) - 1)
-        value[at] += port.code("offset", syntax.numbers.bits[bits], part) << (digit * RAW_BITS)
-    negative = value >= half  # class 0 has no bits: half is 0 there
-    return np.where(classes == 0, 0, np.where(negative, -value, value + half))
-
-
-def predict_dc(above: Sequence[int] | Ints, left: int, column: int, middle: int) -> int:
+def predict_dc(above: Sequence[int] | Ints, left: int, column: int, middle: int, start: int = 0) -> int:
     """DC level expected from the tiles above and to the left, as levels; `middle` for the first tile.
 
     The plane through the three neighbours, held inside their range (the median predictor of LOCO-I).
 
     Args:
-        above: the row above, empty for the first one.   left: counts for nothing in column 0.
+        above: the row above, from `start` on; empty for the first one.   left: counts for nothing in column 0.
     """
     if not column:
-        return above[0] if len(above) else middle
+        return above[start] if len(above) else middle
     if not len(above):
         return left
-    top, corner = above[column], above[column - 1]
+    top, corner = above[start + column], above[start + column - 1]
     low, high = min(top, left), max(top, left)
     plane = max(low, min(high, top + left - corner))
     return (plane + (top + left + 1) // 2 + 1) // 2
 
 
 @late(predict_dc)
-def _walk_dc(levels: Ints, residuals: Ints, above: Ints, middle: int, decoding: int) -> None:
-    """Along a row, levels from their residuals against `predict_dc` or, when encoding, residuals from levels."""
+def _walk_dc(levels: Ints, residuals: Ints, above: Ints, nx: int, middle: int, decoding: int) -> None:
+    """Along rows of several sections, levels from their residuals against `predict_dc`; or residuals from levels."""
     left = middle
-    for column in range(len(levels)):
-        expected = predict_dc(above, left, column, middle)
+    for at in range(len(levels)):
+        column = at % nx
+        expected = predict_dc(above, left, column, middle, at - column)
         if decoding:
-            levels[column] = expected + residuals[column]
+            levels[at] = expected + residuals[at]
         else:
-            residuals[column] = levels[column] - expected
-        left = levels[column]
+            residuals[at] = levels[at] - expected
+        left = levels[at]
 
 
 @late(predict_dc)
@@ -667,54 +754,70 @@ def choose_dc(
 
 
 def dc_contexts(above: Ints, nx: int) -> Ints:
-    """How steep the row above is at each column: 0 flat, 1, or 2 (also for the first row, where `above` is empty)."""
-    if not len(above):
+    """How steep the row above is at each column: 0 flat, 1, or 2 (also for the first row, where `above` is empty).
+
+    Args:
+        above: [.., nx] or empty.
+    """
+    if not above.size:
         return np.full(nx, DC_CONTEXTS - 1)
-    step, slope = np.abs(np.diff(above)), np.zeros(nx, np.int64)
-    slope[:-1] = step
-    np.maximum(slope[1:], step, out=slope[1:])
+    step, slope = np.abs(np.diff(above)), np.zeros(above.shape, np.int64)
+    slope[..., :-1] = step
+    np.maximum(slope[..., 1:], step, out=slope[..., 1:])
     return (slope >= 2).astype(np.int64) + (slope >= 5)
 
 
-def _code_dc(port: Port, syntax: Syntax, given: Ints | None) -> Ints:
-    """DC levels of all tiles, row by row; the residual against `predict_dc`."""
+def _code_dc(coding: _Coding, given: Ints | None) -> Ints:
+    """DC levels of all tiles, row by row of all sections; the residual against `predict_dc`."""
+    syntax, sections = coding.syntax, coding.port.sections
     ny, nx, middle = syntax.ny, syntax.nx, syntax.dc_top // 2
-    out = np.zeros((ny, nx), np.int64) if given is None else given.reshape(ny, nx)
-    residual, above = np.zeros(nx, np.int64), _NONE
-    for levels in out:
-        numbers = syntax.numbers.dc[dc_contexts(above, nx)]
+    shape = sections, ny, nx
+    rows = np.zeros((ny, sections, nx), np.int64)
+    if given is not None:
+        rows[:] = given.reshape(shape).swapaxes(0, 1)
+    at = np.repeat(coding.starts, nx)  # which section it is matters only
+    contexts, above = np.full((sections, nx), DC_CONTEXTS - 1), _NONE
+    residual = np.zeros(sections * nx, np.int64)
+    for row in rows:
+        levels, numbers = row.reshape(-1), coding.numbers.dc.take(contexts.reshape(-1))
         if given is None:
-            residual = _unzigzag(_code_escaped(port, "dc", syntax, numbers, None, DC_DIRECT))
-            _walk_dc(levels, residual, above, middle, 1)
+            residual = _unzigzag(coding.escaped("dc", at, numbers, None, DC_DIRECT))
+            _walk_dc(levels, residual, above, nx, middle, 1)
         else:
-            _walk_dc(levels, residual, above, middle, 0)
-            _code_escaped(port, "dc", syntax, numbers, _zigzag(residual), DC_DIRECT)
-        above = levels
-    if out.size and not (out.min() >= 0 and out.max() < syntax.dc_top):
+            _walk_dc(levels, residual, above, nx, middle, 0)
+            coding.escaped("dc", at, numbers, _zigzag(residual), DC_DIRECT)
+        contexts, above = dc_contexts(row, nx), levels
+    if rows.size and not (rows.min() >= 0 and rows.max() < syntax.dc_top):
         raise BitstreamError(f"a DC level lies outside 0..{syntax.dc_top - 1}: the section is damaged")
-    return out.reshape(-1)
+    return rows.swapaxes(0, 1).reshape(-1)
 
 
-def neighbour_contexts(alive: npt.NDArray[np.bool_]) -> Ints:
-    """How many of the four neighbours are alive, 0..4, for a [ny, nx] map; beyond the border counts as dead."""
-    total = np.zeros(alive.shape, np.int64)
-    total[1:] += alive[:-1]
-    total[:-1] += alive[1:]
-    total[:, 1:] += alive[:, :-1]
-    total[:, :-1] += alive[:, 1:]
+def neighbour_contexts(alive: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+    """How many of the four neighbours are alive, 0..4, for [.., ny, nx] maps; beyond the border counts as dead."""
+    count = alive.view(np.int8)
+    total = np.zeros(alive.shape, np.int8)
+    total[..., 1:, :] += count[..., :-1, :]
+    total[..., :-1, :] += count[..., 1:, :]
+    total[..., 1:] += count[..., :-1]
+    total[..., :-1] += count[..., 1:]
     return total.reshape(-1)
 
 
 def activity_contexts(dc: Ints, ny: int, nx: int) -> Ints:
-    """How much a tile's DC differs from its neighbours', in five classes: tells layers from flat tiles."""
-    level = dc.reshape(ny, nx)
-    most = np.zeros((ny, nx), np.int64)
-    for axis in (0, 1):
-        step = np.abs(np.diff(level, axis=axis))
-        before, after = (most[:-1], most[1:]) if axis == 0 else (most[:, :-1], most[:, 1:])
+    """How much a tile's DC differs from its neighbours', in five classes: tells layers from flat tiles.
+
+    Args:
+        dc: tiles of a section of [ny, nx], or of several.
+    """
+    level = dc.reshape(-1, ny, nx)
+    most = np.zeros(level.shape, np.int64)
+    for before, after, step in (
+        (most[:, :-1], most[:, 1:], np.abs(np.diff(level, axis=1))),
+        (most[:, :, :-1], most[:, :, 1:], np.abs(np.diff(level, axis=2))),
+    ):
         np.maximum(before, step, out=before)
         np.maximum(after, step, out=after)
-    return np.searchsorted(_ACTIVITY, most.reshape(-1), side="right")
+    return _ACTIVITY_OF[np.minimum(most.reshape(-1), _ACTIVITY[-1])]
 
 
 def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs:
@@ -723,98 +826,109 @@ def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs
     Raises:
         BitstreamError: decoded symbols that no encoder writes.
     """
-    n = syntax.ny * syntax.nx
-    out = Programs.empty(n) if given is None else given
-    out.fine = syntax.fine
-    mode, changes = 0, None
+    (section,) = code_sections(port, syntax, None if given is None else [given])
+    return section
+
+
+def code_sections(port: Port, syntax: Syntax, given: Sequence[Programs] | None) -> list[Programs]:
+    """As `code_section`, of all sections of a port together; what is decoded are views of arrays that they share."""
+    coding, n, nx = _Coding(port, syntax), syntax.ny * syntax.nx, syntax.nx
+    out = Programs.empty(port.sections * n) if given is None else Programs.packed(given)
+    for part in (out, *(given or ())):
+        part.fine = syntax.fine
+    modes, changes = np.zeros(port.sections, np.int64), None
     if n > 1:  # a lone tile has no neighbour
-        mode = 0 if given is None else merge_mode(given)
-        number = np.asarray([syntax.numbers.merge_mode])
-        mode = int(port.code("merge", number, None if given is None else np.asarray([mode]))[0])
-        changes = given.amp_codes(syntax.nx) if given is not None and mode else None
-    dc = _code_dc(port, syntax, None if given is None else given.dc)
+        if given is not None and out.source.any():
+            modes[:] = [merge_mode(part) for part in given]
+            changes = np.concatenate([part.amp_codes(nx) for part in given])
+        modes = coding.code("merge", coding.starts, coding.numbers.merge_mode, None if given is None else modes)
+    dc = _code_dc(coding, None if given is None else out.dc)
     if given is None:
         out.dc[:] = dc
-    alive = np.ones(n, bool)
-    contexts = activity_contexts(dc, syntax.ny, syntax.nx)
+    at = np.arange(out.tiles)
+    contexts: npt.NDArray[np.integer] = activity_contexts(dc, syntax.ny, nx)
     for layer in range(MAX_LAYERS):
-        at = np.flatnonzero(alive)
+        more = None if given is None else (out.count[at] > layer).astype(np.int64)
+        more = coding.code("more", at, coding.numbers.more[layer].take(contexts[at]), more)
+        at = at[more == 1]
         if not at.size:
             break
-        more = None if given is None else (given.count[at] > layer).astype(np.int64)
-        more = port.code("more", syntax.numbers.more[layer][contexts[at]], more)
-        at = at[more == 1]
-        alive = np.zeros(n, bool)
+        if given is None:
+            out.count[at] = layer + 1
+        own = _code_merges(coding, out, at, layer, modes, changes) if modes.any() else at
+        if own.size:
+            _code_layer(coding, out, own, layer)
+        alive = np.zeros(out.tiles, bool)
         alive[at] = True
-        out.count[at] = np.maximum(out.count[at], layer + 1)
-        if at.size and mode:
-            at = _code_merges(port, syntax, out, at, layer, mode, changes)
-        if at.size:
-            _code_layer(port, syntax, out, at, layer)
-        contexts = neighbour_contexts(alive.reshape(syntax.ny, syntax.nx))
-    if given is None:
-        out.settle(syntax.nx)
-    return out
+        contexts = neighbour_contexts(alive.reshape(-1, syntax.ny, nx))
+    if given is not None:
+        return [*given]
+    decoded = out.split(n)
+    for part in itertools.compress(decoded, modes.tolist()):
+        part.settle(nx)
+    return decoded
 
 
-def _code_merges(
-    port: Port, syntax: Syntax, out: Programs, at: Ints, layer: int, mode: int, changes: Ints | None
-) -> Ints:
-    """Which of the tiles `at` continue a neighbour with layer number `layer`, and all of those; returns the others."""
-    numbers = syntax.numbers
+def _code_merges(coding: _Coding, out: Programs, at: Ints, layer: int, modes: Ints, changes: Ints | None) -> Ints:
+    """Which of the tiles `at` continue a neighbour with layer number `layer`, and all of those; returns the others.
 
-    def code(number: int, values: Ints) -> Ints:
-        return port.code("merge", np.full(len(at), number), None if port.decoding else values)
+    Args:
+        modes: [sections], where it is 0 no tile does.   changes: [N, L], see `Programs.amp_codes`.
+    """
+    numbers, decoding = coding.numbers, coding.port.decoding
+    mode = np.repeat(modes, coding.syntax.ny * coding.syntax.nx)
 
-    merged = code(numbers.merged[mode], (out.source[at, layer] > 0).astype(np.int64))
-    own, at = at[merged == 0], at[merged == 1]
+    def code(number: Ints, values: Ints) -> Ints:
+        return coding.code("merge", at, number, None if decoding else values)
+
+    at, every = at[mode[at] > 0], at
+    merged = code(numbers.merged[mode[at]], (out.source[at, layer] > 0).astype(np.int64))
+    at = at[merged == 1]
     if at.size:
         sides, layers = np.divmod(out.source[at, layer] - 1, MAX_LAYERS)
-        sides = code(numbers.side[mode], sides)
-        layers = code(numbers.merge_layer[layer], layers)
+        sides = code(numbers.side[mode[at]], sides)
+        layers = code(np.full(len(at), numbers.merge_layer[layer]), layers)
         out.source[at, layer] = 1 + sides * MAX_LAYERS + layers
         codes = None if changes is None else changes[at, layer]
-        amps = np.full(len(at), numbers.merge_amp[mode])
-        codes = _code_escaped(port, "merge", syntax, amps, codes, MERGE_AMP_DIRECT)
-        if port.decoding:
+        codes = coding.escaped("merge", at, numbers.merge_amp[mode[at]], codes, MERGE_AMP_DIRECT)
+        if decoding:
             out.amp[at, layer] = codes
-    return own
+    return every[out.source[every, layer] == 0]
 
 
-def _code_layer(port: Port, syntax: Syntax, out: Programs, at: Ints, layer: int) -> None:
+def _code_layer(coding: _Coding, out: Programs, at: Ints, layer: int) -> None:
     """Everything but the end flag of layer number `layer` of the tiles `at`."""
-    numbers, n = syntax.numbers, len(at)
-
-    def given(values: Ints) -> Ints | None:
-        return None if port.decoding else values
-
-    gen = port.code("gen", np.full(n, numbers.gen[layer]), given(out.gen[at, layer]))
-    out.gen[at, layer] = gen
-    qv = port.code("qv", numbers.qv[gen], given(out.qv[at, layer]))
-    beyond = np.flatnonzero(qv >= syntax.codebook.sizes[gen])
+    syntax, numbers, decoding = coding.syntax, coding.numbers, coding.port.decoding
+    gen = coding.part("gen", at, numbers.gen[layer], out.gen[:, layer])
+    qv = coding.part("qv", at, numbers.qv.take(gen), out.qv[:, layer])
+    beyond = np.flatnonzero(qv >= syntax.codebook.sizes.take(gen))
     if beyond.size:
         bad = int(beyond[0])
         raise BitstreamError(f"a layer names entry {qv[bad]} of {NAMES[gen[bad]]}, which codebook "
                              f"{syntax.codebook.id!r} does not have")  # fmt: skip
-    out.qv[at, layer] = qv
-    tables = numbers.seed[gen]
+    tables = numbers.seed.take(gen)
     seeded = np.flatnonzero(tables >= 0)
     if seeded.size:
-        rows = at[seeded]
-        out.seed[rows, layer] = port.code("seed", tables[seeded], given(out.seed[rows, layer]))
-    steps = out.offsets[at, layer]
-    refined = port.code("refined", np.full(n, numbers.refined), given(steps.any(axis=1).astype(np.int64)))
-    rows = np.flatnonzero(refined)
-    if rows.size:
-        counts = _parameter_counts(bool(syntax.fine))[gen[rows]]
-        place = np.repeat(rows, counts), np.concatenate([*map(np.arange, counts.tolist())])
+        coding.part("seed", at[seeded], tables[seeded], out.seed[:, layer])
+    steps = out.offsets[:, layer]
+    moved = None if decoding else (functools.reduce(np.bitwise_or, steps[at].T) != 0).astype(np.int64)
+    refined = np.flatnonzero(coding.code("refined", at, numbers.refined, moved))
+    if refined.size:
+        counts = _parameter_counts(bool(syntax.fine)).take(gen[refined])
+        which, parameter = np.nonzero(np.arange(MAX_PARAMS) < counts[:, None])
+        rows = at[refined[which]]
+        own = None if decoding else steps[rows, parameter]
         if syntax.fine:
-            steps[place] = _code_fine(port, syntax, given(steps[place]), len(place[0]))
+            own = coding.fine(rows, own)
         else:
-            tables = np.full(len(place[0]), numbers.offset)
-            steps[place] = port.code("offset", tables, given(steps[place] + OFFSET_MAX)) - OFFSET_MAX
-        out.offsets[at, layer] = steps
-    amp = out.amp[at, layer]
-    codes = None if port.decoding else 2 * (np.abs(amp) - 1) + (amp < 0)
-    codes = _code_escaped(port, "amp", syntax, np.full(n, numbers.amp[layer]), codes, 2 * AMP_DIRECT)
-    out.amp[at, layer] = ((codes >> 1) + 1) * (1 - 2 * (codes & 1))
+            own = coding.code("offset", rows, numbers.offset, None if own is None else own + OFFSET_MAX) - OFFSET_MAX
+        if decoding:
+            steps[rows, parameter] = own
+    amp = out.amp[:, layer]
+    codes = None
+    if not decoding:
+        values = amp[at]
+        codes = 2 * (np.abs(values) - 1) + (values < 0)
+    codes = coding.escaped("amp", at, numbers.amp[layer], codes, 2 * AMP_DIRECT)
+    if decoding:
+        amp[at] = ((codes >> 1) + 1) * (1 - 2 * (codes & 1))

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from pc15.entropy.loops import PLACE, STATE, STATE_LOW, pull, push
+from pc15.entropy.loops import PLACE, STATE, STATE_LOW, TAKEN, WORDS, pull, push
 from pc15.entropy.tables import MAX_ALPHABET, FlatTables, Ints, RansTable
 from pc15.errors import BitstreamError, ConfigError
 
-__all__ = ["STATE_LOW", "RansDecoder", "encode_numbered", "rans_decode", "rans_encode"]
+__all__ = ["STATE_LOW", "RansDecoder", "encode_numbered", "encode_streams", "rans_decode", "rans_encode"]
 
 STATE_BYTES = 4
 _MOST_BYTES = 2
@@ -40,16 +40,32 @@ def encode_numbered(symbols: Ints, numbers: Ints, tables: FlatTables, given: Seq
     Raises:
         BitstreamError: a symbol has frequency 0 or is outside its table's alphabet.
     """
-    size = STATE_BYTES + _MOST_BYTES * len(symbols)
-    out, coder = np.empty(size, np.uint8), np.asarray([STATE_LOW, size], np.int64)
-    if (bad := push(numbers, symbols, tables.first, tables.cum, coder, out)) >= 0:
+    return encode_streams(symbols, numbers, np.asarray([len(symbols)], np.int64)[None], tables, given)[0]
+
+
+def encode_streams(
+    symbols: Ints, numbers: Ints, counts: Ints, tables: FlatTables, given: Sequence[object] | None = None
+) -> list[bytes]:
+    """As `encode_numbered`, of several streams whose symbols take turns.
+
+    Args:
+        counts: [phases, streams] int64, how many symbols of each stream come next.
+    """
+    bounds = np.append(0, np.cumsum(counts))
+    sizes = STATE_BYTES + _MOST_BYTES * counts.sum(axis=0)
+    ends = np.cumsum(sizes)
+    out, coders = np.empty(int(ends[-1]), np.uint8), np.zeros((len(ends), WORDS), np.int64)
+    coders[:, STATE], coders[:, PLACE] = STATE_LOW, ends
+    if (bad := push(numbers, symbols, bounds, tables.first, tables.cum, coders.reshape(-1), out)) >= 0:
         symbol = int(symbols[bad]) if given is None else given[bad]
-        raise _no_such_symbol(symbol, bad, tables.names[numbers[bad]], int(tables.sizes[numbers[bad]]))
-    state, place = coder.tolist()
-    if state == STATE_LOW and place == size:
-        return b""
-    moved: bytes = out[place:].tobytes()
-    return int(state).to_bytes(STATE_BYTES, "big") + moved
+        turn, stream = divmod(int(np.searchsorted(bounds, bad, side="right")) - 1, len(ends))
+        position = int(counts[:turn, stream].sum()) + bad - int(bounds[turn * len(ends) + stream])
+        raise _no_such_symbol(symbol, position, tables.names[numbers[bad]], int(tables.sizes[numbers[bad]]))
+    every = out.tobytes()
+    return [
+        b"" if state == STATE_LOW and place == end else state.to_bytes(STATE_BYTES, "big") + every[place:end]
+        for (state, place), end in zip(coders[:, [STATE, PLACE]].tolist(), ends.tolist(), strict=True)
+    ]
 
 
 def rans_encode(symbols: Sequence[int], tables: RansTable | Sequence[RansTable]) -> bytes:
@@ -101,29 +117,42 @@ class RansDecoder:
     modes = decoder.take(mode_table, count=tiles)
     levels = decoder.take([level_tables[mode] for mode in modes])
     decoder.finish()
+
+    Several streams may be decoded together: in each phase those of the first come first.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._size = len(data)
-        if 0 < self._size < STATE_BYTES:
-            raise BitstreamError(
-                f"rANS stream of {self._size} bytes is cut: it starts with {STATE_BYTES} bytes of state"
-            )
-        state = int.from_bytes(data[:STATE_BYTES], "big") if data else STATE_LOW
-        if not STATE_LOW <= state < STATE_LOW << 8:
-            raise BitstreamError(f"rANS stream starts at state {state:#x}, outside [2^23, 2^31): it is damaged")
-        self._bytes = np.frombuffer(bytes(data), np.uint8)
-        self._coder = np.asarray([state, min(STATE_BYTES, self._size)], np.int64)
-        self._taken = 0
+    def __init__(self, *streams: bytes) -> None:
+        self._sizes = [len(data) for data in streams]
+        self._data, place = np.frombuffer(b"".join(streams), np.uint8), 0
+        words = []
+        for data in streams:
+            state = int.from_bytes(data[:STATE_BYTES], "big") if data else STATE_LOW
+            if 0 < len(data) < STATE_BYTES:
+                raise BitstreamError(
+                    f"rANS stream of {len(data)} bytes is cut: it starts with {STATE_BYTES} bytes of state"
+                )
+            if not STATE_LOW <= state < STATE_LOW << 8:
+                raise BitstreamError(f"rANS stream starts at state {state:#x}, outside [2^23, 2^31): it is damaged")
+            words.append((state, place + min(STATE_BYTES, len(data)), place + len(data), 0))
+            place += len(data)
+        self._coders = np.asarray(words, np.int64)
 
-    def take_numbered(self, numbers: Ints, tables: FlatTables) -> Ints:
-        """The next symbols, [n] int64, of tables with these numbers, [n] int64; raises as `take`."""
+    def take_numbered(self, numbers: Ints, tables: FlatTables, ends: Ints | None = None) -> Ints:
+        """The next symbols, [n] int64, of tables with these numbers, [n] int64; raises as `take`.
+
+        Args:
+            ends: [streams] int64, where in `numbers` each stream's end; None if there is one stream.
+        """
         symbols = np.empty(len(numbers), np.int64)
-        if (ran_out := pull(numbers, tables.first, tables.cum, self._coder, self._bytes, symbols)) >= 0:
+        bounds = np.zeros(1 + len(self._sizes), np.int64)
+        bounds[1:] = len(numbers) if ends is None else ends
+        coders = self._coders.reshape(-1)
+        ran_out = pull(numbers, bounds, tables.first, tables.cum, tables.hints, coders, self._data, symbols)
+        if ran_out >= 0:
             raise BitstreamError(
-                f"rANS stream of {self._size} bytes ran out at symbol {self._taken + ran_out}: it is cut or damaged"
+                f"rANS stream of {self._sizes[ran_out]} bytes ran out at symbol {self._coders[ran_out, TAKEN]}: "
+                "it is cut or damaged"
             )
-        self._taken += len(symbols)
         return symbols
 
     def take(self, tables: RansTable | Sequence[RansTable], count: int | None = None) -> list[int]:
@@ -143,14 +172,14 @@ class RansDecoder:
         return symbols
 
     def finish(self) -> None:
-        """Check that the stream ends here: state back at 2^23, every byte used; else `BitstreamError`."""
-        state, place = self._coder[STATE], self._coder[PLACE]
-        if state != STATE_LOW or place != self._size:
-            raise BitstreamError(
-                f"rANS stream ends at state {state:#x} with {self._size - place} of "
-                f"{self._size} bytes unread after {self._taken} symbols, not at "
-                f"{STATE_LOW:#x} with none: it is damaged, or made with other tables"
-            )
+        """Check that the streams end here: state back at 2^23, every byte used; else `BitstreamError`."""
+        for (state, place, stop, taken), size in zip(self._coders.tolist(), self._sizes, strict=True):
+            if state != STATE_LOW or place != stop:
+                raise BitstreamError(
+                    f"rANS stream ends at state {state:#x} with {stop - place} of "
+                    f"{size} bytes unread after {taken} symbols, not at "
+                    f"{STATE_LOW:#x} with none: it is damaged, or made with other tables"
+                )
 
 
 def rans_decode(data: bytes, tables: RansTable | Sequence[RansTable], count: int | None = None) -> list[int]:

@@ -27,6 +27,7 @@ from pc15.kept import kept
 from pc15.paths import models_dir, write_atomic
 
 __all__ = [
+    "BUCKET_BITS",
     "DEFAULT_TABLE_ID",
     "ID_PATTERN",
     "MAX_ALPHABET",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 PRECISION = 14  # bits; the frequencies of a table sum to 2**PRECISION
+BUCKET_BITS = 6  # a table's slots are 2**BUCKET_BITS buckets, of each of which is known what symbol it begins with
 MAX_ALPHABET = 4096  # symbols; each needs one of the 16384 slots, whatever its count
 DEFAULT_TABLE_ID = "v15_default"
 ID_PATTERN = re.compile(r"[a-z0-9_-]{1,32}")  # an id becomes a file name: no dots, no separators
@@ -118,6 +120,14 @@ class FlatTables:
     def sizes(self) -> Ints:
         """[T] symbols of each table."""
         return np.diff(self.first) - 1
+
+    @cached_property
+    def hints(self) -> Ints:
+        """[T << BUCKET_BITS] int32, the place in `cum` of the symbol that each bucket of slots begins with."""
+        tables = len(self.names)
+        starts = self.cum + (np.repeat(np.arange(tables), self.sizes + 1) << PRECISION)
+        buckets = np.arange(tables << BUCKET_BITS) << (PRECISION - BUCKET_BITS)
+        return np.searchsorted(starts, buckets, side="right").astype(np.int32) - np.int32(1)
 
     @cached_property
     def cost_q8(self) -> Ints:
