@@ -6,9 +6,11 @@ costs least is kept.  The same input and options give the same bytes, on every d
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -413,7 +415,25 @@ def _written(chosen: Sequence[_Chosen]) -> list[list[tuple[bytes, dict[str, floa
 
 def _finish(chosen: Sequence[_Chosen]) -> list[dict[str, Any]]:
     """Pictures -> bytes, with the statistics that people ask for."""
-    return [_result(one, sections) for one, sections in zip(chosen, _written(chosen), strict=True)]
+    written = _written(chosen)
+    with _uncollected():
+        return [_result(one, sections) for one, sections in zip(chosen, written, strict=True)]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python looks for no cycles meanwhile.
+
+    There are none among thousands of records per picture, but so many new objects would have it look through all that
+    a process holds, time and again: four times the work of making them.
+    """
+    usual = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if usual:
+            gc.enable()
 
 
 def _result(chosen: _Chosen, sections: Sequence[tuple[bytes, Mapping[str, float]]]) -> dict[str, Any]:

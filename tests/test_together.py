@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from pc15.bitstream.records import MAX_LAYERS, MERGE_FROM, Programs, Reader, Syn
 from pc15.decode import section_syntax
 from pc15.encode import repack
 from pc15.entropy.tables import load_table
-from pc15.errors import BitstreamError, Pc15Error
+from pc15.errors import BitstreamError, ConfigError, Pc15Error
 from pc15.proc.codebook import GRID_ID, load_codebook, offset_reach
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import fine_bits
@@ -210,6 +211,20 @@ def test_repacked_streams_are_the_same_again() -> None:
     header, planes, _, payloads = stream(3, HEADERS[5], True)
     assert repack(header, planes)["bitstream"] == container(header, payloads)
     assert repack(replace(header, section_rows=0), planes)["stats"]["tiles"] == planes[0].tiles
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_the_collector_is_left_as_it_was(usual: bool) -> None:
+    header, planes, _, _ = stream(5, HEADERS[0], False)
+    try:
+        (gc.enable if usual else gc.disable)()
+        repack(header, planes)
+        assert gc.isenabled() == usual
+        with pytest.raises(ConfigError):  # metadata that is no JSON: found while the stream is put together
+            repack(header, planes, metadata={"a": {1}})
+        assert gc.isenabled() == usual
+    finally:
+        gc.enable()
 
 
 def test_nothing_that_is_settled_goes_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
