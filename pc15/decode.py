@@ -37,7 +37,16 @@ from pc15.bitstream.header import (
     section_spans,
     tile_counts,
 )
-from pc15.bitstream.records import Programs, RawReader, Reader, Syntax, check_tables, code_sections
+from pc15.bitstream.records import (
+    MAX_PARAMS,
+    Ints,
+    Programs,
+    RawReader,
+    Reader,
+    Syntax,
+    check_tables,
+    code_sections,
+)
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import BitstreamError, Pc15Error
 from pc15.paths import resolve_device
@@ -114,8 +123,24 @@ def moves(programs: Programs, tiles: TileSpec) -> Tensor | None:
     return torch.from_numpy(out.reshape(*programs.source.shape, 2))
 
 
+def _own_layers(programs: Sequence[Programs]) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints | None]:
+    """Layers that start in their own tile: owner, gen, qv, seed, amp [B] and offsets [B,P], or None if all are 0."""
+    owners, columns, first = [], [], 0
+    for part in programs:
+        owner = np.repeat(np.arange(part.tiles), part.count)
+        layer = np.arange(len(owner)) - np.repeat(np.cumsum(part.count) - part.count, part.count)
+        if part.source.any():
+            own = part.source[owner, layer] == 0
+            owner, layer = owner[own], layer[own]
+        owners.append(owner + first)
+        columns.append([one[owner, layer] for one in (part.gen, part.qv, part.seed, part.amp, part.offsets)])
+        first += part.tiles
+    gen, qv, seed, amp, steps = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return np.concatenate(owners), gen, qv, seed, amp, steps if steps.any() else None
+
+
 def draw_tiles(
-    programs: Programs,
+    programs: Sequence[Programs],
     tile: int,
     amp_step: int,
     seed: int,
@@ -126,25 +151,28 @@ def draw_tiles(
     """Samples of every tile above the base, [N,T,T] int32 Q12, all layers of one generator drawn together.
 
     Args:
+        programs: of one plane or more, one after the other.
         move: [N,L,2] as `moves` gives it; None where every layer starts in its own tile.
     """
     at, fine = tile_grid(tile, device=device), fine_bits(tile)
-    samples = torch.zeros((programs.tiles, tile, tile), dtype=torch.int32, device=device)
-    used = np.arange(programs.gen.shape[1])[None, :] < programs.count[:, None]  # [N,L]
-    where = np.nonzero(used & (programs.source == 0))
-    gen, qv, seeds, amp, steps = (
-        torch.from_numpy(part[where]).to(device)
-        for part in (programs.gen, programs.qv, programs.seed, programs.amp, programs.offsets)
-    )
+    tiles = sum(part.tiles for part in programs)
+    samples = torch.zeros((tiles, tile, tile), dtype=torch.int32, device=device)
+    *columns, offsets = _own_layers(programs)
+    owner, gen, qv, seeds, amp = (torch.from_numpy(column).to(device) for column in columns)
     # what is the same pattern, offsets aside, comes together, and is drawn once
     key, order = torch.sort((gen << 40) + (qv << 8) + seeds, stable=True)
-    owner, amp = torch.from_numpy(where[0]).to(device)[order], amp[order]
-    moved = steps.any(dim=1)[order]
-    fresh = torch.ones_like(moved)
-    fresh[1:] = (key[1:] != key[:-1]) | moved[1:] | moved[:-1]
+    owner, amp = owner[order], amp[order]
+    fresh = torch.ones_like(key, dtype=torch.bool)
+    fresh[1:] = key[1:] != key[:-1]
+    steps = torch.zeros((1, MAX_PARAMS), dtype=torch.int64, device=device)
+    if offsets is not None:
+        steps = torch.from_numpy(offsets).to(device)[order]
+        moved = steps.any(dim=1)
+        fresh[1:] |= moved[1:] | moved[:-1]
     pattern = fresh.cumsum(0) - 1
     first = torch.nonzero(fresh).flatten()
-    gen, qv, seeds, steps = (part[order[first]] for part in (gen, qv, seeds, steps))
+    gen, qv, seeds = (part[order[first]] for part in (gen, qv, seeds))
+    steps = steps[first] if offsets is not None else steps.expand(len(first), -1)
     starts = [*first.tolist(), len(order)]
 
     def add(drawn: Tensor, begin: int) -> None:
@@ -176,7 +204,9 @@ def draw_tiles(
                 add(torch.cat(waiting), done)
                 waiting, done = [], part.stop
     if move is not None:
-        _draw_merged(samples, programs, used & (programs.source > 0), amp_step, seed, codebook, move)
+        every = Programs.joined(programs)
+        used = np.arange(every.gen.shape[1])[None, :] < every.count[:, None]  # [N,L]
+        _draw_merged(samples, every, used & (every.source > 0), amp_step, seed, codebook, move)
     return samples.clamp_(-SAMPLE_MAX, SAMPLE_MAX)
 
 
@@ -226,7 +256,7 @@ def predict_plane(programs: Programs, header: Header, plane: int, codebook: Code
         stop = min(tiles.ny, row + band)
         first, last = row * tiles.nx, stop * tiles.nx
         part, own = programs.rows(first, last), None if move is None else move[first:last]
-        samples = draw_tiles(part, spec.tile, spec.amp_step, header.seed, codebook, device, own)
+        samples = draw_tiles([part], spec.tile, spec.amp_step, header.seed, codebook, device, own)
         blend_rows(acc, samples, tiles, row, stop, WINDOWS[spec.window], spec.window_params())  # type: ignore[arg-type]
     knots = dc_samples(torch.from_numpy(programs.dc).to(device), spec.dc_step)
     for top, below in _bands(0, h, w):
@@ -238,27 +268,26 @@ def predict_plane(programs: Programs, header: Header, plane: int, codebook: Code
 
 def predict_planes(
     programs: Sequence[Programs], headers: Sequence[Header], plane: int, codebook: Codebook, device: torch.device
-) -> list[Tensor]:
-    """`predict_plane` of several pictures whose planes of that number have one `PlaneSpec` and seed, drawn together."""
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """`predict_plane` of several pictures whose planes of that number have one `PlaneSpec` and seed, drawn together.
+
+    Those of one size come together: (which, [B,h,w]).
+    """
     spec = headers[0].planes[plane]
     window = WINDOWS[spec.window], spec.window_params()
     parts = stacks([plane_size(header, plane) for header in headers], TileGridCfg(size=spec.tile, overlap=spec.overlap))
-    every = Programs.joined([programs[i] for part in parts for i in part.members])
+    every = [programs[i] for part in parts for i in part.members]
     ways = [moves(programs[i], part.grid) for part in parts for i in part.members]
     move = None
     if any(way is not None for way in ways):
-        shapes = [programs[i].source.shape for part in parts for i in part.members]
-        none = [torch.zeros((*shape, 2), dtype=torch.int64) for shape in shapes]
+        none = [torch.zeros((*own.source.shape, 2), dtype=torch.int64) for own in every]
         move = torch.cat([other if way is None else way for way, other in zip(ways, none, strict=True)])
     samples = draw_tiles(every, spec.tile, spec.amp_step, headers[0].seed, codebook, device, move)
-    knots = dc_samples(torch.from_numpy(every.dc).to(device), spec.dc_step)
-    out: dict[int, Tensor] = {}
+    knots = dc_samples(torch.from_numpy(np.concatenate([own.dc for own in every])).to(device), spec.dc_step)
     for part in parts:
         blended = round_blend(blend_planes(samples[part.tiles], part.grid, *window))  # type: ignore[arg-type]
         base = surface(knots[part.tiles], part.grid, step_q15(spec.dc_step) >> 3, planes=part.planes)
-        drawn = (blended + base.plane.view_as(blended)).clamp_(0, SAMPLE_ONE)
-        out |= dict(zip(part.members, drawn, strict=True))
-    return [out[i] for i in range(len(programs))]
+        yield part.members, (blended + base.plane.view_as(blended)).clamp_(0, SAMPLE_ONE)
 
 
 def _bands(start: int, stop: int, width: int) -> Iterator[tuple[int, int]]:
@@ -459,16 +488,20 @@ def decode_stream(
 
 @dataclass(eq=False)
 class _Read:
-    """A stream, read but for its residuals.   drawn: what programs draw, of planes where that is known already."""
+    """A stream, read but for its residuals.
+
+    drawn: what programs draw, of planes with a residual where that is known already.   pixels: of planes without one.
+    """
 
     stream: Stream
     programs: list[Programs]
     damage: list[str]
     drawn: dict[int, Tensor] = field(default_factory=dict)
+    pixels: dict[int, Tensor] = field(default_factory=dict)
 
     def unfinished(self) -> bool:
-        """Whether more is left to be made than pixels of what is drawn."""
-        return len(self.drawn) < len(self.programs) or bool(self.stream.residuals)
+        """Whether more is left to be made than a picture of its planes."""
+        return len(self.pixels) < len(self.programs)
 
 
 def _read(streams: Sequence[bytes], strict: bool, max_pixels: int) -> list[_Read]:
@@ -503,6 +536,9 @@ def _finish(read: _Read, device: torch.device, strict: bool) -> Decoded:
     codebook = load_codebook(header.codebook_id)
     planes = []
     for plane, part in enumerate(read.programs):
+        if (ready := read.pixels.pop(plane, None)) is not None:
+            planes.append(ready)
+            continue
         drawn = read.drawn.pop(plane, None)
         pixels, found = _plane_pixels(read.stream, plane, part, codebook, device, strict, drawn)
         planes.append(pixels)
@@ -554,8 +590,13 @@ def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
             most = sum(1 for samples in total if samples <= _TOGETHER)
             now, group = group[:most], group[most:]
             programs, headers = [one.programs[plane] for one in now], [one.stream.header for one in now]
-            for one, drawn in zip(now, predict_planes(programs, headers, plane, codebook, device), strict=True):
-                one.drawn[plane] = drawn
+            for members, drawn in predict_planes(programs, headers, plane, codebook, device):
+                pixels = to_pixels(drawn)
+                for i, (rows, ready) in zip(members, zip(drawn, pixels, strict=True), strict=True):
+                    if headers[i].planes[plane].residual:
+                        now[i].drawn[plane] = rows
+                    else:
+                        now[i].pixels[plane] = ready
 
 
 def decode(data: bytes, *, device: str | torch.device = "cpu", strict: bool = True) -> Tensor:

@@ -114,7 +114,7 @@ def residuals(
         only.count[:] = 1
         for name in ("gen", "qv", "seed", "amp", "offsets"):
             getattr(only, name)[:, 0] = getattr(programs, name)[at, layer]
-        left[where] -= draw_tiles(only, tile, steps[0], seed, codebook, device)
+        left[where] -= draw_tiles([only], tile, steps[0], seed, codebook, device)
 
 
 def to_tensors(rows: Any, oracle: Oracle, *, codebook: Codebook) -> LabelTensors:

@@ -20,7 +20,7 @@ PROMISED = """
 encode_y decode_y CodecConfig rans_encode rans_decode build_rans_tables read_bitstream write_bitstream pack_v15
 unpack_v15 score_rd_numpy psnr ssim list_generators render tile_seed TileGridCfg tile_image blend seam_penalty_mask
 TileRec PathsConfig env_summary AiHooks Selector ParamPredictor RdPredictor HeuristicHooks encode_y_with_hooks
-make_labels encode decode Pc15Error learn
+make_labels encode encode_many decode decode_many Pc15Error learn
 """.split()  # noqa: SIM905
 REFERENCE_GENERATORS = """
 ANGLE_GRADIENT BRICK BRICK_NOISE CHECKER CHECKER_DISTORTED COMPOSITE CONCENTRIC_SQUARES DIAMOND_GRID DOTS FBM_RIDGED

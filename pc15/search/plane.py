@@ -225,7 +225,7 @@ class PlaneEncoder:
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
         if above := self.beside.above.tiles:
-            part = self.beside.above, self.spec.tile, self.spec.amp_step, self.cfg.seed, self.codebook
+            part = [self.beside.above], self.spec.tile, self.spec.amp_step, self.cfg.seed, self.codebook
             self.canvas.put(torch.arange(above, device=self.x.device), draw_tiles(*part, self.x.device))
         self._refit_dc()
         done = progress.n
