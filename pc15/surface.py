@@ -28,7 +28,7 @@ SMOOTH_LEAST = 96  # Q12: six 8-bit levels
 
 
 @functools.cache
-def _axis(starts: tuple[int, ...], size: int, overlap: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+def axis_shares(starts: tuple[int, ...], size: int, overlap: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """(knot before, ramp share, step share) of every pixel, shares of the knot after in SHARE_ONE."""
     if len(starts) == 1:
         zero = torch.zeros(length, dtype=torch.int32)
@@ -43,6 +43,11 @@ def _axis(starts: tuple[int, ...], size: int, overlap: int, length: int) -> tupl
     t = torch.div((2 * past - gap + width) * ONE, 2 * width, rounding_mode="floor").clamp(0, ONE).to(torch.int32)
     step = (smoothstep(t) + (ONE // SHARE_ONE // 2)) >> 6
     return before, ramp.to(torch.int32), step
+
+
+def least_sharp(step_q12: int) -> int:
+    """Difference of two knots, Q12, up to which a ramp joins them."""
+    return max(SMOOTH_LEAST, SMOOTH_STEPS * step_q12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +77,8 @@ class Surface:
 
     def _gather(self, plane: Tensor, up: Tensor, down: Tensor, left: Tensor, right: Tensor) -> Tensor:
         grid, device, count = self.grid, plane.device, len(plane) // self.grid.H
-        row = _axis(grid.ys, grid.cfg.size, grid.cfg.overlap, grid.H)[0].to(device)
-        col = _axis(grid.xs, grid.cfg.size, grid.cfg.overlap, grid.W)[0].to(device)
+        row = axis_shares(grid.ys, grid.cfg.size, grid.cfg.overlap, grid.H)[0].to(device)
+        col = axis_shares(grid.xs, grid.cfg.size, grid.cfg.overlap, grid.W)[0].to(device)
         strips = torch.zeros((len(plane), grid.nx), dtype=torch.int64, device=device)
         strips.index_add_(1, col, plane * left)
         strips.index_add_(1, (col + 1).clamp(max=grid.nx - 1), plane * right)
@@ -93,11 +98,11 @@ def surface(
         first, last: rows to draw of each plane, first..last-1; all of them by default.
     """
     device, cfg = knots.device, grid.cfg
-    smooth = torch.full((1, 1), max(SMOOTH_LEAST, SMOOTH_STEPS * step_q12), dtype=torch.int32, device=device)
+    smooth = torch.full((1, 1), least_sharp(step_q12), dtype=torch.int32, device=device)
     level = knots.view(planes, grid.ny, grid.nx).transpose(0, 1).reshape(grid.ny, -1)
     shares: list[Tensor] = []
     for starts, length in ((grid.ys, grid.H), (grid.xs, grid.W)):  # along the first dimension: whole rows are copied
-        before, ramp, step = (part.to(device) for part in _axis(starts, cfg.size, cfg.overlap, length))
+        before, ramp, step = (part.to(device) for part in axis_shares(starts, cfg.size, cfg.overlap, length))
         if not shares:
             before, ramp, step = before[first:last], ramp[first:last], step[first:last]
         if len(starts) == 1:

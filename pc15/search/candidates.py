@@ -18,9 +18,7 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.proc.spec import fine_bits
 from pc15.search.bank import Bank
-from pc15.search.score import Patterns, Scorer
-
-_DROP = 4  # drawn patterns are Q14 +-2^15; Scorer.exact takes |d| < 2^11
+from pc15.search.score import DROP, Patterns, Scorer
 
 
 @dataclass(eq=False)
@@ -120,7 +118,7 @@ def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed:
 
 def scoreable(drawn: Tensor, rms: Tensor) -> tuple[Tensor, Tensor]:
     """Drawn patterns [B,T,T] as a store for `Patterns`, [B,T*T] int16, and their float64 RMS in its scale."""
-    return (drawn >> _DROP).to(torch.int16).flatten(1), rms.to(torch.float64) * (1.0 / (1 << _DROP))
+    return (drawn >> DROP).to(torch.int16).flatten(1), rms.to(torch.float64) * (1.0 / (1 << DROP))
 
 
 def bank_patterns(bank: Bank, rows: Tensor, codebook: Codebook, tile: int, seed: int) -> Patterns:

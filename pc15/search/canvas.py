@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pc15.search import fused
 from pc15.search.score import Windows
 from pc15.tiling import SAMPLE_MAX, Stack, round_blend
 
@@ -40,15 +41,14 @@ class Canvas:
             row_of.append(row + torch.arange(len(rows[-1])).repeat_interleave(own.nx))
             col_of.append(col + torch.arange(own.nx).repeat(len(rows[-1])))
             row, col = row + len(rows[-1]), col + own.nx
-        self._rows, self._cols = torch.cat(rows).to(device), torch.cat(cols).to(device)
-        self._row_of, self._col_of = torch.cat(row_of).to(device), torch.cat(col_of).to(device)
+        every_row, every_col, rows_of, cols_of = (torch.cat(part).to(device) for part in (rows, cols, row_of, col_of))
+        self._places = (every_row, every_col, rows_of, cols_of)
         self._acc = torch.zeros_like(self._plane)
-        self._samples = torch.zeros((len(self._row_of), size, size), dtype=torch.int32, device=device)
+        self._samples = torch.zeros((len(rows_of), size, size), dtype=torch.int32, device=device)
 
-    def set_bases(self, bases: Sequence[Tensor]) -> None:
-        """What lies under all tiles, of each stack [planes*H,W] int32 Q12."""
-        flat = [base.reshape(-1) for base in bases]
-        self._above = self._plane - (flat[0] if len(flat) == 1 else torch.cat(flat))
+    def set_base(self, base: Tensor) -> None:
+        """What lies under all tiles, [S] int32 Q12."""
+        self._above = self._plane - base
 
     def rest(self) -> Tensor:
         """What is left of all planes, int32 Q12; `Stack.of` has a stack's."""
@@ -56,6 +56,8 @@ class Canvas:
 
     def look(self, tiles: Tensor) -> Tensor:
         """What is left of the picture where tiles [n] lie, [n,T,T] int32 Q12."""
+        if (gpu := fused.kernels_on(tiles.device)) is not None:
+            return gpu.look(tiles, self._above, self._acc, self._places, self._samples.shape[1])
         at = self._at(tiles)
         return self._above[at] - round_blend(self._acc[at])
 
@@ -63,16 +65,26 @@ class Canvas:
         """[n,T,T] int32 Q12."""
         return self._samples[tiles]
 
-    def seen(self, tiles: Tensor, samples: Tensor) -> Tensor:
-        """Samples of tiles as the blended picture shows them, [n,T,T] int32 Q12."""
-        return (self._windows.own[self._windows.of[tiles]] * samples + (1 << 15)) >> 16
+    def show(self, e: Tensor, cls: Tensor, samples: Tensor, sign: int) -> None:
+        """Add samples [n,T,T] of tiles of classes [n], as the blended picture shows them, to e, or subtract them."""
+        if (gpu := fused.kernels_on(e.device)) is not None:
+            gpu.show(e, cls, self._windows.own, samples, sign)
+            return
+        seen = (self._windows.own[cls] * samples).add_(1 << 15).bitwise_right_shift_(16)
+        e.add_(seen, alpha=sign)
 
-    def add(self, tiles: Tensor, samples: Tensor) -> None:
-        """Add [n,T,T] int32 Q12 to tiles that do not overlap."""
-        self.put(tiles, self._samples[tiles] + samples)
+    def add(self, tiles: Tensor, samples: Tensor, instead: Tensor | None = None) -> None:
+        """Add [n,T,T] int32 Q12 to tiles that do not overlap, instead of others if they are given."""
+        if (gpu := fused.kernels_on(tiles.device)) is not None:
+            gpu.put(tiles, self._acc, self._places, *self._weights, self._samples, samples, instead, add=True)
+            return
+        self.put(tiles, self._samples[tiles] + (samples if instead is None else samples - instead))
 
     def put(self, tiles: Tensor, samples: Tensor) -> None:
         """Give tiles that do not overlap other samples, [n,T,T] int32 Q12."""
+        if (gpu := fused.kernels_on(tiles.device)) is not None:
+            gpu.put(tiles, self._acc, self._places, *self._weights, self._samples, samples, add=False)
+            return
         before, after = (s.clamp(-SAMPLE_MAX, SAMPLE_MAX) for s in (self._samples[tiles], samples))
         change = self._windows.own[self._windows.of[tiles]] * (after - before)
         # Weights are zero past the border, where places repeat: adding is safe there, assigning would not be.
@@ -81,5 +93,10 @@ class Canvas:
 
     def _at(self, tiles: Tensor) -> Tensor:
         """Place of every sample of tiles among those of all planes, [n,T,T] int64."""
-        rows, cols = self._rows[self._row_of[tiles]], self._cols[self._col_of[tiles]]
+        every_row, every_col, row_of, col_of = self._places
+        rows, cols = every_row[row_of[tiles]], every_col[col_of[tiles]]
         return rows[:, :, None] + cols[:, None, :]
+
+    @property
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        return self._windows.own, self._windows.of

@@ -76,6 +76,12 @@ class Costs:
         return self.rows(layer) + self.one_more(layer, most)
 
     @kept
+    def stacked(self, most: int) -> tuple[Tensor, Tensor]:
+        """`added_rows` [most,K] and `amplitudes` [most, 2, AMP_SEARCHED + 1] of all layers."""
+        every = range(most)
+        return torch.stack([self.added_rows(i, most) for i in every]), torch.stack([self.amplitudes(i) for i in every])
+
+    @kept
     def amplitudes(self, layer: int) -> Tensor:
         """Signed amplitude levels, [2, AMP_SEARCHED + 1]: row 0 positive, row 1 negative; level 0 is unusable."""
         cost = self._tables.costs(self._numbers.amp[layer])

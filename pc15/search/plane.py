@@ -21,20 +21,22 @@ from tqdm import tqdm
 from pc15.bitstream.header import WINDOWS, Header, section_spans
 from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, choose_dc, dc_contexts
 from pc15.config import CodecConfig
-from pc15.decode import SAMPLE_ONE, amplitude_q15, base_surface, draw_tiles, section_syntax
+from pc15.decode import SAMPLE_ONE, amplitude_q15, draw_tiles, section_syntax
 from pc15.entropy.tables import TableSet
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
+from pc15.search import fused
 from pc15.search.bank import get_bank
+from pc15.search.base import Bases
 from pc15.search.candidates import Layers, draw_layers
 from pc15.search.canvas import Canvas
 from pc15.search.cost import AMP_SEARCHED, Costs
 from pc15.search.merge import Neighbours, neighbours, waves
 from pc15.search.precise import FEW_TILES, Precise, States
-from pc15.search.refine import Moves, Trials, address_q8, best_layers, draw_moves, first_steps
+from pc15.search.refine import Found, Moves, Trials, address_q8, best_layers, draw_moves, first_steps
 from pc15.search.score import Patterns, Scorer, Windows, lowest_argmin
 from pc15.surface import SHARE_BITS
 from pc15.tiling import TileGridCfg, TileSpec, axis_weights, extract, stacks
@@ -78,12 +80,7 @@ class _Tiles:
 
     def put(self, tiles: Tensor, layer: int, layers: Layers, amp: Tensor) -> None:
         """Set one layer of each of the tiles and make it the last."""
-        self.set(tiles, layer, layers, amp)
-        self.count[tiles] = layer + 1
-
-    def set(self, tiles: Tensor, layer: int, layers: Layers, amp: Tensor) -> None:
-        """Change one layer of each of the tiles."""
-        self.fields[tiles, layer], self.amp[tiles, layer] = layers.fields, amp
+        self.fields[tiles, layer], self.amp[tiles, layer], self.count[tiles] = layers.fields, amp, layer + 1
         self.plain = self.plain and layers.plain
 
     def clear(self, tiles: Tensor) -> None:
@@ -91,12 +88,13 @@ class _Tiles:
         for part in (self.count, self.fields, self.amp):
             part[tiles] = 0
 
-    def drop(self, tile: Tensor, layer: int) -> None:
-        """Take one layer out of each of the tiles; the later ones move up."""
-        for part in (self.fields, self.amp):
-            part[tile, layer:-1] = part[tile, layer + 1 :]
-            part[tile, -1] = 0
-        self.count[tile] -= 1
+    def replace(self, tiles: Tensor, fields: Tensor, amp: Tensor) -> None:
+        """Give each of the tiles other layers, [n, L, ..], those of amplitude 0 left out."""
+        order = torch.sort((amp == 0).to(torch.uint8), dim=1, stable=True).indices
+        amp = amp.gather(1, order)
+        used = amp != 0
+        moved = fields.gather(1, order[:, :, None].expand(-1, -1, fields.shape[2]))
+        self.fields[tiles], self.amp[tiles], self.count[tiles] = moved * used[:, :, None], amp, used.sum(dim=1)
 
     def programs(self, params: Tensor, fine: int) -> Programs:
         """As the bitstream wants them; offsets of parameters that a generator does not have are cleared."""
@@ -203,11 +201,18 @@ class PlaneEncoder:
 
     def _set_dc(self, dc: Tensor) -> None:
         self.tiles.dc = dc
-        self.bases = [base_surface(dc[part.tiles], self.spec.dc_step, part.grid, part.planes) for part in self.stacks]
-        self.canvas.set_bases([base.plane for base in self.bases])
+        self.canvas.set_base(self.bases.draw(dc))
 
     def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
+        if (gpu := fused.kernels_on(amp.device)) is not None:
+            at: Tensor | None = None
+            if layers.plain and self.bank.drawn is not None:
+                store, power, at = self.bank.drawn, self.bank.drawn_rms, layers.row
+            else:
+                store, power = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
+            added: Tensor = gpu.contributions(store, power, at, amp, step_q15(self.spec.amp_step), self.cfg.tile)
+            return added
         drawn, rms = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
         factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
         return (factor.view(-1, 1, 1) * drawn + (1 << 16)) >> 17
@@ -221,6 +226,7 @@ class PlaneEncoder:
             limit: squared error, Q24, that all is to stay below; None is returned once three layers more, each as good
                 as the last, would not bring it there, unless a sketch of the plane has come true.
         """
+        self.bases = Bases(self.stacks, self.spec.dc_step)
         self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
@@ -307,38 +313,45 @@ class PlaneEncoder:
         cls = self.windows.of[tiles]
         found = best_layers(self.scorer, self.codebook, self.hooks, e, self.x[tiles], cls, layer, precise=self.precise)
         pays = found.change[:, 0] < 0
-        active[tiles[~pays]] = False
+        active[tiles] = pays
         won = torch.nonzero(pays).flatten()
         if len(won):
-            layers, amp = found.layers.pick(won), found.amp[won, 0]
-            self.tiles.put(tiles[won], layer, layers, amp)
-            self.canvas.add(tiles[won], self._contribution(layers, amp))
+            self._put_layer(tiles[won], layer, found.layers.pick(won), found.amp[won, 0])
+
+    def _put_layer(self, tiles: Tensor, layer: int, layers: Layers, amp: Tensor) -> None:
+        """Make a layer the last of each of the tiles."""
+        self.tiles.put(tiles, layer, layers, amp)
+        self.canvas.add(tiles, self._contribution(layers, amp))
 
     def _refit(self, group: Tensor, refine: int) -> None:
         """Amplitudes, and with `refine` offsets, of each tile again, the rest as it is; drop layers that do not pay."""
-        e = self.canvas.look(group)
-        cls = self.windows.of[group]
-        most = int(self.tiles.count[group].max()) if len(group) else 0
+        counts, order = torch.sort(self.tiles.count[group], descending=True, stable=True)
+        group = group[order]  # so that the tiles that have a layer are the first ones
+        having = np.bincount(counts.cpu().numpy(), minlength=1)[::-1].cumsum()[::-1].tolist()  # so many layers or more
+        most = len(having) - 1
+        e, x, cls = self.canvas.look(group), self.x[group], self.windows.of[group]
         moves = self._moves(group, most, refine) if self.precise is None else {}
+        amps = self.tiles.amp[group].t().contiguous()  # [L,n]
+        fields = self.tiles.fields[group].transpose(0, 1).contiguous()
         for layer in range(most - 1, -1, -1):
-            at = torch.nonzero(self.tiles.count[group] > layer).flatten()
-            tiles = group[at]
-            layers = self.tiles.layers(tiles, layer)
-            before = self._contribution(layers, self.tiles.amp[tiles, layer])
-            without = e[at] + self.canvas.seen(tiles, before)
-            trials = Trials(self.scorer, self.codebook, without, self.x[tiles], cls[at], layer)
+            own = slice(having[layer + 1])
+            tiles, left, place = group[own], e[own], cls[own]
+            layers = found = Layers(fields[layer, own], self.tiles.plain)
+            before = self._contribution(layers, amps[layer, own])
+            self.canvas.show(left, place, before, 1)  # what is left without the layer
+            trials = Trials(self.scorer, self.codebook, left, x[own], place, layer)
             change, amp = trials.score(layers)
             if self.precise is not None:
-                layers, change, amp = trials.polish(self.precise, layers, change, amp)
-            layers, change, amp = trials.descend(layers, change, amp, refine, moves.pop(layer, None))
-            amp = torch.where(change < 0, amp, 0)
-            after = self._contribution(layers, amp)
-            self.canvas.add(tiles, after - before)
-            e[at] = without - self.canvas.seen(tiles, after)
-            self.tiles.set(tiles, layer, layers, amp)
-            gone = tiles[amp == 0]
-            if len(gone):
-                self.tiles.drop(gone, layer)
+                found, change, amp = trials.polish(self.precise, found, change, amp)
+            found, change, amp = trials.descend(found, change, amp, refine, moves.pop(layer, None))
+            amp = torch.mul(amp, change < 0, out=amps[layer, own])
+            after = self._contribution(found, amp)
+            self.canvas.add(tiles, after, before)
+            self.canvas.show(left, place, after, -1)
+            if found is not layers:
+                fields[layer, own] = found.fields
+                self.tiles.plain = self.tiles.plain and found.plain
+        self.tiles.replace(group, fields.transpose(0, 1), amps.t())
 
     def _moves(self, group: Tensor, most: int, refine: int) -> dict[int, Moves]:
         """What a descent tries first of each layer number, as its tiles are now, all drawn in one go.
@@ -364,11 +377,7 @@ class PlaneEncoder:
             ]
         ).to(self.x.device)
         for mine in self.knots:
-            rest = self.canvas.rest()
-            pairs = [
-                (base.adjoint(part.of(rest)), base.norms()) for base, part in zip(self.bases, self.stacks, strict=True)
-            ]
-            gradient, norm = (torch.cat(each).to(torch.float64) for each in zip(*pairs, strict=True))
+            gradient, norm = (part.to(torch.float64) for part in self.bases.slopes(self.canvas.rest(), mine))
             gradient, norm = gradient * 2.0 ** (-12 - 2 * SHARE_BITS), norm * 2.0 ** (-4 * SHARE_BITS)
             move = (gradient / (norm * step).clamp(min=1e-9)).round().clamp(-reach, reach)
             new = self.tiles.dc + move.to(torch.int64)
@@ -381,27 +390,26 @@ class PlaneEncoder:
         """Search each tile's whole program anew with a beam, its neighbours as they are; keep the better one."""
         cls, x = self.windows.of[group], self.x[group]
         e = self.canvas.look(group)
-        bare = e + self.canvas.seen(group, self.canvas.samples(group))
         old_j = self.scorer.distortion(e, x, cls) + self._program_bits(group) * (self.cfg.lambda_rd / 256.0)
-        new_j, trail = self._beam(bare, x, cls)
-        better = torch.nonzero(new_j < old_j).flatten()
-        if not len(better):
-            return
+        self.canvas.show(e, cls, self.canvas.samples(group), 1)
+        new_j, trail = self._beam(e, x, cls)
+        better = new_j < old_j
         tiles = group[better]
+        if not len(tiles):
+            return
         self.tiles.clear(tiles)
-        samples = torch.zeros_like(bare)
+        self.canvas.put(tiles, torch.zeros_like(e[: len(tiles)]))
         for layer, (has, layers, amp) in enumerate(trail):
-            at = better[has[better]]
+            at = torch.nonzero(better & has).flatten()
             if len(at):
-                self.tiles.put(group[at], layer, layers.pick(at), amp[at])
-                samples[at] += self._contribution(layers.pick(at), amp[at])
-        self.canvas.put(tiles, samples[better])
+                self._put_layer(group[at], layer, layers.pick(at), amp[at])
 
     def _merge(self, tiles: Tensor) -> None:
         """Choose each tile's program anew among its own layers and its neighbours', continued; keep the better one."""
         cls, x = self.windows.of[tiles], self.x[tiles]
         e = self.canvas.look(tiles)
-        left = e + self.canvas.seen(tiles, self.canvas.samples(tiles))
+        left = e.clone()
+        self.canvas.show(left, cls, self.canvas.samples(tiles), 1)
         price = self.cfg.lambda_rd / 256.0
         every = self.tiles
         old_bits = self._program_bits(tiles) + self.costs.merges(0)[2] * every.count[tiles]
@@ -492,63 +500,78 @@ class PlaneEncoder:
 
     def _program_bits(self, group: Tensor) -> Tensor:
         """Cost of the tiles' layers as the search counts it, [n] float64 in 1/256 bit."""
-        total = torch.zeros(len(group), dtype=torch.int64, device=group.device)
-        for layer in range(int(self.tiles.count[group].max())):
-            at = torch.nonzero(self.tiles.count[group] > layer).flatten()
-            layers, amp = self.tiles.layers(group[at], layer), self.tiles.amp[group[at], layer]
-            total[at] += address_q8(self.scorer, layers, layer)
-            total[at] += self.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]
-        return total.to(torch.float64)
+        most, layer = self.cfg.max_layers, torch.arange(self.cfg.max_layers, device=group.device)
+        address, amplitudes = self.costs.stacked(most)
+        fields, amp = self.tiles.fields[group, :most], self.tiles.amp[group, :most]
+        bits = address[layer, fields[..., 0]] + amplitudes[layer, (amp < 0).long(), amp.abs()]
+        if not self.tiles.plain:
+            bits += self.costs.offset_cost(fields[..., 4:], fields[..., 1])
+        return torch.where(layer < self.tiles.count[group, None], bits, 0).sum(dim=1).to(torch.float64)
 
     def _beam(self, bare: Tensor, x: Tensor, cls: Tensor) -> tuple[Tensor, list[tuple[Tensor, Layers, Tensor]]]:
         """Best program of each tile from its DC alone: (J [n], per layer (has it [n], layer, amplitude))."""
         n, width, device = len(bare), self.cfg.beam, bare.device
-        base = self.scorer.distortion(bare, x, cls)
-        best_j, best_path = base.clone(), torch.full((n, 0), -1, dtype=torch.int64, device=device)
-        owner = torch.arange(n, device=device)  # state -> tile
-        e, j = bare, base.clone()
-        path = torch.zeros((n, 0), dtype=torch.int64, device=device)  # state -> node of each layer
-        nodes: list[tuple[Layers, Tensor]] = []
+        best = Leaders(self.scorer.distortion(bare, x, cls))
+        owner = torch.arange(n, device=device)  # state -> tile, ascending
+        e, j, of = bare, best.j.clone(), cls
+        steps: list[tuple[Found, Tensor]] = []  # per layer, what was found for each state, and what of that was kept
         for layer in range(self.cfg.max_layers):
-            found = best_layers(self.scorer, self.codebook, self.hooks, e, x[owner], cls[owner], layer, width)
-            nodes.append((found.layers, found.amp.reshape(-1)))
-            k = found.change.shape[1]
-            new_j = (j[:, None] + found.change).reshape(-1)
-            pays = (found.change < 0).reshape(-1)
-            parent = torch.arange(len(owner), device=device).repeat_interleave(k)
-            best = _best_per_owner(owner[parent], new_j, pays, n, width)
-            if not len(best):
+            x_of = x if not layer else x[owner]
+            found = best_layers(self.scorer, self.codebook, self.hooks, e, x_of, of, layer, width)
+            j, kept = best.offered(owner, j, found.change, width, layer)
+            if not len(kept):
                 break
-            parent = parent[best]
-            layers, amp = found.layers.pick(best), found.amp.reshape(-1)[best]
-            added = self._contribution(layers, amp)
-            tile_cls = cls[owner[parent]]
-            seen = (self.windows.own[tile_cls] * added + (1 << 15)) >> 16
-            e, j, owner = e[parent] - seen, new_j[best], owner[parent]
-            path = torch.cat([path[parent], best[:, None]], dim=1)
-            best_path = torch.nn.functional.pad(best_path, (0, 1), value=-1)
-            first = _best_per_owner(owner, j, torch.ones_like(j, dtype=torch.bool), n, 1)
-            wins = first[j[first] < best_j[owner[first]]]
-            best_j[owner[wins]] = j[wins]
-            best_path[owner[wins]] = path[wins]
+            steps.append((found, kept))
+            parent = torch.div(kept, found.change.shape[1], rounding_mode="floor")
+            e, j, owner = e[parent], j[kept], owner[parent]
+            of = cls[owner]
+            added = self._contribution(found.layers.pick(kept), found.amp.reshape(-1)[kept])
+            self.canvas.show(e, of, added, -1)
         trail = []
-        for layer in range(best_path.shape[1]):
-            layers, amp = nodes[layer]
-            has = best_path[:, layer] >= 0
-            at = best_path[:, layer].clamp(min=0)
-            trail.append((has, layers.pick(at), amp[at]))
-        return best_j, trail
+        at = best.offer
+        for layer in range(len(steps) - 1, -1, -1):
+            found, _ = steps[layer]
+            has = best.depth > layer
+            now = torch.where(has, at, 0)
+            trail.append((has, found.layers.pick(now), found.amp.reshape(-1)[now]))
+            if layer:
+                parent = torch.div(now, found.change.shape[1], rounding_mode="floor")
+                at = torch.where(has, steps[layer - 1][1][parent], at)
+        return best.j, trail[::-1]
 
 
-def _best_per_owner(owner: Tensor, j: Tensor, usable: Tensor, owners: int, width: int) -> Tensor:
-    """Indices of the `width` usable states of lowest j of each owner, ties to the lower index."""
-    at = torch.nonzero(usable).flatten()
-    at = at[torch.sort(j[at], stable=True).indices]
-    at = at[torch.sort(owner[at], stable=True).indices]
-    group = owner[at]
-    first = torch.searchsorted(group, torch.arange(owners, device=owner.device))
-    rank = torch.arange(len(at), device=owner.device) - first[group]
-    return at[rank < width]
+class Leaders:
+    """The best states of all so far of tiles, as a beam moves on; all [n].
+
+    j: of the best state, at first of none.   depth: its layers.   offer: which offer made the last of them.
+    """
+
+    def __init__(self, j: Tensor) -> None:
+        self.j, self.depth, self.offer = j, *(torch.zeros(len(j), dtype=torch.int64, device=j.device) for _ in range(2))
+
+    def offered(self, owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int) -> tuple[Tensor, Tensor]:
+        """Offers of one layer more, K for each of S states: (their J [S*K], the numbers of those that are kept [S']).
+
+        Kept are the `width` best of each tile that lower J, tile by tile, best first, ties to the first.
+
+        Args:
+            owner: [S] int64, tile of each state, ascending; `width` states at most are of one.
+            j: [S] float64, of the states.   change: [S,K], what the offers change it by.
+        """
+        if (gpu := fused.kernels_on(j.device)) is not None:
+            every, table = gpu.offered(owner, j, change, width, layer, self.j, self.depth, self.offer)
+            return every, table[table >= 0]
+        every = (j[:, None] + change).reshape(-1)
+        at = torch.nonzero(change.reshape(-1) < 0).flatten()
+        at = at[torch.sort(every[at], stable=True).indices]
+        of, order = torch.sort(owner[torch.div(at, change.shape[1], rounding_mode="floor")], stable=True)
+        at = at[order]
+        rank = torch.arange(len(at), device=of.device) - torch.searchsorted(of, of)
+        first = at[rank == 0]
+        first = first[every[first] < self.j[of[rank == 0]]]
+        tiles = owner[torch.div(first, change.shape[1], rounding_mode="floor")]
+        self.j[tiles], self.depth[tiles], self.offer[tiles] = every[first], layer + 1, first
+        return every, at[rank < width]
 
 
 def _precisely(grid: TileSpec) -> bool:

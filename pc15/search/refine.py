@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pc15.bitstream.records import MAX_PARAMS
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.proc.codebook import Codebook
+from pc15.search import fused
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
 from pc15.search.precise import LAST, PAYS_BITS, Precise
-from pc15.search.score import Patterns, Scorer, lowest_argmin
+from pc15.search.score import Patterns, Scorer, lowest_argmin, lowest_few
 
 _TRIALS = 2
 """Steps of each layer that are scored exactly, the best by squared error."""
@@ -115,26 +117,30 @@ def choose(
         refine: rounds of descent over their offsets.
     """
     n = e.shape[0]
-    m = rows.shape[1]
-    flat_rows = rows.reshape(-1)
-    layers = Layers.of_rows(scorer.bank, flat_rows)
-    patterns = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)
-    cost = address_q8(scorer, layers, layer).view(n, m)
-    change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
-    order = torch.sort(change, dim=1, stable=True).indices[:, :keep]  # [n,K]
+    if scorer.bank.drawn is not None:
+        change, amp = scorer.exact_rows(e, x, cls, rows, layer)
+    else:
+        patterns = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)
+        cost = scorer.costs.added_rows(layer, scorer.cfg.max_layers)[rows.clamp(min=0)]
+        change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
+    gpu = fused.kernels_on(e.device)
+    if gpu is not None and offered is None and not refine and rows.shape[1] <= gpu.MOST_COMPARED:
+        fields, amp, change = gpu.pick(change, amp, rows, scorer.bank.address, 4 + MAX_PARAMS, keep)
+        return Found(Layers(fields, plain=True), amp, change)
+    order = lowest_few(change, keep)  # [n,K]
     keep = order.shape[1]
-    change, amp = change.gather(1, order).reshape(-1), amp.gather(1, order).reshape(-1)
-    picked = (torch.arange(n, device=e.device)[:, None] * m + order).reshape(-1)
-    layers = layers.pick(picked)
+    change, amp, best = (part.gather(1, order).reshape(-1) for part in (change, amp, rows))
+    layers = Layers.of_rows(scorer.bank, best)
     if offered is not None or refine:
         each = torch.arange(n, device=e.device).repeat_interleave(keep)
         trials = Trials(scorer, codebook, e[each], x[each], cls[each], layer)
         if offered is not None:
             # hooks speak of levels
-            steps = offered.reshape(-1, offered.shape[2])[picked] << scorer.costs.shifts[layers.gen]
+            own = offered.gather(1, order[:, :, None].expand(-1, -1, offered.shape[2])).flatten(0, 1)
+            steps = own << scorer.costs.shifts[layers.gen]
             layers, change, amp = trials.better(layers, change, amp, layers.moved(steps))
         layers, change, amp = trials.descend(layers, change, amp, refine)
-    change = torch.where(flat_rows[picked] >= 0, change, float("inf"))
+        change = torch.where(best >= 0, change, float("inf"))
     return Found(layers, amp.view(n, keep), change.view(n, keep))
 
 
@@ -198,6 +204,10 @@ class Trials:
     def score(self, layers: Layers) -> tuple[Tensor, Tensor]:
         """(change of J, amplitude) of one layer per tile, drawn exactly."""
         scorer = self.scorer
+        if layers.plain and scorer.bank.drawn is not None and fused.on_gpu(self.e.device):
+            rows = layers.row[:, None]
+            change, amp = scorer.exact_rows(self.e, self.x, self.cls, rows, self.layer, drawn=True)
+            return change[:, 0], amp[:, 0]
         store, rms = scoreable(*draw_layers(layers, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
         patterns = Patterns(store, torch.arange(len(rms), device=rms.device)[:, None], rms[:, None])
         cost = address_q8(scorer, layers, self.layer)[:, None]
@@ -243,7 +253,7 @@ class Trials:
         each = layers.pick(torch.arange(n, device=amp.device).repeat_interleave(trials))
         cost = address_q8(scorer, each.moved(offsets.flatten(0, 1)), self.layer).view(n, trials)
         guess, _ = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer, rough=True)
-        order = torch.sort(guess, dim=1, stable=True).indices[:, :_TRIALS]  # [n,2]
+        order = lowest_few(guess, _TRIALS)  # [n,2]
         row = torch.arange(n, device=amp.device)[:, None]
         few = Patterns(patterns.store, patterns.at[row, order], patterns.rms[row, order])
         new_change, new_amp = scorer.exact(self.e, self.x, self.cls, few, cost[row, order], self.layer)

@@ -29,11 +29,11 @@ from torch import Tensor
 from pc15.config import CodecConfig
 from pc15.kept import kept
 from pc15.quant import MSE_SCALE, step_q15
-from pc15.search import kernels
+from pc15.search import fused, kernels
 from pc15.search.bank import Bank
 from pc15.search.cost import AMP_SEARCHED, Costs
 from pc15.search.product import BLOCK_GPU
-from pc15.search.screen import Best, best_of, fused, key_rows
+from pc15.search.screen import Best, best_of
 from pc15.tiling import seam_weights_q8
 
 Ints = npt.NDArray[Any]
@@ -41,6 +41,8 @@ Ints = npt.NDArray[Any]
 SAMPLE_ONE = 4096
 _BLOCK = 8
 W_ONE = 1 << 16
+DROP = 4
+"""Bits that drawn patterns, Q14 +-2^15, lose to be scored: `Scorer.exact` takes |d| < 2^11."""
 _WIDE = 4  # times as many candidates as are wanted pass the coarse screening, and are ranked at full resolution
 _TOGETHER_CPU = 256  # tiles whose products with a block of candidates stay in the cache
 _LEAST_GPU, _MOST_GPU = 1 << 8, 1 << 13
@@ -50,9 +52,21 @@ _C2 = (0.03 * SAMPLE_ONE) ** 2
 
 def lowest_argmin(cost: Tensor) -> Tensor:
     """Index of the smallest value of each row, the first on a tie; [n,M] -> [n]."""
+    if (gpu := fused.kernels_on(cost.device)) is not None:
+        index: Tensor = gpu.lowest(cost, 1)[:, 0]
+        return index
     low = cost.amin(dim=1, keepdim=True)
     index = torch.arange(cost.shape[1], device=cost.device).expand_as(cost)
     return torch.where(cost == low, index, cost.shape[1]).amin(dim=1)
+
+
+def lowest_few(cost: Tensor, keep: int) -> Tensor:
+    """Indices of the `keep` smallest values of each row, smallest first, ties in order; [n,M] -> [n,keep]."""
+    gpu = fused.kernels_on(cost.device)
+    if gpu is None or cost.shape[1] > gpu.MOST_COMPARED:
+        return torch.sort(cost, dim=1, stable=True).indices[:, :keep]
+    index: Tensor = gpu.lowest(cost, keep)
+    return index
 
 
 def box_edges(tile: int, side: int, device: torch.device) -> Tensor:
@@ -171,7 +185,9 @@ class Scorer:
         self._half = half
         self._side = bank.side // 2 if half else bank.side
         gains = [self._screen_weight * 2.0 ** (2 * shift - (28 + 28 - 16)) for shift in range(64)]
-        self._powers = torch.tensor(gains, dtype=torch.float64, device=bank.gen.device)
+        powers = torch.tensor(gains, dtype=torch.float64, device=bank.gen.device)
+        # gain * screen_weight - lambda * bits, divided by what all candidates of a tile share
+        self._prices = (cfg.lambda_rd / 256.0 / powers).to(torch.float32)
         # Sums of integers stay below 2^53 for tiles above 32 px too.
         self._drop = max(0, 2 * (self.tile - 1).bit_length() - 10)
 
@@ -192,6 +208,11 @@ class Scorer:
         norms = torch.cat(parts, dim=1)
         one = torch.ones((), dtype=torch.float64, device=norms.device)
         return torch.where(norms > 0, one / norms.clamp(min=1.0), torch.zeros_like(norms)).to(torch.float32)
+
+    @functools.cached_property
+    def _drawn_rms(self) -> Tensor:
+        """RMS of the bank's drawings in the scale that they are scored in, [K] float64."""
+        return self.bank.drawn_rms.to(torch.float64) * (1.0 / (1 << DROP))
 
     def screen(self, e: Tensor, cls: Tensor, layer: int, keep: int, allowed: Tensor | None) -> Tensor:
         """The `keep` most promising bank rows of each tile, best first, [n, keep] int64; -1 where there are fewer.
@@ -215,10 +236,13 @@ class Scorer:
                     rows = torch.nonzero(allowed[at, gen]).flatten()
                     self._screen(best, rows, packed[rows], cls[at][rows], price[rows], layer, gen)
             parts.append(self._finer(best.rows, e[at], cls[at], layer, keep) if self._half else best.rows)
+        if len(parts) == 1:
+            return parts[0]
         return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=e.device)
 
+    @kept
     def _together(self) -> int:
-        """Tiles whose products with all candidates take an eighth of the GPU's free memory."""
+        """Tiles whose products with all candidates take an eighth of the memory that is free on the GPU at first."""
         free, _ = torch.cuda.mem_get_info(self.bank.gen.device)
         return max(_LEAST_GPU, min(_MOST_GPU, free // 8 // (4 * min(self.bank.rows, BLOCK_GPU))))
 
@@ -227,12 +251,15 @@ class Scorer:
 
         side: boxes a side; None for those of screening.
         """
-        linear = pooled(self.windows.lin[cls].to(torch.int64) * e, side or self._side).flatten(1)  # Q28
+        side = side or self._side
+        if (gpu := self._gpu(e)) is not None and self.tile % side == 0:
+            rows, price = gpu.packed(e, cls, self.windows.lin, self._prices, side)
+            return rows, price
+        linear = pooled(self.windows.lin[cls].to(torch.int64) * e, side).flatten(1)  # Q28
         shift = self._shift(linear)
         half = (torch.ones_like(shift) << shift) >> 1
         packed = ((linear + half[:, None]) >> shift[:, None]).clamp(-127, 127).to(torch.int8)
-        # gain * screen_weight - lambda * bits, divided by what all candidates of a tile share
-        return packed, (self.cfg.lambda_rd / 256.0 / self._powers[shift]).to(torch.float32)
+        return packed, self._prices[shift]
 
     def _screen(
         self, best: Best, tiles: Tensor | None, packed: Tensor, cls: Tensor, price: Tensor, layer: int, gen: int | None
@@ -249,7 +276,8 @@ class Scorer:
         bits = self._bits(layer)
         if (gpu := self._gpu(e)) is not None:
             keys = gpu.rank_again(rows, packed, self.bank.pixels, self._quad, cls, price, bits)
-            return key_rows(keys.topk(keep, dim=1).values)
+            best: Tensor = gpu.best_rows(keys, keep)
+            return best
         if not e.is_cuda and self.fused:
             out = torch.empty((len(rows), keep), dtype=torch.int64)
             tensors = (rows, packed, self.bank.pixels, self._quad, cls, price, bits, out)
@@ -269,7 +297,7 @@ class Scorer:
 
     def _gpu(self, e: Tensor) -> ModuleType | None:
         """Kernels for tiles that lie on a GPU, if there are and should be any."""
-        return fused() if self.fused and e.is_cuda else None
+        return fused.kernels_on(e.device) if self.fused else None
 
     @kept
     def _numbers(self, alpha: float, mse_weight: float) -> Tensor:
@@ -328,6 +356,33 @@ class Scorer:
             change.numpy(), level.numpy(),
         )  # fmt: skip
         return change, level
+
+    def exact_rows(
+        self, e: Tensor, x: Tensor, cls: Tensor, rows: Tensor, layer: int, *, drawn: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """`exact` of bank rows [n,M], -1 for none, of a bank at full resolution.
+
+        Args:
+            drawn: score the decoder's own drawings, not the bank's stretched pixels.
+        """
+        bank, address = self.bank, self.costs.added_rows(layer, self.cfg.max_layers)
+        store = bank.drawn if drawn else bank.pixels
+        assert store is not None, "larger tiles are drawn anew"
+        rms = self._drawn_rms if drawn else bank.rms
+        if (gpu := self._gpu(e)) is not None:
+            own, amp_cost, alpha = self.windows, self.costs.amplitudes(layer), self.cfg.alpha_mix
+            numbers, block, shift = self._numbers(alpha, self.mse_weight), ssim_block(self.tile), DROP if drawn else 0
+            change, level = gpu.score_exactly(
+                e, x, cls, own.lin, own.quad, own.own, self._drop, store, rows, rms, address, amp_cost, numbers, block,
+                ssim=alpha > 0.0, by_row=True, shift=shift,
+            )  # fmt: skip
+            return change, level
+        at = rows.clamp(min=0)
+        patterns = Patterns(store, at, torch.where(rows >= 0, rms[at], 0.0))
+        if drawn:
+            own_rows = torch.arange(at.numel(), device=at.device).view(at.shape)
+            patterns = Patterns(store[at.reshape(-1)] >> DROP, own_rows, patterns.rms)
+        return self.exact(e, x, cls, patterns, address[at], layer)
 
     def _exact(
         self,

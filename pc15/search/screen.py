@@ -9,17 +9,12 @@ GPU a kernel leaves the best of every GROUP neighbours, and only groups that hol
 
 from __future__ import annotations
 
-import functools
-import logging
-from types import ModuleType
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pc15.search import kernels
-
-_LOG = logging.getLogger(__name__)
+from pc15.search import fused, kernels
 
 _INDEX_BITS = 20
 _EMPTY = -(1 << 62)
@@ -55,7 +50,7 @@ class Best(Protocol):
 
 def best_of(n: int, keep: int, device: torch.device) -> Best:
     """To collect the `keep` best candidates of n tiles, in the way that suits a device."""
-    return GroupedBest(n, keep, device) if device.type == "cuda" else LoopedBest(n, keep)
+    return GroupedBest(n, keep, device) if fused.on_gpu(device) else LoopedBest(n, keep)
 
 
 class LoopedBest:
@@ -88,7 +83,7 @@ class LoopedBest:
 
 
 class GroupedBest:
-    """`Best` on a GPU; elsewhere the same in tensor operations.  Candidates are kept as keys, see `score_keys`."""
+    """`Best` on a GPU; elsewhere the same in tensor operations.  Kept are keys, see `score_keys`, in any order."""
 
     def __init__(self, n: int, keep: int, device: torch.device) -> None:
         self._keys = torch.full((n, keep), _EMPTY, dtype=torch.int64, device=device)
@@ -96,7 +91,8 @@ class GroupedBest:
     @property
     def rows(self) -> Tensor:
         """See `Best`."""
-        return key_rows(self._keys)
+        gpu = fused.kernels_on(self._keys.device)
+        return key_rows(self._keys.sort(dim=1, descending=True).values) if gpu is None else gpu.best_rows(self._keys)
 
     def merge(
         self,
@@ -110,29 +106,43 @@ class GroupedBest:
     ) -> None:
         """See `Best`."""
         own = self._keys if tiles is None else self._keys[tiles]
-        keep, count = own.shape[1], product.shape[1]
-        gpu = fused() if product.is_cuda else None
-        group_best = _plain if gpu is None else gpu.group_best
-        groups = group_best(product, inverse, cls, price, bits, first)  # [m,B/GROUP]
-        if keep == 1:
+        gpu = fused.kernels_on(product.device)
+        find = _plain if gpu is None else gpu.group_best
+        groups = find(product, inverse, cls, price, bits, first)  # [m,B/GROUP]
+        if own.shape[1] == 1:
             merged = torch.maximum(own, groups.amax(dim=1, keepdim=True))
+        elif gpu is not None and own.shape[1] <= gpu.MOST_KEPT:
+            merged = gpu.merge_best(own, groups, product, inverse, cls, price, bits, first)
         else:
-            if groups.shape[1] <= keep:
-                at = torch.arange(count, device=own.device).expand(len(product), -1)
-                inside = torch.ones_like(at, dtype=torch.bool)
-            else:  # the best `keep` candidates lie in the best `keep` groups
-                at = groups.topk(keep, dim=1, sorted=False).indices[:, :, None] * GROUP
-                at = (at + torch.arange(GROUP, device=own.device)).flatten(1)
-                inside = at < count
-                at = torch.where(inside, at, 0)
-            keys = score_keys(
-                product.gather(1, at), inverse[cls[:, None], first + at], price, bits[first + at], first + at
-            )
-            merged = torch.cat([own, torch.where(inside, keys, _EMPTY)], dim=1).topk(keep, dim=1).values
+            merged = _merged(own, groups, product, inverse, cls, price, bits, first)
         if tiles is None:
             self._keys = merged
         else:
             self._keys[tiles] = merged
+
+
+def _merged(
+    own: Tensor,
+    groups: Tensor,
+    product: Tensor,
+    inverse: Tensor,
+    cls: Tensor,
+    price: Tensor,
+    bits: Tensor,
+    first: int,
+) -> Tensor:
+    """The best of the keys so far and of a block of candidates, [m,keep]; `groups` are the keys of `_plain`."""
+    keep, count = own.shape[1], product.shape[1]
+    if groups.shape[1] <= keep:
+        at = torch.arange(count, device=own.device).expand(len(product), -1)
+        inside = torch.ones_like(at, dtype=torch.bool)
+    else:  # the best `keep` candidates lie in the best `keep` groups
+        at = groups.topk(keep, dim=1, sorted=False).indices[:, :, None] * GROUP
+        at = (at + torch.arange(GROUP, device=own.device)).flatten(1)
+        inside = at < count
+        at = torch.where(inside, at, 0)
+    keys = score_keys(product.gather(1, at), inverse[cls[:, None], first + at], price, bits[first + at], first + at)
+    return torch.cat([own, torch.where(inside, keys, _EMPTY)], dim=1).topk(keep, dim=1).values
 
 
 def score_keys(product: Tensor, inverse: Tensor, price: Tensor, bits: Tensor, rows: Tensor) -> Tensor:
@@ -158,17 +168,3 @@ def _plain(product: Tensor, inverse: Tensor, cls: Tensor, price: Tensor, bits: T
     )
     keys = torch.nn.functional.pad(keys, (0, -keys.shape[1] % GROUP), value=_EMPTY)
     return keys.view(keys.shape[0], -1, GROUP).amax(dim=2)
-
-
-@functools.cache
-def fused() -> ModuleType | None:
-    """`pc15.search.gpu`, whose kernels do on a GPU what takes many tensor operations; None without Triton.
-
-    Builds of torch for a GPU bring it.
-    """
-    try:
-        from pc15.search import gpu
-    except ImportError as error:
-        _LOG.info("no Triton (%s): searching in tensor operations, with the same result", error)
-        return None
-    return gpu
