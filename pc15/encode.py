@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from pc15.bitstream.records import Programs, TileRec, Writer, check_tables, code
 from pc15.config import CodecConfig, default_overlap
 from pc15.decode import MIDDLE, SAMPLE_ONE, coded_alike, plane_grid, predict_plane, section_syntax
 from pc15.entropy.tables import TableSet, load_table
-from pc15.errors import ConfigError, ImageError
+from pc15.errors import ConfigError, DeviceError, ImageError
 from pc15.fixed import look_up
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.images import check_luma
@@ -62,6 +63,8 @@ CHROMA_LAMBDA = 0.5
 
 A compromise of what luma loses and what PSNR over all planes, weighted 6:1:1, and CIEDE2000 gain on photographs.
 """
+
+_LOG = logging.getLogger(__name__)
 
 AUTO_TILES = (8, 16, 32, 64, 128, 256)
 """Tile sides, px, that the encoder chooses among where there is to be no residual."""
@@ -176,6 +179,7 @@ def _search_together(
     pictures: Sequence[_Picture], cfg: CodecConfig, tables: TableSet, codebook: Codebook, progress: tqdm[Any]
 ) -> None:
     """Search the programs of all pictures' planes that a plan asks for in any case, as many at a time as fit."""
+    room = _TOGETHER
     for index in range(3):
         own = plane_config(cfg, chroma=index > 0)
         for tile, refined in _plans(own):
@@ -187,17 +191,38 @@ def _search_together(
             waiting = [one for one in waiting if searched_together(one.grid(index, cut), own)]
             while waiting:
                 total = itertools.accumulate(one.planes[index].numel() for one in waiting)
-                most = max(1, sum(1 for samples in total if samples <= _TOGETHER))
-                batch, waiting = waiting[:most], waiting[most:]
+                batch = waiting[: max(1, sum(1 for samples in total if samples <= room))]
                 header = _header((spec,) * len(batch[0].planes), batch[0].width, batch[0].height, own)
                 options = own.but(tile=spec.tile, overlap=spec.overlap)
                 planes = [one.planes[index] for one in batch]
-                encoder = PlaneEncoder(planes, header, index, options, tables, codebook, own.ai)
-                progress.reset(total=len(encoder.x))
-                found = encoder.run(progress)
-                assert found is not None, "there is no limit"
+                try:
+                    found = _search(planes, header, index, options, tables, codebook, progress)
+                except torch.cuda.OutOfMemoryError:
+                    if len(batch) == 1:
+                        raise
+                    room = sum(plane.numel() for plane in planes) // 2
+                    _LOG.warning("too little GPU memory for %d pictures at once: half as many", len(batch))
+                    continue
                 for one, programs in zip(batch, found, strict=True):
                     one.known[index][tile] = programs
+                waiting = waiting[len(batch) :]
+
+
+def _search(
+    planes: Sequence[Tensor],
+    header: Header,
+    index: int,
+    cfg: CodecConfig,
+    tables: TableSet,
+    codebook: Codebook,
+    progress: tqdm[Any],
+) -> list[Programs]:
+    """Programs of planes that are searched together; nothing else of the search is left when it ends."""
+    encoder = PlaneEncoder(planes, header, index, cfg, tables, codebook, cfg.ai)
+    progress.reset(total=len(encoder.x))
+    found = encoder.run(progress)
+    assert found is not None, "there is no limit"
+    return found
 
 
 def _plans(cfg: CodecConfig) -> list[tuple[int, bool]]:
@@ -554,7 +579,7 @@ def encode_many(
 def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int | None = None) -> list[dict[str, Any]]:
     """Encode pictures; the samples of each are let go as soon as it is decided what its stream says."""
     bar = tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False)
-    with bar as progress, threads(workers) as pool:
+    with _explained(), bar as progress, threads(workers) as pool:
         tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
         check_tables(tables, codebook)
         if len(pictures) < 2:
@@ -574,6 +599,18 @@ def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int | None 
             every.append(chosen)
             progress.update()
         return _finish(every)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """What to do where a GPU's memory is too small after all."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(
+            "the GPU has too little free memory to search this picture; end what else runs there, or encode with "
+            "device='cpu': the bytes are the same"
+        ) from error
 
 
 def repack(

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 __all__ = [
     "BitstreamError",
     "ConfigError",
+    "DeviceError",
     "HooksError",
     "ImageError",
     "MissingExtraError",
@@ -53,6 +54,10 @@ class HooksError(Pc15Error, ValueError):
 
 class SchemaError(Pc15Error, ValueError):
     """A row of tiles.jsonl or of the labels that does not follow its schema."""
+
+
+class DeviceError(Pc15Error, RuntimeError):
+    """A GPU that cannot do what it is asked to: no driver, or too little memory."""
 
 
 class MissingExtraError(Pc15Error, ImportError):

@@ -32,8 +32,9 @@ from pc15 import (
 from pc15.bitstream import read_container
 from pc15.decode import decode_stream, plane_grid, read_programs, to_pixels
 from pc15.encode import plan_header, repack, residual_lambda
-from pc15.errors import ConfigError, ImageError
+from pc15.errors import ConfigError, DeviceError, ImageError
 from pc15.images import luma_tensor
+from pc15.search import score as score_module
 from pc15.search.cost import Costs
 from pc15.search.plane import PlaneEncoder
 from pc15.search.score import Scorer, plane_distortion
@@ -459,3 +460,40 @@ def test_planes_searched_band_by_band_are_coded_as_well(
     assert banded < 1.05 * whole
     assert error.mean() < 1.08 * usual.mean()
     assert error.unfold(0, 16, 8).mean(1).max() < 1.3 * usual.unfold(0, 16, 8).mean(1).max()  # no seam stands out
+
+
+def test_a_search_that_finds_too_little_gpu_memory_takes_fewer_pictures_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = [rgb(40, 30 + i) for i in range(4)]
+    whole = [one["bitstream"] for one in encode_many(pictures, FAST)]
+    run, most = PlaneEncoder.run, 2
+
+    def short(self: PlaneEncoder, *args: object, **kwargs: object) -> object:
+        if len(self.planes) > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return run(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PlaneEncoder, "run", short)
+    assert [one["bitstream"] for one in encode_many(pictures, FAST)] == whole
+    assert "half as many" in caplog.text
+    most = 0
+    with pytest.raises(DeviceError, match="device='cpu'"):
+        encode_many(pictures, FAST)
+
+
+def test_screening_that_finds_too_little_gpu_memory_takes_fewer_tiles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = rgb(60, 90)
+    usual = encode(picture, FAST)["bitstream"]
+    packed, seen = Scorer.packed, []
+
+    def short(self: Scorer, e: Tensor, *args: object) -> object:
+        seen.append(len(e))
+        if len(e) > 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return packed(self, e, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Scorer, "packed", short)
+    monkeypatch.setattr(score_module, "_LEAST_GPU", 1)
+    assert encode(picture, FAST)["bitstream"] == usual
+    assert max(seen) > 3

@@ -22,6 +22,7 @@ _GROUPS = 16  # groups that one program instance reduces
 _LANES = 128  # threads of a program instance: each has one SSIM block of one candidate
 _LANES_LARGE = 512  # of tiles above _LARGE, of which there are few: an instance has one alone
 _LARGE = 128
+_MOST_PAIRS = 16
 _RUN = 8  # neighbouring pixels that a thread reads at once
 _PIXELS = 1024  # of a tile, that an instance works on where each is on its own
 
@@ -876,6 +877,8 @@ def _shape(tile: int, block: int) -> dict[str, int]:
     """How a program instance shares out pairs of a tile and a candidate, or tiles: see `_LANES`."""
     lanes = _LANES if tile <= _LARGE else _LANES_LARGE
     blocks = min(lanes, triton.next_power_of_2((tile // block) ** 2))
+    if 1 < blocks < 8:  # more pairs of few blocks make layouts that Triton 3.6 fails on
+        lanes = _MOST_PAIRS * blocks
     sizes = {"PAIRS": lanes // blocks, "SPAN": _RUN * blocks, "BLOCKS": blocks, "COLS": triton.next_power_of_2(block)}
     return {"TILE": tile, "BLOCK": block, **sizes, "num_warps": lanes // 32}
 

@@ -43,6 +43,7 @@ from pc15.tiling import TileGridCfg, TileSpec, axis_weights, extract, stacks
 
 _BAND = 1 << 23  # samples of tiles that are searched at once
 _BESIDE = 4  # and as many rows at least, in strides
+_TRIAL_BYTES = 100  # of memory per pixel that a layer's moves are drawn in
 _OUTLOOK = 3  # layers that the search of one tile hopes for, each as good as the last
 
 
@@ -255,8 +256,9 @@ class PlaneEncoder:
             last = turn == self.cfg.sweeps + self.cfg.passes - 1
             if turn > self.cfg.passes and self._alone and not (last and self.cfg.refine):
                 continue
-            for group in self.groups:
-                self._refit(group, self.cfg.refine if last else 0)
+            refine = self.cfg.refine if last else 0
+            for group, moves in zip(self.groups, self._moves(refine), strict=True):
+                self._refit(group, refine, moves)
             self._refit_dc()
         if self.cfg.merge and len(self.x) > 1:
             for wave in waves(self.stacks[0].grid):
@@ -323,14 +325,21 @@ class PlaneEncoder:
         self.tiles.put(tiles, layer, layers, amp)
         self.canvas.add(tiles, self._contribution(layers, amp))
 
-    def _refit(self, group: Tensor, refine: int) -> None:
-        """Amplitudes, and with `refine` offsets, of each tile again, the rest as it is; drop layers that do not pay."""
+    def _by_count(self, group: Tensor) -> tuple[Tensor, Tensor]:
+        """Tiles and their numbers of layers, so that those that have a layer are the first ones."""
         counts, order = torch.sort(self.tiles.count[group], descending=True, stable=True)
-        group = group[order]  # so that the tiles that have a layer are the first ones
+        return group[order], counts
+
+    def _refit(self, group: Tensor, refine: int, moves: dict[int, Moves]) -> None:
+        """Amplitudes, and with `refine` offsets, of each tile again, the rest as it is; drop layers that do not pay.
+
+        Args:
+            moves: what a descent tries first of layers, by their number, as far as that is drawn already.
+        """
+        group, counts = self._by_count(group)
         having = np.bincount(counts.cpu().numpy(), minlength=1)[::-1].cumsum()[::-1].tolist()  # so many layers or more
         most = len(having) - 1
         e, x, cls = self.canvas.look(group), self.x[group], self.windows.of[group]
-        moves = self._moves(group, most, refine) if self.precise is None else {}
         amps = self.tiles.amp[group].t().contiguous()  # [L,n]
         fields = self.tiles.fields[group].transpose(0, 1).contiguous()
         for layer in range(most - 1, -1, -1):
@@ -353,19 +362,28 @@ class PlaneEncoder:
                 self.tiles.plain = self.tiles.plain and found.plain
         self.tiles.replace(group, fields.transpose(0, 1), amps.t())
 
-    def _moves(self, group: Tensor, most: int, refine: int) -> dict[int, Moves]:
-        """What a descent tries first of each layer number, as its tiles are now, all drawn in one go.
+    def _moves(self, refine: int) -> list[dict[int, Moves]]:
+        """What a descent tries first of each layer number of each group, as tiles are now, all drawn in one go.
 
-        On a GPU alone, where a call costs far more than what it draws.
+        On a GPU alone, where a call costs far more than what it draws; not if it does not fit into its memory.
         """
-        if not (group.is_cuda and refine):
-            return {}
-        tile, layer = torch.nonzero(
-            torch.arange(most, device=group.device) < self.tiles.count[group, None], as_tuple=True
-        )
+        nothing: list[dict[int, Moves]] = [{} for _ in self.groups]
+        if not (fused.on_gpu(self.x.device) and refine and self.precise is None):
+            return nothing
+        total = int(self.tiles.count.sum())
+        if total * _TRIAL_BYTES * self.cfg.tile**2 > fused.free_memory(self.x.device) // 2:
+            return nothing
+        tiles = torch.cat([self._by_count(group)[0] for group in self.groups])
+        turn = torch.cat([torch.full_like(group, i) for i, group in enumerate(self.groups)])
+        each = torch.arange(MAX_LAYERS, device=tiles.device)
+        at, layer = torch.nonzero(each < self.tiles.count[tiles, None], as_tuple=True)
         step = 1 << first_steps(self.scorer, refine)[0]
-        drawn = draw_moves(self.scorer, self.codebook, self.tiles.layers(group[tile], layer), step)
-        return {number: drawn.pick(torch.nonzero(layer == number).flatten()) for number in range(most)}
+        drawn = draw_moves(self.scorer, self.codebook, self.tiles.layers(tiles[at], layer), step)
+        place, most = turn[at] * MAX_LAYERS + layer, int(self.tiles.count.max())
+        for i, moves in enumerate(nothing):
+            for number in range(most):
+                moves[number] = drawn.pick(torch.nonzero(place == i * MAX_LAYERS + number).flatten())
+        return nothing
 
     def _refit_dc(self) -> None:
         """Move each knot of the base, by a step but for an only one, where that gains more than two bits' worth."""

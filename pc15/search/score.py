@@ -223,28 +223,36 @@ class Scorer:
         """
         keep = min(keep, self.bank.rows)
         wide = min(_WIDE * keep, self.bank.rows) if self._half else keep
-        step = self._together() if e.is_cuda else _TOGETHER_CPU
-        parts = []
-        for i in range(0, e.shape[0], step):
-            at = slice(i, i + step)
+        parts, first = [], 0
+        while first < len(e):
+            at = slice(first, first + self._together)
             best = best_of(len(e[at]), wide, e.device)
-            packed, price = self.packed(e[at], cls[at])
-            if allowed is None:
-                self._screen(best, None, packed, cls[at], price, layer, None)
-            else:
-                for gen in torch.nonzero(allowed[at].any(dim=0)).flatten().tolist():
-                    rows = torch.nonzero(allowed[at, gen]).flatten()
-                    self._screen(best, rows, packed[rows], cls[at][rows], price[rows], layer, gen)
-            parts.append(self._finer(best.rows, e[at], cls[at], layer, keep) if self._half else best.rows)
+            try:
+                packed, price = self.packed(e[at], cls[at])
+                if allowed is None:
+                    self._screen(best, None, packed, cls[at], price, layer, None)
+                else:
+                    for gen in torch.nonzero(allowed[at].any(dim=0)).flatten().tolist():
+                        rows = torch.nonzero(allowed[at, gen]).flatten()
+                        self._screen(best, rows, packed[rows], cls[at][rows], price[rows], layer, gen)
+                parts.append(self._finer(best.rows, e[at], cls[at], layer, keep) if self._half else best.rows)
+            except torch.cuda.OutOfMemoryError:
+                if self._together <= _LEAST_GPU:
+                    raise
+                self._together //= 2
+                continue
+            first = at.stop
         if len(parts) == 1:
             return parts[0]
         return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=e.device)
 
-    @kept
+    @functools.cached_property
     def _together(self) -> int:
-        """Tiles whose products with all candidates take an eighth of the memory that is free on the GPU at first."""
-        free, _ = torch.cuda.mem_get_info(self.bank.gen.device)
-        return max(_LEAST_GPU, min(_MOST_GPU, free // 8 // (4 * min(self.bank.rows, BLOCK_GPU))))
+        """Tiles that are screened at once: on a GPU, as many as an eighth of its free memory has products for."""
+        if not fused.on_gpu(self.bank.gen.device):
+            return _TOGETHER_CPU
+        room = fused.free_memory(self.bank.gen.device) // 8 // (4 * min(self.bank.rows, BLOCK_GPU))
+        return max(_LEAST_GPU, min(_MOST_GPU, room))
 
     def packed(self, e: Tensor, cls: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
         """Tiles as int8 rows [n,P] for the product, and what a 1/256 bit costs each in units of score, [n] float32.
