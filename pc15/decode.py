@@ -49,7 +49,7 @@ from pc15.bitstream.records import (
 )
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import BitstreamError, Pc15Error
-from pc15.paths import resolve_device
+from pc15.paths import free_memory, resolve_device
 from pc15.planes import ycbcr420_to_rgb
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import Grid, tile_grid
@@ -62,7 +62,8 @@ from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_r
 
 _LOG = logging.getLogger(__name__)
 _BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
-_TOGETHER = 1 << 25  # samples of many planes drawn at once on a GPU
+_TOGETHER = 1 << 27  # samples of many planes drawn at once on a GPU,
+_TOGETHER_BYTES = 96  # each of which takes so much of its memory
 _CODED_TOGETHER = 1 << 16  # tiles of many sections coded at once
 SAMPLE_ONE = 4096
 MIDDLE = SAMPLE_ONE // 2
@@ -575,19 +576,20 @@ def decode_many(
 
 
 def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
-    """Draw what fits together of all streams' programs, as much at a time as `_TOGETHER` allows."""
+    """Draw what fits together of all streams' programs, as much at a time as memory allows."""
+    room = min(_TOGETHER, free_memory(device) // _TOGETHER_BYTES)
     alike: dict[Any, list[_Read]] = {}
     for one in read:
         header = one.stream.header
         for plane, spec in enumerate(header.planes):
-            if spec.tile and math.prod(plane_size(header, plane)) <= _TOGETHER:
+            if spec.tile and math.prod(plane_size(header, plane)) <= room:
                 key = plane, replace(spec, residual=0), header.seed, header.codebook_id
                 alike.setdefault(key, []).append(one)
     for (plane, _, _, codebook_id), group in alike.items():
         codebook = load_codebook(codebook_id)
         while group:
             total = itertools.accumulate(math.prod(plane_size(one.stream.header, plane)) for one in group)
-            most = sum(1 for samples in total if samples <= _TOGETHER)
+            most = sum(1 for samples in total if samples <= room)
             now, group = group[:most], group[most:]
             programs, headers = [one.programs[plane] for one in now], [one.stream.header for one in now]
             for members, drawn in predict_planes(programs, headers, plane, codebook, device):

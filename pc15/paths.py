@@ -164,6 +164,16 @@ def allow_cpu_tests() -> bool:
     return value in _TRUE
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that can still be had, torch's own reserve included; on a CPU, what is worth using at once."""
+    import torch
+
+    if device.type != "cuda":
+        return 1 << 34
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def resolve_device(name: str | torch.device) -> torch.device:
     """The device of a name: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
 

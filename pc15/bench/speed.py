@@ -49,8 +49,8 @@ _CEILING_SHAPES = {"cpu": ((256, 4096), (4096, 4096)), "cuda": ((4096, 4096), (4
 _RANDOM_TILES = {"cpu": 256, "cuda": 4096}
 _RANDOM_ROWS = 1 << 17
 _WARM_PIXELS = 128 * 96
-_DECODED_TOGETHER = 96
-"""Streams decoded at once, at least about so many."""
+_DECODED_TOGETHER = {"cpu": 16, "cuda": 384}
+"""Streams decoded at once, about so many."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecCo
 
     seconds = clock.best(encoded) / len(pictures)
     rows = [Timing("encode together", seconds, 1.0 / seconds, "pictures/s", None, clock.peak_mib(), name)]
-    streams = [one["bitstream"] for one in found] * max(1, _DECODED_TOGETHER // len(pictures))
+    streams = [one["bitstream"] for one in found] * max(1, _DECODED_TOGETHER[clock.device.type] // len(pictures))
     pixels = statistics.fmean(picture.shape[1] * picture.shape[2] for picture in pictures)
     seconds = clock.best(functools.partial(decode_many, streams, device=str(clock.device))) / len(streams)
     note = f"{name}, {len(streams)} streams"

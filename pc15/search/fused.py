@@ -16,14 +16,6 @@ def on_gpu(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU that can still be had, torch's own reserve included."""
-    if device.type != "cuda":
-        return 1 << 34
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-
-
 def kernels_on(device: torch.device) -> ModuleType | None:
     """`pc15.search.gpu` for what lies on a GPU; None elsewhere, and without Triton."""
     return _kernels() if on_gpu(device) else None

@@ -24,6 +24,7 @@ from pc15.config import CodecConfig
 from pc15.decode import SAMPLE_ONE, amplitude_q15, draw_tiles, section_syntax
 from pc15.entropy.tables import TableSet
 from pc15.hooks.heuristic import EncoderHooks
+from pc15.paths import free_memory
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
@@ -371,7 +372,7 @@ class PlaneEncoder:
         if not (fused.on_gpu(self.x.device) and refine and self.precise is None):
             return nothing
         total = int(self.tiles.count.sum())
-        if total * _TRIAL_BYTES * self.cfg.tile**2 > fused.free_memory(self.x.device) // 2:
+        if total * _TRIAL_BYTES * self.cfg.tile**2 > free_memory(self.x.device) // 2:
             return nothing
         tiles = torch.cat([self._by_count(group)[0] for group in self.groups])
         turn = torch.cat([torch.full_like(group, i) for i, group in enumerate(self.groups)])

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from pc15.config import CodecConfig
 from pc15.kept import kept
+from pc15.paths import free_memory
 from pc15.quant import MSE_SCALE, step_q15
 from pc15.search import fused, kernels
 from pc15.search.bank import Bank
@@ -251,7 +252,7 @@ class Scorer:
         """Tiles that are screened at once: on a GPU, as many as an eighth of its free memory has products for."""
         if not fused.on_gpu(self.bank.gen.device):
             return _TOGETHER_CPU
-        room = fused.free_memory(self.bank.gen.device) // 8 // (4 * min(self.bank.rows, BLOCK_GPU))
+        room = free_memory(self.bank.gen.device) // 8 // (4 * min(self.bank.rows, BLOCK_GPU))
         return max(_LEAST_GPU, min(_MOST_GPU, room))
 
     def packed(self, e: Tensor, cls: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
