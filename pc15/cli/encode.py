@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from pc15.cli.files import each, find_sources, name_targets
+from pc15.cli.files import each_together, find_sources, name_targets
 from pc15.cli.parser import DEFAULT_PRESET, STREAM_SUFFIX, Parser, on_or_off
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import ConfigError, HooksError, did_you_mean
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pc15.hooks.heuristic import EncoderHooks
 
 
@@ -24,6 +26,7 @@ EXAMPLES = (
     "encode photos/ more.jpg -o streams/ --gray --hooks heuristic",
     "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
 )
+_TOGETHER = 24  # pictures that a GPU is given at once
 _WEIGHT_ROLES = {"selector": "selector", "params": "param_predictor", "rd": "rd_predictor"}
 
 
@@ -76,37 +79,46 @@ def run(args: argparse.Namespace) -> int:
     """Describe pictures as programs of procedural patterns, one .pc15 stream each.
 
     Colour is coded as YCbCr 4:2:0, a picture without colour as luma alone.  A folder stands for the pictures in it.
-    The same picture and options give the same bytes, on every device.
+    The same picture and options give the same bytes, on every device.  A GPU is given many pictures at once.
     """
     cfg = _codec_config(args)
+    from torch import get_num_threads
+
     from pc15.bitstream import write_bitstream
-    from pc15.encode import encode as encode_picture
+    from pc15.encode import encode_many
     from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
     from pc15.paths import resolve_device
+    from pc15.threads import MOST
 
-    resolve_device(cfg.device)
+    device = resolve_device(cfg.device)
     targets = name_targets(find_sources(args.images, tuple(IMAGE_SUFFIXES)), args.out, STREAM_SUFFIX)
     for _, target in targets:
         if target.suffix.lower() in IMAGE_SUFFIXES:
             right = target.with_suffix(STREAM_SUFFIX)
             raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
-    def one(source: Path, target: Path) -> None:
-        began = time.perf_counter()
+    def load(source: Path) -> Tensor:
         picture = load_luma(source) if args.gray else load_rgb(source)
-        if picture.shape[0] == 3 and bool((picture == picture[:1]).all()):
-            picture = picture[:1]
-        coded = encode_picture(picture, cfg)
+        return picture[:1] if picture.shape[0] == 3 and bool((picture == picture[:1]).all()) else picture
+
+    def work(pictures: list[Tensor]) -> list[tuple[dict[str, Any], float]]:
+        began = time.perf_counter()
+        coded = encode_many(pictures, cfg)
+        return [(one, (time.perf_counter() - began) / len(coded)) for one in coded]
+
+    def save(target: Path, picture: Tensor, result: tuple[dict[str, Any], float]) -> None:
+        coded, seconds = result
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bitstream(target, coded["bitstream"])
         size = f"{picture.shape[2]}x{picture.shape[1]}"
         print(
             f"{target}: {size} in {len(coded['bitstream'])} bytes, {coded['bpp']:.4f} bpp, "
-            f"{coded['stats']['layers']} layers, {time.perf_counter() - began:.1f} s",
+            f"{coded['stats']['layers']} layers, {seconds:.2f} s",
             flush=True,
         )
 
-    return each(targets, one)
+    most = _TOGETHER if device.type == "cuda" else min(MOST, get_num_threads())
+    return each_together(targets, load, work, save, most)
 
 
 def add_arguments(add: Parser) -> None:

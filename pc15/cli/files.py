@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pc15.cli.parser import DONE, FAILED, complain
 from pc15.errors import ConfigError, Pc15Error
@@ -42,18 +44,63 @@ def name_targets(inputs: Sequence[Path], given: str, suffix: str) -> list[tuple[
     return pairs
 
 
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
 def each(pairs: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], None]) -> int:
     """Do one after the other; a bad one is reported and the others are still done."""
-    failed = 0
+    tally = _Tally()
     for source, target in pairs:
-        try:
+        with tally.of(source, target):
             one(source, target)
+    return tally.result(len(pairs))
+
+
+def each_together(
+    pairs: Sequence[tuple[Path, Path]],
+    load: Callable[[Path], _In],
+    work: Callable[[list[_In]], list[_Out]],
+    save: Callable[[Path, _In, _Out], None],
+    most: int,
+) -> int:
+    """`each` for work that is done on `most` sources at a time; if that fails, on each of them alone."""
+    tally = _Tally()
+    for start in range(0, len(pairs), most):
+        batch: list[tuple[Path, Path, _In]] = []
+        for source, target in pairs[start : start + most]:
+            with tally.of(source, target):
+                batch.append((source, target, load(source)))
+        try:
+            done: list[_Out] | None = work([item for _, _, item in batch])
+        except (Pc15Error, OSError):
+            done = None
+        for i, (source, target, item) in enumerate(batch):
+            with tally.of(source, target):
+                save(target, item, work([item])[0] if done is None else done[i])
+    return tally.result(len(pairs))
+
+
+class _Tally:
+    """Counts what fails, and says why."""
+
+    def __init__(self) -> None:
+        self._failed = 0
+
+    @contextlib.contextmanager
+    def of(self, source: Path, target: Path) -> Iterator[None]:
+        """Work on one of them."""
+        try:
+            yield
         except BrokenPipeError:
             raise
         except (Pc15Error, OSError) as error:
             named = str(source) in str(error) or str(target) in str(error)
             complain(str(error) if named else f"{source}: {error}")
-            failed += 1
-    if failed and len(pairs) > 1:
-        complain(f"{failed} of {len(pairs)} failed, the others are done")
-    return FAILED if failed else DONE
+            self._failed += 1
+
+    def result(self, total: int) -> int:
+        """The exit code."""
+        if self._failed and total > 1:
+            complain(f"{self._failed} of {total} failed, the others are done")
+        return FAILED if self._failed else DONE
