@@ -206,7 +206,7 @@ def _asked_of(folder: LabelFolder) -> Iterator[Tensor]:
 def _check_tile(tile: int) -> None:
     if tile > SCREEN:
         raise ConfigError(
-            f"tiles of {tile} px are larger than what codebooks are trained on; take {SCREEN} px or fewer"
+            f"codebooks are trained on tiles of at most {SCREEN} px, not of {tile}; they serve larger ones"
         )
 
 
