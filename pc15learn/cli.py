@@ -201,7 +201,7 @@ def _codec(args: argparse.Namespace) -> CodecConfig:
     changes = {**PROGRAMS, "lambda_rd": args.lambda_rd, "alpha_mix": args.alpha_mix, "device": args.device}
     if getattr(args, "tile", None) is not None:
         changes["tile"] = args.tile
-    changes["codebook_id"] = getattr(args, "codebook", None)
+    changes |= {"codebook_id": getattr(args, "codebook", None), "table_id": getattr(args, "tables", None)}
     return CodecConfig.preset(args.preset, **{name: value for name, value in changes.items() if value is not None})
 
 
@@ -271,9 +271,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--tiles", required=True, type=Path, help="tiles.jsonl of make-tiles")
     one.add_argument("--out", required=True, type=Path, help="folder of the labels")
     one.add_argument("--limit", type=int, metavar="N", help="label N tiles, spread over all pictures")
-    one.add_argument(
-        "--codebook", metavar="ID", help="codebook to search, and the tables of its name (default: the trained one)"
-    )
+    one.add_argument("--codebook", metavar="ID", help="codebook to search (default: the trained one)")
+    one.add_argument("--tables", metavar="ID", help="tables that say what bits cost (default: the codebook's)")
     _codec_arguments(one, "oracle")
     one.add_argument("--top", type=int, default=32, help="best candidates kept per layer (default: 32)")
     one.add_argument("--random", type=int, default=16, help="random candidates kept per layer (default: 16)")

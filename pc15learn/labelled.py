@@ -33,8 +33,8 @@ from pc15learn.schema import LabelRow, features_of, hf_datasets, mend, pixels_fr
 __all__ = ["LabelBatch", "LabelFolder", "Picture", "label_batches", "load_labels", "open_together", "residuals"]
 
 _BATCH_TILES = 256
-_OF_A_FOLDER = ("options.lambda_rd", "options.alpha_mix", "steps.", "tiles.", "random", "shard_size")
-"""Facts of an oracle in which folders that are trained on together may differ: rate, measure, tiles, bookkeeping."""
+_MAY_DIFFER = ("options.lambda_rd", "options.alpha_mix", "steps.", "tiles.", "random", "shard_size")
+"""Facts of the oracles of folders that are trained on together, where they may differ: rate, measure, which tiles."""
 
 
 # ---------------------------------------------------------------- rows
@@ -310,7 +310,7 @@ def open_together(folders: Sequence[str | Path], *, tiles_differ: bool) -> list[
     if not folders:
         raise ConfigError("no labels to train on; name folders that pc15learn label wrote")
     opened = [LabelFolder.open(folder) for folder in folders]
-    free = (*_OF_A_FOLDER, "options.tile", "options.overlap") if tiles_differ else _OF_A_FOLDER
+    free = (*_MAY_DIFFER, "options.tile", "options.overlap") if tiles_differ else _MAY_DIFFER
     known: dict[str, LabelFolder] = {}
     for one in opened:
         differs = [name for name in opened[0].oracle.differences(one.oracle) if not name.startswith(free)]
