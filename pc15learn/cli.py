@@ -154,11 +154,12 @@ def tables(args: argparse.Namespace) -> None:
     """Train rANS tables for a codebook: count the symbols of training pictures' programs.
 
     Pictures are encoded and counted, and again with the tables that this gives.  Streams and labels are counted as they
-    are: streams hold what the encoder chose, tiles beside each other, colour too; labels what the oracle chose for each
-    tile of a luma, and every tile of a picture of the train split has to be there.  Several lambdas and tile sizes fill
-    the tables of several rates and sizes; what was rarely counted leans on --like.  Of streams and labels of another
-    codebook than --codebook all is counted but generators and entries, whose use its own weights tell.  The file's name
-    is the tables' id.  It is written when all is done.
+    are.  Streams hold what the encoder chose, tiles beside each other, colour too: prefer them where you have both.
+    Labels hold what the oracle chose for each tile of a luma as if it were alone; the train split counts, and of its
+    pictures every tile has to be there.  Several lambdas and tile sizes fill the tables of several rates and sizes;
+    what was rarely counted leans on --like.  Of streams and labels of another codebook than --codebook all is counted
+    but generators and entries, whose use its own weights tell.  The file's name is the tables' id.  It is written when
+    all is done.
 
       pc15learn tables --images photos/ --codebook mine --like v15_trained --out models/rans/mine.json
       pc15learn tables --labels labels-4 labels-1 --codebook mine --like v15_trained --out models/rans/mine.json

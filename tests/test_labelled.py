@@ -295,6 +295,10 @@ def test_commands_make_a_codebook_and_its_tables_from_labels(
     assert cli.main(["tables", *labels, "--codebook", "own", "--like", "few", "--out", str(tables)]) == 0
     assert "own.npz: " in (said := capsys.readouterr().out) and "own.json: " in said
     check_tables(load_table("own"), load_codebook("own"))
+    write_streams(LabelFolder.open(made / "low"), tmp_path / "streams", "few")
+    counted = tmp_path / "counted.json"
+    assert cli.main(["tables", "--streams", str(tmp_path / "streams"), "--out", str(counted)]) == 0
+    assert "counted.json: " in capsys.readouterr().out
     given = ["--tiles", str(made / "low.jsonl"), "--out", str(tmp_path / "again"), "--limit", "2", "--device", "cpu"]
     assert cli.main(["label", *given, "--preset", "fast", "--codebook", "own", "--top", "4"]) == 0
     assert LabelFolder.open(tmp_path / "again").cfg.table_id == "own"
