@@ -58,7 +58,7 @@ class ResidualParams:
 
     step: quantizer index, 0 (coarsest, 1.0 of luma) to 79 (about a quarter of an 8-bit level).
     lam: squared error in Q12 that one bit is worth; None takes LAMBDA * step^2.
-    tries: predictions that are coded in full per square, 1 to 8: more is slower and smaller.
+    tries: predictions that are coded in full per square, at most; 1 to 8: more is slower and smaller.
     filtered: whether the deblocking filter may be used.
     parts: what else may be used; all of it, but in studies.
     contexts: how decisions are predicted; anything but "mixed" makes a payload that only `decode_residual` reads, told

@@ -438,7 +438,7 @@ def try_leaf(
         forward(w.diff, log2, w.mid, w.coefs[k])
         w.energies[k] = energy
         bits = per_bit * (w.price[mode] + bit_cost(p, 1))
-        if n > c:  # frequencies that are not coded differ from mode to mode
+        if n > c:  # a rough term for the frequencies that are not coded, by which modes differ
             bits += energy
         _insert(k, draft_cost(w.coefs[k], c, step, w.sums) + bits, w.drafts, w.draft_costs)
     for i in range(len(w.drafts)):
