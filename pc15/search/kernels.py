@@ -7,9 +7,11 @@ floating point.  `share_out` splits tiles among as many threads as torch uses.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,42 +24,82 @@ from pc15.compiled import entry, inner
 Array = NDArray[Any]
 
 _LEAST = 8  # tiles that are worth another thread
-_STRIP = 128  # scores computed before any of them is looked at
+_STRIP = 64  # scores computed before any of them is looked at
+INDEX_BITS = 20
+"""Bits of a key that its bank row takes."""
+
+_crew = threading.local()
 
 
-def share_out(loop: Callable[..., None], n: int, *arguments: Any) -> None:
-    """Run loop(start, stop, *arguments) over 0..n, in parts on several threads."""
-    parts = max(1, min(torch.get_num_threads(), n // _LEAST))
-    edges = [n * i // parts for i in range(parts + 1)]
-    if parts == 1:
-        loop(0, n, *arguments)
+@contextlib.contextmanager
+def crew() -> Iterator[int]:
+    """Leave the threads that this one may use to `share_out`; says how many.
+
+    Meanwhile torch's operations run alone: its own threads wait for the next one at full speed, on cores that loops
+    could use.
+    """
+    usual, outer = torch.get_num_threads(), getattr(_crew, "size", None)
+    if usual == 1:
+        yield outer or 1
         return
-    for done in [_pool(parts).submit(loop, a, b, *arguments) for a, b in itertools.pairwise(edges)]:
-        done.result()
+    torch.set_num_threads(1)
+    _crew.size = usual
+    try:
+        yield usual
+    finally:
+        del _crew.size
+        torch.set_num_threads(usual)
+
+
+def share_out(loop: Callable[..., None], n: int, *arguments: Any, least: int = _LEAST) -> None:
+    """Run loop(start, stop, *arguments) over 0..n, in parts of at least so many on several threads."""
+    with crew() as size:
+        parts = max(1, min(size, n // least))
+        if parts == 1:
+            loop(0, n, *arguments)
+            return
+        edges = [n * i // parts for i in range(parts + 1)]
+        waiting = [_pool(size).submit(loop, a, b, *arguments) for a, b in itertools.pairwise(edges[1:])]
+        loop(0, edges[1], *arguments)
+        for done in waiting:
+            done.result()
 
 
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="pc15")
+def _pool(size: int) -> ThreadPoolExecutor:
+    """The threads of a crew beside the one whose crew it is, all of them started."""
+    pool = ThreadPoolExecutor(size - 1, "pc15", initializer=torch.set_num_threads, initargs=(1,))
+    everyone = threading.Barrier(size)
+    waiting = [pool.submit(everyone.wait) for _ in range(size - 1)]
+    everyone.wait()
+    for done in waiting:
+        done.result()
+    return pool
 
 
-@inner(inline="always")
-def _sift_down(best: Array, rows: Array, score: float, row: int) -> None:
-    """Replace the root of a heap whose every parent is worse than its children: a lower score, or a higher row."""
-    at, size = 0, len(best)
-    while True:
-        child = 2 * at + 1
-        if child >= size:
+@inner()
+def _gather_best(keys: Array, keep: int) -> int:
+    """Bring the `keep` largest of different keys to the front, in any order; returns the least of them."""
+    low, high, last = 0, len(keys) - 1, keep - 1
+    while low < high:
+        pivot = keys[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while keys[i] > pivot:
+                i += 1
+            while keys[j] < pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                i += 1
+                j -= 1
+        if last <= j:
+            high = j
+        elif last >= i:
+            low = i
+        else:
             break
-        if child + 1 < size:
-            other = best[child + 1]
-            if other < best[child] or (other == best[child] and rows[child + 1] > rows[child]):
-                child += 1
-        if score < best[child] or (score == best[child] and row > rows[child]):
-            break
-        best[at], rows[at] = best[child], rows[child]
-        at = child
-    best[at], rows[at] = score, row
+    return keys[last]
 
 
 @entry()
@@ -71,22 +113,26 @@ def keep_best(
     bits: Array,
     tiles: Array,
     first: int,
-    best: Array,
-    rows: Array,
+    keys: Array,
+    used: Array,
+    bar: Array,
 ) -> None:
-    """Merge a block's scores product^2 * inverse - price * bits into each tile's best; a tie keeps the lower row.
+    """Let a block's scores product^2 * inverse - price * bits compete for each tile's best; a tie keeps the lower row.
 
     Args:
         product: [n,B] int32 or float32.   inverse: [C,K], bits: [K], float32, of the whole bank.
-        cls, price: of the n tiles.   tiles: [n], where each tile's results lie in best and rows.
+        cls, price: of the n tiles.   tiles: [n], where each tile's results lie in what follows.
         first: bank row of the block's first candidate; blocks come in the order of their rows.
-        best: [N,keep] float32, a heap per tile, the worst first.   rows: [N,keep] int64, theirs.
+        keys: [N,2*keep] int64, `score_keys` of candidates that may be among the best, in any order.
+        used: [N] int64, how many those are.   bar: [N] float32, score that others have to exceed.
     """
-    count = product.shape[1]
+    count, room = product.shape[1], keys.shape[1]
     scores = np.empty(_STRIP, np.float32)
+    raw = scores.view(np.int32)
+    found = np.empty(1, np.int32)
     for i in range(start, stop):
-        pay, heap, own = price[i], best[tiles[i]], rows[tiles[i]]
-        least = heap[0]
+        pay, tile = price[i], tiles[i]
+        own, n, least = keys[tile], used[tile], bar[tile]
         for begin in range(0, count, _STRIP):
             values = product[i, begin : begin + _STRIP]
             norms = inverse[cls[i], first + begin : first + begin + len(values)]
@@ -101,8 +147,39 @@ def keep_best(
                 continue
             for k in range(len(values)):
                 if scores[k] > least:
-                    _sift_down(heap, own, scores[k], first + begin + k)
-                    least = heap[0]
+                    ordered = np.int64(raw[k] if raw[k] >= 0 else raw[k] ^ 0x7FFFFFFF)
+                    own[n] = (ordered << INDEX_BITS) + ((1 << INDEX_BITS) - 1 - (first + begin + k))
+                    n += 1
+                    if n == room:
+                        n = room >> 1
+                        ordered = _gather_best(own, n) >> INDEX_BITS
+                        found[0] = ordered if ordered >= 0 else ordered ^ 0x7FFFFFFF
+                        least = found.view(np.float32)[0]
+        used[tile], bar[tile] = n, least
+
+
+@entry()
+def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> None:
+    """Bank rows of the best that `keep_best` has left in some lanes.
+
+    Args:
+        keys: [lanes,N,2*keep], used: [lanes,N].   rows: [N,keep] int64, filled, best first, -1 where there are fewer.
+    """
+    lanes, keep = len(keys), rows.shape[1]
+    every = np.empty(lanes * keys.shape[2], np.int64)
+    for i in range(start, stop):
+        n = 0
+        for lane in range(lanes):
+            for k in range(used[lane, i]):
+                every[n] = keys[lane, i, k]
+                n += 1
+        if n > keep:
+            _gather_best(every[:n], keep)
+            n = keep
+        every[:n].sort()
+        for k in range(n):
+            rows[i, k] = (1 << INDEX_BITS) - 1 - (every[n - 1 - k] & ((1 << INDEX_BITS) - 1))
+        rows[i, n:] = -1
 
 
 @entry()

@@ -29,7 +29,7 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
-from pc15.search import fused
+from pc15.search import fused, kernels
 from pc15.search.bank import get_bank
 from pc15.search.base import Bases
 from pc15.search.candidates import Layers, draw_layers
@@ -228,6 +228,12 @@ class PlaneEncoder:
             limit: squared error, Q24, that all is to stay below; None is returned once three layers more, each as good
                 as the last, would not bring it there, unless a sketch of the plane has come true.
         """
+        if fused.on_gpu(self.x.device):
+            return self._run(progress, limit)
+        with kernels.crew():
+            return self._run(progress, limit)
+
+    def _run(self, progress: tqdm[Any], limit: float) -> list[Programs] | None:
         self.bases = Bases(self.stacks, self.spec.dc_step)
         self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())

@@ -274,10 +274,9 @@ class Scorer:
         self, best: Best, tiles: Tensor | None, packed: Tensor, cls: Tensor, price: Tensor, layer: int, gen: int | None
     ) -> None:
         """Let the candidates of one generator, or all, compete for the best of some tiles, or all."""
-        bits = self._bits(layer)
-        start = 0 if gen is None else self.bank.start[gen]
-        for first, product in self.bank.product(self._half, gen).blocks(packed):
-            best.merge(tiles, product, self._inverse, cls, price, bits, start + first)
+        first = 0 if gen is None else self.bank.start[gen]
+        candidates = self.bank.product(self._half, gen)
+        best.compete(tiles, candidates, packed, self._inverse, cls, price, self._bits(layer), first)
 
     def _finer(self, rows: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int) -> Tensor:
         """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from pc15.search import fused, kernels
+from pc15.search.kernels import INDEX_BITS
+from pc15.search.product import Product
 
-_INDEX_BITS = 20
 _EMPTY = -(1 << 62)
 GROUP = 64
 """Neighbouring candidates of which a GPU first keeps the best."""
@@ -47,6 +48,19 @@ class Best(Protocol):
             inverse: [C,K], bits: [K], float32, of the whole bank.   cls [m] int64, price [m] float32: of the tiles.
         """
 
+    def compete(
+        self,
+        tiles: Tensor | None,
+        candidates: Product,
+        packed: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """`merge` all candidates, the first of which is bank row `first`; `packed` [m,P] int8 are the tiles."""
+
 
 def best_of(n: int, keep: int, device: torch.device) -> Best:
     """To collect the `keep` best candidates of n tiles, in the way that suits a device."""
@@ -54,17 +68,20 @@ def best_of(n: int, keep: int, device: torch.device) -> Best:
 
 
 class LoopedBest:
-    """`Best` on a CPU."""
+    """`Best` on a CPU: every thread collects keys in a lane of its own."""
 
     def __init__(self, n: int, keep: int) -> None:
-        self._scores = torch.full((n, keep), float("-inf"), dtype=torch.float32)
-        self._rows = torch.full((n, keep), -1, dtype=torch.int64)
+        with kernels.crew() as lanes:
+            self._keys = torch.empty((lanes, n, 2 * keep), dtype=torch.int64)
+            self._used = torch.zeros((lanes, n), dtype=torch.int64)
+            self._bar = torch.full((lanes, n), float("-inf"), dtype=torch.float32)
 
     @property
     def rows(self) -> Tensor:
         """See `Best`."""
-        rows, order = self._rows.sort(dim=1)
-        return rows.gather(1, self._scores.gather(1, order).sort(dim=1, descending=True, stable=True).indices)
+        rows = torch.empty((self._keys.shape[1], self._keys.shape[2] // 2), dtype=torch.int64)
+        kernels.share_out(kernels.best_rows, len(rows), self._keys.numpy(), self._used.numpy(), rows.numpy())
+        return rows
 
     def merge(
         self,
@@ -75,11 +92,35 @@ class LoopedBest:
         price: Tensor,
         bits: Tensor,
         first: int,
+        lane: int = 0,
     ) -> None:
         """See `Best`."""
         tiles = torch.arange(len(product)) if tiles is None else tiles
         arrays = [t.numpy() for t in (product, inverse, cls, price, bits, tiles)]
-        kernels.share_out(kernels.keep_best, len(tiles), *arrays, first, self._scores.numpy(), self._rows.numpy())
+        own = [part[lane].numpy() for part in (self._keys, self._used, self._bar)]
+        kernels.keep_best(0, len(product), *arrays, first, *own)
+
+    def compete(
+        self,
+        tiles: Tensor | None,
+        candidates: Product,
+        packed: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """See `Best`."""
+        lanes, count = len(self._keys), candidates.count
+
+        def work(start: int, stop: int) -> None:
+            for lane in range(start, stop):
+                own = range(count * lane // lanes, count * (lane + 1) // lanes)
+                for at, product in candidates.blocks(packed, own):
+                    self.merge(tiles, product, inverse, cls, price, bits, first + at, lane)
+
+        kernels.share_out(work, lanes, least=1)
 
 
 class GroupedBest:
@@ -120,6 +161,21 @@ class GroupedBest:
         else:
             self._keys[tiles] = merged
 
+    def compete(
+        self,
+        tiles: Tensor | None,
+        candidates: Product,
+        packed: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """See `Best`."""
+        for at, product in candidates.blocks(packed):
+            self.merge(tiles, product, inverse, cls, price, bits, first + at)
+
 
 def _merged(
     own: Tensor,
@@ -151,12 +207,12 @@ def score_keys(product: Tensor, inverse: Tensor, price: Tensor, bits: Tensor, ro
     score = (value * value) * inverse - price[:, None] * bits
     raw = score.view(torch.int32)
     ordered = torch.where(raw < 0, raw ^ 0x7FFFFFFF, raw).to(torch.int64)
-    return (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - rows)
+    return (ordered << INDEX_BITS) + ((1 << INDEX_BITS) - 1 - rows)
 
 
 def key_rows(keys: Tensor) -> Tensor:
     """Bank rows that keys stand for; -1 for none."""
-    rows = (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
+    rows = (1 << INDEX_BITS) - 1 - (keys & ((1 << INDEX_BITS) - 1))
     return torch.where(keys > _EMPTY, rows, -1)
 
 
