@@ -82,21 +82,21 @@ def _gather_best(keys: Array, keep: int) -> int:
     """Bring the `keep` largest of different keys to the front, in any order; returns the least of them."""
     low, high, last = 0, len(keys) - 1, keep - 1
     while low < high:
-        pivot = keys[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while keys[i] > pivot:
-                i += 1
-            while keys[j] < pivot:
-                j -= 1
-            if i <= j:
-                keys[i], keys[j] = keys[j], keys[i]
-                i += 1
-                j -= 1
-        if last <= j:
-            high = j
-        elif last >= i:
-            low = i
+        middle = (low + high) >> 1
+        pivot = keys[middle]
+        keys[middle] = keys[high]
+        at = low
+        for k in range(low, high):  # without branches: which way one would go is anyone's guess
+            key = keys[k]
+            keys[k] = keys[at]
+            keys[at] = key
+            at += np.int64(key > pivot)
+        keys[high] = keys[at]
+        keys[at] = pivot
+        if at < last:
+            low = at + 1
+        elif at > last:
+            high = at - 1
         else:
             break
     return keys[last]

@@ -207,13 +207,13 @@ class PlaneEncoder:
 
     def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
-        if (gpu := fused.kernels_on(amp.device)) is not None:
+        if (loops := fused.loops_on(amp.device)) is not None:
             at: Tensor | None = None
             if layers.plain and self.bank.drawn is not None:
                 store, power, at = self.bank.drawn, self.bank.drawn_rms, layers.row
             else:
                 store, power = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
-            added: Tensor = gpu.contributions(store, power, at, amp, step_q15(self.spec.amp_step), self.cfg.tile)
+            added: Tensor = loops.contributions(store, power, at, amp, step_q15(self.spec.amp_step), self.cfg.tile)
             return added
         drawn, rms = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
         factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
@@ -240,7 +240,10 @@ class PlaneEncoder:
         self._set_dc(self.tiles.dc)
         if above := self.beside.above.tiles:
             part = [self.beside.above], self.spec.tile, self.spec.amp_step, self.cfg.seed, self.codebook
-            self.canvas.put(torch.arange(above, device=self.x.device), draw_tiles(*part, self.x.device))
+            drawn = draw_tiles(*part, self.x.device)
+            for group in turn_groups(self.stacks[0].grid):
+                own = torch.tensor([tile for tile in group if tile < above], device=self.x.device)
+                self.canvas.put(own, drawn[own])
         self._refit_dc()
         done = progress.n
         active = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
