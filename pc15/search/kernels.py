@@ -183,6 +183,73 @@ def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> N
 
 
 @entry()
+def pack(
+    start: int,
+    stop: int,
+    e: Array,
+    cls: Array,
+    lin: Array,
+    edges: Array,
+    prices: Array,
+    packed: Array,
+    price: Array,
+) -> None:
+    """`Scorer.packed` of tiles start..stop.
+
+    Args:
+        e: [n,T,T] int32.   cls: [n].   lin: [C,T,T] int32.   edges: [side+1], where boxes begin, and the last ends.
+        prices: [64] float32, by shift.   packed: [n,side*side] int8, price: [n] float32, filled.
+    """
+    side, tile = len(edges) - 1, e.shape[1]
+    sums, column = np.empty(side * side, np.int64), np.empty(tile, np.int64)
+    for i in range(start, stop):
+        weight = lin[cls[i]]
+        top = np.int64(0)
+        for y in range(side):
+            column[:] = 0
+            for r in range(edges[y], edges[y + 1]):
+                for k in range(tile):
+                    column[k] += np.int64(weight[r, k]) * np.int64(e[i, r, k])
+            for x in range(side):
+                total = np.int64(0)
+                for k in range(edges[x], edges[x + 1]):
+                    total += column[k]
+                sums[y * side + x] = total
+                top = max(top, abs(total))
+        shift = np.int64(0)
+        while top >> shift > 127:
+            shift += 1
+        half = (np.int64(1) << shift) >> 1
+        for k in range(len(sums)):
+            packed[i, k] = min(max((sums[k] + half) >> shift, -127), 127)
+        price[i] = prices[shift]
+
+
+@inner(inline="always")
+def _inverse(norm: int) -> float:
+    return np.float32(1.0 / np.float64(norm)) if norm > 0 else np.float32(0.0)
+
+
+@entry()
+def inverse_norms(start: int, stop: int, pixels: Array, quad: Array, inverse: Array) -> None:
+    """1 / sum quad * p^2 of patterns start..stop, 0 for flat ones.
+
+    Args:
+        pixels: [K,P] int8.   quad: [C,P] int64.   inverse: [C,K] float32, filled.
+    """
+    length = pixels.shape[1]
+    squares = np.empty(length, np.int64)
+    for row in range(start, stop):
+        for k in range(length):
+            squares[k] = np.int64(pixels[row, k]) * np.int64(pixels[row, k])
+        for c in range(len(quad)):
+            norm = np.int64(0)
+            for k in range(length):
+                norm += quad[c, k] * squares[k]
+            inverse[c, row] = _inverse(norm)
+
+
+@entry()
 def rank_again(
     start: int,
     stop: int,
@@ -193,6 +260,7 @@ def rank_again(
     cls: Array,
     price: Array,
     bits: Array,
+    known: Array,
     rows: Array,
 ) -> None:
     """Scores as `keep_best` has them of a few candidates of each tile, at the resolution of `pixels`.
@@ -200,6 +268,7 @@ def rank_again(
     Args:
         candidates: [n,M] int64 bank rows, -1 for none.   packed: [n,P] int8.   pixels: [K,P] int8.
         quad: [C,P] int64.   cls, price: of the n tiles.   bits: [K] float32.
+        known: [C,K] float32, `inverse_norms` that were needed before, negative elsewhere; whoever misses one adds it.
         rows: [n,keep] int64, receives the best, best first, a tie to the lower row, -1 where there are fewer.
     """
     keep, length = rows.shape[1], pixels.shape[1]
@@ -207,19 +276,24 @@ def rank_again(
     for i in range(start, stop):
         best[:] = -np.inf
         rows[i] = -1
-        weight = quad[cls[i]]
+        own, c = packed[i], cls[i]
         for j in range(candidates.shape[1]):
             row = candidates[i, j]
             if row < 0:
                 continue
-            product, norm = np.int32(0), np.int64(0)
-            for k in range(length):
-                product += np.int32(packed[i, k]) * np.int32(pixels[row, k])
-            for k in range(length):
-                norm += weight[k] * (np.int64(pixels[row, k]) * np.int64(pixels[row, k]))
-            if norm == 0:
+            pattern = pixels[row]
+            inverse = known[c, row]
+            if inverse < 0.0:
+                norm = np.int64(0)
+                for k in range(length):
+                    norm += quad[c, k] * (np.int64(pattern[k]) * np.int64(pattern[k]))
+                inverse = known[c, row] = _inverse(norm)
+            if inverse == 0.0:
                 continue
-            value, inverse = np.float32(product), np.float32(1.0 / np.float64(norm))
+            product = np.int32(0)
+            for k in range(length):
+                product = np.int32(product + np.int32(own[k]) * np.int32(pattern[k]))
+            value = np.float32(product)
             score = (value * value) * inverse - price[i] * bits[row]
             at = keep - 1
             if score < best[at] or (score == best[at] and row > rows[i, at] >= 0):
@@ -249,6 +323,7 @@ def score_exactly(
     own: Array,
     drop: int,
     store: Array,
+    shift: int,
     at: Array,
     rms: Array,
     address: Array,
@@ -267,7 +342,8 @@ def score_exactly(
     """`Scorer.exact` of tiles start..stop; alpha 0 leaves SSIM out.
 
     Args:
-        e, x: [n,T,T].   lin, quad, own: [C,T,T].   store: [R,T*T] patterns.   at: [n,M] rows of store.
+        e, x: [n,T,T].   lin, quad, own: [C,T,T].   store: [R,T*T] patterns, which lose `shift` bits.
+        at: [n,M] rows of store.
         rms, address: [n,M].   amp_cost: [2,levels].   change, level_out: [n,M], written.
     """
     side = e.shape[1]
@@ -338,7 +414,7 @@ def score_exactly(
                 c_quad[:] = 0.0
                 for r in range(block):
                     for k in range(side):
-                        d = float(pattern[strip, r, k])
+                        d = float(pattern[strip, r, k] >> shift)
                         c_linear[k] += linear_of[strip, r, k] * d
                         c_quad[k] += quad_of[strip, r, k] * (d * d)
                 for k in range(side):
@@ -351,7 +427,7 @@ def score_exactly(
                     c_wy[:] = 0.0
                     for r in range(block):
                         for k in range(side):
-                            d = float(pattern[strip, r, k])
+                            d = float(pattern[strip, r, k] >> shift)
                             wd = w_of[strip, r, k] * d
                             c_w[k] += wd
                             c_ww[k] += wd * wd

@@ -33,9 +33,10 @@ def _look(
         width = across[side - 1] - across[0] + 1  # past it, the last one is repeated
         for r in range(side):
             at = down[r] + across[0]
+            line, total, left = above[at : at + width], acc[at : at + width], out[i, r]
             for k in range(width):
-                out[i, r, k] = above[at + k] - ((acc[at + k] + _HALF) >> 16)
-            out[i, r, width:] = out[i, r, width - 1]
+                left[k] = line[k] - ((total[k] + _HALF) >> 16)
+            left[width:] = left[width - 1]
 
 
 @inner(inline="always")
@@ -56,13 +57,14 @@ def _put(
         width = across[side - 1] - across[0] + 1  # past it, and past the last row, weights are 0
         for r in range(side):
             at = down[r] + across[0]
+            total, row, more, less = acc[at : at + width], samples[tile, r], new[i, r], old[i, r]
             for k in range(side):
-                before = samples[tile, r, k]
-                after = kept * before + new[i, r, k] - changed * old[i, r, k]
-                samples[tile, r, k] = after
+                before = row[k]
+                after = np.int32(kept * before + more[k] - changed * less[k])
+                row[k] = after
                 change[k] = weight[r, k] * (_shown(after, most) - _shown(before, most))
             for k in range(width):
-                acc[at + k] += change[k]
+                total[k] += change[k]
 
 
 @entry()

@@ -9,6 +9,7 @@ GPU a kernel leaves the best of every GROUP neighbours, and only groups that hol
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -92,13 +93,9 @@ class LoopedBest:
         price: Tensor,
         bits: Tensor,
         first: int,
-        lane: int = 0,
     ) -> None:
         """See `Best`."""
-        tiles = torch.arange(len(product)) if tiles is None else tiles
-        arrays = [t.numpy() for t in (product, inverse, cls, price, bits, tiles)]
-        own = [part[lane].numpy() for part in (self._keys, self._used, self._bar)]
-        kernels.keep_best(0, len(product), *arrays, first, *own)
+        self._collect(tiles, cls, price, inverse, bits, 0)(first, product)
 
     def compete(
         self,
@@ -116,11 +113,21 @@ class LoopedBest:
 
         def work(start: int, stop: int) -> None:
             for lane in range(start, stop):
+                collect = self._collect(tiles, cls, price, inverse, bits, lane)
                 own = range(count * lane // lanes, count * (lane + 1) // lanes)
                 for at, product in candidates.blocks(packed, own):
-                    self.merge(tiles, product, inverse, cls, price, bits, first + at, lane)
+                    collect(first + at, product)
 
         kernels.share_out(work, lanes, least=1)
+
+    def _collect(
+        self, tiles: Tensor | None, cls: Tensor, price: Tensor, inverse: Tensor, bits: Tensor, lane: int
+    ) -> Callable[[int, Tensor], None]:
+        """What lets one block of products after the other, by its first row, compete in a lane."""
+        tiles = torch.arange(len(cls)) if tiles is None else tiles
+        given = [t.numpy() for t in (inverse, cls, price, bits, tiles)]
+        own = [part[lane].numpy() for part in (self._keys, self._used, self._bar)]
+        return lambda first, product: kernels.keep_best(0, len(product), product.numpy(), *given, first, *own)
 
 
 class GroupedBest:
