@@ -2,7 +2,7 @@
 
 Each does what tensor operations in `score.py` and kernels in `gpu.py` do for a GPU, with the same integers and the
 same elementwise arithmetic, hence with the same result to the last bit; no option here may reorder or contract
-floating point.  `share_out` splits tiles among as many threads as torch uses.
+floating point.  `share_out` splits tiles among as many threads as torch would use.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _gather_best(keys: Array, keep: int) -> int:
             key = keys[k]
             keys[k] = keys[at]
             keys[at] = key
-            at += np.int64(key > pivot)
+            at += int(key > pivot)
         keys[high] = keys[at]
         keys[at] = pivot
         if at < last:
@@ -227,7 +227,7 @@ def pack(
 
 @inner(inline="always")
 def _inverse(norm: int) -> float:
-    return np.float32(1.0 / np.float64(norm)) if norm > 0 else np.float32(0.0)
+    return 1.0 / float(norm) if norm > 0 else 0.0
 
 
 @entry()
@@ -287,7 +287,8 @@ def rank_again(
                 norm = np.int64(0)
                 for k in range(length):
                     norm += quad[c, k] * (np.int64(pattern[k]) * np.int64(pattern[k]))
-                inverse = known[c, row] = _inverse(norm)
+                known[c, row] = _inverse(norm)
+                inverse = known[c, row]
             if inverse == 0.0:
                 continue
             product = np.int32(0)

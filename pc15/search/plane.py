@@ -201,6 +201,15 @@ class PlaneEncoder:
 
     # ------------------------------------------------------------ the picture so far
 
+    def _put_above(self) -> None:
+        """Show the rows above a band."""
+        above = self.beside.above
+        part = [above], self.spec.tile, self.spec.amp_step, self.cfg.seed, self.codebook
+        drawn = draw_tiles(*part, self.x.device)
+        for group in turn_groups(self.stacks[0].grid):
+            own = torch.tensor([i for i in group if i < above.tiles], dtype=torch.int64, device=self.x.device)
+            self.canvas.put(own, drawn[own])
+
     def _set_dc(self, dc: Tensor) -> None:
         self.tiles.dc = dc
         self.canvas.set_base(self.bases.draw(dc))
@@ -234,16 +243,13 @@ class PlaneEncoder:
             return self._run(progress, limit)
 
     def _run(self, progress: tqdm[Any], limit: float) -> list[Programs] | None:
+        """`run`; on a CPU, in a crew."""
         self.bases = Bases(self.stacks, self.spec.dc_step)
         self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
-        if above := self.beside.above.tiles:
-            part = [self.beside.above], self.spec.tile, self.spec.amp_step, self.cfg.seed, self.codebook
-            drawn = draw_tiles(*part, self.x.device)
-            for group in turn_groups(self.stacks[0].grid):
-                own = torch.tensor([tile for tile in group if tile < above], device=self.x.device)
-                self.canvas.put(own, drawn[own])
+        if self.beside.above.tiles:
+            self._put_above()
         self._refit_dc()
         done = progress.n
         active = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)

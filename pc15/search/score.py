@@ -205,9 +205,7 @@ class Scorer:
         pixels, quad = self.bank.halved if self._half else self.bank.pixels, pooled(self.windows.quad, self._side)
         if not pixels.is_cuda and self.fused:
             out = torch.empty((len(quad), self.bank.rows), dtype=torch.float32)
-            kernels.share_out(
-                kernels.inverse_norms, len(pixels), pixels.numpy(), quad.flatten(1).numpy(), out.numpy()
-            )
+            kernels.share_out(kernels.inverse_norms, len(pixels), pixels.numpy(), quad.flatten(1).numpy(), out.numpy())
             return out
         parts = []
         for chunk in pixels.split(2048):
