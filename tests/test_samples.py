@@ -21,8 +21,9 @@ from pc15.tiling import Stack, TileGridCfg, axis_weights, stacks
 
 
 @pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """That many for torch, and so for loops."""
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """That many for torch, and so for loops, however little there is to do."""
+    monkeypatch.setattr(samples, "_LEAST", 1)
     usual = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param

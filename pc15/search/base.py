@@ -16,6 +16,8 @@ from pc15.search.kernels import share_out
 from pc15.surface import SHARE_ONE, Surface, axis_shares, least_sharp, surface
 from pc15.tiling import Stack, TileSpec
 
+_LEAST = 32  # knots that are worth another thread
+
 
 @dataclass(frozen=True, eq=False)
 class Axis:
@@ -92,5 +94,5 @@ class Bases:
             knots = torch.nonzero(mine[part.tiles]).flatten()
             given = (knots, part.of(rest), drawn.down, drawn.across, *sides)
             arrays = [each.contiguous().numpy() for each in given]
-            share_out(samples.slopes, len(knots), *arrays, SHARE_ONE, *out[:, part.tiles].numpy())
+            share_out(samples.slopes, len(knots), *arrays, SHARE_ONE, *out[:, part.tiles].numpy(), least=_LEAST)
         return out[0], out[1]

@@ -5,6 +5,7 @@ Tiles that are changed together do not overlap, so that threads may share them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pc15.tiling import SAMPLE_MAX
 Array = NDArray[Any]
 
 _HALF = 1 << 15  # blend weights have 16 bits
+_LEAST = 1 << 18  # samples that are worth another thread
 
 
 @entry()
@@ -88,7 +90,7 @@ def _contribute(start: int, stop: int, store: Array, at: Array, factor: Array, o
 def look(tiles: Tensor, above: Tensor, acc: Tensor, places: tuple[Tensor, Tensor, Tensor, Tensor], tile: int) -> Tensor:
     """As in `gpu`."""
     out = torch.empty((len(tiles), tile, tile), dtype=torch.int32)
-    share_out(_look, len(tiles), *_arrays(tiles, above, acc, *places, out))
+    _share_out(_look, out, *_arrays(tiles, above, acc, *places, out))
     return out
 
 
@@ -106,12 +108,12 @@ def put(
 ) -> None:
     """As in `gpu`."""
     arrays = _arrays(tiles, acc, *places, own, of, samples, new, new if old is None else old)
-    share_out(_put, len(tiles), *arrays, int(add), int(old is not None), SAMPLE_MAX)
+    _share_out(_put, new, *arrays, int(add), int(old is not None), SAMPLE_MAX)
 
 
 def show(e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> None:
     """As in `gpu`."""
-    share_out(_show, len(e), *_arrays(e, cls, own, samples), sign)
+    _share_out(_show, e, *_arrays(e, cls, own, samples), sign)
 
 
 def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
@@ -119,8 +121,13 @@ def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, st
     out = torch.empty((len(amp), tile * tile), dtype=torch.int32)
     at = torch.arange(len(amp)) if at is None else at
     factor = coefficient(amp * step, rms[at])
-    share_out(_contribute, len(amp), *_arrays(store.flatten(1), at, factor, out))
+    _share_out(_contribute, out, *_arrays(store.flatten(1), at, factor, out))
     return out.view(-1, tile, tile)
+
+
+def _share_out(loop: Callable[..., None], changed: Tensor, *arguments: Any) -> None:
+    """`share_out` the tiles [n,..] that a loop changes."""
+    share_out(loop, len(changed), *arguments, least=max(1, _LEAST // max(1, changed[:1].numel())))
 
 
 def _arrays(*tensors: Tensor) -> list[Array]:

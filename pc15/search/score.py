@@ -46,6 +46,7 @@ DROP = 4
 """Bits that drawn patterns, Q14 +-2^15, lose to be scored: `Scorer.exact` takes |d| < 2^11."""
 _WIDE = 4  # times as many candidates as are wanted pass the coarse screening, and are ranked at full resolution
 _TOGETHER_CPU = 256  # tiles whose products with a block of candidates stay in the cache
+_LEAST_PACKED = 1 << 16  # samples that are worth another thread
 _LEAST_GPU, _MOST_GPU = 1 << 8, 1 << 13
 _C1 = (0.01 * SAMPLE_ONE) ** 2
 _C2 = (0.03 * SAMPLE_ONE) ** 2
@@ -277,7 +278,8 @@ class Scorer:
             rows = torch.empty((len(e), side * side), dtype=torch.int8)
             price = torch.empty(len(e), dtype=torch.float32)
             tensors = (e, cls, self.windows.lin, box_edges(self.tile, side, e.device), self._prices, rows, price)
-            kernels.share_out(kernels.pack, len(e), *(t.contiguous().numpy() for t in tensors))
+            least = max(1, _LEAST_PACKED // self.tile**2)
+            kernels.share_out(kernels.pack, len(e), *(t.contiguous().numpy() for t in tensors), least=least)
             return rows, price
         linear = pooled(self.windows.lin[cls].to(torch.int64) * e, side).flatten(1)  # Q28
         shift = self._shift(linear)
