@@ -25,8 +25,7 @@ Array = NDArray[Any]
 
 _LEAST = 8  # tiles that are worth another thread
 _STRIP = 64  # scores computed before any of them is looked at
-INDEX_BITS = 20
-"""Bits of a key that its bank row takes."""
+_INDEX_BITS = 31  # of a key, which its bank row takes
 
 _crew = threading.local()
 
@@ -123,7 +122,8 @@ def keep_best(
         product: [n,B] int32 or float32.   inverse: [C,K], bits: [K], float32, of the whole bank.
         cls, price: of the n tiles.   tiles: [n], where each tile's results lie in what follows.
         first: bank row of the block's first candidate; blocks come in the order of their rows.
-        keys: [N,2*keep] int64, `score_keys` of candidates that may be among the best, in any order.
+        keys: [N,2*keep] int64, scores and rows of candidates that may be among the best, in any order: a key is
+            larger than another where the score is, or where scores are equal and the row is lower.
         used: [N] int64, how many those are.   bar: [N] float32, score that others have to exceed.
     """
     count, room = product.shape[1], keys.shape[1]
@@ -148,11 +148,11 @@ def keep_best(
             for k in range(len(values)):
                 if scores[k] > least:
                     ordered = np.int64(raw[k] if raw[k] >= 0 else raw[k] ^ 0x7FFFFFFF)
-                    own[n] = (ordered << INDEX_BITS) + ((1 << INDEX_BITS) - 1 - (first + begin + k))
+                    own[n] = (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - (first + begin + k))
                     n += 1
                     if n == room:
                         n = room >> 1
-                        ordered = _gather_best(own, n) >> INDEX_BITS
+                        ordered = _gather_best(own, n) >> _INDEX_BITS
                         found[0] = ordered if ordered >= 0 else ordered ^ 0x7FFFFFFF
                         least = found.view(np.float32)[0]
         used[tile], bar[tile] = n, least
@@ -178,7 +178,7 @@ def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> N
             n = keep
         every[:n].sort()
         for k in range(n):
-            rows[i, k] = (1 << INDEX_BITS) - 1 - (every[n - 1 - k] & ((1 << INDEX_BITS) - 1))
+            rows[i, k] = (1 << _INDEX_BITS) - 1 - (every[n - 1 - k] & ((1 << _INDEX_BITS) - 1))
         rows[i, n:] = -1
 
 

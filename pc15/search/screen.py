@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pc15.search import fused, kernels
-from pc15.search.kernels import INDEX_BITS
 from pc15.search.product import Product
 
+_INDEX_BITS = 20
 _EMPTY = -(1 << 62)
 GROUP = 64
 """Neighbouring candidates of which a GPU first keeps the best."""
@@ -214,12 +214,12 @@ def score_keys(product: Tensor, inverse: Tensor, price: Tensor, bits: Tensor, ro
     score = (value * value) * inverse - price[:, None] * bits
     raw = score.view(torch.int32)
     ordered = torch.where(raw < 0, raw ^ 0x7FFFFFFF, raw).to(torch.int64)
-    return (ordered << INDEX_BITS) + ((1 << INDEX_BITS) - 1 - rows)
+    return (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - rows)
 
 
 def key_rows(keys: Tensor) -> Tensor:
     """Bank rows that keys stand for; -1 for none."""
-    rows = (1 << INDEX_BITS) - 1 - (keys & ((1 << INDEX_BITS) - 1))
+    rows = (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
     return torch.where(keys > _EMPTY, rows, -1)
 
 
