@@ -190,9 +190,7 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
     cls, price = torch.zeros(n, dtype=torch.int64, device=clock.device), torch.rand(n, generator=draw).to(clock.device)
 
     def search() -> None:
-        best = best_of(n, keep, clock.device)
-        for first, values in product.blocks(tiles):
-            best.merge(None, values, inverse, cls, price, bits, first)
+        best_of(n, keep, clock.device).compete(None, product, tiles, inverse, cls, price, bits, 0)
 
     seconds = clock.best(search)
     share = tiles.numel() * _RANDOM_ROWS / seconds / ceiling
