@@ -575,7 +575,7 @@ def decode_many(
     what else is much work.
 
     Args:
-        max_pixels: of one picture.   workers: threads; as many as torch uses, up to 4, if None.
+        max_pixels: of one picture.   workers: threads; as many as torch uses if None.
     Raises:
         ConfigError: workers below 1.   BitstreamError, MissingTableError: as `decode_stream`, of the first bad stream.
     """

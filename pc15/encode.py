@@ -556,7 +556,7 @@ def encode_many(
 
     Args:
         pictures: as `encode` takes them, of any sizes; all are held at once, at 20 times their size on a GPU.
-        workers: threads; as many as torch uses, up to 4, if None.
+        workers: threads; as many as torch uses if None.
     Raises:
         ImageError: a picture of another shape or type; it says which one.   ConfigError: workers below 1.
     """

@@ -11,16 +11,13 @@ import torch
 
 from pc15.errors import ConfigError
 
-MOST = 4
-"""Threads of a pool of unsaid size: of 16 on 16 cores, more waited for Python's lock than worked."""
-
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool of so many threads; as many as torch uses, up to MOST, if None.
+    """A pool of so many threads; as many as torch uses if None.
 
     Each runs torch's operations alone: teams of threads for every one of them would wait for each other.
     Raises:
@@ -30,9 +27,7 @@ def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
         raise ConfigError(f"workers is {count}; give at least 1")
     usual = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(
-            count or min(usual, MOST), "pc15", initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        with ThreadPoolExecutor(count or usual, "pc15", initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
         torch.set_num_threads(usual)  # what new threads start with is for the whole process

@@ -88,7 +88,6 @@ def run(args: argparse.Namespace) -> int:
     from pc15.encode import encode_many
     from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
     from pc15.paths import resolve_device
-    from pc15.threads import MOST
 
     device = resolve_device(cfg.device)
     targets = name_targets(find_sources(args.images, tuple(IMAGE_SUFFIXES)), args.out, STREAM_SUFFIX)
@@ -117,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             flush=True,
         )
 
-    most = _TOGETHER if device.type == "cuda" else min(MOST, get_num_threads())
+    most = _TOGETHER if device.type == "cuda" else get_num_threads()
     return each_together(targets, load, work, save, most)
 
 
