@@ -144,9 +144,9 @@ def count_stream(data: bytes) -> Counts:
     tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
     counts: Counts = {}
     for span in section_spans(header):
-        nx = plane_grid(header, span.plane).nx
+        nx = plane_grid(header, span.grid).nx
         writer = Writer(tables)
-        part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
+        part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
         code_section(writer, section_syntax(header, span, codebook), part)
         for name, seen in writer.counts().items():
             counts[name] = counts.get(name, 0) + seen

@@ -234,8 +234,8 @@ def test_tiles_are_counted_as_the_grid_cuts_them(height: int, width: int, tile: 
 def test_sections_cover_every_tile_row_once(header: Header) -> None:
     spans = list(section_spans(header))
     assert len(spans) == section_count(header)
-    rows = [(span.plane, row) for span in spans for row in range(span.row_start, span.row_stop)]
-    assert rows == [(p, row) for p in range(len(header.planes)) for row in range(tile_counts(header, p)[0])]
+    rows = [(span.grid, row) for span in spans for row in range(span.row_start, span.row_stop)]
+    assert rows == [(g, row) for g in range(len(header.grids)) for row in range(tile_counts(header, g)[0])]
 
 
 @settings(max_examples=200)

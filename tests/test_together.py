@@ -75,11 +75,11 @@ def alone(syntax: Syntax, own: Programs) -> Writer:
 def stream(seed: int, header: Header, merging: bool) -> tuple[Header, list[Programs], list[SectionSpan], list[bytes]]:
     """What a stream says, section by section."""
     spans, planes, payloads = list(section_spans(header)), [], []
-    for plane, spec in enumerate(header.planes):
-        (ny, nx), top = tile_counts(header, plane), dc_levels(spec.dc_step)
+    for which, (_, spec, _) in enumerate(header.grids):
+        (ny, nx), top = tile_counts(header, which), dc_levels(spec.dc_step)
         parts = [Programs.empty(0)]
         for span in spans:
-            if span.plane == plane:
+            if span.grid == which:
                 rows = span.row_stop - span.row_start
                 parts.append(programs(seed + len(payloads), rows, nx, spec.tile, top, merging))
                 writer = alone(section_syntax(header, span, CODEBOOK), parts[-1])

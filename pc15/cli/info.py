@@ -78,8 +78,8 @@ def _described(
     for span, section in zip(section_spans(header), sections, strict=True):
         if section is None:
             continue
-        writer, nx = Writer(tables), tile_counts(header, span.plane)[1]
-        part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
+        writer, nx = Writer(tables), tile_counts(header, span.grid)[1]
+        part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
         code_section(writer, section_syntax(header, span, codebook), part)
         for kind, cost in writer.bits_by_kind().items():
             bits[kind] = bits.get(kind, 0.0) + cost

@@ -112,7 +112,7 @@ def _merging(
     rows, records = header.section_rows or grid.ny, []
     starts: list[list[int]] = []  # tile where each layer's pattern starts
     for n in range(grid.count):
-        tile = maker.tile(rng.randint(layers // 2, layers), dc_levels(header.planes[index].dc_step))
+        tile = maker.tile(rng.randint(layers // 2, layers), dc_levels(header.grids[index].spec.dc_step))
         chosen, homes = [], []
         for layer in tile.layers:
             ways = [
@@ -165,7 +165,7 @@ def _pack(
     from pc15.quant import dc_levels
 
     programs = []
-    for index, spec in enumerate(header.planes):
+    for index, (_, spec, _) in enumerate(header.grids):
         count, top = plane_grid(header, index).count, dc_levels(spec.dc_step)
         records = rows or [maker.tile(maker.rng.randint(0, layers), top) for _ in range(count)]
         programs.append(Programs.from_records(records))
