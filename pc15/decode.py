@@ -6,8 +6,8 @@ No network, no image data, no state but the bytes and the packaged tables.  A ti
 
 with coefficient = amplitude / RMS of the pattern.  A merged layer draws the pattern of another tile where it lies
 itself, with the mean and RMS that the pattern has there, so that it goes on without a seam.  All tiles are cross-faded
-with weights that sum to one, upon the surface through their DC values.  Tiles that lie upon a coarse grid of larger ones
-add to what these draw how far they are from the middle.
+with weights that sum to one, upon the surface through their DC values.  Tiles upon a coarse grid of larger ones add to
+what these draw how far they themselves are from the middle.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import Grid, tile_grid
 from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, drawn_at_once, mean_rms
 from pc15.proc.spec import fine_bits
-from pc15.quant import dc_levels, step_q15
+from pc15.quant import middle_level, step_q15
 from pc15.surface import Surface, surface
 from pc15.threads import each, threads
 from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_rows, grid, round_blend, stacks
@@ -78,8 +78,8 @@ MIDDLE = SAMPLE_ONE // 2
 class Decoded:
     """A stream, redrawn.
 
-    planes: uint8 [h,w] each, Y first.   programs: what the tiles of each of `Header.grids` chose.   damage: one sentence per thing
-    concealed; empty for a sound stream.
+    planes: uint8 [h,w] each, Y first.   programs: what the tiles of each of `Header.grids` chose.
+    damage: one sentence per thing concealed; empty for a sound stream.
     """
 
     header: Header
@@ -249,7 +249,7 @@ def to_pixels(samples: Tensor) -> Tensor:
 
 def no_change(spec: PlaneSpec) -> int:
     """What tiles draw that leave what lies under them as it is, Q12: the DC level of the middle."""
-    return int(dc_samples(torch.tensor(dc_levels(spec.dc_step) // 2), spec.dc_step))
+    return int(dc_samples(torch.tensor(middle_level(spec.dc_step)), spec.dc_step))
 
 
 def upon(coarse: Tensor, drawn: Tensor, spec: PlaneSpec) -> Tensor:
@@ -271,7 +271,7 @@ def predict_plane(
 def predict_grid(
     programs: Programs, size: tuple[int, int], spec: PlaneSpec, seed: int, codebook: Codebook, device: torch.device
 ) -> Tensor:
-    """What the programs of one grid draw, upon nothing, [h,w] int32 Q12 in 0..4096: blended a band of tile rows at a time."""
+    """What the programs of one grid draw, [h,w] int32 Q12 in 0..4096: blended a band of tile rows at a time."""
     h, w = size
     if not spec.tile:
         return torch.full((h, w), MIDDLE, dtype=torch.int32, device=device)
@@ -511,17 +511,16 @@ def _refined(rows: Tensor, payload: bytes, step: int) -> Tensor:
 
 
 def _conceal(programs: list[Programs], lost: list[SectionSpan], header: Header) -> None:
-    """Lost tiles take the DC of the nearest sound tile row of their grid, or middle grey; upon others they are nothing."""
+    """Lost tiles take the DC of the nearest sound tile row, or middle grey; upon a coarse grid they change nothing."""
     for span in lost:
-        plane, spec, _ = header.grids[span.grid]
-        ny, nx = tile_counts(header, span.grid)
+        spec, (ny, nx) = header.grids[span.grid].spec, tile_counts(header, span.grid)
         gone = {row for other in lost if other.grid == span.grid for row in range(other.row_start, other.row_stop)}
         sound = [row for row in range(ny) if row not in gone]
         level = programs[span.grid].dc.reshape(ny, nx)
         for row in range(span.row_start, span.row_stop):
             nearest = min(sound, key=lambda other: abs(other - row), default=None)
             if spec.under is not None:
-                level[row] = dc_levels(spec.dc_step) // 2
+                level[row] = middle_level(spec.dc_step)
             else:
                 level[row] = (1 << 14) // step_q15(spec.dc_step) if nearest is None else level[nearest]
 

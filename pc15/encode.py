@@ -24,6 +24,7 @@ from pc15.bitstream.container import Stream, write_container
 from pc15.bitstream.header import (
     COLOR_GRAY,
     COLOR_YCBCR420,
+    CRC_BYTES,
     MAX_TILE,
     PAYLOAD_RANS,
     PAYLOAD_RAW,
@@ -34,10 +35,12 @@ from pc15.bitstream.header import (
     ResidualSpan,
     SectionSpan,
     grids_of,
+    pack_plane,
     plane_size,
     residual_spans,
     section_spans,
     tile_counts,
+    varint,
 )
 from pc15.bitstream.records import Programs, TileRec, Writer, check_tables, code_section, code_sections
 from pc15.config import CodecConfig, default_overlap
@@ -62,12 +65,13 @@ from pc15.proc.codebook import Codebook, load_codebook
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, residual_bits
 from pc15.search.bank import SCREEN
-from pc15.search.plane import PlaneEncoder, bands, search_band, searched_together
+from pc15.search.plane import PlaneEncoder, bands, precisely, search_band, searched_together
 from pc15.search.precise import States
 from pc15.search.score import plane_distortion
 from pc15.search.whole import sketch
+from pc15.surface import surface
 from pc15.threads import each, threads
-from pc15.tiling import TileGridCfg, TileSpec, grid
+from pc15.tiling import TileGridCfg, TileSpec, extract, grid
 
 CHROMA_LAMBDA = 0.5
 """What chroma planes pay per bit, in luma's terms.
@@ -80,6 +84,11 @@ _LOG = logging.getLogger(__name__)
 AUTO_TILES = (8, 16, 32, 64, 128, 256)
 """Tile sides, px, that the encoder chooses among where there is to be no residual."""
 _FIRST = 2  # of them is tried first
+
+_BEYOND = 0.7
+"""Share that one tile over the whole plane may leave of what the base of tiles leaves, if it is to lie under them."""
+_TILE_BITS = 2  # of a tile that changes nothing
+_COARSE_LAYERS = 2  # of coarse tiles that are searched beyond the bank: of more, smaller tiles draw what is left
 
 WHOLE_BITS = 160
 """A plane that costs less, or a flat one would in squared error, is not looked at as one pattern: that takes more."""
@@ -110,8 +119,8 @@ class _Coded:
     programs: of each of its grids.
     residuals: payload of each section of the residual.   tallies: bits of each by kind.
     cost: bits, and what is wrong with the plane in what a bit may cost: squared error, or D where programs are alone,
-    as they are searched by it.   squared: the same by squared error in any case.   Both are 0 if there is nothing to
-    compare them with.
+    as they are searched by it.   squared: the same by squared error in any case.   bits: of both.   All are 0 if there
+    is nothing to compare them with.
     """
 
     spec: PlaneSpec
@@ -120,6 +129,7 @@ class _Coded:
     tallies: list[dict[str, float]]
     cost: float
     squared: float
+    bits: float
 
 
 def plane_config(cfg: CodecConfig, chroma: bool) -> CodecConfig:
@@ -153,7 +163,8 @@ def _plane_spec(cfg: CodecConfig, plan: _Plan, chroma: bool) -> PlaneSpec:
 class _Picture:
     """A picture on its way: Q12 planes [h,w], one or Y, Cb, Cr.
 
-    known: programs of each plane that are known already, by tile size and by that of the grid under them, 0 for none.
+    known: programs of each plane that are known already, by their tile size and that of the coarse grid under them, 0
+        for none; of a coarse grid itself by 0 and its tile size.
     """
 
     planes: list[Tensor]
@@ -213,54 +224,55 @@ def _search_together(
         for plan in _plans(own):
             if not (plan.tile and own.tile):  # where the size is open, others are compared with it
                 continue
-            for step in [_Plan(plan.coarse, 0, False)] * (plan.coarse > 0) + [plan]:
-                room = _search_step(pictures, index, step, room, own, tables, codebook, progress)
+            spec = _plane_spec(own, plan, chroma=index > 0)
+            if spec.under is not None:
+                room = _search_step(
+                    pictures, index, (0, plan.coarse), spec.under, room, own, tables, codebook, progress
+                )
+            room = _search_step(pictures, index, plan[:2], spec, room, own, tables, codebook, progress)
 
 
 def _search_step(
     pictures: Sequence[_Picture],
     index: int,
-    plan: _Plan,
+    key: tuple[int, int],
+    spec: PlaneSpec,
     room: int,
     cfg: CodecConfig,
     tables: TableSet,
     codebook: Codebook,
     progress: tqdm[Any],
 ) -> int:
-    """Search one grid of all pictures' planes number `index`, if what lies under it is known.
+    """Search one grid of all pictures' planes number `index`, where what lies under it is known.
 
     Args:
-        room: samples that are searched together, at most.
+        key: what it is known as from then on.   room: samples that are searched together, at most.
     Returns:
-        The same, or less where that was too much for a GPU.
+        The room, or less where that was too much for a GPU.
     """
-    spec = _plane_spec(cfg, plan, chroma=index > 0)
     options, cut = _options(cfg, spec), TileGridCfg(size=spec.tile, overlap=spec.overlap)
     waiting = [one for one in pictures if index < len(one.planes)]
     waiting = [one for one in waiting if searched_together(one.grid(index, cut), options)]
-    if plan.coarse:
-        waiting = [one for one in waiting if (plan.coarse, 0) in one.known[index]]
+    if spec.under is not None:
+        waiting = [one for one in waiting if (0, spec.under.tile) in one.known[index]]
     while waiting:
         total = itertools.accumulate(one.planes[index].numel() for one in waiting)
         batch = waiting[: max(1, sum(1 for samples in total if samples <= room))]
         header = _header((spec,) * len(batch[0].planes), batch[0].width, batch[0].height, cfg)
-        planes, pictured = [one.planes[index] for one in batch], []
-        if plan.coarse:
-            below = [one.known[index][plan.coarse, 0] for one in batch]
-            pictured, planes = (
-                planes,
-                [_goal(*pair, spec, codebook, cfg.seed) for pair in zip(planes, below, strict=True)],
-            )
+        goals, seen = [one.planes[index] for one in batch], []
+        if spec.under is not None:
+            below, seen = [one.known[index][0, spec.under.tile] for one in batch], goals
+            goals = [_goal(*pair, spec, codebook, cfg.seed) for pair in zip(seen, below, strict=True)]
         try:
-            found = _search(planes, header, index, options, tables, codebook, progress, pictured)
+            found = _search(goals, header, index, options, tables, codebook, progress, seen)
         except torch.cuda.OutOfMemoryError:
             if len(batch) == 1:
                 raise
-            room = sum(plane.numel() for plane in planes) // 2
+            room = sum(plane.numel() for plane in goals) // 2
             _LOG.warning("too little GPU memory for %d pictures at once: half as many", len(batch))
             continue
         for one, programs in zip(batch, found, strict=True):
-            one.known[index][plan.tile, plan.coarse] = programs
+            one.known[index][key] = programs
         waiting = waiting[len(batch) :]
     return room
 
@@ -293,6 +305,14 @@ def _goal(plane: Tensor, below: Programs, spec: PlaneSpec, codebook: Codebook, s
     assert spec.under is not None, "there is a coarse grid"
     coarse = predict_grid(below, (plane.shape[0], plane.shape[1]), spec.under, seed, codebook, plane.device)
     return (plane - coarse + no_change(spec)).clamp_(0, SAMPLE_ONE)
+
+
+def _beyond_base(plane: Tensor, cut: TileGridCfg) -> Tensor:
+    """What the surface through the means of tiles leaves of a plane, [h,w] int32 Q12."""
+    tiles = grid(plane.shape[0], plane.shape[1], cut)
+    samples = extract(plane, tiles).flatten(1)
+    means = torch.div(samples.sum(dim=1, dtype=torch.int64), samples.shape[1], rounding_mode="floor").to(torch.int32)
+    return plane - surface(means, tiles, 0).plane
 
 
 def _plans(cfg: CodecConfig) -> list[_Plan]:
@@ -351,32 +371,83 @@ class _PlaneCoder:
         """The plane as it costs least."""
         if not self.open:
             return self.best(_plans(self.cfg))
+        side = max(self.plane.shape)
+        patterned = SCREEN < side <= MAX_TILE  # one tile may lie over all of it
         if self.cfg.residual:
             found = self.best(_plans(self.cfg))
-        else:  # sizes are compared after a quick search each
-            quick = replace(self, cfg=self.cfg.but(passes=0, sweeps=min(1, self.cfg.sweeps), refine=0), known={})
-            found = quick._other_sizes(quick.best(_plans(self.cfg)))
-            if quick.cfg != self.cfg:
-                found = self.best([_Plan(found.spec.tile, 0, False)])
-        side = max(self.plane.shape)
-        if SCREEN < side <= MAX_TILE and (layers := self.sketched(found.squared)):
-            plans = [_Plan(side, 0, refined) for refined in sorted({False, self.cfg.residual})]
-            found = self.best(plans, found, layers)
+            return self._whole(found) if patterned else found
+        # ways are compared after a quick search each
+        options = self.cfg.but(passes=0, sweeps=min(1, self.cfg.sweeps), refine=0)
+        quick = self if options == self.cfg else replace(self, cfg=options, known={})
+        rough = quick._other_sizes(quick.best(_plans(self.cfg)))
+        found = rough if quick is self else self.best([_Plan(rough.spec.tile, 0, False)])
+        layers: list[list[States]] = []
+        if self.cfg.coarse is None:
+            layers = self._beyond_tiles() if patterned else []
+            rough = quick._upon_whole(quick._upon_larger(rough), layers)
+        found = self._whole(found) if patterned else found
+        if rough.spec.under is not None:
+            if (whole := self.known.get((side, 0))) is not None:
+                self.known.setdefault((0, side), whole)
+            found = self.best([_Plan(rough.spec.tile, rough.spec.under.tile, False)], found, layers)
         return found
 
-    def _other_sizes(self, found: _Coded) -> _Coded:
-        """From the first tile size to smaller ones as long as that gains; if it never does, to larger ones."""
-        largest = max(self.plane.shape)
+    def _whole(self, found: _Coded) -> _Coded:
+        """What there is, or one tile over the whole plane if a glance says that it may cost less, and it does."""
+        layers = self.sketched(found.squared)
+        refined = sorted({False, self.cfg.residual})
+        return self.best([_Plan(max(self.plane.shape), 0, r) for r in refined], found, layers) if layers else found
+
+    def _other_sizes(self, found: _Coded, coarse: int = 0) -> _Coded:
+        """From the first tile size to smaller ones as long as that gains; if it never does, to larger ones.
+
+        Args:
+            coarse: px, of the grid under them.
+        """
+        largest = coarse or max(self.plane.shape)
         for sizes in (AUTO_TILES[:_FIRST][::-1], AUTO_TILES[_FIRST + 1 :]):
             before = found
             for size in sizes:
-                one = self.best([_Plan(size, 0, False)], found) if size < largest else found
+                one = self.best([_Plan(size, coarse, False)], found) if size < largest else found
                 if one is found:
                     break
                 found = one
             if found is not before:
                 break
         return found
+
+    def _upon_larger(self, found: _Coded) -> _Coded:
+        """What there is, or its tiles upon a coarse grid of larger ones that have been searched, if that costs less."""
+        tile = found.spec.tile
+        for size in sorted(size for size, coarse in self.known if not coarse and size > tile):
+            if self._promises(size, found):
+                self.known[0, size] = self.known[size, 0]
+                found = self.best([_Plan(tile, size, False)], found)
+        return found
+
+    def _upon_whole(self, found: _Coded, layers: Sequence[Sequence[States]]) -> _Coded:
+        """What there is, or tiles upon one over the whole plane, of these layers roughly, if that costs less."""
+        if not layers:
+            return found
+        side = max(self.plane.shape)
+        one = self.best([_Plan(found.spec.tile, side, False)], found, layers)
+        return found if one is found else self._other_sizes(one, side)
+
+    def _promises(self, coarse: int, found: _Coded) -> bool:
+        """Whether tiles of a size cost less than what there is, if the base of smaller ones is added but no layers."""
+        one = self.best([_Plan(coarse, 0, False)])
+        size, price = (self.plane.shape[0], self.plane.shape[1]), residual_lambda(self.cfg.lambda_rd)
+        drawn = predict_grid(one.programs[0], size, one.spec, self.cfg.seed, self.codebook, self.plane.device)
+        cut = TileGridCfg(size=found.spec.tile, overlap=found.spec.overlap)
+        left = float(_beyond_base(self.plane - drawn, cut).to(torch.int64).square().sum()) / price
+        return one.bits + left + _TILE_BITS * found.programs[-1].tiles < found.squared
+
+    def _beyond_tiles(self) -> list[list[States]]:
+        """Layers of one tile over the whole plane, if they draw much of what the base of tiles leaves."""
+        rest = _beyond_base(
+            self.plane, TileGridCfg(size=AUTO_TILES[_FIRST], overlap=default_overlap(AUTO_TILES[_FIRST]))
+        )
+        return sketch(rest, self.codebook, self.cfg.seed, _BEYOND)
 
     def best(
         self, plans: Sequence[_Plan], found: _Coded | None = None, layers: Sequence[Sequence[States]] = ()
@@ -404,11 +475,17 @@ class _PlaneCoder:
         """Programs of the plane's grids; None if their cost would be above the limit."""
         if not plan.tile:
             return [Programs.empty(0)]
-        below = self._programs(_Plan(plan.coarse, 0, False), math.inf, ()) if plan.coarse else []
-        assert below is not None, "there is no limit"
+        below = []
+        if plan.coarse:
+            coarse = self.known.get((0, plan.coarse))
+            if coarse is None:
+                coarse = self._search(_Plan(0, plan.coarse, False), math.inf, layers, [])
+                assert coarse is not None, "there is no limit"
+                self.known[0, plan.coarse] = coarse
+            below, layers = [coarse], []
         own = self.known.get(plan[:2])
         if own is None:
-            own = self._search(self._header(plan), limit, layers, below)
+            own = self._search(plan, limit, layers, below)
         if own is None:
             return None
         self.known[plan[:2]] = own
@@ -426,26 +503,30 @@ class _PlaneCoder:
         return sketch(self.plane, self.codebook, self.cfg.seed, (cost - WHOLE_BITS) / energy)  # layers cost as much
 
     def _search(
-        self, header: Header, limit: float, layers: Sequence[Sequence[States]], below: Sequence[Programs]
+        self, plan: _Plan, limit: float, layers: Sequence[Sequence[States]], below: Sequence[Programs]
     ) -> Programs | None:
-        """Programs of the tiles that the header says; None if their cost would be above the limit.
+        """Programs of the tiles of a plan, or of its coarse grid if it has no others; None if their cost would be above
+        the limit.
 
         Args:
-            below: those of the coarse grid, if they lie upon one.
+            below: those of the coarse grid, if tiles lie upon one.
         """
-        spec, goal, seen = header.planes[self.index], self.plane, None
+        header = self._header(plan if plan.tile else _Plan(plan.coarse, 0, False))
+        spec, goal, seen = header.planes[self.index], self.plane, []
         if below:
-            goal, seen = _goal(goal, below[0], spec, self.codebook, self.cfg.seed), self.plane
+            goal, seen = _goal(goal, below[0], spec, self.codebook, self.cfg.seed), [self.plane]
         own, tiles = _options(self.cfg, spec), plane_grid(header, grids_of(header, self.index).stop - 1)
+        if not plan.tile and precisely(tiles):
+            own = own.but(max_layers=min(own.max_layers, _COARSE_LAYERS))
         frozen = header, self.index, own, self.tables, self.codebook
         if len(rows := bands(tiles, own)) > 1:
             self.progress.reset(total=tiles.count)
             done = Programs.empty(0)
             for band in rows:
-                part = search_band(goal, tiles, band, done, *frozen, self.progress, seen)
+                part = search_band(goal, tiles, band, done, *frozen, self.progress, *seen)
                 done = Programs.joined([done, part]) if done.tiles else part
             return done
-        encoder = PlaneEncoder([goal], *frozen, self.cfg.ai, layers, pictures=[] if seen is None else [seen])
+        encoder = PlaneEncoder([goal], *frozen, self.cfg.ai, layers, pictures=seen)
         self.progress.reset(total=len(encoder.x))
         found = encoder.run(self.progress, limit * residual_lambda(self.cfg.lambda_rd))
         return None if found is None else found[0]
@@ -478,14 +559,16 @@ class _PlaneCoder:
         bits = 0.0
         if self.open:
             bits += 8.0 * sum(map(len, residuals))
+            bits += 8.0 * (len(pack_plane(spec)) - len(pack_plane(replace(spec, under=None))))
             first = grids_of(header, self.index).start
             for rows in section_spans(header):
                 if header.grids[rows.grid].plane == self.index:
                     own = programs[rows.grid - first]
-                    bits += 8.0 * len(_section(header, rows, own, self.tables, self.codebook).rans_bytes())
-        return _Coded(
-            spec, programs, residuals, tallies, bits + (squared if self.cfg.residual else wrong), bits + squared
-        )
+                    payload = _section(header, rows, own, self.tables, self.codebook).rans_bytes()
+                    framing = CRC_BYTES + len(varint(len(payload))) if header.grids[rows.grid].coarse else 0
+                    bits += 8.0 * (len(payload) + framing)  # framing of the others is the same in all plans, nearly
+        cost = bits + (squared if self.cfg.residual else wrong)
+        return _Coded(spec, programs, residuals, tallies, cost, bits + squared, bits)
 
 
 def _header(specs: tuple[PlaneSpec, ...], width: int, height: int, cfg: CodecConfig) -> Header:

@@ -42,6 +42,7 @@ __all__ = [
     "ResidualSpan",
     "SectionSpan",
     "grids_of",
+    "pack_plane",
     "pack_v15",
     "plane_size",
     "read_varint",
@@ -323,10 +324,11 @@ def read_varint(data: bytes, pos: int, what: str) -> tuple[int, int]:
     raise BitstreamError(f"{what} at byte {pos} is a number of more than {_VARINT_BYTES} bytes: damaged")
 
 
-def _pack_plane(spec: PlaneSpec) -> bytes:
+def pack_plane(spec: PlaneSpec) -> bytes:
+    """A plane's fields but for its residual."""
     if not spec.tile:
         return varint(0)
-    under = varint(COARSE) + _pack_plane(spec.under) if spec.under is not None else b""
+    under = varint(COARSE) + pack_plane(spec.under) if spec.under is not None else b""
     fields = (
         spec.amp_step | spec.dc_step << 6 | spec.window << 12 | spec.subsample << 14 | (spec.window_param > 0) << 15
     )
@@ -364,7 +366,7 @@ def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
     )
     out = bytearray(MAGIC) + bytes([VERSION, flags]) + varint(header.width) + varint(header.height)
     for spec in planes[:2] if shared else planes:
-        out += _pack_plane(spec)
+        out += pack_plane(spec)
         if flags & _RESIDUAL:
             out.append(spec.residual)
     if flags & _IDS:

@@ -164,7 +164,7 @@ class PlaneEncoder:
         self.costs = Costs(tables, self.syntax, self.bank)
         self.windows = Windows.joined([(self._windows_of(part.grid, device), part.planes) for part in self.stacks])
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
-        few_tiles = len(planes) == 1 and _precisely(self.stacks[0].grid)
+        few_tiles = len(planes) == 1 and precisely(self.stacks[0].grid)
         self.precise = Precise(self.scorer, codebook, layers) if few_tiles else None
         self.x = self._extracted(pictures or planes)
         self.goal = self._extracted(planes) if pictures else self.x
@@ -602,14 +602,14 @@ class Leaders:
         return every, at[rank < width]
 
 
-def _precisely(grid: TileSpec) -> bool:
+def precisely(grid: TileSpec) -> bool:
     """Whether there are so few tiles, and so large, that each is searched beyond the bank."""
     return grid.cfg.size > FINE_ABOVE and grid.count <= FEW_TILES
 
 
 def searched_together(grid: TileSpec, cfg: CodecConfig) -> bool:
     """Whether a plane may be searched beside others, with the same result as alone."""
-    return not cfg.merge and not _precisely(grid) and len(bands(grid, cfg)) == 1
+    return not cfg.merge and not precisely(grid) and len(bands(grid, cfg)) == 1
 
 
 def bands(grid: TileSpec, cfg: CodecConfig) -> list[range]:
