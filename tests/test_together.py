@@ -40,6 +40,8 @@ HEADERS = (
     Header(100, 70, 0, (LUMA,), payload_fmt=1),
     Header(100, 70, 0, (PlaneSpec(64, 16, 0, 0, 24, 24),)),
     Header(9, 9, 0, (PlaneSpec(16, 4, 0, 0, 24, 24),)),  # one tile
+    Header(100, 70, 0, (replace(LUMA, under=PlaneSpec(64, 16, 0, 0, 24, 24)),)),
+    Header(100, 70, 1, (LUMA, *[replace(CHROMA, under=PlaneSpec(32, 8, 0, 1, 20, 20))] * 2), section_rows=2),
 )
 seeds = st.integers(0, 1 << 30)
 
