@@ -42,7 +42,7 @@ from pc15.bitstream.header import (
     tile_counts,
     varint,
 )
-from pc15.bitstream.records import Programs, TileRec, Writer, check_tables, code_section, code_sections
+from pc15.bitstream.records import MAX_LAYERS, Programs, TileRec, Writer, check_tables, code_section, code_sections
 from pc15.config import CodecConfig, default_overlap
 from pc15.decode import (
     MIDDLE,
@@ -387,8 +387,6 @@ class _PlaneCoder:
             rough = quick._upon_whole(quick._upon_larger(rough), layers)
         found = self._whole(found) if patterned else found
         if rough.spec.under is not None:
-            if (whole := self.known.get((side, 0))) is not None:
-                self.known.setdefault((0, side), whole)
             found = self.best([_Plan(rough.spec.tile, rough.spec.under.tile, False)], found, layers)
         return found
 
@@ -399,13 +397,13 @@ class _PlaneCoder:
         return self.best([_Plan(max(self.plane.shape), 0, r) for r in refined], found, layers) if layers else found
 
     def _other_sizes(self, found: _Coded, coarse: int = 0) -> _Coded:
-        """From the first tile size to smaller ones as long as that gains; if it never does, to larger ones.
+        """From a tile size to smaller ones as long as that gains; if it never does, to larger ones.
 
         Args:
             coarse: px, of the grid under them.
         """
-        largest = coarse or max(self.plane.shape)
-        for sizes in (AUTO_TILES[:_FIRST][::-1], AUTO_TILES[_FIRST + 1 :]):
+        tile, largest = found.spec.tile, coarse or max(self.plane.shape)
+        for sizes in ([s for s in AUTO_TILES[::-1] if s < tile], [s for s in AUTO_TILES if s > tile]):
             before = found
             for size in sizes:
                 one = self.best([_Plan(size, coarse, False)], found) if size < largest else found
@@ -421,7 +419,8 @@ class _PlaneCoder:
         tile = found.spec.tile
         for size in sorted(size for size, coarse in self.known if not coarse and size > tile):
             if self._promises(size, found):
-                self.known[0, size] = self.known[size, 0]
+                if not self.cfg.merge:  # layers are merged within sections, which may have other rows now
+                    self.known[0, size] = self.known[size, 0]
                 found = self.best([_Plan(tile, size, False)], found)
         return found
 
@@ -475,17 +474,19 @@ class _PlaneCoder:
         """Programs of the plane's grids; None if their cost would be above the limit."""
         if not plan.tile:
             return [Programs.empty(0)]
-        below = []
+        header, below = self._header(plan), []
         if plan.coarse:
             coarse = self.known.get((0, plan.coarse))
             if coarse is None:
-                coarse = self._search(_Plan(0, plan.coarse, False), math.inf, layers, [])
+                alone = self._header(_Plan(plan.coarse, 0, False))
+                alone = replace(alone, section_rows=header.section_rows)
+                coarse = self._search(alone, math.inf, layers, [], _COARSE_LAYERS)
                 assert coarse is not None, "there is no limit"
                 self.known[0, plan.coarse] = coarse
             below, layers = [coarse], []
         own = self.known.get(plan[:2])
         if own is None:
-            own = self._search(plan, limit, layers, below)
+            own = self._search(header, limit, layers, below)
         if own is None:
             return None
         self.known[plan[:2]] = own
@@ -503,21 +504,25 @@ class _PlaneCoder:
         return sketch(self.plane, self.codebook, self.cfg.seed, (cost - WHOLE_BITS) / energy)  # layers cost as much
 
     def _search(
-        self, plan: _Plan, limit: float, layers: Sequence[Sequence[States]], below: Sequence[Programs]
+        self,
+        header: Header,
+        limit: float,
+        layers: Sequence[Sequence[States]],
+        below: Sequence[Programs],
+        most: int = MAX_LAYERS,
     ) -> Programs | None:
-        """Programs of the tiles of a plan, or of its coarse grid if it has no others; None if their cost would be above
-        the limit.
+        """Programs of the tiles that the header says; None if their cost would be above the limit.
 
         Args:
-            below: those of the coarse grid, if tiles lie upon one.
+            below: those of the coarse grid, if the tiles lie upon one.   most: layers of tiles that are searched beyond
+                the bank.
         """
-        header = self._header(plan if plan.tile else _Plan(plan.coarse, 0, False))
         spec, goal, seen = header.planes[self.index], self.plane, []
         if below:
             goal, seen = _goal(goal, below[0], spec, self.codebook, self.cfg.seed), [self.plane]
         own, tiles = _options(self.cfg, spec), plane_grid(header, grids_of(header, self.index).stop - 1)
-        if not plan.tile and precisely(tiles):
-            own = own.but(max_layers=min(own.max_layers, _COARSE_LAYERS))
+        if precisely(tiles):
+            own = own.but(max_layers=min(own.max_layers, most))
         frozen = header, self.index, own, self.tables, self.codebook
         if len(rows := bands(tiles, own)) > 1:
             self.progress.reset(total=tiles.count)
@@ -566,7 +571,7 @@ class _PlaneCoder:
                     own = programs[rows.grid - first]
                     payload = _section(header, rows, own, self.tables, self.codebook).rans_bytes()
                     framing = CRC_BYTES + len(varint(len(payload))) if header.grids[rows.grid].coarse else 0
-                    bits += 8.0 * (len(payload) + framing)  # framing of the others is the same in all plans, nearly
+                    bits += 8.0 * (len(payload) + framing)  # all plans but those of a residual alone frame one grid
         cost = bits + (squared if self.cfg.residual else wrong)
         return _Coded(spec, programs, residuals, tallies, cost, bits + squared, bits)
 

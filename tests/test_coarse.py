@@ -111,7 +111,7 @@ def test_the_decoder_draws_what_the_encoder_saw(monkeypatch: pytest.MonkeyPatch)
         return run(self, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PlaneEncoder, "run", remembered)
-    for cfg in (UPON, UPON.but(passes=1, alpha_mix=0.0, window="tukey"), UPON.but(coarse=80, overlap=0)):
+    for cfg in (UPON, UPON.but(passes=1, alpha_mix=0.0, window="tukey"), UPON.but(coarse=20, overlap=0)):
         stream = encode(picture(), cfg)["bitstream"]
         coarse, fine = (one.planes[0] - one.canvas.rest().view_as(one.planes[0]) for one in seen)
         spec = read_container(stream).header.planes[0]
@@ -126,7 +126,6 @@ def test_the_decoder_draws_what_the_encoder_saw(monkeypatch: pytest.MonkeyPatch)
     "options",
     [
         {},
-        {"coarse": 90},
         {"coarse": 24, "section_rows": 1},
         {"payload_fmt": "raw"},
         {"merge": True},
@@ -169,6 +168,16 @@ def test_planes_searched_band_by_band_lie_upon_coarse_grids_too(monkeypatch: pyt
     whole = cost(given, encode(given, UPON), UPON)
     monkeypatch.setattr(importlib.import_module("pc15.search.plane"), "_BAND", 1)
     assert cost(given, encode(given, UPON), UPON) < 1.1 * whole
+
+
+def test_layers_are_merged_within_the_sections_of_the_whole_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode_module, "_SECTION_TILES", 10)
+    given = picture(100, 45)
+    data = encode(given, UPON.but(coarse=24, merge=True))["bitstream"]
+    header, programs, _, _ = read_programs(data)
+    assert header.section_rows == 2 and len(read_container(data).sections) == 3 + 4
+    assert np.count_nonzero(programs[0].source)
+    assert psnr(given, decode(data), data_range=255) > 20
 
 
 # ---------------------------------------------------------------- what is said
@@ -295,7 +304,7 @@ def test_a_picture_of_tiles_alone_has_no_coarse_grid() -> None:
 
 def test_a_coarse_grid_of_larger_tiles_is_taken_where_it_costs_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forced to be tried, it is kept by what it costs and by nothing else."""
-    given = picture(64, 90)
+    given = picture(40, 128)
     cfg = CodecConfig.preset("fast", tile=0, residual=False, lambda_rd=0.5, max_layers=3, device="cpu")
     plain = cost(given, encode(given, cfg.but(coarse=0)), cfg)
     monkeypatch.setattr(encode_module._PlaneCoder, "_promises", lambda *_: True)
@@ -305,13 +314,14 @@ def test_a_coarse_grid_of_larger_tiles_is_taken_where_it_costs_less(monkeypatch:
 # ---------------------------------------------------------------- many at once
 
 
-@pytest.mark.parametrize("options", [{}, {"coarse": 24, "merge": True}, {"coarse": 100}, {"residual": True}])
+@pytest.mark.parametrize("options", [{}, {"coarse": 24, "merge": True}, {"coarse": 128}, {"residual": True}])
 def test_pictures_together_become_what_each_becomes_alone(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
 ) -> None:
-    cfg = UPON.but(**options)
-    gray = [picture(), picture().flip(2), picture(75, 60), picture(1, 1)]
-    pictures = [*gray, torch.cat([gray[0], gray[1], gray[0].flip(1)])]
+    cfg = UPON.but(**options)  # 128 px are searched beyond the bank, each picture alone
+    pictures = [picture(), picture().flip(2), picture(1, 1)]
+    if "coarse" not in options:
+        pictures += [picture(75, 60), torch.cat([pictures[0], pictures[1], pictures[0].flip(1)])]
     together, alone = encode_many(pictures, cfg, workers=2), [encode(one, cfg) for one in pictures]
     streams = [one["bitstream"] for one in together]
     assert streams == [one["bitstream"] for one in alone]
@@ -327,7 +337,7 @@ def test_pictures_together_become_what_each_becomes_alone(
 
 def test_the_choice_is_the_same_for_many_pictures(chosen: tuple[Tensor, CodecConfig, dict[str, object]]) -> None:
     given, cfg, coded = chosen
-    other = picture()
+    other = picture(20, 30)
     many = [one["bitstream"] for one in encode_many([given, other], cfg)]
     assert many == [coded["bitstream"], encode(other, cfg)["bitstream"]]
 
