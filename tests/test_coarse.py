@@ -170,13 +170,21 @@ def test_planes_searched_band_by_band_lie_upon_coarse_grids_too(monkeypatch: pyt
     assert cost(given, encode(given, UPON), UPON) < 1.1 * whole
 
 
-def test_layers_are_merged_within_the_sections_of_the_whole_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_grids_are_searched_in_the_sections_that_the_stream_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers are merged within them."""
+    seen: list[int] = []
+    run = PlaneEncoder.run
+
+    def remembered(self: PlaneEncoder, *args: object, **kwargs: object) -> object:
+        seen.append(self.section_rows)
+        return run(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PlaneEncoder, "run", remembered)
     monkeypatch.setattr(encode_module, "_SECTION_TILES", 10)
     given = picture(100, 45)
     data = encode(given, UPON.but(coarse=24, merge=True))["bitstream"]
-    header, programs, _, _ = read_programs(data)
-    assert header.section_rows == 2 and len(read_container(data).sections) == 3 + 4
-    assert np.count_nonzero(programs[0].source)
+    assert read_container(data).header.section_rows == 2 and len(read_container(data).sections) == 3 + 4
+    assert seen == [2, 2]
     assert psnr(given, decode(data), data_range=255) > 20
 
 
