@@ -61,7 +61,7 @@ class CodecConfig:
             tiles are.
         seam_weight: extra weight of errors at a tile's rim, 0 for none.
         residual: code what the tiles leave as transform coefficients; with max_layers 0 there are no tiles then.
-        tries: predictions that the residual's search codes in full per square, 1..8: more is slower and smaller.
+        tries: most predictions per square that the residual's search codes in full, 1..8: more is slower and smaller.
         payload_fmt: "rans", or "raw" symbols for debugging.
         section_rows: tile rows per independently decodable section; 0 chooses.
         table_id, codebook_id: which frozen tables and codebook to code with; "auto" becomes the trained ones for

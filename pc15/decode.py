@@ -17,6 +17,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,7 +67,7 @@ from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_r
 
 _LOG = logging.getLogger(__name__)
 _BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
-_TOGETHER = 1 << 27  # samples of many planes drawn at once on a GPU,
+_TOGETHER = 1 << 28  # samples of many planes drawn at once on a GPU,
 _TOGETHER_BYTES = 96  # each of which takes so much of its memory
 _CODED_TOGETHER = 1 << 16  # tiles of many sections coded at once
 SAMPLE_ONE = 4096
@@ -130,18 +131,17 @@ def moves(programs: Programs, tiles: TileSpec) -> Tensor | None:
 
 def _own_layers(programs: Sequence[Programs]) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints | None]:
     """Layers that start in their own tile: owner, gen, qv, seed, amp [B] and offsets [B,P], or None if all are 0."""
-    owners, columns, first = [], [], 0
-    for part in programs:
-        owner = np.repeat(np.arange(part.tiles), part.count)
-        layer = np.arange(len(owner)) - np.repeat(np.cumsum(part.count) - part.count, part.count)
-        if part.source.any():
-            own = part.source[owner, layer] == 0
-            owner, layer = owner[own], layer[own]
-        owners.append(owner + first)
-        columns.append([one[owner, layer] for one in (part.gen, part.qv, part.seed, part.amp, part.offsets)])
+    none = np.zeros(0, np.int64)
+    found, first = [(none, none, none, none, none, none.reshape(0, MAX_PARAMS))], 0
+    for part in Programs.runs(programs):
+        for layer in range(int(part.count.max(initial=0))):  # as they lie in memory
+            there, source = part.count > layer, part.source[:, layer]
+            at = np.flatnonzero(there & (source == 0) if source.any() else there)
+            gen, qv, seed, amp = (one[:, layer].take(at) for one in (part.gen, part.qv, part.seed, part.amp))
+            found.append((at + first, gen, qv, seed, amp, part.offsets[:, layer].take(at, axis=0)))
         first += part.tiles
-    gen, qv, seed, amp, steps = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return np.concatenate(owners), gen, qv, seed, amp, steps if steps.any() else None
+    owner, gen, qv, seed, amp, steps = (np.concatenate(column) for column in zip(*found, strict=True))
+    return owner, gen, qv, seed, amp, steps if steps.any() else None
 
 
 def draw_tiles(
@@ -391,7 +391,9 @@ def read_programs(
     return stream.header, programs, stream.metadata, damage
 
 
-def _programs(streams: Sequence[Stream], strict: bool) -> list[tuple[list[Programs], list[str]]]:
+def _programs(
+    streams: Sequence[Stream], strict: bool, pool: ThreadPoolExecutor | None = None
+) -> list[tuple[list[Programs], list[str]]]:
     """What each stream says of its tiles, one `Programs` per grid, and what is damaged."""
     places = [
         (i, span, payload)
@@ -400,10 +402,18 @@ def _programs(streams: Sequence[Stream], strict: bool) -> list[tuple[list[Progra
     ]
     there = [(streams[i].header, span, payload) for i, span, payload in places if payload is not None]
     parts: list[Programs | BitstreamError] = [Programs.empty(0)] * len(there)
-    for syntax, tables, group in coded_alike([(header, span) for header, span, _ in there]):
-        raw = there[group[0]][0].payload_fmt == PAYLOAD_RAW
-        found = _sections(syntax, tables, [there[place][2] for place in group], raw)
-        for place, part in zip(group, found, strict=True):
+    alike = [*coded_alike([(header, span) for header, span, _ in there])]
+
+    def read(group: tuple[Syntax, TableSet, list[int]]) -> list[Programs | BitstreamError]:
+        syntax, tables, at = group
+        raw = there[at[0]][0].payload_fmt == PAYLOAD_RAW
+        return _sections(syntax, tables, [there[place][2] for place in at], raw)
+
+    def many(group: tuple[Syntax, TableSet, list[int]]) -> bool:
+        return len(group[2]) * group[0].ny * group[0].nx > _CODED_TOGETHER // 4
+
+    for (_, _, at), found in zip(alike, each(pool, read, alike, heavy=many), strict=True):
+        for place, part in zip(at, found, strict=True):
             parts[place] = part
     coded = iter(parts)
     sections: list[list[tuple[SectionSpan, Programs | BitstreamError | None]]] = [[] for _ in streams]
@@ -558,7 +568,9 @@ class _Read:
         return len(self.pixels) < len(self.stream.header.planes)
 
 
-def _read(streams: Sequence[bytes], strict: bool, max_pixels: int) -> list[_Read]:
+def _read(
+    streams: Sequence[bytes], strict: bool, max_pixels: int, pool: ThreadPoolExecutor | None = None
+) -> list[_Read]:
     """Symbols of all streams.
 
     Raises:
@@ -579,7 +591,7 @@ def _read(streams: Sequence[bytes], strict: bool, max_pixels: int) -> list[_Read
             wrong = error  # unless the symbols of one before it are wrong
             break
         opened.append(stream)
-    read = [_Read(stream, *own) for stream, own in zip(opened, _programs(opened, strict), strict=True)]
+    read = [_Read(stream, *own) for stream, own in zip(opened, _programs(opened, strict, pool), strict=True)]
     if wrong is not None:
         raise wrong
     return read
@@ -622,7 +634,7 @@ def decode_many(
     """
     where = resolve_device(device)
     with threads(workers) as pool:
-        read = _read(streams, strict, max_pixels)
+        read = _read(streams, strict, max_pixels, pool)
         if where.type == "cuda":
             _draw_together(read, where)
         return [*each(pool, lambda one: _picture(_finish(one, where, strict)), read, heavy=_Read.unfinished)]

@@ -39,13 +39,13 @@ def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def each(
-    pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Sequence[_In], heavy: Callable[[_In], bool]
+    pool: ThreadPoolExecutor | None, work: Callable[[_In], _Out], items: Sequence[_In], heavy: Callable[[_In], bool]
 ) -> Iterator[_Out]:
-    """work(item) of each item, in order; what is not heavy is done by the caller's own thread.
+    """work(item) of each item, in order; what is not heavy, or all without a pool, is done by the caller's own thread.
 
     Threads hand over Python's lock many times in short work: that costs more than the work.
     """
-    waiting = [pool.submit(work, item) if heavy(item) else None for item in items]
+    waiting = [None if pool is None or not heavy(item) else pool.submit(work, item) for item in items]
     try:
         for item, future in zip(items, waiting, strict=True):
             yield work(item) if future is None else future.result()

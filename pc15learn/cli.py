@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 a file or the disk failed, 2 wrong usage or input, 130 int
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import sys
 import warnings
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pc15 import __version__
 from pc15.config import PRESETS
-from pc15.errors import Pc15Error
+from pc15.errors import ConfigError, Pc15Error
 from pc15.paths import calm_threads
 
 if TYPE_CHECKING:
@@ -121,47 +122,67 @@ def bench(args: argparse.Namespace) -> None:
 def codebooks(args: argparse.Namespace) -> None:
     """Train a codebook: the patterns that layers of training pictures gain most from.
 
-    The file's name is the codebook's id.  Streams need tables made for it: see the command tables.
-    """
-    from pc15.images import find_images
-    from pc15learn.codebooks import train_codebook
+    What layers are asked to draw comes from pictures, which are searched for it greedily and as wholes, or from labels,
+    whose tiles were searched exhaustively and each on its own: folders of one oracle, best at several lambdas.  Of
+    labels the train split counts.  The file's name is the codebook's id.  Streams need tables made for it: see the
+    command tables.
 
-    made = train_codebook(
-        find_images(args.images),
-        args.out,
-        codebook_id=args.out.stem,
-        base=args.base,
-        entries=args.entries,
-        tile=args.tile,
-        crop=args.crop,
-        targets=args.targets,
-        random=args.random,
-        seed=args.seed,
-    )
+      pc15learn codebooks --images photos/ --out models/codebooks/mine.npz
+      pc15learn codebooks --labels labels-4 labels-1 --out models/codebooks/mine.npz
+    """
+    from pc15learn.codebooks import train_codebook, train_codebook_on_labels
+
+    of_images = _of_images(args, "tile", "crop")
+    shared: dict[str, Any] = {
+        "codebook_id": args.out.stem,
+        "base": args.base,
+        "entries": args.entries,
+        "targets": args.targets,
+        "random": args.random,
+        "seed": args.seed,
+    }
+    if args.labels is not None:
+        made = train_codebook_on_labels(args.labels, args.out, **shared)
+    else:
+        from pc15.images import find_images
+
+        made = train_codebook(find_images(args.images), args.out, **shared, **of_images)
     print(f"{args.out}: {sum(map(len, made.entries))} entries")
 
 
 def tables(args: argparse.Namespace) -> None:
-    """Train rANS tables for a codebook: encode training pictures, count symbols, build, again.
+    """Train rANS tables for a codebook: count the symbols of training pictures' programs.
 
-    The file's name is the tables' id.  It is written when all rounds are done.
+    Pictures are encoded and counted, and again with the tables that this gives.  Streams and labels are counted as they
+    are.  Streams hold what the encoder chose, tiles beside each other, colour too: prefer them where you have both.
+    Labels hold what the oracle chose for each tile of a luma as if it were alone; the train split counts, and of its
+    pictures every tile has to be there.  Several lambdas and tile sizes fill the tables of several rates and sizes;
+    what was rarely counted leans on --like.  Of streams and labels of another codebook than --codebook all is counted
+    but generators and entries, whose use its own weights tell.  The file's name is the tables' id.  It is written when
+    all is done.
+
+      pc15learn tables --images photos/ --codebook mine --like v15_trained --out models/rans/mine.json
+      pc15learn tables --labels labels-4 labels-1 --codebook mine --like v15_trained --out models/rans/mine.json
+      pc15learn tables --streams streams/ --like v15_trained --out models/rans/again.json
     """
-    from pc15.images import find_images
-    from pc15learn.tables import train_tables
+    from pc15learn.tables import tables_from_labels, tables_from_streams, train_tables
 
-    made = train_tables(
-        find_images(args.images),
-        args.out,
-        table_id=args.out.stem,
-        codebook_id=args.codebook,
-        like=args.like,
-        rounds=args.rounds,
-        share=args.share,
-        crop=args.crop,
-        workers=args.workers,
-        plain=args.plain,
-    )
-    print(f"{args.out}: {len(made.tables)} tables for codebook {args.codebook}")
+    of_images = _of_images(args, "rounds", "share", "crop", "workers")
+    shared: dict[str, Any] = {"table_id": args.out.stem, "like": args.like, "plain": args.plain}
+    if args.codebook is not None:
+        shared["codebook_id"] = args.codebook
+    if args.labels is not None:
+        made = tables_from_labels(args.labels, args.out, **shared)
+    elif args.streams is not None:
+        from pc15.cli.files import find_sources
+        from pc15.cli.parser import STREAM_SUFFIX
+
+        made = tables_from_streams(find_sources(args.streams, (STREAM_SUFFIX,)), args.out, **shared)
+    else:
+        from pc15.images import find_images
+
+        made = train_tables(find_images(args.images), args.out, **shared, **of_images)
+    print(f"{args.out}: {len(made.tables)} tables")
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -181,14 +202,30 @@ def _codec(args: argparse.Namespace) -> CodecConfig:
     changes = {**PROGRAMS, "lambda_rd": args.lambda_rd, "alpha_mix": args.alpha_mix, "device": args.device}
     if getattr(args, "tile", None) is not None:
         changes["tile"] = args.tile
+    changes |= {"codebook_id": getattr(args, "codebook", None), "table_id": getattr(args, "tables", None)}
     return CodecConfig.preset(args.preset, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _of_images(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that only go with --images, as far as they are given.
+
+    Raises:
+        ConfigError: some are, but no pictures.
+    """
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if given and args.images is None:
+        raise ConfigError(f"--{next(iter(given))} says how pictures are searched; leave it out, or give --images")
+    return given
 
 
 def _command(commands: Any, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
     """A sub-command whose help is its function's docstring."""
-    text = (run.__doc__ or "").strip()
+    text = inspect.getdoc(run) or ""
     parser: argparse.ArgumentParser = commands.add_parser(
-        run.__name__.replace("_", "-"), help=text.splitlines()[0], description=text
+        run.__name__.replace("_", "-"),
+        help=text.splitlines()[0],
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
     return parser
@@ -203,6 +240,14 @@ def _codec_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
         "--alpha", dest="alpha_mix", type=float, metavar="A", help="share of SSIM in the distortion, 0..1"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+
+
+def _training_sources(parser: argparse.ArgumentParser) -> Any:
+    """What codebooks and tables are trained on; returns the group that one is chosen from."""
+    sources = parser.add_mutually_exclusive_group(required=True)
+    sources.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="folders or pictures to train on")
+    sources.add_argument("--labels", nargs="+", type=Path, metavar="DIR", help="folders of pc15learn label")
+    return sources
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -227,6 +272,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--tiles", required=True, type=Path, help="tiles.jsonl of make-tiles")
     one.add_argument("--out", required=True, type=Path, help="folder of the labels")
     one.add_argument("--limit", type=int, metavar="N", help="label N tiles, spread over all pictures")
+    one.add_argument("--codebook", metavar="ID", help="codebook to search (default: the trained one)")
+    one.add_argument("--tables", metavar="ID", help="tables that say what bits cost (default: the codebook's)")
     _codec_arguments(one, "oracle")
     one.add_argument("--top", type=int, default=32, help="best candidates kept per layer (default: 32)")
     one.add_argument("--random", type=int, default=16, help="random candidates kept per layer (default: 16)")
@@ -269,26 +316,31 @@ def _parser() -> argparse.ArgumentParser:
     _codec_arguments(one, "balanced")
 
     one = _command(commands, codebooks)
-    one.add_argument("--images", required=True, nargs="+", type=Path, help="folders or pictures to train on")
+    _training_sources(one)
     one.add_argument("--out", required=True, type=Path, metavar="ID.npz", help="the codebook to write")
     one.add_argument("--base", default="v15_grid", metavar="ID", help="what stands behind them (default: v15_grid)")
     one.add_argument("--entries", type=int, default=24576, help="most entries beside the base's (default: 24576)")
-    one.add_argument("--tile", type=int, default=32, help="tile side, px (default: 32)")
-    one.add_argument("--crop", type=int, default=256, help="middle square that is used, px (default: 256)")
     one.add_argument("--targets", type=int, default=60000, metavar="N", help="most layers to serve (default: 60000)")
     one.add_argument("--random", type=int, default=800, metavar="N", help="random patterns tried per generator")
     one.add_argument("--seed", type=int, default=1, help="of what is random (default: 1)")
+    one.add_argument("--tile", type=int, help="with --images: tile side, px (default: 32)")
+    one.add_argument("--crop", type=int, help="with --images: middle square that is used, px (default: 256)")
 
     one = _command(commands, tables)
-    one.add_argument("--images", required=True, nargs="+", type=Path, help="folders or pictures to train on")
+    sources = _training_sources(one)
+    sources.add_argument("--streams", nargs="+", type=Path, metavar="PATH", help=".pc15 files or folders of them")
     one.add_argument("--out", required=True, type=Path, metavar="ID.json", help="the tables to write")
-    one.add_argument("--codebook", default="v15_grid", metavar="ID", help="what they are for (default: v15_grid)")
-    one.add_argument("--like", metavar="ID", help="tables to begin with (default: flat ones)")
+    one.add_argument(
+        "--codebook", metavar="ID", help="what they are for (default: v15_grid, or what labels or streams name)"
+    )
+    one.add_argument("--like", metavar="ID", help="tables to begin with and to lean on (default: flat ones)")
     one.add_argument("--plain", action="store_true", help="one table for all contexts of a symbol, for studies")
-    one.add_argument("--rounds", type=int, default=3, help="of encoding and counting (default: 3)")
-    one.add_argument("--share", type=int, default=4, metavar="N", help="last-round encodes per picture (default: 4)")
-    one.add_argument("--crop", type=int, default=256, help="middle square that is used, px (default: 256)")
-    one.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    one.add_argument("--rounds", type=int, help="with --images: of encoding and counting (default: 3)")
+    one.add_argument(
+        "--share", type=int, metavar="N", help="with --images: last-round encodes per picture (default: 4)"
+    )
+    one.add_argument("--crop", type=int, help="with --images: middle square that is used, px (default: 256)")
+    one.add_argument("--workers", type=int, help="with --images: processes (default: 2)")
 
     one = _command(commands, demo)
     one.add_argument("--out", type=Path, default=Path(".demo"), help="folder of everything it makes (default: .demo)")

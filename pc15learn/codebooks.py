@@ -1,8 +1,9 @@
 """Trained codebooks: of many drawn patterns, those that the layers of training pictures gain most from.
 
-The greedy search is run on training pictures and what each layer of each tile was asked to draw is kept: the targets.
-A pool of patterns, the regular grid and random levels of every generator, is drawn by the decoder's own code.  What
-pattern c would save of target t, in bits at the lambda that t was met at, is
+What each layer of each tile was asked to draw is what a codebook has to serve: the targets.  A greedy search of
+training pictures tells them, or labels do, whose tiles were searched exhaustively, but each on its own.  A pool of
+patterns, the regular grid and random levels of every generator, is drawn by the decoder's own code.  What pattern c
+would save of target t, in bits at the lambda that t was met at, is
 
     gain(t, c) = L^2 / N * weight / lambda - price(c)
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +39,28 @@ from pc15.proc.codebook import GRID_ID, Codebook, load_codebook, save_codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels
-from pc15.search.bank import centred, stretch
+from pc15.search.bank import SCREEN, centred, stretch
+from pc15.search.label import lone_scorer
 from pc15.search.plane import PlaneEncoder
 from pc15.search.product import Product
+from pc15.search.score import Scorer
+from pc15learn.labelled import LabelFolder, open_together, residuals
 from pc15learn.loops import best_entries, by_entry, choose_greedily, sift
 from pc15learn.tables import middle
 
-__all__ = ["Targets", "collect_targets", "train_codebook"]
+__all__ = [
+    "Targets",
+    "choose_codebook",
+    "collect_targets",
+    "labelled_targets",
+    "train_codebook",
+    "train_codebook_on_labels",
+]
 
 _log = logging.getLogger(__name__)
 
+ENTRIES, TARGETS, RANDOM = 24576, 60000, 800
+"""Usual numbers of trained entries, of targets, and of random patterns per generator."""
 LAMBDAS = (8.0, 4.0, 2.0, 1.0, 0.5)
 """Each picture is searched at two of these, in turn."""
 _FAMILIAR = 4
@@ -85,27 +98,45 @@ class Targets:
     unit: Tensor
     quad: Tensor
 
+    @classmethod
+    def of(cls, scorer: Scorer, cls_of_all: int, residuals: Iterable[Tensor]) -> Targets:
+        """Of residuals [m,T,T] int32 Q12 of tiles of one class of the scorer's windows."""
+        packed, unit = [], []
+        for e in residuals:
+            rows, price = scorer.packed(e, torch.full((len(e),), cls_of_all), scorer.tile)
+            packed.append(rows)
+            unit.append(1.0 / (256.0 * price))
+        return cls(torch.cat(packed), torch.cat(unit), scorer.windows.quad[cls_of_all].flatten().long())
+
+    @classmethod
+    def drawn_from(cls, parts: Sequence[Targets], most: int, seed: int) -> Targets:
+        """At most so many of all of them, at random."""
+        packed, unit = torch.cat([part.packed for part in parts]), torch.cat([part.unit for part in parts])
+        keep = np.sort(np.random.default_rng(seed).permutation(len(packed))[:most])
+        return cls(packed[keep], unit[keep], parts[0].quad)
+
+    @property
+    def tile(self) -> int:
+        """Tile side, px."""
+        return math.isqrt(len(self.quad))
+
 
 class _Listener(PlaneEncoder):
     """Searches a plane and notes what was asked of the layers of its inner tiles, all weighed alike."""
 
     def listen(self) -> Targets:
         """The targets of a search of the whole plane."""
-        self._packed: list[Tensor] = []
-        self._unit: list[Tensor] = []
+        self._asked: list[Tensor] = []
         grid = self.stacks[0].grid
         self._inner = int(self.windows.of[grid.ny // 2 * grid.nx + grid.nx // 2])
         with tqdm(total=0, disable=True) as quiet:
             self.run(quiet)
-        return Targets(torch.cat(self._packed), torch.cat(self._unit), self.windows.quad[self._inner].flatten().long())
+        return Targets.of(self.scorer, self._inner, self._asked)
 
     def _add_layer(self, tiles: Tensor, layer: int, active: Tensor) -> None:
-        cls = self.windows.of[tiles]
-        inner = cls == self._inner
-        if bool(inner.any()):
-            packed, price = self.scorer.packed(self.canvas.look(tiles[inner]), cls[inner])
-            self._packed.append(packed)
-            self._unit.append(1.0 / (256.0 * price))
+        inner = tiles[self.windows.of[tiles] == self._inner]
+        if len(inner):
+            self._asked.append(self.canvas.look(inner))
         super()._add_layer(tiles, layer, active)
 
 
@@ -119,8 +150,9 @@ def collect_targets(
         tile: tile side, px.   crop: side of the middle square that is searched, px.
         codebook_id, table_id: what the search is run with.
     Raises:
-        ConfigError: no picture has room for three tiles a side.
+        ConfigError: no picture has room for three tiles a side, or tiles that are too large.
     """
+    _check_tile(tile)
     overlap = default_overlap(tile)
     codebook, tables = load_codebook(codebook_id), load_table(table_id)
     found: list[Targets] = []
@@ -140,9 +172,42 @@ def collect_targets(
             )
     if not found:
         raise ConfigError(f"no picture of {len(images)} has {3 * tile} px a side, what three tiles of {tile} px need")
-    packed, unit = torch.cat([part.packed for part in found]), torch.cat([part.unit for part in found])
-    keep = np.sort(np.random.default_rng(seed).permutation(len(packed))[:most])
-    return Targets(packed[keep], unit[keep], found[0].quad)
+    return Targets.drawn_from(found, most, seed)
+
+
+def labelled_targets(labels: Sequence[Path], *, most: int, seed: int = 1) -> Targets:
+    """What the layers of labelled tiles were asked to draw, and what was left after the last one; `most` at random.
+
+    Args:
+        labels: folders that `make_labels` wrote, of one oracle, at one lambda or several; their train split counts.
+    Raises:
+        ConfigError: tiles that are too large.
+        SchemaError: folders that do not go together, are not finished, or have no picture in the train split.
+    """
+    folders = open_together(labels, tiles_differ=False)
+    _check_tile(folders[0].cfg.tile)
+    return Targets.drawn_from(
+        [Targets.of(lone_scorer(folder.cfg), 0, _asked_of(folder)) for folder in folders], most, seed
+    )
+
+
+def _asked_of(folder: LabelFolder) -> Iterator[Tensor]:
+    """What was left of a folder's tiles before each layer and after the last one, [m,T,T] int32 Q12."""
+    cfg = folder.cfg
+    for batch in folder.train_batches():
+        asked = residuals(
+            batch.pixels, batch.programs(folder.codebook), steps=folder.steps, seed=cfg.seed,
+            codebook=folder.codebook, max_layers=cfg.max_layers,
+        )  # fmt: skip
+        for _, _, left in asked:
+            yield left
+
+
+def _check_tile(tile: int) -> None:
+    if tile > SCREEN:
+        raise ConfigError(
+            f"codebooks are trained on tiles of at most {SCREEN} px, not of {tile}; they serve larger ones"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,40 +370,78 @@ def train_codebook(
     *,
     codebook_id: str,
     base: str = GRID_ID,
-    entries: int = 24576,
+    entries: int = ENTRIES,
     tile: int = 32,
     crop: int = 256,
-    targets: int = 60000,
-    random: int = 800,
+    targets: int = TARGETS,
+    random: int = RANDOM,
     seed: int = 1,
 ) -> Codebook:
-    """Train a codebook and write it to `out` (.npz).
+    """Train a codebook on what a search of pictures asks for, and write it to `out` (.npz).
+
+    Args:
+        images: training pictures, never test pictures.
+        base: codebook that the pictures are searched with, too; see `choose_codebook`.
+        tile: side of the tiles it is trained on, px.   crop: side of the middle square that is used, px.
+        targets: how many layers it is trained for, at most.
+        codebook_id, entries, random, seed: see `choose_codebook`.
+    Raises:
+        ConfigError: no pictures, pictures that are all too small, too large tiles, or nothing to gain.
+    """
+    if not images:
+        raise ConfigError("no pictures to train a codebook on; name files or folders that hold some")
+    wanted = collect_targets(
+        images, tile=tile, crop=crop, most=targets, seed=seed, codebook_id=base, table_id=DEFAULT_TABLE_ID
+    )
+    return choose_codebook(wanted, out, codebook_id=codebook_id, base=base, entries=entries, random=random, seed=seed)
+
+
+def train_codebook_on_labels(
+    labels: Sequence[Path],
+    out: Path,
+    *,
+    codebook_id: str,
+    base: str = GRID_ID,
+    entries: int = ENTRIES,
+    targets: int = TARGETS,
+    random: int = RANDOM,
+    seed: int = 1,
+) -> Codebook:
+    """Train a codebook on what the layers of labels were asked for, and write it to `out` (.npz).
+
+    Args:
+        labels: as `labelled_targets` takes them.
+        targets: how many layers it is trained for, at most.
+        codebook_id, base, entries, random, seed: see `choose_codebook`.
+    Raises:
+        ConfigError: no labels, too large tiles, or nothing to gain.   SchemaError: as `labelled_targets`.
+    """
+    wanted = labelled_targets(labels, most=targets, seed=seed)
+    return choose_codebook(wanted, out, codebook_id=codebook_id, base=base, entries=entries, random=random, seed=seed)
+
+
+def choose_codebook(
+    wanted: Targets, out: Path, *, codebook_id: str, base: str, entries: int, random: int, seed: int
+) -> Codebook:
+    """Choose the patterns that serve targets best, and write them to `out` (.npz).
 
     The base stands behind the trained entries, as what is hardly ever used: people's programs and tiles of other sizes
     find every pattern there.
 
     Args:
-        images: training pictures, never test pictures.
         codebook_id: its name in streams.
-        base: codebook that the pictures are searched with; its entries are in the pool and stay.
+        base: codebook whose entries are in the pool and stay.
         entries: how many are trained, at most.
-        tile: side of the tiles it is trained on, px.   crop: side of the middle square that is used, px.
-        targets: how many layers it is trained for, at most.
         random: random level vectors per generator to choose from; four times as many of those that photographs use.
         seed: of what is random in the choice.
     Raises:
-        ConfigError: no pictures, pictures that are all too small, or nothing to gain on them.
+        ConfigError: nothing to gain on the targets.
     """
-    if not images:
-        raise ConfigError("no pictures to train a codebook on; name files or folders that hold some")
     rng = np.random.default_rng(seed)
     grid = load_codebook(base)
-    wanted = collect_targets(
-        images, tile=tile, crop=crop, most=targets, seed=seed, codebook_id=base, table_id=DEFAULT_TABLE_ID
-    )
     levels = _first_pool(grid, random, rng)
     for again in (True, False):
-        pool = _Pool.drawn(levels, tile)
+        pool = _Pool.drawn(levels, wanted.tile)
         matches = _match(pool, wanted)
         order = _choose(pool, matches, entries)
         if not len(order):

@@ -1,15 +1,14 @@
 """Labels -> feature tensors -> batches: what M1, M2 and M3 are fitted to.
 
-A label holds pixels and a program; the residual before each layer is drawn again from it with the decoder's own code,
-and its features come from `pc15.hooks.features`, as in the encoder.  The split is by picture.  Batches are shuffled by
-(seed, epoch) alone, so a run that is resumed sees the same ones.
+The residual before each layer is drawn again from the label, and its features come from `pc15.hooks.features`, as in
+the encoder.  The split is by picture.  Batches are shuffled by (seed, epoch) alone, so a run that is resumed sees the
+same ones.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +19,17 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm import tqdm
 
-from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs
-from pc15.decode import dc_samples, draw_tiles
 from pc15.errors import SchemaError
 from pc15.hooks.ai import Role, normalisation
 from pc15.hooks.features import FEATURES, layer_features
-from pc15.paths import cache_dir
-from pc15.proc.codebook import Codebook, load_codebook
+from pc15.proc.codebook import Codebook
 from pc15.proc.generators import NAMES
-from pc15learn.labels import Oracle, read_manifest, shard_paths
-from pc15learn.schema import LabelRow, features_of, hf_datasets, mend, pixels_from_text
+from pc15learn.labelled import LabelBatch, LabelFolder, label_batches, load_labels, residuals
+from pc15learn.labels import Oracle
 
-__all__ = ["EpochSampler", "LabelData", "LabelTensors", "load_labels", "residuals", "to_tensors"]
+__all__ = ["EpochSampler", "LabelData", "LabelTensors", "to_tensors"]
 
-_BATCH_TILES = 256
 _LEAST_WEIGHT = 0.05
 _log = logging.getLogger(__name__)
 
@@ -70,53 +64,6 @@ class LabelTensors:
         return len(self.features)
 
 
-def load_labels(folder: str | Path) -> Any:
-    """All labels of a folder as one Hugging Face dataset, memory-mapped, with fixed types.
-
-    Raises:
-        SchemaError: no labels there, or rows that do not follow the schema.
-    """
-    datasets = hf_datasets()
-    paths = shard_paths(folder)
-    for path in paths:
-        mend(path)
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(
-            "json",
-            data_files=[str(path) for path in paths],
-            features=features_of(LabelRow),
-            split="train",
-            cache_dir=str(cache_dir() / "datasets"),
-        )
-    except (datasets.exceptions.DatasetGenerationError, ValueError, TypeError) as error:
-        cause = error.__cause__ or error
-        raise SchemaError(f"labels in {folder} do not follow the schema: {cause}; label them again") from error
-
-
-def residuals(
-    pixels: Tensor, programs: Programs, *, steps: tuple[int, int], seed: int, codebook: Codebook
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """What is left of tiles before each layer: (layer, tiles that have it [m], residual [m,T,T] int32 Q12).
-
-    Args:
-        pixels: [n,T,T] uint8.   programs: of the tiles.   steps: indices of amplitude and DC step.
-    """
-    tile, device = pixels.shape[1], torch.device("cpu")
-    left = torch.div(pixels.to(torch.int32) * 4096 + 127, 255, rounding_mode="floor").to(torch.int32)
-    left -= dc_samples(torch.from_numpy(programs.dc), steps[1]).view(-1, 1, 1)
-    for layer in range(int(programs.count.max(initial=0))):
-        at = np.flatnonzero(programs.count > layer)
-        where = torch.from_numpy(at)
-        yield layer, where, left[where]
-        only = Programs.empty(len(at), 1)
-        only.count[:] = 1
-        for name in ("gen", "qv", "seed", "amp", "offsets"):
-            getattr(only, name)[:, 0] = getattr(programs, name)[at, layer]
-        left[where] -= draw_tiles([only], tile, steps[0], seed, codebook, device)
-
-
 def to_tensors(rows: Any, oracle: Oracle, *, codebook: Codebook) -> LabelTensors:
     """Features and targets of a labels dataset.
 
@@ -127,90 +74,29 @@ def to_tensors(rows: Any, oracle: Oracle, *, codebook: Codebook) -> LabelTensors
     pictures: dict[str, int] = {}
     parts: list[dict[str, Any]] = []
     first = 0
-    with tqdm(total=len(rows), desc="drawing residuals", unit="tile", disable=None, leave=False) as progress:
-        for table in rows.with_format("arrow").iter(batch_size=_BATCH_TILES):
-            batch = _Batch.read(table, options["tile"])
-            made = _one_batch(batch, steps, options["seed"], codebook, pictures)
-            made["owner"] += first
-            first += len(made["gen"])
-            parts.append(made)
-            progress.update(len(batch.pixels))
+    for batch in label_batches(rows, options["tile"], "drawing residuals"):
+        made = _one_batch(batch, steps, options["seed"], codebook, pictures)
+        made["owner"] += first
+        first += len(made["gen"])
+        parts.append(made)
     if not first:
         raise SchemaError("the labels hold no tile with a layer: every tile was flat; label pictures with detail")
     columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return LabelTensors(area=float((options["tile"] - options["overlap"]) ** 2), **columns)
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Rows of one batch as arrays: tiles, their layers one after another, and those layers' candidates likewise.
-
-    layer_start: [n+1], layers of tile i are layer_start[i]:layer_start[i+1].   tried_start: [L+1] likewise.
-    """
-
-    picture: list[str]
-    split: list[str]
-    pixels: Tensor
-    dc: np.ndarray[Any, Any]
-    layer_start: np.ndarray[Any, Any]
-    layer: dict[str, np.ndarray[Any, Any]]
-    offsets: np.ndarray[Any, Any]
-    tried_start: np.ndarray[Any, Any]
-    tried: dict[str, np.ndarray[Any, Any]]
-
-    @classmethod
-    def read(cls, table: Any, tile: int) -> _Batch:
-        """From an Arrow table of `LabelRow`s."""
-        table = table.combine_chunks()
-        columns = {name: _whole(table.column(name)) for name in table.column_names}
-        layers = columns["layers"].flatten()
-        offsets = layers.field("offsets")
-        tried = layers.field("candidates")
-        steps = np.zeros((len(layers), MAX_PARAMS), np.int64)
-        start = _starts(offsets)
-        for column in range(MAX_PARAMS):
-            has = np.flatnonzero(np.diff(start) > column)
-            steps[has, column] = _array(offsets.flatten())[start[has] + column]
-        return cls(
-            picture=[name.split("-", 1)[0] for name in columns["tile_id"].to_pylist()],
-            split=columns["split"].to_pylist(),
-            pixels=torch.stack([pixels_from_text(text, tile) for text in columns["pixels"].to_pylist()]),
-            dc=_array(columns["dc"]).astype(np.int64),
-            layer_start=_starts(columns["layers"]),
-            layer={name: _array(layers.field(name)) for name in ("gen", "qv", "seed", "amp", "d0", "rd")},
-            offsets=steps,
-            tried_start=_starts(tried.field("gen")),
-            tried={name: _array(tried.field(name).flatten()) for name in ("gen", "qv", "amp", "d", "bits")},
-        )
-
-
-def _whole(column: Any) -> Any:
-    """A column's one chunk."""
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-
-
-def _array(values: Any) -> np.ndarray[Any, Any]:
-    return np.asarray(values.to_numpy(zero_copy_only=False))
-
-
-def _starts(lists: Any) -> np.ndarray[Any, Any]:
-    """Where each list begins in the flattened values, [n+1]."""
-    lengths = np.asarray(lists.value_lengths().to_numpy(zero_copy_only=False), np.int64)
-    return np.concatenate([[0], np.cumsum(lengths)])
-
-
 def _one_batch(
-    batch: _Batch, steps: tuple[int, int], seed: int, codebook: Codebook, pictures: dict[str, int]
+    batch: LabelBatch, steps: tuple[int, int], seed: int, codebook: Codebook, pictures: dict[str, int]
 ) -> dict[str, Tensor]:
     """Columns of `LabelTensors` for one batch, layer by layer; owners count from 0."""
-    programs = _programs(batch, codebook)
+    programs = batch.programs(codebook)
     features, order = [], []
     for layer, at, residual in residuals(batch.pixels, programs, steps=steps, seed=seed, codebook=codebook):
         features.append(layer_features(residual, layer))
         order.append(batch.layer_start[at.numpy()] + layer)
     rows = np.concatenate([np.zeros(0, np.int64), *order])  # number of each row's layer in the batch
     tile = np.repeat(np.arange(len(batch.pixels)), np.diff(batch.layer_start))[rows]
-    number = np.array([pictures.setdefault(name, len(pictures)) for name in batch.picture], np.int64)
+    number = np.array([pictures.setdefault(name, len(pictures)) for name, _, _ in batch.place], np.int64)
     held_back = np.array([("train", "val", "test").index(name) for name in batch.split], np.int64)
     lengths = np.diff(batch.tried_start)[rows]
     inside = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -238,26 +124,6 @@ def _one_batch(
         "c_d": real(batch.tried["d"][tried]),
         "c_bits": real(batch.tried["bits"][tried]),
     }
-
-
-def _programs(batch: _Batch, codebook: Codebook) -> Programs:
-    """The tiles' programs, after a check that this build's codebook has what they name."""
-    programs = Programs.empty(len(batch.dc))
-    programs.dc[:] = batch.dc
-    programs.count[:] = np.diff(batch.layer_start)
-    gens, entries = batch.layer["gen"], batch.layer["qv"]
-    sizes = np.array([codebook.size(gen) for gen in range(len(NAMES))])
-    for gen, qv in ((gens, entries), (batch.tried["gen"], batch.tried["qv"])):
-        if len(gen) and (gen.min() < 0 or gen.max() >= len(NAMES) or (qv < 0).any() or (qv >= sizes[gen]).any()):
-            raise SchemaError(f"the labels name entries that codebook {codebook.id!r} does not have; label again")
-    if programs.count.max(initial=0) > MAX_LAYERS:
-        raise SchemaError(f"a tile has {programs.count.max()} layers, at most {MAX_LAYERS} are possible; label again")
-    tile = np.repeat(np.arange(len(batch.dc)), np.diff(batch.layer_start))
-    layer = np.arange(len(gens)) - batch.layer_start[tile]
-    for name in ("gen", "qv", "seed", "amp"):
-        getattr(programs, name)[tile, layer] = batch.layer[name]
-    programs.offsets[tile, layer] = batch.offsets
-    return programs
 
 
 # ---------------------------------------------------------------- targets of the three roles
@@ -379,12 +245,8 @@ class LabelData(LightningDataModule):
         super().__init__()
         self.labels, self.role = Path(labels), role
         self.batch_size, self.seed, self.temperature = batch_size, seed, temperature
-        self.oracle = read_manifest(self.labels)
-        self.codebook = load_codebook(self.oracle.facts["codebook"]["id"])
-        if self.codebook.fingerprint != self.oracle.facts["codebook"]["fingerprint"]:
-            raise SchemaError(
-                f"{self.labels} was labelled with another codebook {self.codebook.id!r} than this build's; label again"
-            )
+        folder = LabelFolder.open(self.labels)
+        self.oracle, self.codebook = folder.oracle, folder.codebook
         self._sets: tuple[_Items, _Items] | None = None
 
     def setup(self, stage: str | None = None) -> None:

@@ -87,6 +87,10 @@ class Oracle:
     def fingerprint(self) -> str:
         return hashlib.sha256(_canonical(self.facts).encode()).hexdigest()
 
+    def differences(self, other: Oracle) -> list[str]:
+        """Names of the facts that differ, as `options.tile`."""
+        return _differences(self.facts, other.facts)
+
 
 def make_labels(
     tiles: str | Path,
@@ -205,7 +209,7 @@ def _claim(out: Path, oracle: Oracle) -> None:
         return
     there = read_manifest(out)
     if there.fingerprint != oracle.fingerprint:
-        differs = ", ".join(_differences(there.facts, oracle.facts)) or "its own text"
+        differs = ", ".join(there.differences(oracle)) or "its own text"
         raise SchemaError(
             f"{out} holds labels of another oracle (different: {differs}); "
             "use the same options and code, or another --out"

@@ -44,6 +44,7 @@ __all__ = [
     "mend",
     "pixels_from_text",
     "pixels_to_text",
+    "place_of",
     "read_rows",
     "write_rows",
 ]
@@ -128,6 +129,19 @@ class LabelRow:
 
 
 Row = TypeVar("Row", TileRow, LabelRow)
+
+
+def place_of(tile_id: str) -> tuple[str, int, int]:
+    """A tile's picture, as its name in tile ids, and its top left pixel, y and x.
+
+    Raises:
+        SchemaError: not the id of a tile.
+    """
+    try:
+        picture, _, y, x = tile_id.split("-")
+        return picture, int(y), int(x)
+    except ValueError as error:
+        raise SchemaError(f"{tile_id!r} is no tile id like 0123456789abcdef-32-0-24; make the tiles anew") from error
 
 
 # ---------------------------------------------------------------- pixels

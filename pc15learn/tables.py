@@ -1,14 +1,15 @@
 """Frozen rANS tables from what the encoder chooses on a training set: encode, count symbols, build, again.
 
 Choice and price depend on each other, so a few rounds are run, each with the tables of the one before; the first
-starts from flat ones.  Rare contexts borrow from the same symbol's counts at all rates and tile sizes.  The result
-depends only on the pictures, the options and the code: workers may come and go, counts are sums.
+starts from flat ones.  Streams that are there already, or labels, are counted once as they are: a round that somebody
+else has encoded.  Rare contexts borrow from the same symbol's counts at all rates and tile sizes.  The result depends
+only on the pictures, the options and the code: workers may come and go, counts are sums.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,8 +21,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pc15.bitstream.header import section_spans
-from pc15.bitstream.records import Writer, alphabets, code_section
+from pc15.bitstream.container import read_bitstream
+from pc15.bitstream.header import Header, section_spans
+from pc15.bitstream.records import Programs, Syntax, Writer, alphabets, code_section
 from pc15.config import CodecConfig
 from pc15.decode import plane_grid, read_programs, section_syntax
 from pc15.encode import encode
@@ -31,6 +33,7 @@ from pc15.images import load_rgb
 from pc15.planes import rgb_to_ycbcr420
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.proc.generators import NAMES
+from pc15learn.labelled import LabelFolder, open_together
 
 Counts = dict[str, npt.NDArray[np.int64]]
 
@@ -40,6 +43,8 @@ LEAN = 200.0
 """Symbols' worth of the tables that training began with, where they mean the same."""
 _CONTEXTUAL = frozenset(("dc", "more", "gen", "refined", "offset", "amp"))
 """Kinds of symbols that have a table per context."""
+_OF_ENTRIES = ("gen", "qv")
+"""Kinds of symbols that mean something else with another codebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +122,7 @@ def starting_tables(codebook: Codebook, table_id: str, like: TableSet) -> TableS
 
 def _shared_with(like: TableSet, name: str, size: int) -> bool:
     """Whether a table of that name would mean the same for another codebook."""
-    return _kind(name) not in ("gen", "qv") and name in like.tables and len(like.tables[name].freq) == size
+    return _kind(name) not in _OF_ENTRIES and name in like.tables and len(like.tables[name].freq) == size
 
 
 def _kind(name: str) -> str:
@@ -141,16 +146,46 @@ def _flat_merge(name: str, size: int) -> list[int]:
 def count_stream(data: bytes) -> Counts:
     """How often a stream codes each symbol of each table."""
     header, programs, _, _ = read_programs(data)
-    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
-    counts: Counts = {}
+    return _count_planes(header, programs)
+
+
+def _count_planes(header: Header, programs: Sequence[Programs]) -> Counts:
+    """The same of what a stream says of its tiles."""
+    codebook = load_codebook(header.codebook_id)
+    sections = []
     for span in section_spans(header):
         nx = plane_grid(header, span.grid).nx
-        writer = Writer(tables)
         part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
-        code_section(writer, section_syntax(header, span, codebook), part)
-        for name, seen in writer.counts().items():
-            counts[name] = counts.get(name, 0) + seen
+        sections.append((section_syntax(header, span, codebook), part))
+    return _count(sections, load_table(header.table_id))
+
+
+def count_labels(folder: LabelFolder) -> Counts:
+    """How often streams of a folder's programs, one section per picture of the train split, would code each symbol.
+
+    Raises:
+        SchemaError: as `LabelFolder.pictures`.
+    """
+    tile, codebook = folder.cfg.tile, folder.codebook
+    sections = [
+        (Syntax.of(one.ny, one.nx, tile, *folder.steps, False, codebook), one.programs) for one in folder.pictures()
+    ]
+    return _count(sections, flat_tables(codebook, "any"))
+
+
+def _count(sections: Iterable[tuple[Syntax, Programs]], tables: TableSet) -> Counts:
+    """How often each symbol of each table is coded; `tables` are any of the sections' codebook."""
+    counts: Counts = {}
+    for syntax, programs in sections:
+        writer = Writer(tables)
+        code_section(writer, syntax, programs)
+        _add(counts, writer.counts())
     return counts
+
+
+def _add(counts: Counts, more: Counts) -> None:
+    for name, seen in more.items():
+        counts[name] = counts[name] + seen if name in counts else seen
 
 
 def build_tables(
@@ -270,10 +305,90 @@ def train_tables(
             with ProcessPoolExecutor(workers, get_context("spawn"), _start, (folder,)) as pool:
                 done = pool.map(_count_crop, tasks, chunksize=4)
                 for part in tqdm(done, total=len(tasks), desc=f"round {turn + 1} of {rounds}", disable=None):
-                    for name, value in part.items():
-                        counts[name] = counts[name] + value if name in counts else value
+                    _add(counts, part)
             name = table_id if last else f"round{turn + 1}"
             tables = build_tables(counts, codebook, name, like=begun, plain=plain)
+    save_tables(out, tables)
+    return tables
+
+
+def tables_from_labels(
+    labels: Sequence[Path],
+    out: Path,
+    *,
+    table_id: str,
+    codebook_id: str | None = None,
+    like: str | None = None,
+    plain: bool = False,
+) -> TableSet:
+    """Count what labels chose, build tables and write them to `out` (JSON).
+
+    Every tile of a picture has to be labelled, as contexts are what its neighbours chose; the train split counts.
+    Labels know luma alone and merge nothing: of the rest there is no more than what tables begin with.
+
+    Args:
+        labels: folders that `make_labels` wrote, of one oracle, at several lambdas or tile sizes.
+        codebook_id, like, plain: as `tables_from_streams`.
+    Raises:
+        ConfigError: no labels.   SchemaError: folders that do not go together, or lack tiles.
+        MissingTableError: no such codebook, or no such tables to lean on.
+    """
+    counts: Counts = {}
+    folders = open_together(labels, tiles_differ=True)
+    for folder in folders:
+        _add(counts, count_labels(folder))
+    return _save_counted(out, counts, folders[0].codebook, table_id, codebook_id, like, plain)
+
+
+def tables_from_streams(
+    streams: Sequence[Path],
+    out: Path,
+    *,
+    table_id: str,
+    codebook_id: str | None = None,
+    like: str | None = None,
+    plain: bool = False,
+) -> TableSet:
+    """Count what streams say of their tiles, build tables and write them to `out` (JSON).
+
+    Args:
+        streams: files of training pictures, never test pictures, all of one codebook.
+        codebook_id: what the tables are for; None for the streams' own.  Of streams of another one all is counted but
+            generators and entries, whose use is then the codebook's own weights.
+        like: tables to lean on where little was counted, of any codebook.
+        plain: no contexts, to study what they are worth; see `build_tables`.
+    Raises:
+        ConfigError: no streams, of several codebooks, or none with tile programs.
+        BitstreamError: a damaged one.   MissingTableError: no such codebook, or no such tables to lean on.
+    """
+    counts: Counts = {}
+    known: dict[str, Path] = {}
+    for stream in tqdm(streams, desc="counting", unit="stream", disable=None):
+        header, programs, _, _ = read_programs(read_bitstream(stream))
+        known.setdefault(header.codebook_id, stream)
+        if len(known) > 1:
+            (one, first), (other, here) = known.items()
+            raise ConfigError(f"{first} is of codebook {one!r}, {here} of {other!r}; count those of one codebook")
+        _add(counts, _count_planes(header, programs))
+    if not counts:
+        raise ConfigError(f"{len(streams)} streams hold no tile programs; encode with --residual off --tile 32")
+    return _save_counted(out, counts, load_codebook(*known), table_id, codebook_id, like, plain)
+
+
+def _save_counted(
+    out: Path,
+    counts: Counts,
+    counted: Codebook,
+    table_id: str,
+    codebook_id: str | None,
+    like: str | None,
+    plain: bool,
+) -> TableSet:
+    """Build and write tables from counts of programs of the codebook `counted`."""
+    codebook = counted if codebook_id is None else load_codebook(codebook_id)
+    if codebook.id != counted.id:
+        counts = {name: seen for name, seen in counts.items() if _kind(name) not in _OF_ENTRIES}
+    tables = build_tables(counts, codebook, table_id, like=load_table(like) if like else None, plain=plain)
     save_tables(out, tables)
     return tables
 

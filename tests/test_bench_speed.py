@@ -33,6 +33,7 @@ def test_stages_and_wholes_are_timed(
         rows = list(csv.DictReader(file))
     stages = [
         "integer product alone",
+        "copy alone",
         "random search",
         "random search",
         "product",
@@ -46,8 +47,8 @@ def test_stages_and_wholes_are_timed(
     assert [row["stage"] for row in rows] == stages
     assert all(stage in shown for stage in stages)
     assert all(float(row["seconds"]) > 0 and float(row["rate"]) > 0 for row in rows)
-    assert float(rows[0]["share"]) == 1.0 and float(rows[1]["share"]) > 0
-    assert "fast: 6 tiles" in rows[3]["note"] and "tile programs" in rows[6]["note"]
+    assert float(rows[0]["share"]) == float(rows[1]["share"]) == 1.0 and all(float(r["share"]) > 0 for r in rows[2:7])
+    assert "fast: 6 tiles" in rows[4]["note"] and "tile programs" in rows[7]["note"]
     content = json.loads(js.read_text())
     assert content["machine"]["threads"] >= 1 and len(content["timings"]) == len(rows)
 

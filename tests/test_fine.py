@@ -27,6 +27,7 @@ from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels, gen_id
 from pc15.proc.spec import Param, fine_bits
 from pc15.search.bank import get_bank
+from pc15.search.coherence import coherence, is_coherent
 from pc15.search.precise import bank_gains, gradient_centres, solve, spectrum_peaks, turning, view_of
 from pc15.search.score import pooled
 from pc15.search.whole import sketch
@@ -227,6 +228,31 @@ def test_one_pattern_is_worth_a_search(name: str) -> None:
     for index, size in ((0, 256), (1, 160)):
         picture = draw_picture(name, index, size)[0, : size - 32 * index]
         assert sketch(as_q12(picture, torch.device("cpu")), CODEBOOK, 1234, 0.0), index
+
+
+@pytest.mark.parametrize("name", INCLASS)
+@pytest.mark.parametrize("size", [160, 400])
+def test_gradients_give_a_pattern_away(name: str, size: int) -> None:
+    for index in range(6):
+        plane = draw_picture(name, index, size)[0, : size - 30].numpy().astype(np.int32)
+        assert is_coherent(plane), index
+
+
+def test_gradients_of_noise_and_of_a_heap_of_edges_run_anyhow() -> None:
+    rng = np.random.default_rng(3)
+    heap = np.zeros((300, 400), np.int32)
+    for _ in range(60):
+        y, x, turn = rng.integers(0, 300), rng.integers(0, 400), rng.uniform(0.0, np.pi)
+        down, across = np.mgrid[:300, :400]
+        u, v = (
+            (across - x) * np.cos(turn) + (down - y) * np.sin(turn),
+            (down - y) * np.cos(turn) - (across - x) * np.sin(turn),
+        )
+        heap[(abs(u) < 40) & (abs(v) < 25)] = rng.integers(0, 4096)
+    for plane in (heap, rng.integers(0, 4096, (300, 400)).astype(np.int32)):
+        assert not is_coherent(plane)
+    assert coherence(np.zeros((300, 400), np.int32)).straight == 0.0
+    assert is_coherent(heap[:4]), "too flat to tell"
 
 
 def test_noise_and_a_heap_of_edges_are_not() -> None:

@@ -53,8 +53,9 @@ def test_ranking_again(side: int, m: int, keep: int, device: torch.device) -> No
     price, bits = torch.rand(n, generator=draw), torch.rand(ROWS, generator=draw) * 4000
     bits[6] = bits[5]
     tensors = (candidates, packed, pixels, quad, cls, price, bits)
+    known = torch.full((classes, ROWS), -1.0)
     expected = torch.empty((n, keep), dtype=torch.int64)
-    kernels.rank_again(0, n, *(t.numpy() for t in tensors), expected.numpy())
+    kernels.rank_again(0, n, *(t.numpy() for t in (*tensors, known, expected)))
     keys = gpu.rank_again(*(t.to(device) for t in tensors))
     assert torch.equal(gpu.best_rows(keys, keep).cpu(), expected)
 

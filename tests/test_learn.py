@@ -27,8 +27,9 @@ from tests.fake_oracle import GENS, fake_labels
 pytest.importorskip("lightning")
 pytest.importorskip("datasets")
 
-from pc15learn.dataset import EpochSampler, LabelData, load_labels, residuals, to_tensors
+from pc15learn.dataset import EpochSampler, LabelData, to_tensors
 from pc15learn.export import export_weights
+from pc15learn.labelled import load_labels, residuals
 from pc15learn.labels import read_manifest
 from pc15learn.modules.rd import isotonic_knots
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 from pc15.errors import BitstreamError, ConfigError
 from pc15.residual import (
@@ -20,10 +21,22 @@ from pc15.residual import (
 )
 from pc15.residual.codec import SAMPLE_LIMIT, _read, empty_field
 from pc15.residual.filter import STRENGTHS, deblock
+from pc15.residual.intra import MODES, predict
 from pc15.residual.models import COUNT_LIMIT
+from pc15.residual.screen import Screen, coarse_error, fine_error, look_at, screen
 from pc15.residual.start import TRAINED_STEPS, start_models
 from pc15.residual.syntax import CONTEXTS, PAD
-from pc15.residual.transform import DCT, MID_BITS, SCALE_BITS, forward, inverse
+from pc15.residual.transform import (
+    DCT,
+    FORWARD_4,
+    FORWARD_8,
+    FORWARD_16,
+    FORWARD_32,
+    FORWARD_64,
+    MID_BITS,
+    SCALE_BITS,
+    inverse,
+)
 
 
 def scene(h: int, w: int, seed: int = 0) -> np.ndarray:
@@ -178,11 +191,61 @@ def test_the_transform_is_orthonormal_to_within_its_rounding(log2: int):
         block = np.rint(low.T @ (low @ block @ low.T) @ low).astype(np.int32)
     coef, mid, back = (np.zeros((64, 64), np.int32) for _ in range(3))
     # loops that only compiled ones call are run as Python here
-    forward.py_func(block.astype(np.float32), log2, np.zeros((65, 64), np.float32), coef)
+    forward = (FORWARD_4, FORWARD_8, FORWARD_16, FORWARD_32, FORWARD_64)[log2 - 2]
+    forward.py_func(block.astype(np.float32), np.zeros((32, 64), np.float32), coef)
     exact = (matrix @ block @ matrix.T)[:32, :32] * (1 << MID_BITS)
     assert np.abs(coef[: min(n, 32), : min(n, 32)] - exact).max() <= 8
     inverse.py_func(coef, log2, min(n, 32), min(n, 32), np.zeros(64, np.int64), mid, back)
     assert np.abs(back[:n, :n] - block).max() <= 2
+
+
+@njit(error_model="numpy")
+def screened(goal: np.ndarray, ref: np.ndarray, log2: int, w: Screen, coarse: np.ndarray, fine: np.ndarray) -> None:
+    look_at(goal, ref, log2, w)
+    for mode in range(MODES):
+        coarse[mode] = coarse_error(mode, log2, w)
+        if log2 > 2:
+            fine[mode] = fine_error(mode, log2, w)
+
+
+@njit(error_model="numpy")
+def predicted(ref: np.ndarray, log2: int, line: np.ndarray, out: np.ndarray) -> None:
+    for mode in range(MODES):
+        predict(ref, mode, log2, line, out[mode])
+
+
+def square_and_border(log2: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A residual [n,n], the border around it, plain and smoothed, and all predictions from that."""
+    n = 1 << log2
+    rng = np.random.default_rng(seed)
+    plain = np.cumsum(rng.normal(0.0, 40.0, 4 * n + 1)).astype(np.int32)
+    smoothed = (np.convolve(np.pad(plain, 1, mode="edge"), [1, 2, 1], "valid") // 4).astype(np.int32)
+    ref, out = np.stack([plain, smoothed]), np.zeros((MODES, n, n), np.int32)
+    predicted(ref, log2, np.zeros(200, np.int32), out)
+    return rng.normal(0.0, 200.0, (n, n)).astype(np.float32), ref, out
+
+
+@pytest.mark.parametrize("log2", [2, 3])
+def test_modes_are_ranked_by_the_transform_of_what_they_leave(log2: int):
+    n = 1 << log2
+    goal, ref, predictions = square_and_border(log2, 1)
+    matrix = np.array([[1.0]])
+    for _ in range(log2):
+        matrix = np.kron([[1.0, 1.0], [1.0, -1.0]], matrix)
+    exact = np.abs(matrix @ (goal - predictions) @ matrix).sum(axis=(1, 2)) / n
+    coarse, fine = np.zeros(MODES), np.zeros(MODES)
+    screened(goal, ref, log2, screen(), coarse, fine)
+    assert np.abs((coarse if log2 == 2 else fine) - exact).max() <= 0.5 * n * n  # predictions are rounded
+
+
+@pytest.mark.parametrize("log2", [3, 4, 5])
+def test_boxes_tell_about_which_prediction_draws_a_square(log2: int):
+    noise, ref, predictions = square_and_border(log2, 2)
+    for mode in range(1, MODES):
+        coarse, fine = np.zeros(MODES), np.zeros(MODES)
+        screened((predictions[mode] + 0.01 * noise).astype(np.float32), ref, log2, screen(), coarse, fine)
+        likely = np.argsort(coarse)[:6]
+        assert abs(int(likely[np.argmin(fine[likely])]) - mode) <= 2
 
 
 @pytest.mark.parametrize("strength", range(len(STRENGTHS)))

@@ -24,6 +24,7 @@ from pc15learn.schema import (
     mend,
     pixels_from_text,
     pixels_to_text,
+    place_of,
     read_rows,
     write_rows,
 )
@@ -61,6 +62,13 @@ def test_pixels_come_back_as_they_were():
         pixels_from_text(pixels_to_text(tile), 16)
     with pytest.raises(SchemaError, match="base64"):
         pixels_from_text("!!", 16)
+
+
+def test_a_tile_id_says_where_its_tile_is():
+    assert place_of("0123456789abcdef-32-0-24") == ("0123456789abcdef", 0, 24)
+    for wrong in ("", "ab-32-0", "ab-32-0-24-1", "ab-32-0-x"):
+        with pytest.raises(SchemaError, match="no tile id"):
+            place_of(wrong)
 
 
 def test_a_torn_last_line_is_left_out_and_can_be_mended(tmp_path: Path, caplog: pytest.LogCaptureFixture):

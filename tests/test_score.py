@@ -166,6 +166,10 @@ def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
     scorer, bank = encoder.scorer, encoder.bank
     plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, fused=False)
     e, x, cls = residual(encoder), encoder.x, encoder.windows.of
+    assert torch.equal(scorer._inverse, plain._inverse)
+    for side in (tile, tile // 2, 7):
+        for own, wanted in zip(scorer.packed(e, cls, side), plain.packed(e, cls, side), strict=True):
+            assert torch.equal(own, wanted)
     draw = torch.Generator().manual_seed(5)
     for store in (bank.pixels, bank.drawn >> 4):
         rms = store.double().square().mean(dim=1).sqrt()
@@ -177,6 +181,11 @@ def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
             slow = plain.exact(e, x, cls, patterns, address, 1, rough=rough)
             assert torch.equal(fast[0], slow[0])
             assert torch.equal(fast[1], slow[1])
+    rows = torch.randint(-1, bank.rows, (len(e), 3), generator=draw)
+    for drawn in (False, True):
+        fast, slow = (one.exact_rows(e, x, cls, rows, 1, drawn=drawn) for one in (scorer, plain))
+        assert torch.equal(fast[0], slow[0])
+        assert torch.equal(fast[1], slow[1])
 
 
 @pytest.mark.parametrize("generators", [None, (3, 11, 50)])

@@ -46,6 +46,8 @@ __all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv", "write_json
 
 _CEILING_SHAPES = {"cpu": ((256, 4096), (4096, 4096)), "cuda": ((4096, 4096), (4096, 1 << 16))}
 """Tiles and candidates of the products that the ceiling is the fastest of: results that stay in the cache, or not."""
+_COPIED = {"cpu": 1 << 27, "cuda": 1 << 30}
+"""Bytes of the copy that is the other ceiling: more than any cache holds."""
 _RANDOM_TILES = {"cpu": 256, "cuda": 4096}
 _RANDOM_ROWS = 1 << 17
 _WARM_PIXELS = 128 * 96
@@ -58,8 +60,9 @@ class Timing:
     """One stage of one configuration, means over the pictures.
 
     seconds: of one picture, or of one call of a stage.   rate: in `unit`.
-    share: of the ceiling measured in the same run; None where there is none.   peak_mib: of the process, or of the
-    GPU's allocator.   note: what the stage ran on.
+    share: of the ceiling measured in the same run, which is the integer product for what multiplies and the copy for
+    exact scores, whose floor is to read every pattern once; None where there is none.
+    peak_mib: of the process, or of the GPU's allocator.   note: what the stage ran on.
     """
 
     stage: str
@@ -91,11 +94,11 @@ def run_speed(
     where = resolve_device(device)
     pictures = [load_luma(path) for path in find_images(list(images))[:limit]]
     clock = _Clock(where, repeats)
-    rows = [_ceiling(clock)]
+    rows = [_ceiling(clock), _copy(clock)]
     rows += [_random_search(clock, keep, rows[0].rate) for keep in (1, 64)]
     for preset in presets:
         cfg = CodecConfig.preset(preset, **PROGRAMS, device=str(where))
-        rows += _stages(clock, pictures[0], preset, cfg, rows[0].rate)
+        rows += _stages(clock, pictures[0], preset, cfg, rows[0].rate, rows[1].rate)
         for name, own in ((f"{preset}, tile programs", cfg), (preset, CodecConfig.preset(preset, device=str(where)))):
             rows += _whole(clock, pictures, name, own)
             rows += _together(clock, pictures, name, own) if len(pictures) > 1 else []
@@ -161,6 +164,15 @@ def _ceiling(clock: _Clock) -> Timing:
     return Timing("integer product alone", seconds, rate, "candidate pixels/s", 1.0, clock.peak_mib(), note)
 
 
+def _copy(clock: _Clock) -> Timing:
+    """Memory copied: each byte is read and written."""
+    source = torch.ones(_COPIED[clock.device.type], dtype=torch.uint8, device=clock.device)
+    target = torch.empty_like(source)
+    seconds = clock.best(lambda: target.copy_(source))
+    rate, note = 2 * len(source) / seconds, f"{len(source) >> 20} MiB"
+    return Timing("copy alone", seconds, rate, "bytes/s", 1.0, clock.peak_mib(), note)
+
+
 def _multiplied(product: Product, tiles: Tensor) -> None:
     for _ in product.blocks(tiles):
         pass
@@ -178,9 +190,7 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
     cls, price = torch.zeros(n, dtype=torch.int64, device=clock.device), torch.rand(n, generator=draw).to(clock.device)
 
     def search() -> None:
-        best = best_of(n, keep, clock.device)
-        for first, values in product.blocks(tiles):
-            best.merge(None, values, inverse, cls, price, bits, first)
+        best_of(n, keep, clock.device).compete(None, product, tiles, inverse, cls, price, bits, 0)
 
     seconds = clock.best(search)
     share = tiles.numel() * _RANDOM_ROWS / seconds / ceiling
@@ -188,7 +198,7 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
     return Timing("random search", seconds, n / seconds, "tile layers/s", share, clock.peak_mib(), note)
 
 
-def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: float) -> list[Timing]:
+def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: float, copy: float) -> list[Timing]:
     """Product, screening and exact scores of the first layer of all tiles."""
     height, width = u8.shape[1:]
     plane = torch.div(u8[0].to(clock.device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").int()
@@ -209,10 +219,11 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     work = n * bank.rows * packed.shape[1]
     note = f"{preset}: {n} tiles, {bank.rows} candidates of {packed.shape[1]} px"
     peak, few = clock.peak_mib(), f"{preset}: {rows.shape[1]} a tile"
+    least = rows.numel() * patterns.store.shape[1] * patterns.store.element_size() / scored  # bytes/s
     return [
         Timing("product", multiplied, work / multiplied, "candidate pixels/s", work / multiplied / ceiling, peak, note),
         Timing("screening", screened, n / screened, "tile layers/s", work / screened / ceiling, peak, note),
-        Timing("exact scores", scored, rows.numel() / scored, "candidates/s", None, peak, few),
+        Timing("exact scores", scored, rows.numel() / scored, "candidates/s", least / copy, peak, few),
     ]
 
 

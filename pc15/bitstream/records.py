@@ -102,7 +102,7 @@ class Programs:
 
     dc, count: [N].   gen, qv, seed, amp: [N, L].   offsets: [N, L, MAX_PARAMS].   Entries at layers >= count are 0.
     source: [N, L], 0, or 1 + side * MAX_LAYERS + layer of the `Merge`; see `resolve`.
-    fine: `fine_bits` of the tiles.
+    fine: `fine_bits` of the tiles.   whole, start: if these are views, of what, and from which of its tiles on.
     """
 
     dc: Ints
@@ -114,6 +114,8 @@ class Programs:
     offsets: Ints
     source: Ints
     fine: int = 0
+    whole: Programs | None = None
+    start: int = 0
 
     @classmethod
     def empty(cls, tiles: int, layers: int = MAX_LAYERS) -> Programs:
@@ -137,7 +139,8 @@ class Programs:
     def rows(self, start: int, stop: int) -> Programs:
         """Tiles start..stop-1, as views."""
         dc, count, gen, qv, seed, amp, offsets, source = (getattr(self, name)[start:stop] for name in _PARTS)
-        return Programs(dc, count, gen, qv, seed, amp, offsets, source, self.fine)
+        whole, first = (self, 0) if self.whole is None else (self.whole, self.start)
+        return Programs(dc, count, gen, qv, seed, amp, offsets, source, self.fine, whole, first + start)
 
     def put(self, start: int, other: Programs) -> None:
         """Copy another set of tiles in, from tile `start` on."""
@@ -145,9 +148,26 @@ class Programs:
         for name in _PARTS:
             getattr(self, name)[start:stop] = getattr(other, name)
 
+    @staticmethod
+    def runs(parts: Iterable[Programs]) -> list[Programs]:
+        """The same tiles in the same order, but views of neighbouring tiles as one view: nothing is copied."""
+        found: list[Programs] = []
+        for part in parts:
+            if found and part.whole is not None and part.whole is found[-1].whole and part.start == found[-1].stop:
+                found[-1] = part.whole.rows(found[-1].start, part.stop)
+            else:
+                found.append(part)
+        return found
+
+    @property
+    def stop(self) -> int:
+        """The tile of `whole` where these end."""
+        return self.start + self.tiles
+
     @classmethod
     def joined(cls, parts: Sequence[Programs]) -> Programs:
         """Tiles of several, one after the other, of planes with tiles of one size."""
+        parts = cls.runs(parts)
         if len(parts) == 1:
             return parts[0]
         dc, count, gen, qv, seed, amp, offsets, source = (

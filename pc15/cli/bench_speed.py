@@ -19,9 +19,10 @@ EXAMPLES = (
 def run(args: argparse.Namespace) -> int:
     """Time the search, stage by stage, and encoding and decoding as wholes.
 
-    Shares are of the integer product's speed, measured in the same run; times are the shortest of --repeats.  Encoding
-    is timed with tile programs alone, as the stages are, and as the preset stands.  With --curve, both are timed once
-    over the size of the first picture, repeated as often as it takes, with the memory that each needs at most.
+    Shares are of what the same run measured of the integer product, and of the copy for exact scores; times are the
+    shortest of --repeats.  Encoding is timed with tile programs alone, as the stages are, and as the preset stands.
+    With --curve, both are timed once over the size of the first picture, repeated as often as it takes, with the memory
+    that each needs at most.
     """
     from pc15.bench.speed import run_curve, run_speed, write_csv, write_json
 

@@ -11,7 +11,7 @@ stream.  The sum of prediction and residual is deblocked (`filter`).  The decode
     models, start      counters, mixing, rANS; where they start (trained by `train`, packaged in v15_default.npz)
     syntax             which decisions are made in which order, and their contexts: one walk for writing and reading
     intra, transform, reconstruct, filter     levels -> picture
-    search             the encoder's choices
+    screen, search     the encoder's choices: predictions worth a try, then everything
     codec              the public functions
 """
 

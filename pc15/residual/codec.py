@@ -24,19 +24,21 @@ from pc15.residual.models import (
     ENCODE,
     FILL,
     HALF,
+    I64,
     KIND_SHIFT,
     MODE,
     POS,
     RANS_LOW,
     STATE,
     TAPE,
+    looped,
     pull,
     rans_bytes,
 )
-from pc15.residual.reconstruct import reconstruct_super, work
+from pc15.residual.reconstruct import reconstruct_plane, work
 from pc15.residual.search import ALL_PARTS, ROOM, Parts, encode_plane
 from pc15.residual.start import Contexts, start_models
-from pc15.residual.syntax import KIND_NAMES, PAD, RAW_FILTER, RIM, SUPER, UNIT, Field, code_super
+from pc15.residual.syntax import KIND_NAMES, PAD, RAW_FILTER, RIM, SUPER, UNIT, Field, code_plane
 
 Ints = npt.NDArray[Any]
 
@@ -56,7 +58,7 @@ class ResidualParams:
 
     step: quantizer index, 0 (coarsest, 1.0 of luma) to 79 (about a quarter of an 8-bit level).
     lam: squared error in Q12 that one bit is worth; None takes LAMBDA * step^2.
-    tries: predictions that are coded in full per square, 1 to 8: more is slower and smaller.
+    tries: predictions that are coded in full per square, at most; 1 to 8: more is slower and smaller.
     filtered: whether the deblocking filter may be used.
     parts: what else may be used; all of it, but in studies.
     contexts: how decisions are predicted; anything but "mixed" makes a payload that only `decode_residual` reads, told
@@ -130,10 +132,11 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     goal += base
     least, best, picture = -1, 0, drawn
     for strength in range(len(STRENGTHS) if params.filtered else 1):
-        filtered = _finish(drawn, field, step, strength, h, w)
+        filtered = deblock(drawn, field, step, strength)
         error = _squared_error(filtered, goal)
         if least < 0 or error < least:
             least, best, picture = error, strength, filtered
+    picture = _finished(picture, h, w)
     tape = np.concatenate((_filter_decisions(best), tape))
     payload = rans_bytes(tape).tobytes()
     return ResidualCode(payload, picture, _stats(field, len(payload), tape, best))
@@ -158,10 +161,8 @@ def decode_residual(payload: bytes, prediction: Ints, step: int, contexts: Conte
     strength = _read(payload, field, step, contexts)
     drawn = np.zeros_like(below)
     low, high, space = -below, SAMPLE_ONE - below, work()
-    for y0 in range(0, len(drawn), SUPER):
-        for x0 in range(0, drawn.shape[1], SUPER):
-            reconstruct_super(field, x0, y0, low, high, step_q4(step), drawn, space)
-    return _finish(drawn + below, field, step_q4(step), strength, h, w)
+    reconstruct_plane(field, low, high, step_q4(step), drawn, space)
+    return _finished(deblock(drawn + below, field, step_q4(step), strength), h, w)
 
 
 def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]:
@@ -178,14 +179,12 @@ def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]
         return {}
     field = empty_field(h + -h % PAD, w + -w % PAD)
     tapes = [_filter_decisions(_read(payload, field, step))]
+    io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
     models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    io = np.zeros(TAPE + ROOM, np.int64)
-    io[MODE] = ENCODE
-    for y0 in range(0, len(field.level), SUPER):  # written again, for the chances of all decisions
-        for x0 in range(0, field.level.shape[1], SUPER):
-            io[FILL] = TAPE
-            code_super(models, io, field, x0, y0, stack, around)
-            tapes.append(io[TAPE : io[FILL]].copy())
+    while done < field.on.size:  # written again, for the chances of all decisions
+        io[MODE], io[FILL] = ENCODE, TAPE
+        done = code_plane(models, io, field, done, ROOM, stack, around)
+        tapes.append(io[TAPE : io[FILL]].copy())
     return _bits_by_kind(np.concatenate(tapes))
 
 
@@ -209,10 +208,7 @@ def _read(payload: bytes, field: Field, step: int, contexts: Contexts = "mixed")
     strength = pull.py_func(io, HALF) << 1 | pull.py_func(io, HALF)  # as Python: no compiled loop for two bits
     models = start_models(step, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    for y0 in range(0, len(field.level), SUPER):
-        for x0 in range(0, field.level.shape[1], SUPER):
-            if not io[BROKEN]:
-                code_super(models, io, field, x0, y0, stack, around)
+    code_plane(models, io, field, 0, 0, stack, around)
     if io[BROKEN]:
         raise BitstreamError(f"residual of {size} bytes ran out before its last superblock: it is cut or damaged")
     if io[STATE] != RANS_LOW or io[POS] != len(io):
@@ -230,23 +226,42 @@ def _filter_decisions(strength: int) -> Ints:
 
 def _bits_by_kind(tape: Ints) -> dict[str, float]:
     """Information of the decisions by what they are about, in bits."""
-    one = (tape >> 1 & 65535).astype(np.float64)
-    bits = 16.0 - np.log2(np.where(tape & 1, one, 65536.0 - one))
-    sums = np.bincount(tape >> KIND_SHIFT, bits, len(KIND_NAMES)).tolist()
+    sums = np.zeros(len(KIND_NAMES))
+    _tally(tape, _information(), sums)
     found: dict[str, float] = {}
-    for name, total in zip(KIND_NAMES, sums, strict=True):
+    for name, total in zip(KIND_NAMES, sums.tolist(), strict=True):
         found[name] = found.get(name, 0.0) + total
     return found
 
 
-def _finish(picture: Ints, field: Field, step: int, strength: int, h: int, w: int) -> Ints:
-    """Padded prediction + residual -> the picture, filtered, cropped and clamped."""
-    return np.ascontiguousarray(np.clip(deblock(picture, field, step, strength), 0, SAMPLE_ONE)[:h, :w])
+@functools.cache
+def _information() -> Ints:
+    """Bits of an outcome whose chance is i/65536; [65536] float64, of which the first is never asked for."""
+    return np.append(0.0, 16.0 - np.log2(np.arange(1.0, 65536.0)))
 
 
-def _squared_error(a: Ints, b: Ints) -> int:
-    """Sum of squared differences of two planes, row by row: squares need 64 bits."""
-    return sum(int(np.dot(d, d)) for d in ((x.astype(np.int64) - y) for x, y in zip(a, b, strict=True)))
+@looped
+def _tally(tape: Ints, information: Ints, sums: Ints) -> None:
+    """Add the information of decisions up, by their kind."""
+    for i in range(len(tape)):
+        one = tape[i] >> 1 & 65535
+        sums[tape[i] >> KIND_SHIFT] += information[one if tape[i] & 1 else 65536 - one]
+
+
+def _finished(picture: Ints, h: int, w: int) -> Ints:
+    """A filtered, padded picture, clamped and cropped."""
+    return np.ascontiguousarray(np.clip(picture[:h, :w], 0, SAMPLE_ONE))
+
+
+@looped
+def _squared_error(picture: Ints, goal: Ints) -> int:
+    """Sum of squared errors of a padded picture once clamped, over the goal [h,w]."""
+    total = 0
+    for y in range(goal.shape[0]):
+        for x in range(goal.shape[1]):
+            error = min(max(I64(picture[y, x]), 0), SAMPLE_ONE) - goal[y, x]
+            total += error * error
+    return total
 
 
 def _stats(field: Field, size: int, tape: Ints, strength: int) -> dict[str, Any]:

@@ -96,6 +96,12 @@ def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
 
 
 @compiled
+def is_smoothed(mode: int, n: int) -> int:
+    """1 if a square of this side is predicted from the smoothed border."""
+    return 1 if n >= 8 and mode != MEAN and mode != HORIZONTAL and mode != VERTICAL else 0
+
+
+@compiled
 def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
     """Prediction of one block, out [>=n,>=n] int32, from its border `ref`; `line` [>= 3n + 2] is scratch."""
     n = 1 << log2
@@ -109,7 +115,7 @@ def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
             total += ref[0, corner - 1 - i] + ref[0, corner + 1 + i]
         fill(out, 0, 0, n, n, (total + n) >> (log2 + 1))
         return
-    smooth = 1 if n >= 8 and mode != HORIZONTAL and mode != VERTICAL else 0
+    smooth = is_smoothed(mode, n)
     if mode == PLANAR:
         right, below = ref[smooth, corner + 1 + n], ref[smooth, corner - 1 - n]
         for y in range(n):

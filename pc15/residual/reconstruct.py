@@ -63,7 +63,7 @@ def reconstruct_block(
             w.block[v, u] = min(high[y + v, x + u], max(low[y + v, x + u], value))
 
 
-@looped
+@compiled
 def reconstruct_super(field: Field, sx: int, sy: int, low: Ints, high: Ints, step: int, rec: Ints, w: Work) -> None:
     """Draw every block of a superblock of a decoded field into rec [H,W], in coding order."""
     H, W = rec.shape
@@ -90,3 +90,11 @@ def reconstruct_super(field: Field, sx: int, sy: int, low: Ints, high: Ints, ste
             for u in range(n):
                 rec[y0 + v, x0 + u] = w.block[v, u]
         z += (n >> 2) * (n >> 2)
+
+
+@looped
+def reconstruct_plane(field: Field, low: Ints, high: Ints, step: int, rec: Ints, w: Work) -> None:
+    """Draw all superblocks of a decoded field."""
+    for y in range(0, rec.shape[0], SUPER):
+        for x in range(0, rec.shape[1], SUPER):
+            reconstruct_super(field, x, y, low, high, step, rec, w)

@@ -1,7 +1,8 @@
 """The encoder's choices: which squares, which prediction, which levels, by error and cost in bits.
 
-For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-transformed error, and the best few are
-transformed and quantized; the square is kept whole or cut, whichever has the smaller J = squared error + lambda * bits.
+For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-transformed error (`screen`), the best
+few are transformed, and those of them that promise most by the size of their coefficients are quantized; the square is
+kept whole or cut, whichever has the smaller J = squared error + lambda * bits.
 Levels are chosen in coding order, each with the cost of its context in the models as they stand ("RDOQ"), then the
 place of the last one.  Floats are the encoder's alone.
 Source: M. Karczewicz et al., "Rate distortion optimized quantization", VCEG-AH21 (2008).
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import ConfigError
-from pc15.residual.intra import FIRST_ANGLE, MODES, ZERO, predict, references
+from pc15.residual.intra import MODES, ZERO, predict, references
 from pc15.residual.models import (
     COST_ONE,
     ENCODE,
@@ -31,6 +32,7 @@ from pc15.residual.models import (
     looped,
 )
 from pc15.residual.reconstruct import Work, reconstruct_block, work
+from pc15.residual.screen import Screen, coarse_error, fine_error, look_at, screen
 from pc15.residual.syntax import (
     ANGLE_TREE,
     FIRST_PLACE,
@@ -74,8 +76,17 @@ Ints = npt.NDArray[Any]
 
 ROOM = SUPER * SUPER * 64
 """More decisions than a superblock can have."""
-GIVE_UP = 4.0
-"""Bits per square below which cutting it is not tried."""
+GIVE_UP = 30.0
+"""Bits per square, error included, below which cutting it is not tried: one in a hundred such squares would gain."""
+LIKELY = 4
+"""More modes than are drafted are compared at 8x8 boxes."""
+RANK_RATIO = 1.3
+"""A mode whose transformed error is so much larger than the least is not drafted,"""
+DRAFT_RATIO = 1.1
+"""and one whose draft costs so much more than the cheapest is not coded in full."""
+DRAFT_FIRST, DRAFT_MORE = 0.05, 0.45
+"""About what a level costs in squared steps, error and bits: the first, plus the second times the root of its size."""
+F32: Any = np.float32
 
 
 class Scratch(NamedTuple):
@@ -83,24 +94,28 @@ class Scratch(NamedTuple):
 
     goal: Ints  # [64,64] float32, the residual wanted
     diff: Ints  # and what a prediction leaves of it
-    turned: Ints
     mid: Ints
-    coef: Ints
+    sums: Ints  # [64] float32
+    coefs: Ints  # [tries+1,32,32] of each draft,
+    energies: Ints  # and its squared error without levels
     around: Ints
     level: Ints
     trail: Ints  # [2,1024] float64
     price: Ints  # [MODES] bits of the modes, in 1/4096
     angles: Ints  # [32] and of a mode that is not probable
     last: Ints  # [12,4] and of the last place, by length class and two bits
-    tried: Ints
-    rank: Ints  # [tries] the most promising modes
+    screen: Screen
+    likely: Ints  # [tries+1+LIKELY] the most promising modes at 4x4 boxes,
+    likely_costs: Ints
+    rank: Ints  # [tries+1] in the end,
     costs: Ints
+    drafts: Ints  # [tries] and places in `rank`, by what is drafted
+    draft_costs: Ints
     barred: Ints  # [MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
     means: Ints  # [3] log2 of the smallest and the largest square, whether levels are chosen by rate
     at: Ints  # [8,5] per size: x, y, next part, mode, sum of levels (-1: none)
     js: Ints  # [8,3] per size: J whole, J cut, bound
     best_level: Ints  # [7,64,64]
-    best_block: Ints
 
 
 @dataclass(frozen=True)
@@ -129,17 +144,19 @@ ALL_PARTS = Parts()
 def _scratch(tries: int, parts: Parts) -> Scratch:
     i32, i64, f32 = np.int32, np.int64, np.float32
     square = (64, 64)
+    drafted = tries + 1
     barred = np.ones(MODES, i64)
     barred[[ZERO, *parts.modes]] = 0
     means = np.array([parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1, parts.by_rate], i64)
     return Scratch(
-        goal=np.zeros(square, f32), diff=np.zeros(square, f32), turned=np.zeros(square, f32),
-        mid=np.zeros((65, 64), f32), coef=np.zeros(square, i32), around=np.zeros(38 * RIM, i32),
+        goal=np.zeros(square, f32), diff=np.zeros(square, f32), mid=np.zeros((32, 64), f32), sums=np.zeros(64, f32),
+        coefs=np.zeros((drafted, 32, 32), i32), energies=np.zeros(drafted), around=np.zeros(38 * RIM, i32),
         level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(MODES, i64), angles=np.zeros(32, i64),
-        last=np.zeros((12, 4), i64), tried=np.zeros(MODES, i64), rank=np.zeros(tries, i64), costs=np.zeros(tries),
+        last=np.zeros((12, 4), i64), screen=screen(),
+        likely=np.zeros(drafted + LIKELY, i64), likely_costs=np.zeros(drafted + LIKELY),
+        rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
         barred=barred, means=means,
         at=np.zeros((8, 5), i64), js=np.zeros((8, 3)), best_level=np.zeros((7, 64, 64), i32),
-        best_block=np.zeros((7, 64, 64), i32),
     )  # fmt: skip
 
 
@@ -210,8 +227,10 @@ def price_last(m: Ints, top: int, s: int, near: int, kind: int, out: Ints) -> No
 
 
 @compiled
-def choose_levels(s: int, step: int, lam: float, m: Ints, kind: int, near: int, w: Scratch) -> tuple[int, int, float]:
-    """w.level [c, c] from w.coef (MID_BITS); returns the last place, -1 for none, their sum and J relative to none.
+def choose_levels(
+    s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, w: Scratch
+) -> tuple[int, int, float]:
+    """w.level [c, c] from coef (MID_BITS); returns the last place, -1 for none, their sum and J relative to none.
 
     step: Q4 of a sample, so that coefficient = level * step exactly as coefficients have MID_BITS = 4.
     """
@@ -221,7 +240,7 @@ def choose_levels(s: int, step: int, lam: float, m: Ints, kind: int, near: int, 
     by_rate = w.means[2]
     near_zero = 0.58 * step
     for i in range(c * c - 1, -1, -1):
-        if abs(w.coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > near_zero:
+        if abs(coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > near_zero:
             start = i
             break
     if start < 0:
@@ -245,7 +264,7 @@ def choose_levels(s: int, step: int, lam: float, m: Ints, kind: int, near: int, 
         u, v = I64(PLACE[row, 0]), I64(PLACE[row, 1])
         at = (v + 2) * RIM + u + 2
         around = I64(w.around[at])
-        value = np.float64(abs(w.coef[v, u]))
+        value = np.float64(abs(coef[v, u]))
         c0, c1, c2, c3, ws = contexts(0, s, row, around, kind, near, filled)
         p = chance(m, c0, c1, c2, c3, ws)
         top = I64(value * inverse_step + (0.5 if by_rate else 1.0 / 3.0))
@@ -281,7 +300,7 @@ def choose_levels(s: int, step: int, lam: float, m: Ints, kind: int, near: int, 
         w.trail[0, i] = total
         w.trail[1, i] = best_j - best_sig
         if best:
-            w.level[v, u] = best if w.coef[v, u] >= 0 else -best
+            w.level[v, u] = best if coef[v, u] >= 0 else -best
             add_template(w.around, at, best)
             filled += best
     last, best_j, kept = -1, 0.0, 0
@@ -315,80 +334,74 @@ def difference(goal: Ints, pred: Ints, n: int, diff: Ints) -> None:
 
 
 @compiled
-def _butterflies(t: Ints, n: int, b: int) -> None:
-    """Hadamard transforms of length b down the columns of t [>=n,>=n], in place."""
-    h = 1
-    while h < b:
-        for y in range(n):
-            if not y & h:
-                for x in range(n):
-                    p, q = t[y, x], t[y + h, x]
-                    t[y, x], t[y + h, x] = p + q, p - q
-        h <<= 1
+def _clear(rank: Ints, costs: Ints) -> None:
+    """Nothing is among the best yet."""
+    for k in range(len(rank)):
+        rank[k], costs[k] = -1, 1e300
 
 
 @compiled
-def hadamard_cost(diff: Ints, n: int, t: Ints) -> float:
-    """Sum of magnitudes of 8x8 (4x4) Hadamard transforms, scaled like an orthonormal one; `diff` is used up."""
-    b = min(n, 8)
-    _butterflies(diff, n, b)
-    for y in range(n):
-        for x in range(n):
-            t[x, y] = diff[y, x]
-    _butterflies(t, n, b)
-    sums = diff[0]  # a sum per column, so that no order of additions is left open
-    for x in range(n):
-        sums[x] = abs(t[0, x])
-    for y in range(1, n):
-        for x in range(n):
-            sums[x] += abs(t[y, x])
-    total = 0.0
-    for x in range(n):
-        total += sums[x]
-    return total / b
+def _insert(which: int, cost: float, rank: Ints, costs: Ints) -> None:
+    """Put something among the best so far, the cheapest first, if it is one of them."""
+    k = len(rank) - 1
+    if cost >= costs[k]:
+        return
+    while k > 0 and costs[k - 1] > cost:
+        costs[k], rank[k] = costs[k - 1], rank[k - 1]
+        k -= 1
+    costs[k], rank[k] = cost, which
 
 
 @compiled
-def rank_modes(log2: int, per_bit: float, left: int, above: int, w: Scratch, d: Work) -> None:
+def rank_modes(log2: int, per_bit: float, w: Scratch, d: Work) -> None:
     """Fill w.rank with the most promising modes, best first, and w.costs with their estimates."""
-    n = 1 << log2
-    for k in range(len(w.rank)):
-        w.rank[k], w.costs[k] = -1, 1e30
+    look_at(w.goal, d.ref, log2, w.screen)
+    rank, costs = (w.rank, w.costs) if log2 == 2 else (w.likely, w.likely_costs)
+    _clear(rank, costs)
     for mode in range(MODES):
-        w.tried[mode] = w.barred[mode]
-    for turn in range(4):
-        # the mean, planar and every fourth direction; then the directions around the best one
-        best_angle = -1
-        for k in range(len(w.rank)):
-            if w.rank[k] >= FIRST_ANGLE:
-                best_angle = w.rank[k]
-                break
-        for mode in range(MODES):
-            if w.tried[mode]:
-                continue
-            if turn == 0:
-                wanted = mode < FIRST_ANGLE or (mode - FIRST_ANGLE) & 3 == 0
-            elif turn == 1:
-                wanted = mode in (left, above)
-            else:
-                wanted = best_angle >= 0 and abs(mode - best_angle) <= (2 if turn == 2 else 1)
-                wanted = wanted and (turn == 3 or (mode - FIRST_ANGLE) & 1 == 0)
-            if not wanted:
-                continue
-            w.tried[mode] = 1
-            predict(d.ref, mode, log2, d.line, d.pred)
-            difference(w.goal, d.pred, n, w.diff)
-            cost = hadamard_cost(w.diff, n, w.turned) + per_bit * w.price[mode]
-            k = len(w.rank) - 1
-            if cost >= w.costs[k]:
-                continue
-            while k > 0 and w.costs[k - 1] > cost:
-                w.costs[k], w.rank[k] = w.costs[k - 1], w.rank[k - 1]
-                k -= 1
-            w.costs[k], w.rank[k] = cost, mode
+        if not w.barred[mode]:
+            _insert(mode, coarse_error(mode, log2, w.screen) + per_bit * w.price[mode], rank, costs)
+    if log2 == 2:
+        return
+    _clear(w.rank, w.costs)
+    for k in range(len(rank)):
+        mode = rank[k]
+        if mode < 0:
+            break
+        _insert(mode, fine_error(mode, log2, w.screen) + per_bit * w.price[mode], w.rank, w.costs)
 
 
 # ------------------------------------------------------------------ squares
+
+
+@compiled
+def squared(diff: Ints, n: int, sums: Ints) -> float:
+    """Sum of squares of diff [n, n], in an order of its own."""
+    for x in range(n):
+        sums[x] = 0.0
+    for y in range(n):
+        for x in range(n):
+            sums[x] += diff[y, x] * diff[y, x]
+    total = 0.0
+    for x in range(n):
+        total += sums[x]
+    return total
+
+
+@compiled
+def draft_cost(coef: Ints, c: int, step: int, sums: Ints) -> float:
+    """About what coefficients [c, c] cost, error and bits, before any level is chosen."""
+    per_step = F32(1.0) / F32(step)
+    for u in range(c):
+        sums[u] = 0.0
+    for v in range(c):
+        for u in range(c):
+            x = abs(F32(coef[v, u])) * per_step
+            sums[u] += min(x * x, F32(DRAFT_FIRST) + F32(DRAFT_MORE) * np.sqrt(x))
+    total = 0.0
+    for u in range(c):
+        total += sums[u]
+    return total * (step * step) / (1 << 2 * MID_BITS)
 
 
 @compiled
@@ -405,28 +418,39 @@ def try_leaf(
             w.goal[v, u] = np.float32(target[y0 + v, x0 + u])
     references(rec, x0, y0, n, d.ref)
     price_modes(m, left, above, s, w.angles, w.price)
-    rank_modes(log2, np.sqrt(lam) / COST_ONE, left, above, w, d)
+    rank_modes(log2, np.sqrt(lam) / COST_ONE, w, d)
     best_j, best_mode, best_sum = 1e300, I64(ZERO), I64(-1)
     c = min(n, 32)
+    _clear(w.drafts, w.draft_costs)
     for k in range(len(w.rank)):
         mode = w.rank[k]
-        if mode < 0:
+        if mode < 0 or w.costs[k] > RANK_RATIO * w.costs[0]:
             break
         predict(d.ref, mode, log2, d.line, d.pred)
         difference(w.goal, d.pred, n, w.diff)
-        energy = 0.0
-        for v in range(n):
-            for u in range(n):
-                energy += np.float64(w.diff[v, u]) * w.diff[v, u]
+        energy = squared(w.diff, n, w.sums)
         kind = KIND[mode]
         c0, c1, c2 = coded_contexts(s, kind, a, b)
         p = chance(m, c0, c1, c2, HALF_CONTEXT, W_CODED)
         bits = per_bit * (w.price[mode] + bit_cost(p, 0))
         if energy + bits < best_j:
             best_j, best_mode, best_sum = energy + bits, mode, I64(-1)
-        forward(w.diff, log2, w.mid, w.coef)
-        last, total, gain = choose_levels(s, step, lam, m, kind, a + b, w)
+        forward(w.diff, log2, w.mid, w.coefs[k])
+        w.energies[k] = energy
         bits = per_bit * (w.price[mode] + bit_cost(p, 1))
+        if n > c:  # a rough term for the frequencies that are not coded, by which modes differ
+            bits += energy
+        _insert(k, draft_cost(w.coefs[k], c, step, w.sums) + bits, w.drafts, w.draft_costs)
+    for i in range(len(w.drafts)):
+        k = w.drafts[i]
+        if k < 0 or w.draft_costs[i] > DRAFT_RATIO * w.draft_costs[0]:
+            break
+        mode, energy = w.rank[k], w.energies[k]
+        kind = KIND[mode]
+        c0, c1, c2 = coded_contexts(s, kind, a, b)
+        p = chance(m, c0, c1, c2, HALF_CONTEXT, W_CODED)
+        bits = per_bit * (w.price[mode] + bit_cost(p, 1))
+        last, total, gain = choose_levels(s, step, lam, m, kind, a + b, w.coefs[k], w)
         if last >= 0 and energy + bits + gain < best_j:
             best_j, best_mode, best_sum = energy + bits + gain, mode, total
             for v in range(c):
@@ -456,7 +480,7 @@ def keep_leaf(
             rec[y0 + v, x0 + u] = d.block[v, u]
 
 
-@looped
+@compiled
 def search_super(
     target: Ints, rec: Ints, low: Ints, high: Ints, field: Field, sx: int, sy: int, step: int, lam: float, m: Ints,
     w: Scratch, d: Work,
@@ -531,6 +555,23 @@ def search_super(
                 rec[v, u] = 0
 
 
+@looped
+def _search_plane(
+    target: Ints, rec: Ints, low: Ints, high: Ints, field: Field, first: int, step: int, lam: float, m: Ints, io: Ints,
+    stack: Ints, w: Scratch, d: Work,
+) -> int:  # fmt: skip
+    """Choose and code superblocks from number `first` on while `io` has room; returns the number of the next one."""
+    across = field.on.shape[1]
+    count = across * field.on.shape[0]
+    i = first
+    while i < count and len(io) - io[FILL] >= ROOM:
+        x, y = i % across << SUPER_LOG2, i // across << SUPER_LOG2
+        search_super(target, rec, low, high, field, x, y, step, lam, m, w, d)
+        code_super(m, io, field, x, y, stack, w.around)
+        i += 1
+    return i
+
+
 def encode_plane(
     target: Ints,
     rec: Ints,
@@ -552,15 +593,11 @@ def encode_plane(
     Returns:
         the decisions, [n] int64, as in an `io` from TAPE on.
     """
-    H, W = rec.shape
     io = np.zeros(TAPE + 8 * ROOM, dtype=np.int64)
     io[FILL], io[MODE] = TAPE, ENCODE
-    w, d = _scratch(tries, parts), work()
-    stack = np.zeros((20, 3), np.int64)
-    for y0 in range(0, H, SUPER):
-        for x0 in range(0, W, SUPER):
-            if len(io) - io[FILL] < ROOM:
-                io = np.concatenate((io, np.empty(len(io) + ROOM, dtype=np.int64)))
-            search_super(target, rec, low, high, field, x0, y0, step, lam, m, w, d)
-            code_super(m, io, field, x0, y0, stack, w.around)
+    w, d, stack, done = _scratch(tries, parts), work(), np.zeros((20, 3), np.int64), 0
+    while done < field.on.size:
+        if len(io) - io[FILL] < ROOM:
+            io = np.concatenate((io, np.empty(len(io), dtype=np.int64)))
+        done = _search_plane(target, rec, low, high, field, done, step, lam, m, io, stack, w, d)
     return io[TAPE : io[FILL]]

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO
-from pc15.residual.models import BROKEN, DECODE, HALF_CONTEXT, I64, MODE, code, code_raw, compiled, looped
+from pc15.residual.models import BROKEN, DECODE, FILL, HALF_CONTEXT, I64, MODE, code, code_raw, compiled, looped
 
 Ints = npt.NDArray[Any]
 
@@ -411,7 +411,7 @@ def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, arou
     mark(field, x, y, 1 << s, 1 << s, mode, log2, active)
 
 
-@looped
+@compiled
 def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, around: Ints) -> None:
     """One superblock: the field holds it (ENCODE) or receives it (DECODE).
 
@@ -449,3 +449,17 @@ def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, a
                 waiting += 1
             continue
         code_leaf(m, io, field, x, y, log2, around)
+
+
+@looped
+def code_plane(m: Ints, io: Ints, field: Field, first: int, room: int, stack: Ints, around: Ints) -> int:
+    """Superblocks from number `first` on, until all are coded, the stream is broken, or an `io` that is written has
+    less than `room` left; returns the number of the next one.  Arguments as of `code_super`.
+    """
+    across = field.on.shape[1]
+    count = across * field.on.shape[0]
+    i = first
+    while i < count and not io[BROKEN] and (io[MODE] == DECODE or len(io) - io[FILL] >= room):
+        code_super(m, io, field, i % across << SUPER_LOG2, i // across << SUPER_LOG2, stack, around)
+        i += 1
+    return i

@@ -60,32 +60,52 @@ DCT_DOWN = np.ascontiguousarray(DCT_UP.transpose(0, 2, 1))
 """DCT as floats, a row per frequency and a row per sample, for the encoder: exact, as 14 bits are."""
 
 
+def _forward_of(log2: int) -> Any:
+    """The transform of one size, for which the sums, of at most 32 products at a time, are unrolled."""
+    n = 1 << log2
+    c = reach = min(n, MAX_CODED)
+
+    @compiled
+    def forward_of(block: Ints, mid: Ints, coef: Ints) -> None:
+        for first in range(0, n, reach):
+            for k in range(c):  # mid[k, x]: columns of the picture are summed
+                for x in range(n):
+                    total = mid[k, x] if first else np.float32(0.0)
+                    for y in range(reach):
+                        total += DCT_UP[log2, k, first + y] * block[first + y, x]
+                    mid[k, x] = total
+        for k in range(c):
+            for u in range(c):
+                total = np.float32(0.0)
+                for x in range(reach):
+                    total += mid[k, x] * DCT_DOWN[log2, x, u]
+                if n > reach:
+                    for x in range(reach, n):
+                        total += mid[k, x] * DCT_DOWN[log2, x, u]
+                coef[k, u] = np.int32(np.floor(total * np.float32(1 << MID_BITS) + np.float32(0.5)))
+
+    return forward_of
+
+
+FORWARD_4, FORWARD_8, FORWARD_16, FORWARD_32, FORWARD_64 = (_forward_of(log2) for log2 in range(2, 7))
+
+
 @compiled
 def forward(block: Ints, log2: int, mid: Ints, coef: Ints) -> None:
     """block [>=n,>=n] float32 -> coef [c, c] int32 with MID_BITS fraction bits, c = min(n, 32).
 
-    mid: [65, 64] float32, work space.
+    mid: [32, 64] float32, work space.
     """
-    n = 1 << log2
-    c = min(n, MAX_CODED)
-    zero = np.float32(0.0)
-    for k in range(c):  # mid[k, x]: columns of the picture are summed
-        for x in range(n):
-            mid[k, x] = zero
-        for y in range(n):
-            f = DCT_UP[log2, k, y]
-            for x in range(n):
-                mid[k, x] += f * block[y, x]
-    row = mid[64]
-    for k in range(c):
-        for u in range(c):
-            row[u] = zero
-        for x in range(n):
-            f = mid[k, x]
-            for u in range(c):
-                row[u] += f * DCT_DOWN[log2, x, u]
-        for u in range(c):
-            coef[k, u] = np.int32(np.floor(row[u] * np.float32(1 << MID_BITS) + np.float32(0.5)))
+    if log2 == 2:
+        FORWARD_4(block, mid, coef)
+    elif log2 == 3:
+        FORWARD_8(block, mid, coef)
+    elif log2 == 4:
+        FORWARD_16(block, mid, coef)
+    elif log2 == 5:
+        FORWARD_32(block, mid, coef)
+    else:
+        FORWARD_64(block, mid, coef)
 
 
 @compiled

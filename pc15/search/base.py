@@ -11,9 +11,12 @@ from torch import Tensor
 
 from pc15.decode import dc_samples
 from pc15.quant import step_q15
-from pc15.search import fused
-from pc15.surface import Surface, axis_shares, least_sharp, surface
+from pc15.search import fused, samples
+from pc15.search.kernels import share_out
+from pc15.surface import SHARE_ONE, Surface, axis_shares, least_sharp, surface
 from pc15.tiling import Stack, TileSpec
+
+_LEAST = 32  # knots that are worth another thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,19 @@ class Bases:
                     self._knots[at], rest[part.samples], mine[at], out[:, at], own, least_sharp(self._step_q12)
                 )
             return out[0], out[1]
+        if not rest.is_cuda:
+            return self._slopes(rest, mine)
         pairs = [(one.adjoint(part.of(rest)), one.norms()) for one, part in zip(self._drawn, self._parts, strict=True)]
         gradient, norm = (torch.cat(each) for each in zip(*pairs, strict=True))
         return gradient, norm
+
+    def _slopes(self, rest: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
+        """`slopes` in compiled loops."""
+        out = torch.zeros((2, len(mine)), dtype=torch.int64)
+        for drawn, part in zip(self._drawn, self._parts, strict=True):
+            sides = [each for axis in axes(part.grid, rest.device) for each in (axis.before, axis.first, axis.last)]
+            knots = torch.nonzero(mine[part.tiles]).flatten()
+            given = (knots, part.of(rest), drawn.down, drawn.across, *sides)
+            arrays = [each.contiguous().numpy() for each in given]
+            share_out(samples.slopes, len(knots), *arrays, SHARE_ONE, *out[:, part.tiles].numpy(), least=_LEAST)
+        return out[0], out[1]

@@ -56,8 +56,8 @@ class Canvas:
 
     def look(self, tiles: Tensor) -> Tensor:
         """What is left of the picture where tiles [n] lie, [n,T,T] int32 Q12."""
-        if (gpu := fused.kernels_on(tiles.device)) is not None:
-            return gpu.look(tiles, self._above, self._acc, self._places, self._samples.shape[1])
+        if (loops := fused.loops_on(tiles.device)) is not None:
+            return loops.look(tiles, self._above, self._acc, self._places, self._samples.shape[1])
         at = self._at(tiles)
         return self._above[at] - round_blend(self._acc[at])
 
@@ -67,23 +67,23 @@ class Canvas:
 
     def show(self, e: Tensor, cls: Tensor, samples: Tensor, sign: int) -> None:
         """Add samples [n,T,T] of tiles of classes [n], as the blended picture shows them, to e, or subtract them."""
-        if (gpu := fused.kernels_on(e.device)) is not None:
-            gpu.show(e, cls, self._windows.own, samples, sign)
+        if (loops := fused.loops_on(e.device)) is not None:
+            loops.show(e, cls, self._windows.own, samples, sign)
             return
         seen = (self._windows.own[cls] * samples).add_(1 << 15).bitwise_right_shift_(16)
         e.add_(seen, alpha=sign)
 
     def add(self, tiles: Tensor, samples: Tensor, instead: Tensor | None = None) -> None:
         """Add [n,T,T] int32 Q12 to tiles that do not overlap, instead of others if they are given."""
-        if (gpu := fused.kernels_on(tiles.device)) is not None:
-            gpu.put(tiles, self._acc, self._places, *self._weights, self._samples, samples, instead, add=True)
+        if (loops := fused.loops_on(tiles.device)) is not None:
+            loops.put(tiles, self._acc, self._places, *self._weights, self._samples, samples, instead, add=True)
             return
         self.put(tiles, self._samples[tiles] + (samples if instead is None else samples - instead))
 
     def put(self, tiles: Tensor, samples: Tensor) -> None:
         """Give tiles that do not overlap other samples, [n,T,T] int32 Q12."""
-        if (gpu := fused.kernels_on(tiles.device)) is not None:
-            gpu.put(tiles, self._acc, self._places, *self._weights, self._samples, samples, add=False)
+        if (loops := fused.loops_on(tiles.device)) is not None:
+            loops.put(tiles, self._acc, self._places, *self._weights, self._samples, samples, add=False)
             return
         before, after = (s.clamp(-SAMPLE_MAX, SAMPLE_MAX) for s in (self._samples[tiles], samples))
         change = self._windows.own[self._windows.of[tiles]] * (after - before)

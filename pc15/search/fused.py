@@ -1,4 +1,5 @@
-"""The one switch between tensor operations and the kernels of `gpu`, which do the same in far fewer launches."""
+"""The one switch between tensor operations and loops that do the same in far fewer passes: kernels of `gpu` on a GPU,
+those of `samples` on a CPU."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import logging
 from types import ModuleType
 
 import torch
+
+from pc15.search import samples
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,6 +22,14 @@ def on_gpu(device: torch.device) -> bool:
 def kernels_on(device: torch.device) -> ModuleType | None:
     """`pc15.search.gpu` for what lies on a GPU; None elsewhere, and without Triton."""
     return _kernels() if on_gpu(device) else None
+
+
+def loops_on(device: torch.device) -> ModuleType | None:
+    """What works on the samples of tiles: `pc15.search.gpu` as in `kernels_on`, `pc15.search.samples` on a CPU.
+
+    Both have `look`, `put`, `show` and `contributions`.
+    """
+    return kernels_on(device) if on_gpu(device) else samples
 
 
 @functools.cache

@@ -2,14 +2,16 @@
 
 Each does what tensor operations in `score.py` and kernels in `gpu.py` do for a GPU, with the same integers and the
 same elementwise arithmetic, hence with the same result to the last bit; no option here may reorder or contract
-floating point.  `share_out` splits tiles among as many threads as torch uses.
+floating point.  `share_out` splits tiles among as many threads as torch would use.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,42 +24,81 @@ from pc15.compiled import entry, inner
 Array = NDArray[Any]
 
 _LEAST = 8  # tiles that are worth another thread
-_STRIP = 128  # scores computed before any of them is looked at
+_STRIP = 64  # scores computed before any of them is looked at
+_INDEX_BITS = 31  # of a key, which its bank row takes
+
+_crew = threading.local()
 
 
-def share_out(loop: Callable[..., None], n: int, *arguments: Any) -> None:
-    """Run loop(start, stop, *arguments) over 0..n, in parts on several threads."""
-    parts = max(1, min(torch.get_num_threads(), n // _LEAST))
-    edges = [n * i // parts for i in range(parts + 1)]
-    if parts == 1:
-        loop(0, n, *arguments)
+@contextlib.contextmanager
+def crew() -> Iterator[int]:
+    """Leave the threads that this one may use to `share_out`; says how many.
+
+    Meanwhile torch's operations run alone: its own threads wait for the next one at full speed, on cores that loops
+    could use.
+    """
+    usual, outer = torch.get_num_threads(), getattr(_crew, "size", None)
+    if usual == 1:
+        yield outer or 1
         return
-    for done in [_pool(parts).submit(loop, a, b, *arguments) for a, b in itertools.pairwise(edges)]:
-        done.result()
+    torch.set_num_threads(1)
+    _crew.size = usual
+    try:
+        yield usual
+    finally:
+        del _crew.size
+        torch.set_num_threads(usual)
+
+
+def share_out(loop: Callable[..., None], n: int, *arguments: Any, least: int = _LEAST) -> None:
+    """Run loop(start, stop, *arguments) over 0..n, in parts of at least so many on several threads."""
+    with crew() as size:
+        parts = max(1, min(size, n // least))
+        if parts == 1:
+            loop(0, n, *arguments)
+            return
+        edges = [n * i // parts for i in range(parts + 1)]
+        waiting = [_pool(size).submit(loop, a, b, *arguments) for a, b in itertools.pairwise(edges[1:])]
+        loop(0, edges[1], *arguments)
+        for done in waiting:
+            done.result()
 
 
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="pc15")
+def _pool(size: int) -> ThreadPoolExecutor:
+    """The threads of a crew beside the one whose crew it is, all of them started."""
+    pool = ThreadPoolExecutor(size - 1, "pc15", initializer=torch.set_num_threads, initargs=(1,))
+    everyone = threading.Barrier(size)
+    waiting = [pool.submit(everyone.wait) for _ in range(size - 1)]
+    everyone.wait()
+    for done in waiting:
+        done.result()
+    return pool
 
 
-@inner(inline="always")
-def _sift_down(best: Array, rows: Array, score: float, row: int) -> None:
-    """Replace the root of a heap whose every parent is worse than its children: a lower score, or a higher row."""
-    at, size = 0, len(best)
-    while True:
-        child = 2 * at + 1
-        if child >= size:
+@inner()
+def _gather_best(keys: Array, keep: int) -> int:
+    """Bring the `keep` largest of different keys to the front, in any order; returns the least of them."""
+    low, high, last = 0, len(keys) - 1, keep - 1
+    while low < high:
+        middle = (low + high) >> 1
+        pivot = keys[middle]
+        keys[middle] = keys[high]
+        at = low
+        for k in range(low, high):  # without branches: which way one would go is anyone's guess
+            key = keys[k]
+            keys[k] = keys[at]
+            keys[at] = key
+            at += int(key > pivot)
+        keys[high] = keys[at]
+        keys[at] = pivot
+        if at < last:
+            low = at + 1
+        elif at > last:
+            high = at - 1
+        else:
             break
-        if child + 1 < size:
-            other = best[child + 1]
-            if other < best[child] or (other == best[child] and rows[child + 1] > rows[child]):
-                child += 1
-        if score < best[child] or (score == best[child] and row > rows[child]):
-            break
-        best[at], rows[at] = best[child], rows[child]
-        at = child
-    best[at], rows[at] = score, row
+    return keys[last]
 
 
 @entry()
@@ -71,22 +112,27 @@ def keep_best(
     bits: Array,
     tiles: Array,
     first: int,
-    best: Array,
-    rows: Array,
+    keys: Array,
+    used: Array,
+    bar: Array,
 ) -> None:
-    """Merge a block's scores product^2 * inverse - price * bits into each tile's best; a tie keeps the lower row.
+    """Let a block's scores product^2 * inverse - price * bits compete for each tile's best; a tie keeps the lower row.
 
     Args:
         product: [n,B] int32 or float32.   inverse: [C,K], bits: [K], float32, of the whole bank.
-        cls, price: of the n tiles.   tiles: [n], where each tile's results lie in best and rows.
+        cls, price: of the n tiles.   tiles: [n], where each tile's results lie in what follows.
         first: bank row of the block's first candidate; blocks come in the order of their rows.
-        best: [N,keep] float32, a heap per tile, the worst first.   rows: [N,keep] int64, theirs.
+        keys: [N,2*keep] int64, scores and rows of candidates that may be among the best, in any order: a key is
+            larger than another where the score is, or where scores are equal and the row is lower.
+        used: [N] int64, how many those are.   bar: [N] float32, score that others have to exceed.
     """
-    count = product.shape[1]
+    count, room = product.shape[1], keys.shape[1]
     scores = np.empty(_STRIP, np.float32)
+    raw = scores.view(np.int32)
+    found = np.empty(1, np.int32)
     for i in range(start, stop):
-        pay, heap, own = price[i], best[tiles[i]], rows[tiles[i]]
-        least = heap[0]
+        pay, tile = price[i], tiles[i]
+        own, n, least = keys[tile], used[tile], bar[tile]
         for begin in range(0, count, _STRIP):
             values = product[i, begin : begin + _STRIP]
             norms = inverse[cls[i], first + begin : first + begin + len(values)]
@@ -101,8 +147,106 @@ def keep_best(
                 continue
             for k in range(len(values)):
                 if scores[k] > least:
-                    _sift_down(heap, own, scores[k], first + begin + k)
-                    least = heap[0]
+                    ordered = np.int64(raw[k] if raw[k] >= 0 else raw[k] ^ 0x7FFFFFFF)
+                    own[n] = (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - (first + begin + k))
+                    n += 1
+                    if n == room:
+                        n = room >> 1
+                        ordered = _gather_best(own, n) >> _INDEX_BITS
+                        found[0] = ordered if ordered >= 0 else ordered ^ 0x7FFFFFFF
+                        least = found.view(np.float32)[0]
+        used[tile], bar[tile] = n, least
+
+
+@entry()
+def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> None:
+    """Bank rows of the best that `keep_best` has left in some lanes.
+
+    Args:
+        keys: [lanes,N,2*keep], used: [lanes,N].   rows: [N,keep] int64, filled, best first, -1 where there are fewer.
+    """
+    lanes, keep = len(keys), rows.shape[1]
+    every = np.empty(lanes * keys.shape[2], np.int64)
+    for i in range(start, stop):
+        n = 0
+        for lane in range(lanes):
+            for k in range(used[lane, i]):
+                every[n] = keys[lane, i, k]
+                n += 1
+        if n > keep:
+            _gather_best(every[:n], keep)
+            n = keep
+        every[:n].sort()
+        for k in range(n):
+            rows[i, k] = (1 << _INDEX_BITS) - 1 - (every[n - 1 - k] & ((1 << _INDEX_BITS) - 1))
+        rows[i, n:] = -1
+
+
+@entry()
+def pack(
+    start: int,
+    stop: int,
+    e: Array,
+    cls: Array,
+    lin: Array,
+    edges: Array,
+    prices: Array,
+    packed: Array,
+    price: Array,
+) -> None:
+    """`Scorer.packed` of tiles start..stop.
+
+    Args:
+        e: [n,T,T] int32.   cls: [n].   lin: [C,T,T] int32.   edges: [side+1], where boxes begin, and the last ends.
+        prices: [64] float32, by shift.   packed: [n,side*side] int8, price: [n] float32, filled.
+    """
+    side, tile = len(edges) - 1, e.shape[1]
+    sums, column = np.empty(side * side, np.int64), np.empty(tile, np.int64)
+    for i in range(start, stop):
+        weight = lin[cls[i]]
+        top = np.int64(0)
+        for y in range(side):
+            column[:] = 0
+            for r in range(edges[y], edges[y + 1]):
+                for k in range(tile):
+                    column[k] += np.int64(weight[r, k]) * np.int64(e[i, r, k])
+            for x in range(side):
+                total = np.int64(0)
+                for k in range(edges[x], edges[x + 1]):
+                    total += column[k]
+                sums[y * side + x] = total
+                top = max(top, abs(total))
+        shift = np.int64(0)
+        while top >> shift > 127:
+            shift += 1
+        half = (np.int64(1) << shift) >> 1
+        for k in range(len(sums)):
+            packed[i, k] = min(max((sums[k] + half) >> shift, -127), 127)
+        price[i] = prices[shift]
+
+
+@inner(inline="always")
+def _inverse(norm: int) -> float:
+    return 1.0 / float(norm) if norm > 0 else 0.0
+
+
+@entry()
+def inverse_norms(start: int, stop: int, pixels: Array, quad: Array, inverse: Array) -> None:
+    """1 / sum quad * p^2 of patterns start..stop, 0 for flat ones.
+
+    Args:
+        pixels: [K,P] int8.   quad: [C,P] int64.   inverse: [C,K] float32, filled.
+    """
+    length = pixels.shape[1]
+    squares = np.empty(length, np.int64)
+    for row in range(start, stop):
+        for k in range(length):
+            squares[k] = np.int64(pixels[row, k]) * np.int64(pixels[row, k])
+        for c in range(len(quad)):
+            norm = np.int64(0)
+            for k in range(length):
+                norm += quad[c, k] * squares[k]
+            inverse[c, row] = _inverse(norm)
 
 
 @entry()
@@ -116,6 +260,7 @@ def rank_again(
     cls: Array,
     price: Array,
     bits: Array,
+    known: Array,
     rows: Array,
 ) -> None:
     """Scores as `keep_best` has them of a few candidates of each tile, at the resolution of `pixels`.
@@ -123,6 +268,7 @@ def rank_again(
     Args:
         candidates: [n,M] int64 bank rows, -1 for none.   packed: [n,P] int8.   pixels: [K,P] int8.
         quad: [C,P] int64.   cls, price: of the n tiles.   bits: [K] float32.
+        known: [C,K] float32, `inverse_norms` that were needed before, negative elsewhere; whoever misses one adds it.
         rows: [n,keep] int64, receives the best, best first, a tie to the lower row, -1 where there are fewer.
     """
     keep, length = rows.shape[1], pixels.shape[1]
@@ -130,19 +276,25 @@ def rank_again(
     for i in range(start, stop):
         best[:] = -np.inf
         rows[i] = -1
-        weight = quad[cls[i]]
+        own, c = packed[i], cls[i]
         for j in range(candidates.shape[1]):
             row = candidates[i, j]
             if row < 0:
                 continue
-            product, norm = np.int32(0), np.int64(0)
-            for k in range(length):
-                product += np.int32(packed[i, k]) * np.int32(pixels[row, k])
-            for k in range(length):
-                norm += weight[k] * (np.int64(pixels[row, k]) * np.int64(pixels[row, k]))
-            if norm == 0:
+            pattern = pixels[row]
+            inverse = known[c, row]
+            if inverse < 0.0:
+                norm = np.int64(0)
+                for k in range(length):
+                    norm += quad[c, k] * (np.int64(pattern[k]) * np.int64(pattern[k]))
+                known[c, row] = _inverse(norm)
+                inverse = known[c, row]
+            if inverse == 0.0:
                 continue
-            value, inverse = np.float32(product), np.float32(1.0 / np.float64(norm))
+            product = np.int32(0)
+            for k in range(length):
+                product = np.int32(product + np.int32(own[k]) * np.int32(pattern[k]))
+            value = np.float32(product)
             score = (value * value) * inverse - price[i] * bits[row]
             at = keep - 1
             if score < best[at] or (score == best[at] and row > rows[i, at] >= 0):
@@ -172,6 +324,7 @@ def score_exactly(
     own: Array,
     drop: int,
     store: Array,
+    shift: int,
     at: Array,
     rms: Array,
     address: Array,
@@ -190,7 +343,8 @@ def score_exactly(
     """`Scorer.exact` of tiles start..stop; alpha 0 leaves SSIM out.
 
     Args:
-        e, x: [n,T,T].   lin, quad, own: [C,T,T].   store: [R,T*T] patterns.   at: [n,M] rows of store.
+        e, x: [n,T,T].   lin, quad, own: [C,T,T].   store: [R,T*T] patterns, which lose `shift` bits.
+        at: [n,M] rows of store.
         rms, address: [n,M].   amp_cost: [2,levels].   change, level_out: [n,M], written.
     """
     side = e.shape[1]
@@ -261,7 +415,7 @@ def score_exactly(
                 c_quad[:] = 0.0
                 for r in range(block):
                     for k in range(side):
-                        d = float(pattern[strip, r, k])
+                        d = float(pattern[strip, r, k] >> shift)
                         c_linear[k] += linear_of[strip, r, k] * d
                         c_quad[k] += quad_of[strip, r, k] * (d * d)
                 for k in range(side):
@@ -274,7 +428,7 @@ def score_exactly(
                     c_wy[:] = 0.0
                     for r in range(block):
                         for k in range(side):
-                            d = float(pattern[strip, r, k])
+                            d = float(pattern[strip, r, k] >> shift)
                             wd = w_of[strip, r, k] * d
                             c_w[k] += wd
                             c_ww[k] += wd * wd

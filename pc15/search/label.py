@@ -22,7 +22,7 @@ from pc15.errors import ImageError
 from pc15.paths import resolve_device
 from pc15.proc.codebook import load_codebook
 from pc15.proc.registry import coefficient
-from pc15.quant import step_q15, steps_for
+from pc15.quant import dc_levels, step_q15, steps_for
 from pc15.search.bank import Bank, get_bank
 from pc15.search.candidates import Layers, bank_patterns, draw_layers
 from pc15.search.cost import Costs
@@ -80,6 +80,18 @@ def inner_weights(cfg: CodecConfig) -> Tensor:
     return weights[around // 2 : around // 2 + 1]
 
 
+def lone_scorer(cfg: CodecConfig) -> Scorer:
+    """What scores tiles that are searched on their own: all are of class 0, that of a tile inside a large picture."""
+    device = resolve_device(cfg.device)
+    codebook = load_codebook(cfg.codebook_id)
+    bank = get_bank(cfg.tile, codebook, cfg.seed, device)
+    weights = inner_weights(cfg).to(device)
+    windows = Windows.of_grid(weights, weights, cfg, blended=False)
+    amp_step, dc_step = steps_for(cfg.lambda_rd, cfg.alpha_mix, float(windows.area[0]))
+    syntax = Syntax.of(1, 1, cfg.tile, amp_step, dc_step, False, codebook)
+    return Scorer(cfg, bank, windows, Costs(load_table(cfg.table_id), syntax, bank), amp_step)
+
+
 def label_tiles(
     tiles: Tensor, cfg: CodecConfig, *, top: int = 32, random: int = 16, rng_seeds: Sequence[int] = ()
 ) -> list[TileLabel]:
@@ -97,17 +109,14 @@ def label_tiles(
     cfg = cfg.but(shortlist=top)
     device = resolve_device(cfg.device)
     codebook = load_codebook(cfg.codebook_id)
-    bank = get_bank(cfg.tile, codebook, cfg.seed, device)
-    weights = inner_weights(cfg).to(device)
-    windows = Windows.of_grid(weights, weights, cfg, blended=False)
+    scorer = lone_scorer(cfg)
+    bank, windows, amp_step = scorer.bank, scorer.windows, scorer.amp_step
     area = float(windows.area[0])
-    amp_step, dc_step = steps_for(cfg.lambda_rd, cfg.alpha_mix, area)
-    syntax = Syntax.of(1, 1, cfg.tile, amp_step, dc_step, False, codebook)
-    scorer = Scorer(cfg, bank, windows, Costs(load_table(cfg.table_id), syntax, bank), amp_step)
+    dc_step = steps_for(cfg.lambda_rd, cfg.alpha_mix, area)[1]
 
     x = torch.div(tiles.to(device).to(torch.int32) * 4096 + 127, 255, rounding_mode="floor").to(torch.int32)
     cls = torch.zeros(len(x), dtype=torch.int64, device=device)
-    dc = _mean_levels(x, windows.own[0], dc_step, syntax.dc_top)
+    dc = _mean_levels(x, windows.own[0], dc_step, dc_levels(dc_step))
     samples = dc_samples(dc, dc_step).view(-1, 1, 1).repeat(1, cfg.tile, cfg.tile)
     alive = torch.arange(len(x), device=device)
     labels: list[list[LayerLabel]] = [[] for _ in range(len(x))]

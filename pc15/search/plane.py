@@ -29,7 +29,7 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
-from pc15.search import fused
+from pc15.search import fused, kernels
 from pc15.search.bank import get_bank
 from pc15.search.base import Bases
 from pc15.search.candidates import Layers, draw_layers
@@ -210,19 +210,28 @@ class PlaneEncoder:
 
     # ------------------------------------------------------------ the picture so far
 
+    def _put_above(self) -> None:
+        """Show the rows above a band."""
+        above = self.beside.above
+        part = [above], self.spec.tile, self.spec.amp_step, self.cfg.seed, self.codebook
+        drawn = draw_tiles(*part, self.x.device)
+        for group in turn_groups(self.stacks[0].grid):
+            own = torch.tensor([i for i in group if i < above.tiles], dtype=torch.int64, device=self.x.device)
+            self.canvas.put(own, drawn[own])
+
     def _set_dc(self, dc: Tensor) -> None:
         self.tiles.dc = dc
         self.canvas.set_base(self.bases.draw(dc))
 
     def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
-        if (gpu := fused.kernels_on(amp.device)) is not None:
+        if (loops := fused.loops_on(amp.device)) is not None:
             at: Tensor | None = None
             if layers.plain and self.bank.drawn is not None:
                 store, power, at = self.bank.drawn, self.bank.drawn_rms, layers.row
             else:
                 store, power = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
-            added: Tensor = gpu.contributions(store, power, at, amp, step_q15(self.spec.amp_step), self.cfg.tile)
+            added: Tensor = loops.contributions(store, power, at, amp, step_q15(self.spec.amp_step), self.cfg.tile)
             return added
         drawn, rms = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
         factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
@@ -237,13 +246,19 @@ class PlaneEncoder:
             limit: squared error, Q24, that all is to stay below; None is returned once three layers more, each as good
                 as the last, would not bring it there, unless a sketch of the plane has come true.
         """
+        if fused.on_gpu(self.x.device):
+            return self._run(progress, limit)
+        with kernels.crew():
+            return self._run(progress, limit)
+
+    def _run(self, progress: tqdm[Any], limit: float) -> list[Programs] | None:
+        """`run`; on a CPU, in a crew."""
         self.bases = Bases(self.stacks, self.spec.dc_step)
         self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
-        if above := self.beside.above.tiles:
-            part = [self.beside.above], self.spec.tile, self.spec.amp_step, self.cfg.seed, self.codebook
-            self.canvas.put(torch.arange(above, device=self.x.device), draw_tiles(*part, self.x.device))
+        if self.beside.above.tiles:
+            self._put_above()
         self._refit_dc()
         done = progress.n
         active = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)

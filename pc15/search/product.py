@@ -36,9 +36,19 @@ class Product:
         kind = _on_cuda if self.cuda else _fastest(pixels.shape[1])
         self._blocks = [(first, kind(pixels[first : first + size])) for first in range(0, self.rows, size)]
 
-    def blocks(self, tiles: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """(first candidate, exact products [n, candidates of it], int32 or float32) of tiles [n,P] int8."""
-        for first, multiply in self._blocks:
+    @property
+    def count(self) -> int:
+        """Number of blocks."""
+        return len(self._blocks)
+
+    def blocks(self, tiles: Tensor, own: range | None = None) -> Iterator[tuple[int, Tensor]]:
+        """(first candidate, exact products [n, candidates of it], int32 or float32) of tiles [n,P] int8.
+
+        Args:
+            own: which blocks; None for all.
+        """
+        for i in range(self.count) if own is None else own:
+            first, multiply = self._blocks[i]
             yield first, multiply(tiles)
 
 

@@ -204,7 +204,7 @@ class Trials:
     def score(self, layers: Layers) -> tuple[Tensor, Tensor]:
         """(change of J, amplitude) of one layer per tile, drawn exactly."""
         scorer = self.scorer
-        if layers.plain and scorer.bank.drawn is not None and fused.on_gpu(self.e.device):
+        if layers.plain and scorer.bank.drawn is not None:
             rows = layers.row[:, None]
             change, amp = scorer.exact_rows(self.e, self.x, self.cls, rows, self.layer, drawn=True)
             return change[:, 0], amp[:, 0]

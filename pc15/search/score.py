@@ -46,6 +46,7 @@ DROP = 4
 """Bits that drawn patterns, Q14 +-2^15, lose to be scored: `Scorer.exact` takes |d| < 2^11."""
 _WIDE = 4  # times as many candidates as are wanted pass the coarse screening, and are ranked at full resolution
 _TOGETHER_CPU = 256  # tiles whose products with a block of candidates stay in the cache
+_LEAST_PACKED = 1 << 16  # samples that are worth another thread
 _LEAST_GPU, _MOST_GPU = 1 << 8, 1 << 13
 _C1 = (0.01 * SAMPLE_ONE) ** 2
 _C2 = (0.03 * SAMPLE_ONE) ** 2
@@ -202,13 +203,22 @@ class Scorer:
     @functools.cached_property
     def _inverse(self) -> Tensor:
         """1 / sum quad * p^2 of every class and candidate, float32 [C,K]; 0 for flat candidates."""
-        quad = pooled(self.windows.quad, self._side).flatten(1).to(torch.float64)
+        pixels, quad = self.bank.halved if self._half else self.bank.pixels, pooled(self.windows.quad, self._side)
+        if not pixels.is_cuda and self.fused:
+            out = torch.empty((len(quad), self.bank.rows), dtype=torch.float32)
+            kernels.share_out(kernels.inverse_norms, len(pixels), pixels.numpy(), quad.flatten(1).numpy(), out.numpy())
+            return out
         parts = []
-        for chunk in (self.bank.halved if self._half else self.bank.pixels).split(2048):
-            parts.append(quad @ chunk.to(torch.float64).square().t())
+        for chunk in pixels.split(2048):
+            parts.append(quad.flatten(1).to(torch.float64) @ chunk.to(torch.float64).square().t())
         norms = torch.cat(parts, dim=1)
         one = torch.ones((), dtype=torch.float64, device=norms.device)
         return torch.where(norms > 0, one / norms.clamp(min=1.0), torch.zeros_like(norms)).to(torch.float32)
+
+    @functools.cached_property
+    def _known(self) -> Tensor:
+        """`_inverse` at the bank's own resolution as far as `kernels.rank_again` has needed it, -1 elsewhere."""
+        return torch.full((len(self.windows.quad), self.bank.rows), -1.0)
 
     @functools.cached_property
     def _drawn_rms(self) -> Tensor:
@@ -264,6 +274,13 @@ class Scorer:
         if (gpu := self._gpu(e)) is not None and self.tile % side == 0:
             rows, price = gpu.packed(e, cls, self.windows.lin, self._prices, side)
             return rows, price
+        if not e.is_cuda and self.fused:
+            rows = torch.empty((len(e), side * side), dtype=torch.int8)
+            price = torch.empty(len(e), dtype=torch.float32)
+            tensors = (e, cls, self.windows.lin, box_edges(self.tile, side, e.device), self._prices, rows, price)
+            least = max(1, _LEAST_PACKED // self.tile**2)
+            kernels.share_out(kernels.pack, len(e), *(t.contiguous().numpy() for t in tensors), least=least)
+            return rows, price
         linear = pooled(self.windows.lin[cls].to(torch.int64) * e, side).flatten(1)  # Q28
         shift = self._shift(linear)
         half = (torch.ones_like(shift) << shift) >> 1
@@ -274,10 +291,9 @@ class Scorer:
         self, best: Best, tiles: Tensor | None, packed: Tensor, cls: Tensor, price: Tensor, layer: int, gen: int | None
     ) -> None:
         """Let the candidates of one generator, or all, compete for the best of some tiles, or all."""
-        bits = self._bits(layer)
-        start = 0 if gen is None else self.bank.start[gen]
-        for first, product in self.bank.product(self._half, gen).blocks(packed):
-            best.merge(tiles, product, self._inverse, cls, price, bits, start + first)
+        first = 0 if gen is None else self.bank.start[gen]
+        candidates = self.bank.product(self._half, gen)
+        best.compete(tiles, candidates, packed, self._inverse, cls, price, self._bits(layer), first)
 
     def _finer(self, rows: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int) -> Tensor:
         """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""
@@ -289,7 +305,7 @@ class Scorer:
             return best
         if not e.is_cuda and self.fused:
             out = torch.empty((len(rows), keep), dtype=torch.int64)
-            tensors = (rows, packed, self.bank.pixels, self._quad, cls, price, bits, out)
+            tensors = (rows, packed, self.bank.pixels, self._quad, cls, price, bits, self._known, out)
             kernels.share_out(kernels.rank_again, len(rows), *(t.numpy() for t in tensors))
             return out
         rows = rows.sort(dim=1).values  # so that a stable sort by score keeps the lower one first
@@ -336,6 +352,7 @@ class Scorer:
         layer: int,
         *,
         rough: bool = False,
+        shift: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """Change of J and signed amplitude level of each candidate, ([n,M] float64, [n,M] int64).
 
@@ -343,6 +360,7 @@ class Scorer:
             e: [n,T,T] int32 Q12 residual.   x: [n,T,T] int32 Q12 picture.
             address_q8: [n,M] int, bits / 256 before the amplitude.
             rough: let squared error stand in for SSIM, as screening does.
+            shift: bits that patterns lose before.
         """
         alpha = 0.0 if rough else self.cfg.alpha_mix
         mse_weight = self._screen_weight if rough else self.mse_weight
@@ -351,15 +369,16 @@ class Scorer:
             return gpu.score_exactly(
                 e, x, cls, own.lin, own.quad, own.own, self._drop, patterns.store, patterns.at, patterns.rms,
                 address_q8, amp_cost, self._numbers(alpha, mse_weight), ssim_block(self.tile), ssim=alpha > 0.0,
+                shift=shift,
             )  # fmt: skip
         if e.is_cuda or not self.fused:
-            return self._exact(e, x, cls, patterns, address_q8, layer, alpha, mse_weight)
+            return self._exact(e, x, cls, patterns, address_q8, layer, alpha, mse_weight, shift)
         n, m = patterns.at.shape
         change, level = torch.empty((n, m), dtype=torch.float64), torch.empty((n, m), dtype=torch.int64)
         windows = self.windows
         tensors = (e, x, cls, windows.lin, windows.quad, windows.own)
         kernels.share_out(
-            kernels.score_exactly, n, *(t.numpy() for t in tensors), self._drop, patterns.store.numpy(),
+            kernels.score_exactly, n, *(t.numpy() for t in tensors), self._drop, patterns.store.numpy(), shift,
             patterns.at.numpy(), patterns.rms.numpy(), address_q8.numpy(), self.costs.amplitudes(layer).numpy(),
             self.delta, AMP_SEARCHED, mse_weight, alpha, self.cfg.lambda_rd / 256.0, ssim_block(self.tile), _C1, _C2,
             change.numpy(), level.numpy(),
@@ -388,10 +407,7 @@ class Scorer:
             return change, level
         at = rows.clamp(min=0)
         patterns = Patterns(store, at, torch.where(rows >= 0, rms[at], 0.0))
-        if drawn:
-            own_rows = torch.arange(at.numel(), device=at.device).view(at.shape)
-            patterns = Patterns(store[at.reshape(-1)] >> DROP, own_rows, patterns.rms)
-        return self.exact(e, x, cls, patterns, address[at], layer)
+        return self.exact(e, x, cls, patterns, address[at], layer, shift=DROP if drawn else 0)
 
     def _exact(
         self,
@@ -403,11 +419,12 @@ class Scorer:
         layer: int,
         alpha: float,
         mse_weight: float,
+        shift: int,
     ) -> tuple[Tensor, Tensor]:
         """`exact` in tensor operations."""
         n, m = patterns.at.shape
         rms = patterns.rms
-        d = patterns.store[patterns.at]  # [n,M,P]
+        d = patterns.store[patterns.at] >> shift  # [n,M,P]
         flat = d.to(torch.float64)
         linear = ((self.windows.lin[cls].to(torch.int64) * e) >> self._drop).reshape(n, -1).to(torch.float64)  # Q28
         quad = (self.windows.quad[cls] >> self._drop).reshape(n, -1).to(torch.float64)  # Q16

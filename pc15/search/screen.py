@@ -9,12 +9,14 @@ GPU a kernel leaves the best of every GROUP neighbours, and only groups that hol
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pc15.search import fused, kernels
+from pc15.search.product import Product
 
 _INDEX_BITS = 20
 _EMPTY = -(1 << 62)
@@ -47,6 +49,19 @@ class Best(Protocol):
             inverse: [C,K], bits: [K], float32, of the whole bank.   cls [m] int64, price [m] float32: of the tiles.
         """
 
+    def compete(
+        self,
+        tiles: Tensor | None,
+        candidates: Product,
+        packed: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """`merge` all candidates, the first of which is bank row `first`; `packed` [m,P] int8 are the tiles."""
+
 
 def best_of(n: int, keep: int, device: torch.device) -> Best:
     """To collect the `keep` best candidates of n tiles, in the way that suits a device."""
@@ -54,17 +69,20 @@ def best_of(n: int, keep: int, device: torch.device) -> Best:
 
 
 class LoopedBest:
-    """`Best` on a CPU."""
+    """`Best` on a CPU: every thread collects keys in a lane of its own."""
 
     def __init__(self, n: int, keep: int) -> None:
-        self._scores = torch.full((n, keep), float("-inf"), dtype=torch.float32)
-        self._rows = torch.full((n, keep), -1, dtype=torch.int64)
+        with kernels.crew() as lanes:
+            self._keys = torch.empty((lanes, n, 2 * keep), dtype=torch.int64)
+            self._used = torch.zeros((lanes, n), dtype=torch.int64)
+            self._bar = torch.full((lanes, n), float("-inf"), dtype=torch.float32)
 
     @property
     def rows(self) -> Tensor:
         """See `Best`."""
-        rows, order = self._rows.sort(dim=1)
-        return rows.gather(1, self._scores.gather(1, order).sort(dim=1, descending=True, stable=True).indices)
+        rows = torch.empty((self._keys.shape[1], self._keys.shape[2] // 2), dtype=torch.int64)
+        kernels.share_out(kernels.best_rows, len(rows), self._keys.numpy(), self._used.numpy(), rows.numpy())
+        return rows
 
     def merge(
         self,
@@ -77,9 +95,39 @@ class LoopedBest:
         first: int,
     ) -> None:
         """See `Best`."""
-        tiles = torch.arange(len(product)) if tiles is None else tiles
-        arrays = [t.numpy() for t in (product, inverse, cls, price, bits, tiles)]
-        kernels.share_out(kernels.keep_best, len(tiles), *arrays, first, self._scores.numpy(), self._rows.numpy())
+        self._collect(tiles, cls, price, inverse, bits, 0)(first, product)
+
+    def compete(
+        self,
+        tiles: Tensor | None,
+        candidates: Product,
+        packed: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """See `Best`."""
+        lanes, count = len(self._keys), candidates.count
+
+        def work(start: int, stop: int) -> None:
+            for lane in range(start, stop):
+                collect = self._collect(tiles, cls, price, inverse, bits, lane)
+                own = range(count * lane // lanes, count * (lane + 1) // lanes)
+                for at, product in candidates.blocks(packed, own):
+                    collect(first + at, product)
+
+        kernels.share_out(work, lanes, least=1)
+
+    def _collect(
+        self, tiles: Tensor | None, cls: Tensor, price: Tensor, inverse: Tensor, bits: Tensor, lane: int
+    ) -> Callable[[int, Tensor], None]:
+        """What lets one block of products after the other, by its first row, compete in a lane."""
+        tiles = torch.arange(len(cls)) if tiles is None else tiles
+        given = [t.numpy() for t in (inverse, cls, price, bits, tiles)]
+        own = [part[lane].numpy() for part in (self._keys, self._used, self._bar)]
+        return lambda first, product: kernels.keep_best(0, len(product), product.numpy(), *given, first, *own)
 
 
 class GroupedBest:
@@ -119,6 +167,21 @@ class GroupedBest:
             self._keys = merged
         else:
             self._keys[tiles] = merged
+
+    def compete(
+        self,
+        tiles: Tensor | None,
+        candidates: Product,
+        packed: Tensor,
+        inverse: Tensor,
+        cls: Tensor,
+        price: Tensor,
+        bits: Tensor,
+        first: int,
+    ) -> None:
+        """See `Best`."""
+        for at, product in candidates.blocks(packed):
+            self.merge(tiles, product, inverse, cls, price, bits, first + at)
 
 
 def _merged(

@@ -1,10 +1,11 @@
 """Whether a plane may be one pattern, or two on top of each other, and roughly which: a glance, before the search.
 
-That search takes seconds, and on a photograph it finds nothing.  So the plane is reduced to a few dozen boxes a side;
-the best starts there (from the bank, the spectrum and where gradients point) climb a little, then others on what the
-winner leaves.  At this resolution two layers draw nearly all of most pictures of one pattern, and far less of most
-photographs, many of which are out before anything climbs.  Where even the plane's cheapest code leaves much of the
-variance, less will do, if it is the plane's variance and not that of its boxes.
+That search takes seconds, and on a photograph it finds nothing.  So where only a good match could win, most photographs
+are out by how their gradients run (`coherence`).  Any other plane is reduced to a few dozen boxes a side; the best
+starts there (from the bank, the spectrum and where gradients point) climb a little, then others on what the winner
+leaves.  At this resolution two layers draw nearly all of most pictures of one pattern, and far less of most
+photographs.  Where even the plane's cheapest code leaves much of the variance, less will do, if it is the plane's
+variance and not that of its boxes.
 
 The layers found are where `precise` begins.
 
@@ -20,11 +21,13 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.registry import gen_id
 from pc15.proc.spec import fine_bits
 from pc15.search.bank import SCREEN, get_bank
+from pc15.search.coherence import BOXES, is_coherent
 from pc15.search.precise import Climber, States, leading, resolution, spectrum_peaks, turning, view_of
 
 LEFT = 0.07
 """Share of the variance that may be left: climbing on at higher resolutions will still take most of it."""
 
+_RIVAL = 1.0 / 3.0  # a code worth less of the variance is beaten only by patterns that gradients give away
 _HALF = 0.4  # share that the first layer must draw: the second of two hardly draws more than the first
 _BEGINS = 0.2  # share of that which the best start of a picture of one pattern draws before it climbs,
 _BEGINS_SLOW = 0.38  # and where waves are slow, as they are in photographs
@@ -50,6 +53,8 @@ def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[li
     """
     h, w = plane.shape
     tile = max(h, w)
+    if left < _RIVAL and tile >= BOXES and not is_coherent(plane.cpu().numpy()):
+        return []
     mean = torch.div(plane.sum(dtype=torch.int64), h * w, rounding_mode="floor")
     linear = torch.zeros((tile, tile), dtype=torch.int64, device=plane.device)
     quad = torch.zeros_like(linear)

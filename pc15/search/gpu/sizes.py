@@ -1,0 +1,6 @@
+"""How kernels share out their work."""
+
+LANES = 128
+"""Threads of a program instance; in exact scores, each has one SSIM block of one candidate."""
+RUN = 8
+"""Neighbouring pixels that a thread reads at once."""
