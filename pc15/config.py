@@ -40,6 +40,8 @@ class CodecConfig:
             `residual` that alone, without it tiles of the size from 8 to 256 px that costs least, searched from 32 px
             on; or, where a glance says that a plane of 33 to 1024 px may be one pattern, one tile over all of it if
             that costs less, with or without a residual.
+        coarse: tile side, px, above `tile` and up to 1024, of a coarse grid that the tiles are drawn upon; 0 for none.
+            None is the encoder's choice where it has that of the tiles without a residual, and none elsewhere.
         overlap: px shared by neighbouring tiles, 0..tile-1.
         lambda_rd: price of one bit per pixel in units of D; smaller is better and larger.
         alpha_mix: share of 1 - SSIM in D, the rest is MSE_norm; 0 optimises PSNR alone.
@@ -71,6 +73,7 @@ class CodecConfig:
     """
 
     tile: int = 256
+    coarse: int | None = None
     overlap: int = 24
     lambda_rd: float = 0.015
     alpha_mix: float = 0.7
@@ -111,6 +114,7 @@ class CodecConfig:
         for name in ("merge", "residual"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ConfigError(f"{name} is {value!r}; give True or False")
+        self._check_coarse()
         for name, auto in zip(("table_id", "codebook_id"), self._usual_ids(), strict=True):
             if getattr(self, name) == "auto":
                 object.__setattr__(self, name, auto)
@@ -124,6 +128,20 @@ class CodecConfig:
                 )
         if self.window == "hann" and self.window_param is not None:
             raise ConfigError("window_param goes with window='tukey' (alpha) or 'kaiser' (beta), hann has none")
+
+    def _check_coarse(self) -> None:
+        if self.coarse is None or (type(self.coarse) is int and self.coarse == 0):
+            return
+        if not self.tile:
+            raise ConfigError(
+                f"coarse is {self.coarse!r} while the tile size is left open; give the tile size too, or leave coarse "
+                "None for the encoder to choose"
+            )
+        if type(self.coarse) is not int or not self.tile < self.coarse <= _RANGES[0][2]:
+            raise ConfigError(
+                f"coarse is {self.coarse!r}; give 0, or a whole number above the tile's {self.tile} and up to "
+                f"{_RANGES[0][2]}"
+            )
 
     def _usual_ids(self) -> tuple[str, str]:
         """Tables and codebook that go with what else is asked for; tables of another codebook are named like it."""

@@ -6,7 +6,8 @@ No network, no image data, no state but the bytes and the packaged tables.  A ti
 
 with coefficient = amplitude / RMS of the pattern.  A merged layer draws the pattern of another tile where it lies
 itself, with the mean and RMS that the pattern has there, so that it goes on without a seam.  All tiles are cross-faded
-with weights that sum to one, upon the surface through their DC values.
+with weights that sum to one, upon the surface through their DC values.  Tiles upon a coarse grid of larger ones add to
+what these draw how far they themselves are from the middle.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ from pc15.bitstream.header import (
     PAYLOAD_RAW,
     WINDOWS,
     Header,
+    PlaneSpec,
+    ResidualSpan,
     SectionSpan,
+    grids_of,
     plane_size,
     residual_spans,
     section_spans,
@@ -56,7 +60,7 @@ from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import Grid, tile_grid
 from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, drawn_at_once, mean_rms
 from pc15.proc.spec import fine_bits
-from pc15.quant import step_q15
+from pc15.quant import middle_level, step_q15
 from pc15.surface import Surface, surface
 from pc15.threads import each, threads
 from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_rows, grid, round_blend, stacks
@@ -75,8 +79,8 @@ MIDDLE = SAMPLE_ONE // 2
 class Decoded:
     """A stream, redrawn.
 
-    planes: uint8 [h,w] each, Y first.   programs: what each plane's tiles chose.   damage: one sentence per thing
-    concealed; empty for a sound stream.
+    planes: uint8 [h,w] each, Y first.   programs: what the tiles of each of `Header.grids` chose.
+    damage: one sentence per thing concealed; empty for a sound stream.
     """
 
     header: Header
@@ -243,10 +247,32 @@ def to_pixels(samples: Tensor) -> Tensor:
     return ((samples * 255 + 2048) >> 12).clamp(0, 255).to(torch.uint8)
 
 
-def predict_plane(programs: Programs, header: Header, plane: int, codebook: Codebook, device: torch.device) -> Tensor:
-    """What the programs of a plane draw, [h,w] int32 Q12 in 0..4096: blended a band of tile rows at a time."""
-    spec = header.planes[plane]
-    h, w = plane_size(header, plane)
+def no_change(spec: PlaneSpec) -> int:
+    """What tiles draw that leave what lies under them as it is, Q12: the DC level of the middle."""
+    return int(dc_samples(torch.tensor(middle_level(spec.dc_step)), spec.dc_step))
+
+
+def upon(coarse: Tensor, drawn: Tensor, spec: PlaneSpec) -> Tensor:
+    """What tiles draw upon a coarse grid, int32 Q12 in 0..4096: changes `drawn`."""
+    return drawn.add_(coarse).sub_(no_change(spec)).clamp_(0, SAMPLE_ONE)
+
+
+def predict_plane(
+    programs: Sequence[Programs], header: Header, plane: int, codebook: Codebook, device: torch.device
+) -> Tensor:
+    """What the programs of a plane's grids draw, [h,w] int32 Q12 in 0..4096."""
+    spec, size = header.planes[plane], plane_size(header, plane)
+    drawn = predict_grid(programs[-1], size, spec, header.seed, codebook, device)
+    if spec.under is None:
+        return drawn
+    return upon(predict_grid(programs[0], size, spec.under, header.seed, codebook, device), drawn, spec)
+
+
+def predict_grid(
+    programs: Programs, size: tuple[int, int], spec: PlaneSpec, seed: int, codebook: Codebook, device: torch.device
+) -> Tensor:
+    """What the programs of one grid draw, [h,w] int32 Q12 in 0..4096: blended a band of tile rows at a time."""
+    h, w = size
     if not spec.tile:
         return torch.full((h, w), MIDDLE, dtype=torch.int32, device=device)
     tiles = grid(h, w, TileGridCfg(size=spec.tile, overlap=spec.overlap))
@@ -257,7 +283,7 @@ def predict_plane(programs: Programs, header: Header, plane: int, codebook: Code
         stop = min(tiles.ny, row + band)
         first, last = row * tiles.nx, stop * tiles.nx
         part, own = programs.rows(first, last), None if move is None else move[first:last]
-        samples = draw_tiles([part], spec.tile, spec.amp_step, header.seed, codebook, device, own)
+        samples = draw_tiles([part], spec.tile, spec.amp_step, seed, codebook, device, own)
         blend_rows(acc, samples, tiles, row, stop, WINDOWS[spec.window], spec.window_params())  # type: ignore[arg-type]
     knots = dc_samples(torch.from_numpy(programs.dc).to(device), spec.dc_step)
     for top, below in _bands(0, h, w):
@@ -268,22 +294,47 @@ def predict_plane(programs: Programs, header: Header, plane: int, codebook: Code
 
 
 def predict_planes(
-    programs: Sequence[Programs], headers: Sequence[Header], plane: int, codebook: Codebook, device: torch.device
+    programs: Sequence[Sequence[Programs]],
+    headers: Sequence[Header],
+    plane: int,
+    codebook: Codebook,
+    device: torch.device,
 ) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """`predict_plane` of several pictures whose planes of that number have one `PlaneSpec` and seed, drawn together.
 
     Those of one size come together: (which, [B,h,w]).
     """
-    spec = headers[0].planes[plane]
+    spec, seed = headers[0].planes[plane], headers[0].seed
+    sizes = [plane_size(header, plane) for header in headers]
+    drawn = _predict_grids([own[-1] for own in programs], sizes, spec, seed, codebook, device)
+    if spec.under is None:
+        yield from drawn
+        return
+    below = [
+        coarse for _, coarse in _predict_grids([own[0] for own in programs], sizes, spec.under, seed, codebook, device)
+    ]
+    for coarse, (members, fine) in zip(below, drawn, strict=True):  # sizes alone decide what comes together
+        yield members, upon(coarse, fine, spec)
+
+
+def _predict_grids(
+    programs: Sequence[Programs],
+    sizes: Sequence[tuple[int, int]],
+    spec: PlaneSpec,
+    seed: int,
+    codebook: Codebook,
+    device: torch.device,
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """`_predict_grid` of one grid of each of several pictures."""
     window = WINDOWS[spec.window], spec.window_params()
-    parts = stacks([plane_size(header, plane) for header in headers], TileGridCfg(size=spec.tile, overlap=spec.overlap))
+    parts = stacks(sizes, TileGridCfg(size=spec.tile, overlap=spec.overlap))
     every = [programs[i] for part in parts for i in part.members]
     ways = [moves(programs[i], part.grid) for part in parts for i in part.members]
     move = None
     if any(way is not None for way in ways):
         none = [torch.zeros((*own.source.shape, 2), dtype=torch.int64) for own in every]
         move = torch.cat([other if way is None else way for way, other in zip(ways, none, strict=True)])
-    samples = draw_tiles(every, spec.tile, spec.amp_step, headers[0].seed, codebook, device, move)
+    samples = draw_tiles(every, spec.tile, spec.amp_step, seed, codebook, device, move)
     knots = dc_samples(torch.from_numpy(np.concatenate([own.dc for own in every])).to(device), spec.dc_step)
     for part in parts:
         blended = round_blend(blend_planes(samples[part.tiles], part.grid, *window))  # type: ignore[arg-type]
@@ -300,9 +351,9 @@ def _bands(start: int, stop: int, width: int) -> Iterator[tuple[int, int]]:
 
 def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syntax:
     """Alphabets and contexts of one section."""
-    spec = header.planes[span.plane]
-    rows, nx = span.row_stop - span.row_start, tile_counts(header, span.plane)[1]
-    return Syntax.of(rows, nx, spec.tile, spec.amp_step, spec.dc_step, span.plane > 0, codebook)
+    plane, spec, _ = header.grids[span.grid]
+    rows, nx = span.row_stop - span.row_start, tile_counts(header, span.grid)[1]
+    return Syntax.of(rows, nx, spec.tile, spec.amp_step, spec.dc_step, plane > 0, codebook)
 
 
 def coded_alike(
@@ -324,16 +375,16 @@ def coded_alike(
             yield syntax, tables, places[start : start + most]
 
 
-def plane_grid(header: Header, plane: int) -> TileSpec:
-    """The tile grid of one plane."""
-    spec = header.planes[plane]
+def plane_grid(header: Header, which: int) -> TileSpec:
+    """The tiles of one of the header's grids."""
+    plane, spec, _ = header.grids[which]
     return grid(*plane_size(header, plane), TileGridCfg(size=spec.tile, overlap=spec.overlap))
 
 
 def read_programs(
     data: bytes, *, strict: bool = True, max_pixels: int = MAX_PIXELS
 ) -> tuple[Header, list[Programs], dict[str, Any] | None, list[str]]:
-    """Everything a stream says of its tiles, undrawn: header, one `Programs` per plane, metadata, damage."""
+    """Everything a stream says of its tiles, undrawn: header, one `Programs` per grid, metadata, damage."""
     stream = read_container(data, strict, max_pixels=max_pixels)
     check_tables(load_table(stream.header.table_id), load_codebook(stream.header.codebook_id))
     ((programs, damage),) = _programs([stream], strict)
@@ -343,7 +394,7 @@ def read_programs(
 def _programs(
     streams: Sequence[Stream], strict: bool, pool: ThreadPoolExecutor | None = None
 ) -> list[tuple[list[Programs], list[str]]]:
-    """What each stream says of its tiles, one `Programs` per plane, and what is damaged."""
+    """What each stream says of its tiles, one `Programs` per grid, and what is damaged."""
     places = [
         (i, span, payload)
         for i, stream in enumerate(streams)
@@ -390,35 +441,35 @@ def _sections(
 def _joined(
     stream: Stream, sections: Sequence[tuple[SectionSpan, Programs | BitstreamError | None]], strict: bool
 ) -> tuple[list[Programs], list[str]]:
-    """Planes from their sections; one that is None, or an error if not strict, is concealed."""
+    """Grids from their sections; one that is None, or an error if not strict, is concealed."""
     header, damage = stream.header, list(stream.damage)
-    counts = [tile_counts(header, plane) for plane in range(len(header.planes))]
+    counts = [tile_counts(header, which) for which in range(len(header.grids))]
     programs: dict[int, Programs] = {}
     lost: list[SectionSpan] = []
     for span, part in sections:
-        (ny, nx), plane = counts[span.plane], span.plane
+        (ny, nx), which = counts[span.grid], span.grid
         if isinstance(part, BitstreamError):
-            where = f"plane {plane}, tile rows {span.row_start} to {span.row_stop - 1}"
+            where = header.grids[which].rows(span.row_start, span.row_stop)
             if strict:
                 raise BitstreamError(f"{where}: {part}") from part
             damage.append(f"{where}: {part}")
         if not isinstance(part, Programs):
             lost.append(span)
         elif part.tiles == ny * nx:
-            programs[plane] = part
+            programs[which] = part
         else:
-            if plane not in programs:
-                programs[plane] = Programs.empty(ny * nx)
-            programs[plane].put(span.row_start * nx, part)
-    planes = [programs[i] if i in programs else Programs.empty(ny * nx) for i, (ny, nx) in enumerate(counts)]
-    _conceal(planes, lost, header)
-    return planes, damage
+            if which not in programs:
+                programs[which] = Programs.empty(ny * nx)
+            programs[which].put(span.row_start * nx, part)
+    grids = [programs[i] if i in programs else Programs.empty(ny * nx) for i, (ny, nx) in enumerate(counts)]
+    _conceal(grids, lost, header)
+    return grids, damage
 
 
 def _plane_pixels(
     stream: Stream,
     plane: int,
-    programs: Programs,
+    programs: Sequence[Programs],
     codebook: Codebook,
     device: torch.device,
     strict: bool,
@@ -443,7 +494,7 @@ def _plane_pixels(
         for span, payload in zip(residual_spans(header), stream.residuals, strict=True)
         if span.plane == plane
     ]
-    for span, payload in sections or [(SectionSpan(plane, 0, h), None)]:
+    for span, payload in sections or [(ResidualSpan(plane, 0, h), None)]:
         start, stop = span.row_start, span.row_stop
         if drawn is not None:
             rows = drawn[start:stop]
@@ -470,16 +521,18 @@ def _refined(rows: Tensor, payload: bytes, step: int) -> Tensor:
 
 
 def _conceal(programs: list[Programs], lost: list[SectionSpan], header: Header) -> None:
-    """Lost tiles take the DC of the nearest sound tile row of their plane, or middle grey."""
+    """Lost tiles take the DC of the nearest sound tile row, or middle grey; upon a coarse grid they change nothing."""
     for span in lost:
-        ny, nx = plane_grid(header, span.plane).ny, plane_grid(header, span.plane).nx
-        gone = {row for other in lost if other.plane == span.plane for row in range(other.row_start, other.row_stop)}
+        spec, (ny, nx) = header.grids[span.grid].spec, tile_counts(header, span.grid)
+        gone = {row for other in lost if other.grid == span.grid for row in range(other.row_start, other.row_stop)}
         sound = [row for row in range(ny) if row not in gone]
-        level = programs[span.plane].dc.reshape(ny, nx)
+        level = programs[span.grid].dc.reshape(ny, nx)
         for row in range(span.row_start, span.row_stop):
             nearest = min(sound, key=lambda other: abs(other - row), default=None)
-            middle = (1 << 14) // step_q15(header.planes[span.plane].dc_step)
-            level[row] = middle if nearest is None else level[nearest]
+            if spec.under is not None:
+                level[row] = middle_level(spec.dc_step)
+            else:
+                level[row] = (1 << 14) // step_q15(spec.dc_step) if nearest is None else level[nearest]
 
 
 def decode_stream(
@@ -512,7 +565,7 @@ class _Read:
 
     def unfinished(self) -> bool:
         """Whether more is left to be made than a picture of its planes."""
-        return len(self.pixels) < len(self.programs)
+        return len(self.pixels) < len(self.stream.header.planes)
 
 
 def _read(
@@ -548,12 +601,12 @@ def _finish(read: _Read, device: torch.device, strict: bool) -> Decoded:
     header, damage = read.stream.header, read.damage
     codebook = load_codebook(header.codebook_id)
     planes = []
-    for plane, part in enumerate(read.programs):
+    for plane in range(len(header.planes)):
         if (ready := read.pixels.pop(plane, None)) is not None:
             planes.append(ready)
             continue
-        drawn = read.drawn.pop(plane, None)
-        pixels, found = _plane_pixels(read.stream, plane, part, codebook, device, strict, drawn)
+        drawn, own = read.drawn.pop(plane, None), read.programs[grids_of(header, plane)]
+        pixels, found = _plane_pixels(read.stream, plane, own, codebook, device, strict, drawn)
         planes.append(pixels)
         damage += found
     for sentence in damage:
@@ -603,7 +656,8 @@ def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
             total = itertools.accumulate(math.prod(plane_size(one.stream.header, plane)) for one in group)
             most = sum(1 for samples in total if samples <= room)
             now, group = group[:most], group[most:]
-            programs, headers = [one.programs[plane] for one in now], [one.stream.header for one in now]
+            headers = [one.stream.header for one in now]
+            programs = [one.programs[grids_of(one.stream.header, plane)] for one in now]
             for members, drawn in predict_planes(programs, headers, plane, codebook, device):
                 pixels = to_pixels(drawn)
                 for i, (rows, ready) in zip(members, zip(drawn, pixels, strict=True), strict=True):

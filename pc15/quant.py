@@ -52,6 +52,11 @@ def dc_levels(index: int) -> int:
     return -(-(1 << 15) // step_q15(index)) + 1
 
 
+def middle_level(index: int) -> int:
+    """The DC level that a section's first tile is predicted to have, halfway between black and white."""
+    return dc_levels(index) // 2
+
+
 def rate_class(amp_step: int) -> int:
     """Which of the RATE_CLASSES table sets goes with an amplitude step; 0 is the coarsest."""
     return min(RATE_CLASSES - 1, max(0, (amp_step - 6) // 6))

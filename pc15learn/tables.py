@@ -154,8 +154,8 @@ def _count_planes(header: Header, programs: Sequence[Programs]) -> Counts:
     codebook = load_codebook(header.codebook_id)
     sections = []
     for span in section_spans(header):
-        nx = plane_grid(header, span.plane).nx
-        part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
+        nx = plane_grid(header, span.grid).nx
+        part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
         sections.append((section_syntax(header, span, codebook), part))
     return _count(sections, load_table(header.table_id))
 

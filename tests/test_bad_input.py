@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ def test_what_is_no_picture_is_refused(picture: torch.Tensor) -> None:
     ("make", "error", "says"),
     [
         (lambda: CodecConfig(tile=32, overlap=32), ConfigError, "overlap is 32 px, not below the tile's 32"),
+        (
+            lambda: CodecConfig(tile=32, coarse=20),
+            ConfigError,
+            "coarse is 20; give 0, or a whole number above the tile's",
+        ),
         (lambda: CodecConfig(tile=2), ConfigError, "tile is 2; give a whole number from 4 to 1024"),
         (lambda: CodecConfig(lambda_rd=float("nan")), ConfigError, "lambda_rd is nan"),
         (lambda: CodecConfig(seed=-1), ConfigError, "seed is -1"),
@@ -170,13 +176,14 @@ def test_lenient_decoding_gives_a_picture_or_a_typed_error(stream: bytes) -> Non
     assert drawn > 10
 
 
-@given(payload=st.binary(max_size=60), raw=st.booleans(), height=st.integers(1, 40))
+@given(payloads=st.lists(st.binary(max_size=60), min_size=1, max_size=2), raw=st.booleans(), height=st.integers(1, 40))
 @settings(max_examples=150)
-def test_payloads_that_no_encoder_wrote_are_refused_or_drawn(payload: bytes, raw: bool, height: int) -> None:
-    """Past the CRC: what a writer with a bug, or with bad intent, would send."""
-    header = Header(33, height, 0, (SPEC,), payload_fmt=int(raw))
+def test_payloads_that_no_encoder_wrote_are_refused_or_drawn(payloads: list[bytes], raw: bool, height: int) -> None:
+    """Past the CRC: what a writer with a bug, or with bad intent, would send, of one grid or of two."""
+    spec = replace(SPEC, under=replace(SPEC, tile=24) if len(payloads) > 1 else None)
+    header = Header(33, height, 0, (spec,), payload_fmt=int(raw))
     try:
-        y = decode(write_container(Stream(header, [payload])))
+        y = decode(write_container(Stream(header, [*payloads])))
     except BitstreamError:
         return
     assert y.shape == (1, height, 33)
@@ -205,8 +212,9 @@ def test_a_header_that_claims_too_many_pixels_is_refused_at_once(width: int, hei
 
 def test_a_small_stream_cannot_claim_endless_layers_or_tiles() -> None:
     spec = PlaneSpec(tile=1024, overlap=1023, window=0, subsample=0, amp_step=24, dc_step=24)
-    with pytest.raises(Pc15Error, match="tiles, over the limit"):
-        pack_v15(Header(8192, 8192, 0, (spec,)))
+    for one in (spec, replace(spec, tile=64, overlap=0, under=spec)):
+        with pytest.raises(Pc15Error, match="tiles, over the limit"):
+            pack_v15(Header(8192, 8192, 0, (one,)))
 
 
 # ---------------------------------------------------------------- files

@@ -208,6 +208,7 @@ def test_no_layers_leave_dc_alone() -> None:
         {"seed": 77},
         {"search": "exhaustive", "beam": 3, "passes": 1, "refine": 2},
         {"seam_weight": 1.0},
+        {"coarse": 24},
     ],
     ids=lambda change: next(iter(change)),
 )

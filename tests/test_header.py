@@ -14,6 +14,7 @@ from pc15.bitstream.header import (
     KNOWN_IDS,
     MAX_DIMENSION,
     MAX_PIXELS,
+    MAX_TILE,
     MAX_TILES,
     SUPERBLOCK,
     Header,
@@ -51,7 +52,12 @@ def headers(draw: st.DrawFn) -> Header:
         refined = draw(residual)
         if refined and draw(st.booleans()):
             return PlaneSpec(0, 0, 0, subsample, 0, 0, residual=refined)
-        tile, window = draw(st.integers(4, 1024)), draw(st.integers(0, 2))
+        own = tiles(subsample, 4)
+        under = tiles(subsample, own.tile + 1) if own.tile < MAX_TILE and draw(st.booleans()) else None
+        return replace(own, residual=refined, under=under)
+
+    def tiles(subsample: int, least: int) -> PlaneSpec:
+        tile, window = draw(st.integers(least, MAX_TILE)), draw(st.integers(0, 2))
         return PlaneSpec(
             tile=tile,
             overlap=draw(st.integers(0, tile - 1)),
@@ -60,7 +66,6 @@ def headers(draw: st.DrawFn) -> Header:
             amp_step=draw(st.integers(0, 63)),
             dc_step=draw(st.integers(0, 42)),
             window_param=draw(st.integers(0, 255 if window else 0)),
-            residual=refined,
         )
 
     ids = st.one_of(st.just("v15_default"), st.text("abz059_-", min_size=1, max_size=32))
@@ -105,7 +110,23 @@ def test_the_bytes_are_those_of_the_specification() -> None:
     assert pack_v15(header) == sealed(body)
 
 
-@pytest.mark.parametrize("header", [GRAY, replace(COLOR, seed=5, table_id="mine", section_rows=2)])
+def test_a_coarse_grid_is_announced_by_one_byte_and_lies_before_the_tiles_upon_it() -> None:
+    body = b"PC15" + bytes([1, 0]) + b"\x80\x06" + b"\x80\x04" + bytes([1])
+    body += b"\x80\x01" + bytes([16, 0x95, 0x0C, 32]) + bytes([32, 8, 0x05, 0x0C])
+    coarse = PlaneSpec(tile=128, overlap=16, window=1, subsample=0, amp_step=12, dc_step=20, window_param=32)
+    packed = pack_v15(replace(GRAY, planes=(replace(LUMA, under=coarse),)))
+    assert packed == sealed(body)
+    assert len(packed) == len(pack_v15(GRAY)) + 1 + 6
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        GRAY,
+        replace(COLOR, seed=5, table_id="mine", section_rows=2),
+        replace(GRAY, planes=(replace(LUMA, residual=3, under=replace(LUMA, tile=300)),)),
+    ],
+)
 def test_every_cut_and_every_flipped_bit_is_noticed(header: Header) -> None:
     packed = pack_v15(header)
     for cut in range(len(packed)):
@@ -167,6 +188,22 @@ def test_a_field_out_of_range_is_not_written(changes: dict[str, object], why: st
         ({"subsample": 1}, "subsample of plane 0 is 1; it is 0 for luma"),
         ({"amp_step": 64}, "amp_step of plane 0 is 64"),
         ({"dc_step": 64}, "dc_step of plane 0 is 64"),
+        (
+            {"under": LUMA},
+            r"tile size of what lies under the tiles of plane 0 \(tile size 32\) is 32; .* from 33 to 1024",
+        ),
+        ({"under": replace(LUMA, tile=1025)}, "tile size of what lies under the tiles of plane 0 is 1025"),
+        ({"under": replace(LUMA, tile=64, residual=1)}, "has a residual or another grid under it"),
+        (
+            {"under": replace(LUMA, tile=64, under=replace(LUMA, tile=128))},
+            "or another grid under it; it can have neither",
+        ),
+        ({"under": replace(LUMA, tile=64, subsample=1)}, "subsample of what lies under .* is 1; it is 0 for luma"),
+        ({"under": replace(LUMA, tile=64, window=3)}, "window of what lies under the tiles of plane 0 is 3"),
+        (
+            {"under": PlaneSpec(0, 0, 0, 0, 0, 0)},
+            "what lies under the tiles of plane 0 is 0, which goes with a residual",
+        ),
     ],
 )
 def test_a_plane_out_of_range_is_not_written(changes: dict[str, int], why: str) -> None:
@@ -192,6 +229,10 @@ def gray_bytes(width: int = 768, height: int = 512, tile: int = 32, overlap: int
         (gray_bytes(width=1 << 13, height=1 << 13, tile=4, overlap=3), f"over the limit of {MAX_TILES}"),
         (gray_bytes(fields=3 << 12), "window of plane 0 is 3"),
         (gray_bytes(fields=1 << 14), "subsample of plane 0 is 1"),
+        (gray_bytes(tile=1), "ends inside the header"),
+        (sealed(b"PC15\x01\x00\x01\x01\x01\x01\x08\x00\x00\x04\x00\x00\x00"), "under the tiles of plane 0 is 1;"),
+        (sealed(b"PC15\x01\x00\x01\x01\x01\x20\x08\x00\x00\x01\x00\x00\x00"), "tile size of plane 0 is 1;"),
+        (sealed(b"PC15\x01\x00\x01\x01\x01\x20\x08\x00\x00\x20\x08\x00\x00"), "is 32; .* from 33 to 1024"),
         (sealed(b"PC15\x01\x00\x80\x00\x01\x20\x08\x00\x00"), "more bytes than it needs"),
         (sealed(b"PC15\x01\x00" + b"\xff" * 9), "more than 5 bytes"),
         (sealed(b"PC15\x01\x02\x01\x01\x20\x08\x00\x00"), "one form"),
@@ -222,11 +263,13 @@ def test_the_pixel_limit_is_the_readers_choice() -> None:
 def test_tiles_are_counted_as_the_grid_cuts_them(height: int, width: int, tile: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, tile - 1))
     spec = replace(LUMA, tile=tile, overlap=overlap)
-    header = Header(width, height, 1, (spec, replace(spec, subsample=1), CHROMA))
+    chroma = replace(spec, subsample=1, tile=4, overlap=3, under=replace(spec, subsample=1, tile=tile + 1))
+    header = Header(width, height, 1, (spec, chroma, CHROMA))
     assert plane_size(header, 1) == ((height + 1) // 2, (width + 1) // 2)
-    for plane in (0, 1):
-        cut = grid(*plane_size(header, plane), TileGridCfg(size=tile, overlap=overlap))
-        assert tile_counts(header, plane) == (cut.ny, cut.nx)
+    assert [grid.plane for grid in header.grids] == [0, 1, 1, 2]
+    for which, (plane, own, _) in enumerate(header.grids):
+        cut = grid(*plane_size(header, plane), TileGridCfg(size=own.tile, overlap=own.overlap))
+        assert tile_counts(header, which) == (cut.ny, cut.nx)
 
 
 @settings(max_examples=200)
@@ -234,8 +277,8 @@ def test_tiles_are_counted_as_the_grid_cuts_them(height: int, width: int, tile: 
 def test_sections_cover_every_tile_row_once(header: Header) -> None:
     spans = list(section_spans(header))
     assert len(spans) == section_count(header)
-    rows = [(span.plane, row) for span in spans for row in range(span.row_start, span.row_stop)]
-    assert rows == [(p, row) for p in range(len(header.planes)) for row in range(tile_counts(header, p)[0])]
+    rows = [(span.grid, row) for span in spans for row in range(span.row_start, span.row_stop)]
+    assert rows == [(g, row) for g in range(len(header.grids)) for row in range(tile_counts(header, g)[0])]
 
 
 @settings(max_examples=200)

@@ -202,7 +202,7 @@ def test_merged_tiles_join_without_a_seam(ways: list[int | None]) -> None:
     header = Header(width=56, height=53, color=0, planes=(PlaneSpec(32, 8, 0, 0, 20, 20),))
     programs = Programs.from_records(records)
     programs.resolve(2)
-    plane = predict_plane(programs, header, 0, CODEBOOK, torch.device("cpu"))
+    plane = predict_plane([programs], header, 0, CODEBOOK, torch.device("cpu"))
     levels, seeds = CODEBOOK.entries[STRIPES][40:41], torch.zeros(1)
     mean, rms = mean_rms(draw_levels(STRIPES, levels, seeds, tile_grid(32), header.seed))
     drawn = draw_levels(STRIPES, levels, seeds, tile_grid(32, w=56, h=53), header.seed)

@@ -40,6 +40,8 @@ HEADERS = (
     Header(100, 70, 0, (LUMA,), payload_fmt=1),
     Header(100, 70, 0, (PlaneSpec(64, 16, 0, 0, 24, 24),)),
     Header(9, 9, 0, (PlaneSpec(16, 4, 0, 0, 24, 24),)),  # one tile
+    Header(100, 70, 0, (replace(LUMA, under=PlaneSpec(64, 16, 0, 0, 24, 24)),)),
+    Header(100, 70, 1, (LUMA, *[replace(CHROMA, under=PlaneSpec(32, 8, 0, 1, 20, 20))] * 2), section_rows=2),
 )
 seeds = st.integers(0, 1 << 30)
 
@@ -75,11 +77,11 @@ def alone(syntax: Syntax, own: Programs) -> Writer:
 def stream(seed: int, header: Header, merging: bool) -> tuple[Header, list[Programs], list[SectionSpan], list[bytes]]:
     """What a stream says, section by section."""
     spans, planes, payloads = list(section_spans(header)), [], []
-    for plane, spec in enumerate(header.planes):
-        (ny, nx), top = tile_counts(header, plane), dc_levels(spec.dc_step)
+    for which, (_, spec, _) in enumerate(header.grids):
+        (ny, nx), top = tile_counts(header, which), dc_levels(spec.dc_step)
         parts = [Programs.empty(0)]
         for span in spans:
-            if span.plane == plane:
+            if span.grid == which:
                 rows = span.row_stop - span.row_start
                 parts.append(programs(seed + len(payloads), rows, nx, spec.tile, top, merging))
                 writer = alone(section_syntax(header, span, CODEBOOK), parts[-1])

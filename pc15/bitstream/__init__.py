@@ -19,6 +19,8 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
     width         varint    1 .. 2^20
     height        varint    1 .. 2^20; width * height at most 2^28 unless the reader allows more
     planes, in the order Y, Cb, Cr, for each:
+      coarse      1 byte    only if tiles lie upon a coarse grid: 1, and then tile, overlap, fields and window_param of
+                            that grid, whose tiles are larger; those of the tiles upon it follow as ever
       tile        varint    4 .. 1024 px; or 0: no tiles, upon middle grey, and the next three fields are left out
       overlap     varint    0 .. tile-1 px
       fields      2 bytes   bits 0-5 amp_step, 6-11 dc_step, 12-13 window (0 hann, 1 tukey, 2 kaiser),
@@ -32,17 +34,18 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
     section_rows  varint    if announced, not 0: tile rows per section; 0: each plane is one section
     CRC           4 bytes   of all bytes before it
 
-A header has one form: a default that is written out is refused, and so is a grid of more than 2^24 tiles.
+A header has one form: a default that is written out is refused, and so are more than 2^24 tiles of all grids.
 
 Sections
 --------
 Along an axis of length L, tiles of size T and stride S = T - overlap start at 0, S, 2S, ... while that is
-before L - T, and then at L - T; an axis with L <= T has one tile.  The tile rows of each plane are cut into
-sections of section_rows (the last one may have fewer); sections go plane by plane, from the top.  Their
-number follows from the header.  A plane without tiles has none.
+before L - T, and then at L - T; an axis with L <= T has one tile.  The tile rows of each grid are cut into
+sections of section_rows (the last one may have fewer); sections go plane by plane, a coarse grid before the one
+upon it, from the top.  Their number follows from the header.  A plane without tiles has none.
 
-The residual of each plane that has one is cut likewise, into sections of pixel rows: section_rows * S rows (* 64 for
-a plane without tiles), rounded up to a multiple of 64; the whole plane if section_rows is 0.
+The residual of each plane that has one is cut likewise, into sections of pixel rows: section_rows * S rows, S not
+that of a coarse grid (* 64 for a plane without tiles), rounded up to a multiple of 64; the whole plane if section_rows
+is 0.
 
 Chunk lengths
 -------------
@@ -112,8 +115,14 @@ Samples
 step(i) is 2^(-2 - i/6) of full luma in Q15, rounded.  A plane is the surface of `pc15/surface.py` through its tiles'
 DC levels, level * step(dc_step), plus the cross-fade of its tiles, within 0..1; a tile is the sum of its layers, each
 pattern less its mean, times level * step(amp_step) / RMS of the pattern; a merged one is evaluated where its tile lies
-from the one where it starts, less the mean and over the RMS that it has there.  All of it is integer arithmetic:
-`pc15/decode.py`.  A residual refines that plane, or middle grey: `pc15/residual/codec.py`.
+from the one where it starts, less the mean and over the RMS that it has there.
+
+Tiles upon a coarse grid change what that draws: the plane is coarse + fine - middle, within 0..1.  Here coarse and fine
+are what the two grids draw as planes of their own; middle is a DC level of the fine grid, half the number of its levels
+rounded down, which its first tile is predicted to have: at it a tile without layers changes nothing.
+
+All of it is integer arithmetic: `pc15/decode.py`.  A residual refines that plane, or middle grey:
+`pc15/residual/codec.py`.
 """
 
 from pc15.bitstream.container import (
@@ -131,8 +140,11 @@ from pc15.bitstream.header import (
     MAX_TILE,
     MAX_TILES,
     Header,
+    PlaneGrid,
     PlaneSpec,
+    ResidualSpan,
     SectionSpan,
+    grids_of,
     pack_v15,
     plane_size,
     residual_spans,
@@ -150,9 +162,12 @@ __all__ = [
     "MAX_TILE",
     "MAX_TILES",
     "Header",
+    "PlaneGrid",
     "PlaneSpec",
+    "ResidualSpan",
     "SectionSpan",
     "Stream",
+    "grids_of",
     "pack_v15",
     "plane_size",
     "read_bitstream",

@@ -131,8 +131,11 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
     data = bytes(data)
     header, pos = unpack_v15(data, max_pixels=max_pixels)
     header_crc = int.from_bytes(data[pos - CRC_BYTES : pos], "big")
-    spans = [("tile", span) for span in section_spans(header)] + [("pixel", span) for span in residual_spans(header)]
-    programs, sections = section_count(header), len(spans)
+    places = [
+        *(header.grids[grid].rows(start, stop) for grid, start, stop in section_spans(header)),
+        *(f"plane {plane}, pixel rows {start} to {stop - 1}" for plane, start, stop in residual_spans(header)),
+    ]
+    programs, sections = section_count(header), len(places)
     damage: list[str] = []
     try:
         lengths, start = _read_lengths(data, pos, sections, header.has_metadata)
@@ -151,12 +154,9 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
 
     chunks = _read_chunks(data, start, lengths, header_crc)
     text = chunks.pop() if header.has_metadata else None
-    for index, ((unit, span), chunk) in enumerate(zip(spans, chunks, strict=True)):
+    for index, (place, chunk) in enumerate(zip(places, chunks, strict=True)):
         if chunk is None:
-            damage.append(
-                f"section {index} of {sections} (plane {span.plane}, {unit} rows {span.row_start} to "
-                f"{span.row_stop - 1}) fails its CRC"
-            )
+            damage.append(f"section {index} of {sections} ({place}) fails its CRC")
     metadata = None
     if header.has_metadata:
         try:

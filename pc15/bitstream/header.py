@@ -8,9 +8,10 @@ The layout, field by field, is in `pc15/bitstream/__init__.py`.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -36,8 +37,12 @@ __all__ = [
     "VERSION",
     "WINDOWS",
     "Header",
+    "PlaneGrid",
     "PlaneSpec",
+    "ResidualSpan",
     "SectionSpan",
+    "grids_of",
+    "pack_plane",
     "pack_v15",
     "plane_size",
     "read_varint",
@@ -56,7 +61,9 @@ CRC_BYTES = 4
 MAX_DIMENSION = 1 << 20  # px, either side
 MAX_PIXELS = 1 << 28  # of the luma plane; the argument max_pixels overrides it
 MIN_TILE, MAX_TILE = 4, 1024  # px
-MAX_TILES = 1 << 24  # of all planes: a small stride must not turn few pixels into endless tiles
+COARSE = 1
+"""In place of a tile size: a coarse grid's fields follow, then those of the grid upon it."""
+MAX_TILES = 1 << 24  # of all grids: a small stride must not turn few pixels into endless tiles
 MAX_STEP = 63  # amp_step and dc_step have six bits each
 MAX_RESIDUAL = 80
 SUPERBLOCK = 64  # px, the unit of the residual
@@ -78,7 +85,8 @@ _VARINT_BYTES = 5  # enough for 32 bits
 class PlaneSpec:
     """How one plane is coded: its grid, its window and the index of its quantizer steps.
 
-    A plane without tiles (tile 0, and all that goes with tiles 0) is residual alone, upon middle grey.
+    A plane without tiles (tile 0, and all that goes with tiles 0) is residual alone, upon middle grey.  Tiles may be
+    drawn upon a coarse grid of larger ones, which has all of these fields of its own but a residual.
     """
 
     tile: int  # px, 4..1024; or 0
@@ -89,6 +97,7 @@ class PlaneSpec:
     dc_step: int  # 0..42
     window_param: int = 0  # 0: the window's default; else Tukey alpha in 1/256, Kaiser beta in 1/4
     residual: int = 0  # 0: no residual; else 1 + index of its quantizer step, 1..80
+    under: PlaneSpec | None = None  # the coarse grid, of larger tiles
 
     def window_params(self) -> dict[str, Fraction] | None:
         """The argument `window_params` of `pc15.blend`: None for the window's default."""
@@ -97,6 +106,18 @@ class PlaneSpec:
         if WINDOWS[self.window] == "tukey":
             return {"alpha": Fraction(self.window_param, 256)}
         return {"beta": Fraction(self.window_param, 4)}
+
+
+class PlaneGrid(NamedTuple):
+    """One grid of tiles, or of none: whose it is, and its fields."""
+
+    plane: int
+    spec: PlaneSpec
+    coarse: bool  # another grid is drawn upon it
+
+    def rows(self, start: int, stop: int) -> str:
+        """What tile rows start..stop-1 are called."""
+        return f"plane {self.plane}, {'coarse ' if self.coarse else ''}tile rows {start} to {stop - 1}"
 
 
 @dataclass(frozen=True)
@@ -114,9 +135,26 @@ class Header:
     section_rows: int = 0  # tile rows per section; 0: each plane is one section
     has_metadata: bool = False
 
+    @functools.cached_property
+    def grids(self) -> tuple[PlaneGrid, ...]:
+        """The grids of all planes in stream order: a coarse one lies before the one upon it."""
+        out = []
+        for plane, spec in enumerate(self.planes):
+            out += [PlaneGrid(plane, spec.under, True)] if spec.under is not None else []
+            out.append(PlaneGrid(plane, spec, False))
+        return tuple(out)
+
 
 class SectionSpan(NamedTuple):
-    """The tile rows, or for a residual the pixel rows, [row_start, row_stop) of one plane."""
+    """The tile rows [row_start, row_stop) of one grid."""
+
+    grid: int  # of `Header.grids`
+    row_start: int
+    row_stop: int
+
+
+class ResidualSpan(NamedTuple):
+    """The pixel rows [row_start, row_stop) of one plane."""
 
     plane: int
     row_start: int
@@ -133,9 +171,16 @@ def plane_size(header: Header, plane: int) -> tuple[int, int]:
     return header.height, header.width
 
 
-def tile_counts(header: Header, plane: int) -> tuple[int, int]:
-    """Rows and columns of tiles of a plane: per axis, as many as `TileGridCfg` has starts."""
-    spec = header.planes[plane]
+def grids_of(header: Header, plane: int) -> slice:
+    """Which of the header's grids are a plane's: one, or the coarse one and the one upon it."""
+    return slice(
+        sum(1 for grid in header.grids if grid.plane < plane), sum(1 for grid in header.grids if grid.plane <= plane)
+    )
+
+
+def tile_counts(header: Header, grid: int) -> tuple[int, int]:
+    """Rows and columns of tiles of a grid: per axis, as many as `TileGridCfg` has starts."""
+    plane, spec, _ = header.grids[grid]
     if not spec.tile:
         return 0, 0
     stride = spec.tile - spec.overlap
@@ -144,25 +189,25 @@ def tile_counts(header: Header, plane: int) -> tuple[int, int]:
 
 
 def section_spans(header: Header) -> Iterator[SectionSpan]:
-    """What each section codes, in stream order: plane by plane, from the top."""
-    for plane in range(len(header.planes)):
-        rows = tile_counts(header, plane)[0]
+    """What each section codes, in stream order: grid by grid, from the top."""
+    for grid in range(len(header.grids)):
+        rows = tile_counts(header, grid)[0]
         step = header.section_rows or max(rows, 1)
         for start in range(0, rows, step):
-            yield SectionSpan(plane, start, min(start + step, rows))
+            yield SectionSpan(grid, start, min(start + step, rows))
 
 
 def section_count(header: Header) -> int:
     """How many sections a stream with this header has."""
-    rows = [tile_counts(header, plane)[0] for plane in range(len(header.planes))]
+    rows = [tile_counts(header, grid)[0] for grid in range(len(header.grids))]
     return sum(-(-ny // (header.section_rows or max(ny, 1))) for ny in rows)
 
 
-def residual_spans(header: Header) -> Iterator[SectionSpan]:
+def residual_spans(header: Header) -> Iterator[ResidualSpan]:
     """What each residual section codes, in stream order: pixel rows of the planes that have a residual.
 
-    With sections of tile rows, a residual section has as many rows as these, rounded up to superblocks; a plane
-    without tiles counts section_rows in superblocks.
+    With sections of tile rows, a residual section has as many rows as these (not the coarse ones), rounded up to
+    superblocks; a plane without tiles counts section_rows in superblocks.
     """
     for plane, spec in enumerate(header.planes):
         if spec.residual:
@@ -170,7 +215,7 @@ def residual_spans(header: Header) -> Iterator[SectionSpan]:
             rows = header.section_rows * ((spec.tile - spec.overlap) or SUPERBLOCK)
             step = -(-rows // SUPERBLOCK) * SUPERBLOCK or height
             for start in range(0, height, step):
-                yield SectionSpan(plane, start, min(start + step, height))
+                yield ResidualSpan(plane, start, min(start + step, height))
 
 
 # ---------------------------------------------------------------------------------------------- checks
@@ -182,11 +227,10 @@ def _outside(what: str, value: object, low: int, high: int) -> str | None:
     return f"{what} is {value!r}; it must be a whole number from {low} to {high}"
 
 
-def _plane_problem(index: int, spec: PlaneSpec, subsample: int) -> str | None:
-    at = f"of plane {index}"
+def _plane_problem(at: str, spec: PlaneSpec, subsample: int) -> str | None:
     if spec.tile == 0:
         if spec != PlaneSpec(0, 0, 0, subsample, 0, 0, residual=spec.residual) or not spec.residual:
-            return f"plane {index} has neither tiles nor a residual alone; a tile size of 0 goes with a residual only"
+            return f"the tile size {at} is 0, which goes with a residual and nothing else of a plane's fields"
         return _outside(f"residual {at}", spec.residual, 1, MAX_RESIDUAL)
     problem = (
         _outside(f"tile size {at}", spec.tile, MIN_TILE, MAX_TILE)
@@ -205,7 +249,18 @@ def _plane_problem(index: int, spec: PlaneSpec, subsample: int) -> str | None:
     )
     if problem is None and spec.subsample != subsample:
         problem = f"subsample {at} is {spec.subsample}; it is 0 for luma and 1 for 4:2:0 chroma"
+    if problem is None and spec.under is not None:
+        problem = _coarse_problem(at, spec, spec.under)
     return problem
+
+
+def _coarse_problem(at: str, spec: PlaneSpec, coarse: PlaneSpec) -> str | None:
+    own = f"of what lies under the tiles {at}"
+    if coarse.residual or coarse.under is not None:
+        return f"what lies under the tiles {at} has a residual or another grid under it; it can have neither"
+    return _plane_problem(own, coarse, spec.subsample) or _outside(
+        f"tile size {own} (tile size {spec.tile})", coarse.tile, spec.tile + 1, MAX_TILE
+    )
 
 
 def _problem(header: Header, max_pixels: int) -> str | None:
@@ -232,10 +287,10 @@ def _problem(header: Header, max_pixels: int) -> str | None:
     if len(header.planes) != len(subsamples):
         return f"there are {len(header.planes)} planes; color {header.color} has {len(subsamples)}"
     for index, (spec, subsample) in enumerate(zip(header.planes, subsamples, strict=True)):
-        problem = _plane_problem(index, spec, subsample)
+        problem = _plane_problem(f"of plane {index}", spec, subsample)
         if problem:
             return problem
-    counts = [tile_counts(header, plane) for plane in range(len(header.planes))]
+    counts = [tile_counts(header, grid) for grid in range(len(header.grids))]
     tiles = sum(ny * nx for ny, nx in counts)
     if tiles > MAX_TILES:
         return f"the grid has {tiles} tiles, over the limit of {MAX_TILES}; use larger tiles or less overlap"
@@ -269,14 +324,16 @@ def read_varint(data: bytes, pos: int, what: str) -> tuple[int, int]:
     raise BitstreamError(f"{what} at byte {pos} is a number of more than {_VARINT_BYTES} bytes: damaged")
 
 
-def _pack_plane(spec: PlaneSpec) -> bytes:
+def pack_plane(spec: PlaneSpec) -> bytes:
+    """A plane's fields but for its residual."""
     if not spec.tile:
         return varint(0)
+    under = varint(COARSE) + pack_plane(spec.under) if spec.under is not None else b""
     fields = (
         spec.amp_step | spec.dc_step << 6 | spec.window << 12 | spec.subsample << 14 | (spec.window_param > 0) << 15
     )
     param = bytes([spec.window_param]) if spec.window_param else b""
-    return varint(spec.tile) + varint(spec.overlap) + fields.to_bytes(2, "big") + param
+    return under + varint(spec.tile) + varint(spec.overlap) + fields.to_bytes(2, "big") + param
 
 
 def _pack_ids(*pair: str) -> bytes:
@@ -309,7 +366,7 @@ def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
     )
     out = bytearray(MAGIC) + bytes([VERSION, flags]) + varint(header.width) + varint(header.height)
     for spec in planes[:2] if shared else planes:
-        out += _pack_plane(spec)
+        out += pack_plane(spec)
         if flags & _RESIDUAL:
             out.append(spec.residual)
     if flags & _IDS:
@@ -351,10 +408,18 @@ class _Reader:
         return table, self.take(self.number(1, "codebook_id"), "codebook_id").decode("latin-1")
 
     def plane(self, index: int, with_residual: bool) -> PlaneSpec:
-        tile = self.varint(f"tile size of plane {index}")
+        tile, under = self.varint(f"tile size of plane {index}"), None
         if not tile:
             residual = self.number(1, f"residual of plane {index}") if with_residual else 0
             return PlaneSpec(0, 0, 0, int(index > 0), 0, 0, residual=residual)
+        if tile == COARSE:
+            under = self.grid(index, self.varint(f"coarse tile size of plane {index}"))
+            tile = self.varint(f"tile size of plane {index}")
+        spec = self.grid(index, tile)
+        residual = self.number(1, f"residual of plane {index}") if with_residual else 0
+        return replace(spec, under=under, residual=residual)
+
+    def grid(self, index: int, tile: int) -> PlaneSpec:
         overlap = self.varint(f"overlap of plane {index}")
         fields = self.number(2, f"plane {index}")
         return PlaneSpec(
@@ -365,7 +430,6 @@ class _Reader:
             amp_step=fields & 63,
             dc_step=fields >> 6 & 63,
             window_param=self.number(1, f"window_param of plane {index}") if fields >> 15 else 0,
-            residual=self.number(1, f"residual of plane {index}") if with_residual else 0,
         )
 
 

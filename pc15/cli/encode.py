@@ -43,12 +43,17 @@ class _Flag:
 
 
 _SWITCHED = {"True": "on", "False": "off"}
-_UNSET = {"window_param": "the window's own", "quality": "lambda's"}
+_UNSET = {
+    "coarse": "the encoder's choice with --tile 0 --residual off, else 0",
+    "window_param": "the window's own",
+    "quality": "lambda's",
+}
 
 _FLAGS = {
     flag.flag[2:].replace("-", "_"): flag
     for flag in (
         _Flag("--tile", "tile", "tile side, 4..1024; 0: the encoder's choice; overlap follows unless given", int, "PX"),
+        _Flag("--coarse", "coarse", "tile side of a coarse grid under tiles of a given size; 0: none", int, "PX"),
         _Flag("--overlap", "overlap", "pixels shared by neighbouring tiles, below the tile's side", int, "PX"),
         _Flag("--lambda", "lambda_rd", "price of a bit per pixel: smaller is better and larger", float, "X"),
         _Flag("--quality", "quality", "0 (smallest) to 100 (best), in place of --lambda", float, "Q"),

@@ -78,31 +78,38 @@ def _described(
     for span, section in zip(section_spans(header), sections, strict=True):
         if section is None:
             continue
-        writer, nx = Writer(tables), tile_counts(header, span.plane)[1]
-        part = programs[span.plane].rows(span.row_start * nx, span.row_stop * nx)
+        writer, nx = Writer(tables), tile_counts(header, span.grid)[1]
+        part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
         code_section(writer, section_syntax(header, span, codebook), part)
         for kind, cost in writer.bits_by_kind().items():
+            kind = f"coarse {kind}" if header.grids[span.grid].coarse else kind
             bits[kind] = bits.get(kind, 0.0) + cost
     bits |= _residual_bits(stream, damage)
+    grids: dict[tuple[int, bool], dict[str, Any]] = {}
+    for which, (index, spec, coarse) in enumerate(header.grids):
+        most = int(programs[which].count.max(initial=-1))
+        counts = [int((programs[which].count == layers).sum()) for layers in range(most + 1)]
+        grids[index, coarse] = {
+            "tile": spec.tile,
+            "overlap": spec.overlap,
+            "window": WINDOWS[spec.window],
+            "window_param": float(next(iter(params.values()))) if (params := spec.window_params()) else None,
+            "tiles": list(tile_counts(header, which)),
+            "amp_step": step_q15(spec.amp_step) / 32768,
+            "dc_step": step_q15(spec.dc_step) / 32768,
+            "tiles_by_layers": counts,
+        }
     planes = []
     for index, spec in enumerate(header.planes):
         height, width = plane_size(header, index)
-        most = int(programs[index].count.max(initial=-1))
-        counts = [int((programs[index].count == layers).sum()) for layers in range(most + 1)]
         planes.append(
             {
                 "name": ("Y", "Cb", "Cr")[index],
                 "width": width,
                 "height": height,
-                "tile": spec.tile,
-                "overlap": spec.overlap,
-                "window": WINDOWS[spec.window],
-                "window_param": float(next(iter(params.values()))) if (params := spec.window_params()) else None,
-                "tiles": list(tile_counts(header, index)),
-                "amp_step": step_q15(spec.amp_step) / 32768,
-                "dc_step": step_q15(spec.dc_step) / 32768,
-                "tiles_by_layers": counts,
+                **grids[index, False],
                 "residual_step": 2.0 ** (-(spec.residual - 1) / 8) if spec.residual else None,
+                "coarse": grids.get((index, True)),
             }
         )
     used: dict[str, int] = {}
@@ -171,10 +178,10 @@ def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, An
     from pc15.proc.generators import NAMES
 
     tiles = []
-    for index, plane in enumerate(programs):
+    for which, ((index, _, coarse), plane) in enumerate(zip(header.grids, programs, strict=True)):
         if not plane.tiles:
             continue
-        grid = plane_grid(header, index)
+        grid = plane_grid(header, which)
         for n, (record, (y, x)) in enumerate(zip(plane.records(), grid.starts, strict=True)):
             layers = [
                 {
@@ -187,7 +194,7 @@ def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, An
                 }
                 for layer in record.layers
             ]
-            place = {"plane": index, "row": n // grid.nx, "col": n % grid.nx, "y": y, "x": x}
+            place = {"plane": index, "coarse": coarse, "row": n // grid.nx, "col": n % grid.nx, "y": y, "x": x}
             tiles.append({**place, "dc": record.dc, "layers": layers})
     return tiles
 
@@ -214,21 +221,25 @@ def _print_info(path: Path, content: dict[str, Any]) -> None:
         )
     ]
     for plane in content["planes"]:
-        window = plane["window"] + (f" {plane['window_param']:g}" if plane["window_param"] is not None else "")
-        rows.append(
-            (
-                plane["name"],
-                f"{plane['width']}x{plane['height']}",
-                str(plane["tile"]),
-                str(plane["overlap"]),
-                window,
-                f"{plane['tiles'][1]}x{plane['tiles'][0]}",
-                f"{plane['amp_step']:.5f}",
-                f"{plane['dc_step']:.5f}",
-                "none" if plane["residual_step"] is None else f"{plane['residual_step']:.5f}",
-                " ".join(map(str, plane["tiles_by_layers"])),
+        for grid, name in ((plane["coarse"], f"{plane['name']} coarse"), (plane, plane["name"])):
+            if grid is None:
+                continue
+            window = grid["window"] + (f" {grid['window_param']:g}" if grid["window_param"] is not None else "")
+            step = grid.get("residual_step")
+            rows.append(
+                (
+                    name,
+                    f"{plane['width']}x{plane['height']}",
+                    str(grid["tile"]),
+                    str(grid["overlap"]),
+                    window,
+                    f"{grid['tiles'][1]}x{grid['tiles'][0]}",
+                    f"{grid['amp_step']:.5f}",
+                    f"{grid['dc_step']:.5f}",
+                    "none" if step is None else f"{step:.5f}",
+                    " ".join(map(str, grid["tiles_by_layers"])),
+                )
             )
-        )
     print(columns(rows))
     print("\nbytes: " + ", ".join(f"{name} {size}" for name, size in content["bytes_of"].items() if size))
     if len(content["section_bytes"]) > 1:
@@ -261,7 +272,8 @@ def _print_info(path: Path, content: dict[str, Any]) -> None:
     if content["metadata"] is not None:
         print("\nmetadata: " + json.dumps(content["metadata"], sort_keys=True))
     for tile in content.get("tile_map", []):
-        place = f"plane {tile['plane']} row {tile['row']} col {tile['col']} at y={tile['y']} x={tile['x']}"
+        which = f"plane {tile['plane']}" + " coarse" * tile["coarse"]
+        place = f"{which} row {tile['row']} col {tile['col']} at y={tile['y']} x={tile['x']}"
         print(f"{place}: dc {tile['dc']}" + "".join(f"; {_layer_text(layer)}" for layer in tile["layers"]))
     for sentence in content["damage"]:
         complain(sentence)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pc15.bitstream.header import WINDOWS, Header, section_spans
+from pc15.bitstream.header import WINDOWS, Header, grids_of, section_spans
 from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, choose_dc, dc_contexts
 from pc15.config import CodecConfig
 from pc15.decode import SAMPLE_ONE, amplitude_q15, draw_tiles, section_syntax
@@ -133,6 +133,8 @@ class PlaneEncoder:
         header: of a picture that plane number `index` is one of.
         cfg: options; `lambda_rd` and `alpha_mix` are already the plane's own.  `merge` is for one plane alone.
         layers: as `sketch` suggests them for the only tile.
+        pictures: [h,w] int32 Q12 each, what is to be seen in the end, where programs are to draw something else as
+            they lie upon others.
         beside: if the plane is but a band of one and what overlaps it.
     """
 
@@ -147,6 +149,7 @@ class PlaneEncoder:
         hooks: EncoderHooks | None,
         layers: Sequence[Sequence[States]] = (),
         beside: Beside | None = None,
+        pictures: Sequence[Tensor] = (),
     ) -> None:
         self.planes, self.cfg, self.codebook, self.hooks = planes, cfg, codebook, hooks
         self.spec, self.section_rows = header.planes[index], header.section_rows
@@ -156,18 +159,24 @@ class PlaneEncoder:
         device = planes[0].device
         few = cfg.candidates if cfg.tile <= FINE_ABOVE else 0
         self.bank = get_bank(cfg.tile, codebook.first(few) if few else codebook, cfg.seed, device)
-        self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.plane == index), codebook)
+        own = grids_of(header, index).stop - 1
+        self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.grid == own), codebook)
         self.costs = Costs(tables, self.syntax, self.bank)
         self.windows = Windows.joined([(self._windows_of(part.grid, device), part.planes) for part in self.stacks])
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
-        few_tiles = len(planes) == 1 and _precisely(self.stacks[0].grid)
+        few_tiles = len(planes) == 1 and precisely(self.stacks[0].grid)
         self.precise = Precise(self.scorer, codebook, layers) if few_tiles else None
-        self.x = torch.cat([extract(planes[i], part.grid) for part in self.stacks for i in part.members])  # [N,T,T]
+        self.x = self._extracted(pictures or planes)
+        self.goal = self._extracted(planes) if pictures else self.x
         self.beside = Beside(Programs.empty(0), 0) if beside is None else beside
         assert len(planes) == 1 or beside is None, "bands are searched one at a time"
         self.own = range(self.beside.above.tiles, len(self.x) - self.beside.below * self.stacks[0].grid.nx)
         self.groups = [torch.tensor(group, device=device) for group in self._turns() if group]
         self.knots = self._knots().to(device)
+
+    def _extracted(self, planes: Sequence[Tensor]) -> Tensor:
+        """All tiles of planes, [N,T,T] int32 Q12."""
+        return torch.cat([extract(planes[i], part.grid) for part in self.stacks for i in part.members])
 
     def _windows_of(self, grid: TileSpec, device: torch.device) -> Windows:
         window = (WINDOWS[self.spec.window], self.spec.window_params())
@@ -305,7 +314,7 @@ class PlaneEncoder:
     def _choose_dc(self) -> Tensor:
         """DC level of each tile: its weighted mean, or a cheaper level beside it when that pays; [N] int64."""
         own = self.windows.own[self.windows.of]
-        total = (own.to(torch.int64) * self.x).sum(dim=(1, 2)).cpu().to(torch.float64)
+        total = (own.to(torch.int64) * self.goal).sum(dim=(1, 2)).cpu().to(torch.float64)
         weight = own.sum(dim=(1, 2), dtype=torch.int64).cpu().to(torch.float64)
         step = step_q15(self.spec.dc_step) / 8.0  # Q12
         ideal = (total / weight / torch.full_like(total, step)).numpy()
@@ -608,14 +617,14 @@ class Leaders:
         return every, at[rank < width]
 
 
-def _precisely(grid: TileSpec) -> bool:
+def precisely(grid: TileSpec) -> bool:
     """Whether there are so few tiles, and so large, that each is searched beyond the bank."""
     return grid.cfg.size > FINE_ABOVE and grid.count <= FEW_TILES
 
 
 def searched_together(grid: TileSpec, cfg: CodecConfig) -> bool:
     """Whether a plane may be searched beside others, with the same result as alone."""
-    return not cfg.merge and not _precisely(grid) and len(bands(grid, cfg)) == 1
+    return not cfg.merge and not precisely(grid) and len(bands(grid, cfg)) == 1
 
 
 def bands(grid: TileSpec, cfg: CodecConfig) -> list[range]:
@@ -636,17 +645,19 @@ def search_band(
     tables: TableSet,
     codebook: Codebook,
     progress: tqdm[Any],
+    picture: Tensor | None = None,
 ) -> Programs:
     """Search some tile rows of a plane [H,W] as `PlaneEncoder` does a whole one.
 
     Args:
-        above: programs of all rows before them, in order.
+        above: programs of all rows before them, in order.   picture: [H,W], see `PlaneEncoder`.
     """
     near = -(-grid.cfg.size // grid.cfg.stride) - 1  # rows that overlap one
     first, last = max(0, rows.start - near), min(grid.ny, rows.stop + near)
-    samples = plane[grid.ys[first] : min(grid.ys[last - 1] + grid.cfg.size, grid.H)]
+    part = slice(grid.ys[first], min(grid.ys[last - 1] + grid.cfg.size, grid.H))
+    seen = [] if picture is None else [picture[part]]
     beside = Beside(above.rows(first * grid.nx, rows.start * grid.nx), last - rows.stop)
-    encoder = PlaneEncoder([samples], header, index, cfg, tables, codebook, cfg.ai, beside=beside)
+    encoder = PlaneEncoder([plane[part]], header, index, cfg, tables, codebook, cfg.ai, beside=beside, pictures=seen)
     found = encoder.run(progress)
     assert found is not None, "there is no limit"
     return found[0]

@@ -13,6 +13,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,17 @@ class _Maker:
     """Random but reproducible programs for tiles of one size: `random.Random` is the same everywhere."""
 
     def __init__(self, name: str, tile: int = 16) -> None:
-        from pc15.proc.codebook import GRID_ID, load_codebook, offset_reach
-        from pc15.proc.spec import fine_bits
+        from pc15.proc.codebook import GRID_ID, load_codebook
 
         self.rng = random.Random(name)
         self.codebook = load_codebook(GRID_ID)
+        self.cut(tile)
+
+    def cut(self, tile: int) -> None:
+        """Go on with tiles of another size."""
+        from pc15.proc.codebook import offset_reach
+        from pc15.proc.spec import fine_bits
+
         self.fine = fine_bits(tile)
         self.reach = offset_reach(self.fine)
 
@@ -109,10 +116,11 @@ def _merging(
     from pc15.quant import dc_levels
 
     rng, grid = maker.rng, plane_grid(header, index)
+    maker.cut(header.grids[index].spec.tile)
     rows, records = header.section_rows or grid.ny, []
     starts: list[list[int]] = []  # tile where each layer's pattern starts
     for n in range(grid.count):
-        tile = maker.tile(rng.randint(layers // 2, layers), dc_levels(header.planes[index].dc_step))
+        tile = maker.tile(rng.randint(layers // 2, layers), dc_levels(header.grids[index].spec.dc_step))
         chosen, homes = [], []
         for layer in tile.layers:
             ways = [
@@ -138,7 +146,7 @@ def _merging(
     return Programs.from_records(records)
 
 
-def _plane(tile: int, overlap: int, **changes: int) -> PlaneSpec:
+def _plane(tile: int, overlap: int, **changes: Any) -> PlaneSpec:
     from pc15.bitstream.header import PlaneSpec
 
     fields = {"window": 0, "subsample": 0, "amp_step": 24, "dc_step": 24, **changes}
@@ -165,8 +173,9 @@ def _pack(
     from pc15.quant import dc_levels
 
     programs = []
-    for index, spec in enumerate(header.planes):
+    for index, (_, spec, _) in enumerate(header.grids):
         count, top = plane_grid(header, index).count, dc_levels(spec.dc_step)
+        maker.cut(spec.tile)
         records = rows or [maker.tile(maker.rng.randint(0, layers), top) for _ in range(count)]
         programs.append(Programs.from_records(records))
     data: bytes = repack(header, programs, metadata)["bitstream"]
@@ -265,6 +274,30 @@ def streams() -> Iterator[tuple[str, bytes]]:
         maker, header = _Maker(name), _header(75, 83, *planes, **options)
         yield name, repack(header, [_merging(maker, header, i) for i in range(len(planes))])["bitstream"]
 
+    coarse, above = _plane(64, 9), _plane(16, 5, subsample=1)
+    for name, W, H, planes, options in (  # tiles upon a coarse grid
+        ("coarse_64", 150, 90, (_plane(16, 5, under=coarse),), {}),
+        ("coarse_128", 200, 140, (_plane(64, 31, window=1, under=_plane(128, 57, window=2, amp_step=30)),), {}),
+        ("coarse_whole", 97, 65, (_plane(24, 0, under=_plane(200, 0)),), {}),
+        ("coarse_1x1", 1, 1, (_plane(8, 3, under=_plane(16, 0)),), {}),
+        ("coarse_steps", 60, 45, (_plane(8, 2, dc_step=3, under=_plane(32, 8, dc_step=42)),), {}),
+        ("coarse_sections", 49, 150, (_plane(16, 3, under=_plane(32, 9)),), {"section_rows": 2}),
+        ("coarse_raw", 40, 83, (_plane(16, 3, under=_plane(48, 17)),), {"payload_fmt": 1, "section_rows": 1}),
+        (
+            "coarse_colour",
+            75,
+            83,
+            (replace(luma, under=coarse), *[replace(above, under=_plane(32, 0, subsample=1))] * 2),
+            {},
+        ),
+        ("coarse_luma", 48, 32, (replace(luma, under=coarse), chroma, chroma), {}),
+        ("coarse_chroma", 47, 31, (luma, chroma, replace(above, under=_plane(40, 8, subsample=1))), {}),
+    ):
+        maker, header = _Maker(name), _header(W, H, *planes, **options)
+        yield name, _pack(maker, header, layers=3)
+    maker, header = _Maker(name := "coarse_merge"), _header(150, 90, _plane(16, 5, under=_plane(48, 17)))
+    yield name, repack(header, [_merging(maker, header, i) for i in range(2)])["bitstream"]
+
     maker = _Maker(name := "metadata")
     yield name, _pack(maker, _header(20, 20, _plane(16, 3)), metadata={"made by": "hand", "n": [1, 2.5, None, True]})
 
@@ -285,6 +318,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
         ("residual_fine", 33, 18, {"max_layers": 0, "lambda_rd": 1e-4}),
         ("residual_tiles", 61, 40, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.2}),
         ("residual_sections", 40, 150, {"max_layers": 0, "section_rows": 1, "lambda_rd": 0.1}),
+        ("coarse_residual", 61, 90, {"tile": 16, "overlap": 5, "coarse": 32, "max_layers": 2, "section_rows": 4}),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.6 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         options = CodecConfig.preset("fast", device="cpu").but(**cfg)
