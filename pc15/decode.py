@@ -496,28 +496,37 @@ def _plane_pixels(
     ]
     for span, payload in sections or [(ResidualSpan(plane, 0, h), None)]:
         start, stop = span.row_start, span.row_stop
-        if drawn is not None:
-            rows = drawn[start:stop]
-        else:
-            rows = torch.full((stop - start, w), MIDDLE, dtype=torch.int32)
-        if payload is not None:
-            try:
-                rows = _refined(rows, payload, spec.residual - 1)
-            except BitstreamError as error:
-                where = f"plane {plane}, residual of pixel rows {start} to {stop - 1}"
-                if strict:
-                    raise BitstreamError(f"{where}: {error}") from error
-                damage.append(f"{where}: {error}")
-        for top, below in _bands(start, stop, w):
-            pixels[top:below] = to_pixels(rows[top - start : below - start])
+        rows = None if drawn is None else drawn[start:stop]
+        try:
+            _put_pixels(pixels[start:stop], rows, payload, spec.residual - 1)
+        except BitstreamError as error:
+            where = f"plane {plane}, residual of pixel rows {start} to {stop - 1}"
+            if strict:
+                raise BitstreamError(f"{where}: {error}") from error
+            damage.append(f"{where}: {error}")
+            _put_pixels(pixels[start:stop], rows)
     return pixels.to(device), damage
 
 
-def _refined(rows: Tensor, payload: bytes, step: int) -> Tensor:
-    """Rows [h,w] int32 Q12 with their residual."""
-    from pc15.residual.codec import decode_residual  # here: compiled code takes its time to load
+def _put_pixels(pixels: Tensor, drawn: Tensor | None, payload: bytes | None = None, step: int = 0) -> None:
+    """Rows of a plane, [h,w] uint8, from what is drawn there, int32 Q12, or else middle grey, and from a residual."""
+    from pc15.residual.codec import decode_flat, decode_residual  # here: compiled code takes its time to load
 
-    return torch.from_numpy(decode_residual(payload, rows.cpu().numpy(), step)).to(rows.device)
+    h, w = pixels.shape
+    if payload and drawn is None:
+        pixels.copy_(torch.from_numpy(decode_flat(payload, h, w, MIDDLE, step, _pixel_table())))
+        return
+    if payload and drawn is not None:
+        drawn = torch.from_numpy(decode_residual(payload, drawn.cpu().numpy(), step)).to(pixels.device)
+    for top, below in _bands(0, h, w):
+        pixels[top:below] = to_pixels(torch.tensor(MIDDLE) if drawn is None else drawn[top:below])
+
+
+@functools.cache
+def _pixel_table() -> npt.NDArray[np.uint8]:
+    """`to_pixels` of the samples 0..4096."""
+    table: npt.NDArray[np.uint8] = to_pixels(torch.arange(SAMPLE_ONE + 1)).numpy()
+    return table
 
 
 def _conceal(programs: list[Programs], lost: list[SectionSpan], header: Header) -> None:

@@ -15,10 +15,9 @@ from pc15.errors import ConfigError, UnknownNameError
 from pc15.images import save_image
 from pc15.metrics import psnr
 from pc15.residual import ResidualParams, encode_residual, lambda_for
-from pc15.residual.codec import _read, empty_field
+from pc15.residual.codec import read_field
 from pc15.residual.intra import MEAN, ZERO
 from pc15.residual.search import Parts
-from pc15.residual.syntax import PAD
 
 
 def picture(h: int = 64, w: int = 72) -> torch.Tensor:
@@ -39,9 +38,7 @@ def field_of(u8: torch.Tensor, parts: Parts, step: int = 26):
     """What the encoder chose with these parts, and the payload."""
     target = u8.numpy().astype("int32") * 16 - 2048
     code = encode_residual(target, target * 0 + 2048, ResidualParams(step, parts=parts))
-    field = empty_field(target.shape[0] + -target.shape[0] % PAD, target.shape[1] + -target.shape[1] % PAD)
-    _read(code.payload, field, step)
-    return field, code.payload
+    return read_field(code.payload, *target.shape, step)[0], code.payload
 
 
 def cost_of(u8: torch.Tensor, parts: Parts, step: int = 26) -> float:

@@ -14,18 +14,20 @@ from pc15.errors import BitstreamError, ConfigError
 from pc15.residual import (
     STEPS,
     ResidualParams,
+    decode_flat,
     decode_residual,
     encode_residual,
     residual_bits,
     step_q4,
 )
-from pc15.residual.codec import SAMPLE_LIMIT, _read, empty_field
+from pc15.residual.codec import SAMPLE_LIMIT, empty_field, read_field
 from pc15.residual.filter import STRENGTHS, deblock
 from pc15.residual.intra import MODES, predict
 from pc15.residual.models import COUNT_LIMIT
+from pc15.residual.reconstruct import COEF_MAX, Work, dequantize, work
 from pc15.residual.screen import Screen, coarse_error, fine_error, look_at, screen
 from pc15.residual.start import TRAINED_STEPS, start_models
-from pc15.residual.syntax import CONTEXTS, PAD
+from pc15.residual.syntax import CONTEXTS
 from pc15.residual.transform import (
     DCT,
     FORWARD_4,
@@ -86,7 +88,7 @@ def test_every_bit_is_accounted_for(h: int, w: int, step: int):
     bits = residual_bits(code.payload, h, w, step)
     assert bits == code.stats["bits_by_kind"]
     assert 0 <= len(code.payload) - sum(bits.values()) / 8 <= 4  # the coder's state, flushed
-    levels = decoded_levels(code.payload, h, w, step)
+    levels = read_field(code.payload, h, w, step)[0].level
     assert bits["sign"] == np.count_nonzero(levels) and bits["filter"] == 2
     assert all(cost >= 0 for cost in bits.values())
     assert residual_bits(b"", h, w, step) == {}
@@ -94,10 +96,16 @@ def test_every_bit_is_accounted_for(h: int, w: int, step: int):
         residual_bits(code.payload[:-1], h, w, step)
 
 
-def decoded_levels(payload: bytes, h: int, w: int, step: int) -> np.ndarray:
-    field = empty_field(h + -h % PAD, w + -w % PAD)
-    _read(payload, field, step)
-    return field.level
+@settings(max_examples=25, deadline=None)
+@given(h=st.integers(1, 140), w=st.integers(1, 140), step=st.integers(0, STEPS - 1), level=st.integers(0, 4096))
+def test_upon_a_flat_prediction_samples_are_looked_up(h: int, w: int, step: int, level: int):
+    picture = scene(h, w)
+    code = encode_residual(picture - level, np.full_like(picture, level), ResidualParams(step))
+    table = (np.arange(4097) >> 4).clip(0, 255).astype(np.uint8)
+    if code.payload:
+        assert np.array_equal(decode_flat(code.payload, h, w, level, step, table), table[code.reconstruction])
+        with pytest.raises(BitstreamError, match="cut|damaged"):
+            decode_flat(code.payload[:-1], h, w, level, step, table)
 
 
 def test_nothing_to_say_costs_nothing():
@@ -189,14 +197,45 @@ def test_the_transform_is_orthonormal_to_within_its_rounding(log2: int):
     if n == 64:  # only the 32 x 32 lowest frequencies are coded, so take a block that has no others
         low = matrix[:32]
         block = np.rint(low.T @ (low @ block @ low.T) @ low).astype(np.int32)
-    coef, mid, back = (np.zeros((64, 64), np.int32) for _ in range(3))
+    coef, back = np.zeros((32, 32), np.int32), np.zeros((64, 64), np.int32)
     # loops that only compiled ones call are run as Python here
     forward = (FORWARD_4, FORWARD_8, FORWARD_16, FORWARD_32, FORWARD_64)[log2 - 2]
     forward.py_func(block.astype(np.float32), np.zeros((32, 64), np.float32), coef)
     exact = (matrix @ block @ matrix.T)[:32, :32] * (1 << MID_BITS)
     assert np.abs(coef[: min(n, 32), : min(n, 32)] - exact).max() <= 8
-    inverse.py_func(coef, log2, min(n, 32), min(n, 32), np.zeros(64, np.int64), mid, back)
+    draw(coef, log2, work(), back)
     assert np.abs(back[:n, :n] - block).max() <= 2
+
+
+@njit(error_model="numpy")
+def draw(coef: np.ndarray, log2: int, space: Work, block: np.ndarray) -> None:
+    rows, cols = dequantize(coef, 0, 0, min(1 << log2, 32), 1, space)
+    inverse(space.coef, log2, rows, cols, space.even, space.odd, space.mid, block)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    log2=st.integers(2, 6),
+    rows=st.integers(0, 32),
+    cols=st.integers(0, 32),
+    size=st.integers(0, 24),
+    seed=st.integers(0, 99),
+)
+def test_the_inverse_transform_is_two_products_each_rounded_once(log2: int, rows: int, cols: int, size: int, seed: int):
+    n = 1 << log2
+    coef, back = np.zeros((32, 32), np.int32), np.zeros((64, 64), np.int32)
+    part = coef[: min(rows, n), : min(cols, n)]
+    part[:] = (
+        np.random.default_rng(seed)
+        .integers(-(1 << size), 1 << size, part.shape, endpoint=True)
+        .clip(-COEF_MAX, COEF_MAX)
+    )
+    draw(coef, log2, work(), back)
+    matrix = DCT[log2, : min(n, 32), :n].astype(np.int64)
+    coded = coef[: len(matrix), : len(matrix)]
+    down = (matrix.T @ coded + (1 << (SCALE_BITS - 1))) >> SCALE_BITS
+    assert np.array_equal(back[:n, :n], (down @ matrix + (1 << (SCALE_BITS + MID_BITS - 1))) >> (SCALE_BITS + MID_BITS))
+    assert not back[n:].any() and not back[:, n:].any()
 
 
 @njit(error_model="numpy")

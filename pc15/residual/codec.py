@@ -35,15 +35,13 @@ from pc15.residual.models import (
     pull,
     rans_bytes,
 )
-from pc15.residual.reconstruct import reconstruct_plane, work
+from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
 from pc15.residual.search import ALL_PARTS, ROOM, Parts, encode_plane
 from pc15.residual.start import Contexts, start_models
-from pc15.residual.syntax import KIND_NAMES, PAD, RAW_FILTER, RIM, SUPER, UNIT, Field, code_plane
+from pc15.residual.syntax import KIND_NAMES, PAD, RAW_FILTER, RIM, SUPER, UNIT, Field, write_plane
 
 Ints = npt.NDArray[Any]
 
-SAMPLE_ONE = 4096
-"""Q12: a sample of 1.0."""
 SAMPLE_LIMIT = 1 << 15
 """Largest magnitude of a prediction or a residual, luma 8.0: keeps every transform inside its integers."""
 STEPS = 80
@@ -124,8 +122,8 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     padded, below = _pad(goal), _pad(base)
     step, lam = step_q4(params.step), params.rate_weight
     field, drawn = empty_field(*padded.shape), np.zeros_like(padded)
-    low, high, models = -below, SAMPLE_ONE - below, start_models(params.step, params.contexts)
-    tape = encode_plane(padded, drawn, low, high, field, step, lam, models, params.tries, params.parts)
+    models = start_models(params.step, params.contexts)
+    tape = encode_plane(padded, below, drawn, field, step, lam, models, params.tries, params.parts)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
     drawn += below
@@ -156,13 +154,24 @@ def decode_residual(payload: bytes, prediction: Ints, step: int, contexts: Conte
     if not payload:
         return np.clip(base, 0, SAMPLE_ONE)
     h, w = base.shape
-    below = _pad(base)
-    field = empty_field(*below.shape)
-    strength = _read(payload, field, step, contexts)
-    drawn = np.zeros_like(below)
-    low, high, space = -below, SAMPLE_ONE - below, work()
-    reconstruct_plane(field, low, high, step_q4(step), drawn, space)
-    return _finished(deblock(drawn + below, field, step_q4(step), strength), h, w)
+    return _finished(_decoded(payload, _pad(base), *_padded(h, w), step, contexts), h, w)
+
+
+def decode_flat(payload: bytes, h: int, w: int, level: int, step: int, table: npt.NDArray[np.uint8]) -> Ints:
+    """`decode_residual` upon a prediction that is `level` everywhere, Q12, with every sample looked up; [h,w] uint8.
+
+    Almost all of it without the GIL: many threads decode at once.
+
+    Args:
+        payload: not empty.   table: [4097] uint8, what the samples 0..4096 become.
+    Raises:
+        BitstreamError: the payload is cut, too long or damaged.
+    """
+    H, W = _padded(h, w)
+    picture = _decoded(payload, np.full((1, W), level, np.int32), H, W, step)
+    pixels = np.empty((h, w), np.uint8)
+    _look_up(picture, table, pixels)
+    return pixels
 
 
 def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]:
@@ -177,13 +186,13 @@ def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]
     _check_step(step)
     if not payload:
         return {}
-    field = empty_field(h + -h % PAD, w + -w % PAD)
-    tapes = [_filter_decisions(_read(payload, field, step))]
+    field, strength = read_field(payload, h, w, step)
+    tapes = [_filter_decisions(strength)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
     models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     while done < field.on.size:  # written again, for the chances of all decisions
         io[MODE], io[FILL] = ENCODE, TAPE
-        done = code_plane(models, io, field, done, ROOM, stack, around)
+        done = write_plane(models, io, field, done, ROOM, stack, around)
         tapes.append(io[TAPE : io[FILL]].copy())
     return _bits_by_kind(np.concatenate(tapes))
 
@@ -195,8 +204,27 @@ def empty_field(H: int, W: int) -> Field:
     return Field(np.zeros((H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8))
 
 
-def _read(payload: bytes, field: Field, step: int, contexts: Contexts = "mixed") -> int:
-    """Fill a field from a payload; returns the filter's strength."""
+def read_field(payload: bytes, h: int, w: int, step: int) -> tuple[Field, int]:
+    """All that a payload of a plane [h,w] says: the padded plane's field, and the filter's strength."""
+    H, W = _padded(h, w)
+    field = empty_field(H, W)
+    _, strength = _read(payload, np.zeros((1, W), np.int32), field, step)
+    return field, strength
+
+
+def _decoded(payload: bytes, below: Ints, H: int, W: int, step: int, contexts: Contexts = "mixed") -> Ints:
+    """The padded picture, [H,W] int32 Q12, filtered but not clamped again, that a payload makes of a prediction."""
+    field = empty_field(H, W)._replace(level=np.empty((SUPER, SUPER), np.int32))
+    picture, strength = _read(payload, below, field, step, contexts)
+    picture += below
+    return deblock(picture, field, step_q4(step), strength, out=picture)
+
+
+def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed") -> tuple[Ints, int]:
+    """Fill a field from a payload; returns the residual [H,W] int32 upon a prediction, and the filter's strength.
+
+    below: [H,W] int32 Q12, or [1,W] if all rows are alike.
+    """
     size = len(payload)
     if size < STATE_BYTES:
         raise BitstreamError(f"residual of {size} bytes is cut: it starts with {STATE_BYTES} bytes of state")
@@ -206,9 +234,10 @@ def _read(payload: bytes, field: Field, step: int, contexts: Contexts = "mixed")
     if io[STATE] < RANS_LOW:
         raise BitstreamError(f"residual starts at state {io[STATE]:#x}, below 2^24: it is damaged")
     strength = pull.py_func(io, HALF) << 1 | pull.py_func(io, HALF)  # as Python: no compiled loop for two bits
-    models = start_models(step, contexts)
+    units_down, units_across = field.size.shape
+    drawn, models = np.empty((units_down * UNIT, units_across * UNIT), np.int32), start_models(step, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    code_plane(models, io, field, 0, 0, stack, around)
+    decode_plane(models, io, field, below, drawn, step_q4(step), stack, around, work())
     if io[BROKEN]:
         raise BitstreamError(f"residual of {size} bytes ran out before its last superblock: it is cut or damaged")
     if io[STATE] != RANS_LOW or io[POS] != len(io):
@@ -216,7 +245,7 @@ def _read(payload: bytes, field: Field, step: int, contexts: Contexts = "mixed")
             f"residual ends at state {io[STATE]:#x} with {len(io) - io[POS]} of {size} bytes unread, not at "
             f"{RANS_LOW:#x} with none: it is damaged, or made for another step or size"
         )
-    return int(strength)
+    return drawn, int(strength)
 
 
 def _filter_decisions(strength: int) -> Ints:
@@ -251,6 +280,16 @@ def _tally(tape: Ints, information: Ints, sums: Ints) -> None:
 def _finished(picture: Ints, h: int, w: int) -> Ints:
     """A filtered, padded picture, clamped and cropped."""
     return np.ascontiguousarray(np.clip(picture[:h, :w], 0, SAMPLE_ONE))
+
+
+@looped
+def _look_up(picture: Ints, table: Ints, pixels: Ints) -> None:
+    """pixels [h,w] = table [4097] of the samples of a padded picture, clamped."""
+    h, w = pixels.shape
+    for y in range(h):
+        samples, line = picture[y], pixels[y]
+        for x in range(w):
+            line[x] = table[min(max(samples[x], 0), SAMPLE_ONE)]
 
 
 @looped
@@ -293,6 +332,11 @@ def _plane(name: str, plane: Ints) -> Ints:
     if low < -SAMPLE_LIMIT or high > SAMPLE_LIMIT:
         raise ConfigError(f"{name} reaches from {low} to {high}; keep within {SAMPLE_LIMIT} of 0 (Q12: 4096 is 1.0)")
     return array.astype(np.int32)
+
+
+def _padded(h: int, w: int) -> tuple[int, int]:
+    """Size of a plane with both sides rounded up to multiples of PAD."""
+    return h + -h % PAD, w + -w % PAD
 
 
 def _pad(plane: Ints) -> Ints:

@@ -118,16 +118,19 @@ def _pass(src: Ints, dst: Ints, field: Field, across: bool, tc: int, beta: int) 
             _edge(src, dst, 4 * y * W + 4 * x, far, near, _REACH[before], _REACH[log2], tc, beta)
 
 
-def deblock(picture: Ints, field: Field, step: int, strength: int) -> Ints:
+def deblock(picture: Ints, field: Field, step: int, strength: int, out: Ints | None = None) -> Ints:
     """picture [H,W] int32 Q12, sides multiples of 4 -> filtered [H,W] int32 Q12.
 
-    step: quantizer step, Q4.   strength: 0..3, which of STRENGTHS.
+    Args:
+        step: quantizer step, Q4.   strength: 0..3, which of STRENGTHS; 0 returns the picture itself.
+        out: receives the result, if it is not to be a new array; it may be the picture.
     """
     if not strength:
         return picture
     tc, beta = (step * share >> 10 for share in STRENGTHS[strength])
-    first = picture.reshape(-1).copy()
-    _pass(picture.reshape(-1), first, field, True, tc, beta)
-    second = first.copy()
-    _pass(first, second, field, False, tc, beta)
-    return second.reshape(picture.shape)
+    across = picture.reshape(-1).copy()
+    _pass(picture.reshape(-1), across, field, True, tc, beta)
+    both = np.empty_like(picture) if out is None else out
+    np.copyto(both.reshape(-1), across)
+    _pass(across, both.reshape(-1), field, False, tc, beta)
+    return both

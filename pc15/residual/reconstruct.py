@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.intra import predict, references
-from pc15.residual.models import I64, compiled, looped
-from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field
+from pc15.residual.intra import fill, predict, references
+from pc15.residual.models import BROKEN, I64, compiled, looped
+from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
 from pc15.residual.transform import inverse
 
 Ints = npt.NDArray[Any]
 
+SAMPLE_ONE = 4096
+"""Q12: a sample of 1.0."""
 COEF_MAX = (1 << 24) - 1
 UNITS = SUPER // UNIT
 
@@ -25,49 +27,76 @@ class Work(NamedTuple):
     line: Ints
     pred: Ints
     coef: Ints
-    acc: Ints
+    seen: Ints
+    even: Ints
+    odd: Ints
     mid: Ints
     block: Ints
 
 
 def work() -> Work:
     """Fresh work space."""
-    i32 = np.int32
+    i32, i64 = np.int32, np.int64
     ref, line, pred = np.zeros((2, 257), i32), np.zeros(200, i32), np.zeros((64, 64), i32)
-    coef, mid, block = (np.zeros((64, 64), i32) for _ in range(3))
-    return Work(ref, line, pred, coef, np.zeros(64, np.int64), mid, block)
+    coef, mid, block = (np.zeros(shape, i32) for shape in ((32, 32), (32, 64), (64, 64)))
+    return Work(ref, line, pred, coef, np.zeros(32, i32), np.zeros(32, i64), np.zeros(32, i64), mid, block)
+
+
+@compiled
+def dequantize(level: Ints, x0: int, y0: int, c: int, step: int, w: Work) -> tuple[int, int]:
+    """w.coef [c, c] = level * step, clamped; returns how many of its rows and columns hold anything."""
+    seen = w.seen
+    for u in range(c):
+        seen[u] = 0
+    rows = 0
+    for v in range(c):
+        line, coef, here = level[y0 + v, x0 : x0 + c], w.coef[v], np.int32(0)
+        for u in range(c):
+            here |= line[u]
+        if not here:
+            for u in range(c):
+                coef[u] = 0
+            continue
+        rows = v + 1
+        for u in range(c):
+            seen[u] |= line[u]
+            coef[u] = min(COEF_MAX, max(-COEF_MAX, I64(line[u]) * step))
+    cols = c
+    while cols and not seen[cols - 1]:
+        cols -= 1
+    return rows, cols
 
 
 @compiled
 def reconstruct_block(
-    level: Ints, x0: int, y0: int, low: Ints, high: Ints, x: int, y: int, log2: int, step: int, coded: int, w: Work
+    level: Ints, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, coded: int, w: Work
 ) -> None:
-    """w.block [n, n] = w.pred + inverse transform of level * step, clamped to low and high; `coded` 0: no levels.
+    """The block at (x0, y0) of rec = w.pred + inverse transform of level * step; `coded` 0: no levels.
 
-    The levels start at (x0, y0) of their plane, the block at (x, y) of low and high.
+    Clamped so that below + rec is a sample of 0..1; level and below as of `Field` and `decode_plane`.
     """
     n = 1 << log2
-    rows, cols = 0, 0
     if coded:
-        c = min(n, 32)
-        for v in range(c):
-            for u in range(c):
-                value = I64(level[y0 + v, x0 + u])
-                w.coef[v, u] = min(COEF_MAX, max(-COEF_MAX, value * step))
-                if value:
-                    rows, cols = v + 1, max(cols, u + 1)
-    inverse(w.coef, log2, rows, cols, w.acc, w.mid, w.block)
+        rows, cols = dequantize(level, x0 % level.shape[1], y0 % level.shape[0], min(n, 32), step, w)
+        inverse(w.coef, log2, rows, cols, w.even, w.odd, w.mid, w.block)
+        for v in range(n):
+            line, more = w.pred[v], w.block[v]
+            for u in range(n):
+                line[u] += more[u]
     for v in range(n):
+        base = below[(y0 + v) % below.shape[0], x0 : x0 + n]
+        line, pred = rec[y0 + v, x0 : x0 + n], w.pred[v]
         for u in range(n):
-            value = I64(w.block[v, u]) + w.pred[v, u]
-            w.block[v, u] = min(high[y + v, x + u], max(low[y + v, x + u], value))
+            low, high = np.int32(-base[u]), np.int32(SAMPLE_ONE - base[u])
+            line[u] = min(high, max(low, pred[u]))
 
 
 @compiled
-def reconstruct_super(field: Field, sx: int, sy: int, low: Ints, high: Ints, step: int, rec: Ints, w: Work) -> None:
-    """Draw every block of a superblock of a decoded field into rec [H,W], in coding order."""
+def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work) -> None:
+    """Draw every block of a superblock of a field into rec [H,W], in coding order."""
     H, W = rec.shape
     if not field.on[sy >> SUPER_LOG2, sx >> SUPER_LOG2]:
+        fill(rec, sx, sy, min(SUPER, W - sx), min(SUPER, H - sy), 0)
         return
     z = 0
     while z < UNITS * UNITS:
@@ -85,16 +114,24 @@ def reconstruct_super(field: Field, sx: int, sy: int, low: Ints, high: Ints, ste
         references(rec, x0, y0, n, w.ref)
         predict(w.ref, I64(field.mode[y, x]), log2, w.line, w.pred)
         coded = I64(field.active[y, x])
-        reconstruct_block(field.level, x0, y0, low, high, x0, y0, log2, step, coded, w)
-        for v in range(n):
-            for u in range(n):
-                rec[y0 + v, x0 + u] = w.block[v, u]
+        reconstruct_block(field.level, below, rec, x0, y0, log2, step, coded, w)
         z += (n >> 2) * (n >> 2)
 
 
 @looped
-def reconstruct_plane(field: Field, low: Ints, high: Ints, step: int, rec: Ints, w: Work) -> None:
-    """Draw all superblocks of a decoded field."""
-    for y in range(0, rec.shape[0], SUPER):
-        for x in range(0, rec.shape[1], SUPER):
-            reconstruct_super(field, x, y, low, high, step, rec, w)
+def decode_plane(
+    m: Ints, io: Ints, field: Field, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work
+) -> None:
+    """Read superblocks into a field and draw them into rec [H,W], while the stream lasts.
+
+    m, io, stack, around: as of `syntax.code_super`.   below: the prediction, [H,W], or [1,W] if all rows are alike.
+    """
+    H, W = rec.shape
+    for y in range(0, H, SUPER):
+        for x in range(0, W, SUPER):
+            level = field.level
+            fill(level, x % level.shape[1], y % level.shape[0], min(SUPER, W - x), min(SUPER, H - y), 0)
+            code_super(m, io, field, x, y, stack, around)
+            if io[BROKEN]:
+                return
+            reconstruct_super(field, below, rec, x, y, step, w)

@@ -406,8 +406,8 @@ def draft_cost(coef: Ints, c: int, step: int, sums: Ints) -> float:
 
 @compiled
 def try_leaf(
-    target: Ints, rec: Ints, low: Ints, high: Ints, field: Field, x0: int, y0: int, log2: int, step: int, lam: float,
-    m: Ints, w: Scratch, d: Work,
+    target: Ints, rec: Ints, field: Field, x0: int, y0: int, log2: int, step: int, lam: float, m: Ints, w: Scratch,
+    d: Work,
 ) -> float:  # fmt: skip
     """Best whole-block coding of a square, left in w under its size; returns J."""
     n, s = 1 << log2, log2 - 2
@@ -462,7 +462,7 @@ def try_leaf(
 
 @compiled
 def keep_leaf(
-    rec: Ints, low: Ints, high: Ints, field: Field, x0: int, y0: int, log2: int, step: int, w: Scratch, d: Work
+    below: Ints, rec: Ints, field: Field, x0: int, y0: int, log2: int, step: int, w: Scratch, d: Work
 ) -> None:
     """Put the best coding of a square into field and rec."""
     n, mode, total = 1 << log2, w.at[log2, 3], w.at[log2, 4]
@@ -474,16 +474,13 @@ def keep_leaf(
     mark(field, x0 >> 2, y0 >> 2, n >> 2, n >> 2, mode, log2, activity(total, log2) if coded else 0)
     references(rec, x0, y0, n, d.ref)
     predict(d.ref, mode, log2, d.line, d.pred)
-    reconstruct_block(field.level, x0, y0, low, high, x0, y0, log2, step, coded, d)
-    for v in range(n):
-        for u in range(n):
-            rec[y0 + v, x0 + u] = d.block[v, u]
+    reconstruct_block(field.level, below, rec, x0, y0, log2, step, coded, d)
 
 
 @compiled
 def search_super(
-    target: Ints, rec: Ints, low: Ints, high: Ints, field: Field, sx: int, sy: int, step: int, lam: float, m: Ints,
-    w: Scratch, d: Work,
+    target: Ints, below: Ints, rec: Ints, field: Field, sx: int, sy: int, step: int, lam: float, m: Ints, w: Scratch,
+    d: Work,
 ) -> None:  # fmt: skip
     """Best tree of a superblock, or none at all, left in field and rec.
 
@@ -506,7 +503,7 @@ def search_super(
             else:
                 whole_j, cut_j = 1e300, 0.0
                 if x0 + n <= W and y0 + n <= H and log2 <= w.means[1]:
-                    whole_j = try_leaf(target, rec, low, high, field, x0, y0, log2, step, lam, m, w, d)
+                    whole_j = try_leaf(target, rec, field, x0, y0, log2, step, lam, m, w, d)
                     if log2 > 2:
                         a, b = split_contexts(field, x0 >> 2, y0 >> 2, log2)
                         p = chance(m, a, b, h, h, W_SPLIT)
@@ -535,7 +532,7 @@ def search_super(
             if result >= js[log2, 0]:
                 result, keep = js[log2, 0], True
         if keep:
-            keep_leaf(rec, low, high, field, x0, y0, log2, step, w, d)
+            keep_leaf(below, rec, field, x0, y0, log2, step, w, d)
         js[log2, 0] = result
         log2 += 1
     # on, or off?
@@ -557,7 +554,7 @@ def search_super(
 
 @looped
 def _search_plane(
-    target: Ints, rec: Ints, low: Ints, high: Ints, field: Field, first: int, step: int, lam: float, m: Ints, io: Ints,
+    target: Ints, below: Ints, rec: Ints, field: Field, first: int, step: int, lam: float, m: Ints, io: Ints,
     stack: Ints, w: Scratch, d: Work,
 ) -> int:  # fmt: skip
     """Choose and code superblocks from number `first` on while `io` has room; returns the number of the next one."""
@@ -566,7 +563,7 @@ def _search_plane(
     i = first
     while i < count and len(io) - io[FILL] >= ROOM:
         x, y = i % across << SUPER_LOG2, i // across << SUPER_LOG2
-        search_super(target, rec, low, high, field, x, y, step, lam, m, w, d)
+        search_super(target, below, rec, field, x, y, step, lam, m, w, d)
         code_super(m, io, field, x, y, stack, w.around)
         i += 1
     return i
@@ -574,9 +571,8 @@ def _search_plane(
 
 def encode_plane(
     target: Ints,
+    below: Ints,
     rec: Ints,
-    low: Ints,
-    high: Ints,
     field: Field,
     step: int,
     lam: float,
@@ -587,8 +583,8 @@ def encode_plane(
     """Choose and code every superblock of a padded plane.
 
     Args:
-        target: [H,W] int32 Q12, the residual wanted.   rec: [H,W] int32, receives the one that is coded.
-        low, high: [H,W] int32, bounds of the residual.   step: Q4.   lam: squared error in Q12 per bit.
+        target: [H,W] int32 Q12, the residual wanted.   below: [H,W] int32 Q12, what it is added to.
+        rec: [H,W] int32, receives the one that is coded.   step: Q4.   lam: squared error in Q12 per bit.
         m: models, which learn on the way.   tries: predictions coded in full per square.   parts: means to use.
     Returns:
         the decisions, [n] int64, as in an `io` from TAPE on.
@@ -599,5 +595,5 @@ def encode_plane(
     while done < field.on.size:
         if len(io) - io[FILL] < ROOM:
             io = np.concatenate((io, np.empty(len(io), dtype=np.int64)))
-        done = _search_plane(target, rec, low, high, field, done, step, lam, m, io, stack, w, d)
+        done = _search_plane(target, below, rec, field, done, step, lam, m, io, stack, w, d)
     return io[TAPE : io[FILL]]

@@ -59,23 +59,24 @@ def start_models(step: int, contexts: Contexts = "mixed") -> Ints:
         return ready(flat_models())
     if contexts not in get_args(Contexts):
         raise ConfigError(f"contexts is {contexts!r}; choose one of {', '.join(get_args(Contexts))}")
-    models = ready(_between(step))
+    models = _between(step).copy()
     if contexts == "first":
         models[CONTEXTS:], models[HALF_CONTEXT, 3] = (WEIGHT_ONE, 0, 0, 0), 0
     return models
 
 
+@functools.cache
 def _between(step: int) -> Ints:
-    """Trained models of a quantizer index, interpolated, a fresh copy."""
+    """Trained models of a quantizer index, interpolated."""
     tables = _trained()
     after = int(np.searchsorted(TRAINED_STEPS, step))
     if after == 0 or after == len(TRAINED_STEPS):
-        return tables[min(after, len(TRAINED_STEPS) - 1)].copy()
+        return ready(tables[min(after, len(TRAINED_STEPS) - 1)].copy())
     low, high = TRAINED_STEPS[after - 1], TRAINED_STEPS[after]
     mixed = tables[after - 1].astype(np.int64) * (high - step) + tables[after].astype(np.int64) * (step - low)
     models: Ints = (mixed // (high - low)).astype(np.int32)
     models[HALF_CONTEXT, 1] = FROZEN
-    return models
+    return ready(models)
 
 
 def ready(models: Ints) -> Ints:

@@ -40,7 +40,10 @@ MAX_ESCAPE = 20
 
 
 class Field(NamedTuple):
-    """What is known of a plane: level [H,W] int32, and per 4x4 unit uint8: mode, log2 size, activity, super on."""
+    """What is known of a plane [H,W]: level [H,W] int32, and per 4x4 unit uint8: mode, log2 size, activity, super on.
+
+    Where a superblock at a time will do, level may be [64,64]: places are modulo its size.
+    """
 
     level: Ints
     mode: Ints
@@ -406,8 +409,10 @@ def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, arou
     c0, c1, c2 = coded_contexts(s, kind, a, b)
     active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, HALF_CONTEXT, W_CODED)
     if active:
-        last = 0 if io[MODE] == DECODE else last_level(field.level, x0, y0, s)
-        active = activity(code_levels(m, io, field.level, x0, y0, s, kind, a + b, last, around), log2)
+        rows, cols = field.level.shape
+        u, v = x0 % cols, y0 % rows
+        last = 0 if io[MODE] == DECODE else last_level(field.level, u, v, s)
+        active = activity(code_levels(m, io, field.level, u, v, s, kind, a + b, last, around), log2)
     mark(field, x, y, 1 << s, 1 << s, mode, log2, active)
 
 
@@ -419,7 +424,7 @@ def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, a
         m: models.   io: see `models`.   x0, y0: of its first pixel.   stack: [20, 3] int64, work space.
         around: [38 * RIM] int32, work space.
     """
-    H, W = field.level.shape
+    H, W = field.size.shape[0] * UNIT, field.size.shape[1] * UNIT
     x, y, h = x0 >> SUPER_LOG2, y0 >> SUPER_LOG2, HALF_CONTEXT
     on = code(m, io, I64(field.on[y, x]), on_context(field, x, y), h, h, h, W_ON)
     field.on[y, x] = on
@@ -452,14 +457,14 @@ def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, a
 
 
 @looped
-def code_plane(m: Ints, io: Ints, field: Field, first: int, room: int, stack: Ints, around: Ints) -> int:
-    """Superblocks from number `first` on, until all are coded, the stream is broken, or an `io` that is written has
-    less than `room` left; returns the number of the next one.  Arguments as of `code_super`.
+def write_plane(m: Ints, io: Ints, field: Field, first: int, room: int, stack: Ints, around: Ints) -> int:
+    """Superblocks from number `first` on, until `io` has less than `room` left; returns the number of the next one.
+
+    Arguments as of `code_super`.
     """
     across = field.on.shape[1]
-    count = across * field.on.shape[0]
     i = first
-    while i < count and not io[BROKEN] and (io[MODE] == DECODE or len(io) - io[FILL] >= room):
+    while i < field.on.size and len(io) - io[FILL] >= room:
         code_super(m, io, field, i % across << SUPER_LOG2, i // across << SUPER_LOG2, stack, around)
         i += 1
     return i

@@ -73,10 +73,8 @@ def models_after(plane: Ints, step: int, start: Ints) -> Ints:
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
     target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - SAMPLE_ONE // 2)
-    low = np.full_like(target, -SAMPLE_ONE // 2)
-    encode_plane(
-        target, np.zeros_like(target), low, -low, empty_field(*target.shape), step_q4(step), lambda_for(step), models, 2
-    )
+    gray, rec, field = np.full_like(target, SAMPLE_ONE // 2), np.zeros_like(target), empty_field(*target.shape)
+    encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
     return models
 
 

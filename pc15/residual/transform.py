@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.models import compiled
+from pc15.residual.models import I64, compiled
 
 Ints = npt.NDArray[Any]
 
@@ -108,27 +108,58 @@ def forward(block: Ints, log2: int, mid: Ints, coef: Ints) -> None:
         FORWARD_64(block, mid, coef)
 
 
+def _inverse_of(log2: int) -> Any:
+    """The transform of one size, four frequencies at a time.
+
+    Even frequencies are symmetrical about the middle and odd ones antisymmetrical: half of the products do.
+    """
+    n, half = 1 << log2, 1 << (log2 - 1)
+    row_shift = SCALE_BITS + MID_BITS
+
+    @compiled
+    def inverse_of(coef: Ints, rows: int, cols: int, even: Ints, odd: Ints, mid: Ints, block: Ints) -> None:
+        for u in range((cols + 3) & -4):  # mid[u, y]
+            for y in range(half):
+                even[y], odd[y] = 1 << (SCALE_BITS - 1), 0
+            for v in range(0, rows, 4):
+                a, b, c, d = I64(coef[v, u]), I64(coef[v + 1, u]), I64(coef[v + 2, u]), I64(coef[v + 3, u])
+                for y in range(half):
+                    even[y] += a * DCT[log2, v, y] + c * DCT[log2, v + 2, y]
+                    odd[y] += b * DCT[log2, v + 1, y] + d * DCT[log2, v + 3, y]
+            for y in range(half):
+                mid[u, y] = (even[y] + odd[y]) >> SCALE_BITS
+                mid[u, n - 1 - y] = (even[y] - odd[y]) >> SCALE_BITS
+        for y in range(n):
+            for x in range(half):
+                even[x], odd[x] = 1 << (row_shift - 1), 0
+            for u in range(0, cols, 4):
+                a, b, c, d = I64(mid[u, y]), I64(mid[u + 1, y]), I64(mid[u + 2, y]), I64(mid[u + 3, y])
+                for x in range(half):
+                    even[x] += a * DCT[log2, u, x] + c * DCT[log2, u + 2, x]
+                    odd[x] += b * DCT[log2, u + 1, x] + d * DCT[log2, u + 3, x]
+            for x in range(half):
+                block[y, x] = (even[x] + odd[x]) >> row_shift
+                block[y, n - 1 - x] = (even[x] - odd[x]) >> row_shift
+
+    return inverse_of
+
+
+INVERSE_4, INVERSE_8, INVERSE_16, INVERSE_32, INVERSE_64 = (_inverse_of(log2) for log2 in range(2, 7))
+
+
 @compiled
-def inverse(coef: Ints, log2: int, rows: int, cols: int, acc: Ints, mid: Ints, block: Ints) -> None:
-    """coef [>=rows,>=cols] int32 in MID_BITS, zero elsewhere -> block [>=n,>=n] int32; acc [64] int64 is scratch."""
-    n = 1 << log2
-    for u in range(cols):  # mid[u, y]
-        for y in range(n):
-            acc[y] = 1 << (SCALE_BITS - 1)
-        for v in range(rows):
-            f = np.int64(coef[v, u])
-            if f:
-                for y in range(n):
-                    acc[y] += f * DCT[log2, v, y]
-        for y in range(n):
-            mid[u, y] = acc[y] >> SCALE_BITS
-    shift = SCALE_BITS + MID_BITS
-    for y in range(n):
-        for x in range(n):
-            acc[x] = 1 << (shift - 1)
-        for u in range(cols):
-            f = np.int64(mid[u, y])
-            for x in range(n):
-                acc[x] += f * DCT[log2, u, x]
-        for x in range(n):
-            block[y, x] = acc[x] >> shift
+def inverse(coef: Ints, log2: int, rows: int, cols: int, even: Ints, odd: Ints, mid: Ints, block: Ints) -> None:
+    """coef [c, c] int32 in MID_BITS, c = min(n, 32), zero from rows and cols on -> block [>=n,>=n] int32.
+
+    even, odd: [32] int64, mid: [32, 64] int32, work space.
+    """
+    if log2 == 2:
+        INVERSE_4(coef, rows, cols, even, odd, mid, block)
+    elif log2 == 3:
+        INVERSE_8(coef, rows, cols, even, odd, mid, block)
+    elif log2 == 4:
+        INVERSE_16(coef, rows, cols, even, odd, mid, block)
+    elif log2 == 5:
+        INVERSE_32(coef, rows, cols, even, odd, mid, block)
+    else:
+        INVERSE_64(coef, rows, cols, even, odd, mid, block)
