@@ -21,6 +21,7 @@ from pc15.search.bank import Bank
 from pc15.search.base import Bases
 from pc15.search.canvas import Canvas
 from pc15.search.cost import AMP_SEARCHED
+from pc15.search.keys import Terms
 from pc15.search.plane import Leaders, turn_groups
 from pc15.search.score import DROP, SAMPLE_ONE, Patterns, Scorer, Windows, lowest_argmin, lowest_few
 from pc15.search.screen import GroupedBest, LoopedBest
@@ -82,10 +83,10 @@ def test_candidates_are_the_best_of_all_blocks_of_products(keep: int, count: int
     looped, grouped = LoopedBest(n, keep), GroupedBest(n, keep, device)
     for start, stop, tiles in ((0, count // 2, None), (count // 2, count, torch.tensor([3, 0, 2]))):
         part = product[:, start:stop] if tiles is None else product[tiles, start:stop]
-        own = [cls, price] if tiles is None else [cls[tiles], price[tiles]]
-        looped.merge(tiles, part.to(torch.float32).contiguous(), inverse, own[0], own[1], bits, first + start)
-        given = [t.to(device) for t in (part, inverse, own[0], own[1], bits)]
-        grouped.merge(None if tiles is None else tiles.to(device), *given, first + start)
+        terms = Terms(inverse, bits, *((cls, price) if tiles is None else (cls[tiles], price[tiles])))
+        looped.merge(tiles, part.to(torch.float32).contiguous(), terms, first + start)
+        there = Terms(*(each.to(device) for each in terms))
+        grouped.merge(None if tiles is None else tiles.to(device), part.to(device), there, first + start)
     assert torch.equal(grouped.rows.cpu(), looped.rows)
 
 

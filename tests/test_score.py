@@ -13,6 +13,7 @@ from pc15.errors import ConfigError, ImageError
 from pc15.proc.codebook import load_codebook
 from pc15.quant import MSE_SCALE
 from pc15.search import product
+from pc15.search.keys import Terms
 from pc15.search.plane import PlaneEncoder
 from pc15.search.product import Product
 from pc15.search.score import SAMPLE_ONE, W_ONE, Patterns, Scorer, plane_distortion, seam_q8
@@ -277,11 +278,12 @@ def test_a_gpus_way_of_screening_keeps_the_same_candidates(keep: int, count: int
     bits, price = torch.rand(rows, generator=draw) * 4000, torch.rand(n, generator=draw)
     bits[first + 5] = bits[first + 30] = bits[first + 31]
     cls = torch.randint(0, 4, (n,), generator=draw)
+    terms = Terms(inverse, bits, cls, price)
+    there = Terms(*(each.to(device) for each in terms))
     looped, grouped = LoopedBest(n, keep), GroupedBest(n, keep, device)
     for start in (0, count // 2):  # a second helping, overlapping nothing
         part = product[:, start : count // 2 if start == 0 else count].contiguous()
         tiles = None if start == 0 else torch.arange(n)
-        looped.merge(tiles, part.to(torch.float32), inverse, cls, price, bits, first + start)
-        given_ = [t.to(device) for t in (part, inverse, cls, price, bits)]
-        grouped.merge(None if tiles is None else tiles.to(device), *given_, first + start)
+        looped.merge(tiles, part.to(torch.float32), terms, first + start)
+        grouped.merge(None if tiles is None else tiles.to(device), part.to(device), there, first + start)
     assert torch.equal(grouped.rows.cpu(), looped.rows)

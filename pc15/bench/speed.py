@@ -38,6 +38,7 @@ from pc15.metrics import psnr
 from pc15.paths import env_summary, resolve_device, write_atomic
 from pc15.proc.codebook import load_codebook
 from pc15.search.candidates import bank_patterns
+from pc15.search.keys import Terms
 from pc15.search.plane import PlaneEncoder
 from pc15.search.product import Product
 from pc15.search.screen import best_of
@@ -188,9 +189,10 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
     product = Product(rows)
     inverse, bits = (torch.rand(shape, generator=draw).to(clock.device) for shape in ((1, _RANDOM_ROWS), _RANDOM_ROWS))
     cls, price = torch.zeros(n, dtype=torch.int64, device=clock.device), torch.rand(n, generator=draw).to(clock.device)
+    terms = Terms(inverse, bits, cls, price)
 
     def search() -> None:
-        best_of(n, keep, clock.device).compete(None, product, tiles, inverse, cls, price, bits, 0)
+        best_of(n, keep, clock.device).compete(None, product, tiles, terms, 0)
 
     seconds = clock.best(search)
     share = tiles.numel() * _RANDOM_ROWS / seconds / ceiling

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,39 +10,12 @@ from torch import Tensor
 from pc15.decode import dc_samples
 from pc15.quant import step_q15
 from pc15.search import fused, samples
+from pc15.search.axes import axes
 from pc15.search.kernels import share_out
-from pc15.surface import SHARE_ONE, Surface, axis_shares, least_sharp, surface
-from pc15.tiling import Stack, TileSpec
+from pc15.surface import SHARE_ONE, Surface, least_sharp, surface
+from pc15.tiling import Stack
 
 _LEAST = 32  # knots that are worth another thread
-
-
-@dataclass(frozen=True, eq=False)
-class Axis:
-    """Knots of one axis of a grid, on a device; int32.
-
-    before, ramp, step: [length], see `axis_shares`.
-    first, last: [knots], the pixels first..last-1 that lie between a knot and its neighbours.
-    """
-
-    before: Tensor
-    ramp: Tensor
-    step: Tensor
-    first: Tensor
-    last: Tensor
-
-
-@functools.lru_cache(maxsize=32)
-def axes(grid: TileSpec, device: torch.device) -> tuple[Axis, Axis]:
-    """Down and across."""
-
-    def axis(starts: tuple[int, ...], length: int) -> Axis:
-        before, ramp, step = axis_shares(starts, grid.cfg.size, grid.cfg.overlap, length)
-        knots = torch.arange(len(starts))
-        ends = torch.searchsorted(before, knots - 1), torch.searchsorted(before, knots, right=True)
-        return Axis(*(part.to(device, torch.int32) for part in (before, ramp, step, *ends)))
-
-    return axis(grid.ys, grid.H), axis(grid.xs, grid.W)
 
 
 class Bases:

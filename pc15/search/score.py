@@ -33,6 +33,7 @@ from pc15.quant import MSE_SCALE, step_q15
 from pc15.search import fused, kernels
 from pc15.search.bank import Bank
 from pc15.search.cost import AMP_SEARCHED, Costs
+from pc15.search.keys import Terms
 from pc15.search.product import BLOCK_GPU
 from pc15.search.screen import Best, best_of
 from pc15.tiling import seam_weights_q8
@@ -293,7 +294,7 @@ class Scorer:
         """Let the candidates of one generator, or all, compete for the best of some tiles, or all."""
         first = 0 if gen is None else self.bank.start[gen]
         candidates = self.bank.product(self._half, gen)
-        best.compete(tiles, candidates, packed, self._inverse, cls, price, self._bits(layer), first)
+        best.compete(tiles, candidates, packed, Terms(self._inverse, self._bits(layer), cls, price), first)
 
     def _finer(self, rows: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int) -> Tensor:
         """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pc15.search.gpu.sizes import LANES, RUN
-from pc15.search.screen import GROUP, key_rows
+from pc15.search.keys import GROUP, Terms, key_rows
 
 _GROUPS = 16  # groups that one program instance reduces
 MOST_COMPARED = 1024
@@ -66,7 +66,7 @@ def _ordered(score):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _key(score, row):  # type: ignore[no-untyped-def]
-    """`screen.score_keys`."""
+    """`keys.score_keys`."""
     return (_ordered(score).to(tl.int64) << 20) + ((1 << 20) - 1 - row)
 
 
@@ -87,9 +87,9 @@ def _reduce(  # type: ignore[no-untyped-def]
     tl.store(out + row * groups + group, tl.max(key, axis=1), mask=group < groups)
 
 
-def group_best(product: Tensor, inverse: Tensor, cls: Tensor, price: Tensor, bits: Tensor, first: int) -> Tensor:
+def group_best(product: Tensor, terms: Terms, first: int) -> Tensor:
     """Key of the best of every GROUP candidates, [m,B/GROUP] int64; see `screen.Best` for the arguments."""
-    m, count = product.shape
+    (m, count), (inverse, bits, cls, price) = product.shape, terms
     groups = -(-count // GROUP)
     out = torch.empty((m, groups), dtype=torch.int64, device=product.device)
     _reduce[(m, triton.cdiv(groups, _GROUPS))](
@@ -180,22 +180,13 @@ def _merge(  # type: ignore[no-untyped-def]
     tl.store(out + row * KEEP + slot, -(1 << 62), mask=(slot >= filled) & (slot < KEEP))
 
 
-def merge_best(
-    own: Tensor,
-    groups: Tensor,
-    product: Tensor,
-    inverse: Tensor,
-    cls: Tensor,
-    price: Tensor,
-    bits: Tensor,
-    first: int,
-) -> Tensor:
+def merge_best(own: Tensor, groups: Tensor, product: Tensor, terms: Terms, first: int) -> Tensor:
     """The best of the keys so far [m,keep] and of a block of candidates, [m,keep] int64, in any order.
 
     Args:
         groups: what `group_best` returned for the other arguments.
     """
-    (m, keep), count = own.shape, product.shape[1]
+    (m, keep), count, (inverse, bits, cls, price) = own.shape, product.shape[1], terms
     out = torch.empty_like(own, memory_format=torch.contiguous_format)
     if not m:
         return out
@@ -302,7 +293,7 @@ def _rank(  # type: ignore[no-untyped-def]
 def rank_again(
     candidates: Tensor, packed: Tensor, pixels: Tensor, quad: Tensor, cls: Tensor, price: Tensor, bits: Tensor
 ) -> Tensor:
-    """Keys of `kernels.rank_again`'s scores, [n,M] int64, as `screen.score_keys` has them; see there for arguments."""
+    """Keys of `kernels.rank_again`'s scores, [n,M] int64, as `keys.score_keys` has them; see there for arguments."""
     n, m = candidates.shape
     out = torch.empty((n, m), dtype=torch.int64, device=packed.device)
     length = packed.shape[1]

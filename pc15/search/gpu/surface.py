@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pc15.search.base import Axis
+from pc15.search.axes import Axis
 from pc15.search.gpu.sizes import LANES
 
 

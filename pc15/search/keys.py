@@ -1,0 +1,47 @@
+"""Scores of candidates in screening, and the keys that stand for them.
+
+    score = product^2 * inverse - price * bits
+
+in float32, one rounding per operation on every device, so that all devices keep the same candidates.  A key is a
+score and a bank row in one int64 that sorts like the score, and where scores are equal the lower row first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_INDEX_BITS = 20
+NO_KEY = -(1 << 62)
+"""Below all keys: no candidate."""
+GROUP = 64
+"""Neighbouring candidates of which a GPU first keeps the best."""
+
+
+class Terms(NamedTuple):
+    """What a score takes besides the product, float32 but for `cls`.
+
+    inverse: [C,K], bits: [K], of the whole bank.   cls: [m] int64, price: [m], of the tiles.
+    """
+
+    inverse: Tensor
+    bits: Tensor
+    cls: Tensor
+    price: Tensor
+
+
+def score_keys(product: Tensor, inverse: Tensor, price: Tensor, bits: Tensor, rows: Tensor) -> Tensor:
+    """Keys [m,B] of candidates, no two of a tile equal; `rows` are their bank rows, `price` [m] is of the tiles."""
+    value = product.to(torch.float32)
+    score = (value * value) * inverse - price[:, None] * bits
+    raw = score.view(torch.int32)
+    ordered = torch.where(raw < 0, raw ^ 0x7FFFFFFF, raw).to(torch.int64)
+    return (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - rows)
+
+
+def key_rows(keys: Tensor) -> Tensor:
+    """Bank rows that keys stand for; -1 for none."""
+    rows = (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
+    return torch.where(keys > NO_KEY, rows, -1)
