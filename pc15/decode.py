@@ -474,13 +474,14 @@ def _plane_pixels(
     device: torch.device,
     strict: bool,
     drawn: Tensor | None,
+    pool: ThreadPoolExecutor | None,
 ) -> tuple[Tensor, list[str]]:
     """A plane's pixels, [h,w] uint8, and what of its residual is damaged.
 
-    Section by section: of a plane without tiles, no more than one is held at Q12.
+    Section by section: of a plane without tiles, no more than one per thread is held at Q12.
 
     Args:
-        drawn: what the programs draw, if that is known already.
+        drawn: what the programs draw, if that is known already.   pool: threads to share out sections to.
     """
     header = stream.header
     spec, (h, w) = header.planes[plane], plane_size(header, plane)
@@ -488,14 +489,14 @@ def _plane_pixels(
         drawn = predict_plane(programs, header, plane, codebook, device)
     place = device if spec.tile else torch.device("cpu")  # where residuals are decoded
     pixels = torch.empty((h, w), dtype=torch.uint8, device=place)
-    damage = []
-    sections = [
-        (span, payload)
-        for span, payload in zip(residual_spans(header), stream.residuals, strict=True)
-        if span.plane == plane
-    ]
-    for span, payload in sections or [(ResidualSpan(plane, 0, h), None)]:
-        start, stop = span.row_start, span.row_stop
+    sections: list[tuple[ResidualSpan, bytes | None]] = [(ResidualSpan(plane, 0, h), None)]
+    if spec.residual:
+        spans = zip(residual_spans(header), stream.residuals, strict=True)
+        sections = [(span, payload) for span, payload in spans if span.plane == plane]
+
+    def put(section: tuple[ResidualSpan, bytes | None]) -> str:
+        """Fill a section's pixels; returns what is damaged, if anything is."""
+        (_, start, stop), payload = section
         rows = None if drawn is None else drawn[start:stop]
         try:
             _put_pixels(pixels[start:stop], rows, payload, spec.residual - 1)
@@ -503,8 +504,11 @@ def _plane_pixels(
             where = f"plane {plane}, residual of pixel rows {start} to {stop - 1}"
             if strict:
                 raise BitstreamError(f"{where}: {error}") from error
-            damage.append(f"{where}: {error}")
             _put_pixels(pixels[start:stop], rows)
+            return f"{where}: {error}"
+        return ""
+
+    damage = [sentence for sentence in each(pool, put, sections, heavy=lambda _: len(sections) > 1) if sentence]
     return pixels.to(device), damage
 
 
@@ -556,7 +560,10 @@ def decode_stream(
         MissingTableError: the stream names tables or a codebook that this machine does not have.
     """
     (read,) = _read([data], strict, max_pixels)
-    return _finish(read, resolve_device(device), strict)
+    if len(read.stream.residuals) <= len(read.stream.header.planes):
+        return _finish(read, resolve_device(device), strict)
+    with threads(None) as pool:
+        return _finish(read, resolve_device(device), strict, pool)
 
 
 @dataclass(eq=False)
@@ -606,7 +613,7 @@ def _read(
     return read
 
 
-def _finish(read: _Read, device: torch.device, strict: bool) -> Decoded:
+def _finish(read: _Read, device: torch.device, strict: bool, pool: ThreadPoolExecutor | None = None) -> Decoded:
     header, damage = read.stream.header, read.damage
     codebook = load_codebook(header.codebook_id)
     planes = []
@@ -615,7 +622,7 @@ def _finish(read: _Read, device: torch.device, strict: bool) -> Decoded:
             planes.append(ready)
             continue
         drawn, own = read.drawn.pop(plane, None), read.programs[grids_of(header, plane)]
-        pixels, found = _plane_pixels(read.stream, plane, own, codebook, device, strict, drawn)
+        pixels, found = _plane_pixels(read.stream, plane, own, codebook, device, strict, drawn, pool)
         planes.append(pixels)
         damage += found
     for sentence in damage:

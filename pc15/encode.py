@@ -12,11 +12,13 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -132,6 +134,19 @@ class _Coded:
     bits: float
 
 
+class _Rows(NamedTuple):
+    """Pixel rows of a plane, coded.
+
+    payload, tally: of their residual, if they have one.   squared, wrong: squared error, and D where that is what the
+    programs are searched by, in what a bit may cost; 0 if there is nothing to compare them with.
+    """
+
+    payload: bytes
+    tally: dict[str, float]
+    squared: float
+    wrong: float
+
+
 def plane_config(cfg: CodecConfig, chroma: bool) -> CodecConfig:
     """Options of one plane: chroma is coded by squared error alone and has its own price of bits."""
     return cfg.but(lambda_rd=cfg.lambda_rd * CHROMA_LAMBDA, alpha_mix=0.0, ai=None) if chroma else cfg
@@ -195,14 +210,25 @@ class _Chosen:
     metadata: dict[str, Any] | None
 
 
-def _choose(picture: _Picture, cfg: CodecConfig, tables: TableSet, codebook: Codebook, progress: tqdm[Any]) -> _Chosen:
-    """Decide on each plane of a picture."""
+def _choose(
+    picture: _Picture,
+    cfg: CodecConfig,
+    tables: TableSet,
+    codebook: Codebook,
+    progress: tqdm[Any],
+    pool: ThreadPoolExecutor | None = None,
+) -> _Chosen:
+    """Decide on each plane of a picture.
+
+    Args:
+        pool: threads that sections of a residual may be shared out to.
+    """
     width, height = picture.width, picture.height
     coded: list[_Coded] = []
     section_rows: int | None = None
     for i in range(len(picture.planes)):
         own = plane_config(cfg, chroma=i > 0)
-        coder = _PlaneCoder(picture, i, section_rows, own, tables, codebook, progress, picture.known[i])
+        coder = _PlaneCoder(picture, i, section_rows, own, tables, codebook, progress, picture.known[i], pool)
         coded.append(coder.choose())
         section_rows = _header((coded[0].spec,) * len(picture.planes), width, height, cfg).section_rows
     return _Chosen(
@@ -345,7 +371,7 @@ class _PlaneCoder:
     """Codes plane number `index` of a picture one way or another.
 
     section_rows: as the luma plane has settled it, None before.   cfg: the plane's own options.
-    known: as `_Picture.known`, of this plane by these options.
+    known: as `_Picture.known`, of this plane by these options.   pool: as of `_choose`.
     """
 
     picture: _Picture
@@ -356,6 +382,7 @@ class _PlaneCoder:
     codebook: Codebook
     progress: tqdm[Any]
     known: dict[tuple[int, int], Programs]
+    pool: ThreadPoolExecutor | None
 
     @property
     def plane(self) -> Tensor:
@@ -543,37 +570,43 @@ class _PlaneCoder:
         drawn = None
         if spec.tile and (self.open or spans):
             drawn = predict_plane(programs, header, self.index, self.codebook, self.plane.device).cpu().numpy()
-        residuals: list[bytes] = []
-        tallies: list[dict[str, float]] = []
-        wrong, squared = 0.0, 0.0
-        for span in spans or [ResidualSpan(self.index, 0, len(self.plane))] * self.open:
-            part = slice(span.row_start, span.row_stop)
-            goal = self.plane[part].cpu().numpy()
-            picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
-            if spec.residual:
-                params = ResidualParams(spec.residual - 1, residual_lambda(self.cfg.lambda_rd), self.cfg.tries)
-                code = encode_residual(goal - picture, picture, params)
-                residuals.append(code.payload)
-                tallies.append(code.stats["bits_by_kind"])
-                picture = code.reconstruction
-            if self.open:
-                error = goal.astype(np.int64) - picture
-                squared += float((error * error).sum()) / residual_lambda(self.cfg.lambda_rd)
-                if not self.cfg.residual:
-                    wrong += plane_distortion(goal, picture, self.cfg.alpha_mix) / self.cfg.lambda_rd
+        parts = spans or [ResidualSpan(self.index, 0, len(self.plane))] * self.open
+        rows = [*each(self.pool, lambda span: self._rows(span, spec, drawn), parts, heavy=lambda _: len(parts) > 1)]
+        residuals, tallies = (
+            [one.payload for one in rows if spec.residual],
+            [one.tally for one in rows if spec.residual],
+        )
+        squared, wrong = sum(one.squared for one in rows), sum(one.wrong for one in rows)
         bits = 0.0
         if self.open:
             bits += 8.0 * sum(map(len, residuals))
             bits += 8.0 * (len(pack_plane(spec)) - len(pack_plane(replace(spec, under=None))))
             first = grids_of(header, self.index).start
-            for rows in section_spans(header):
-                if header.grids[rows.grid].plane == self.index:
-                    own = programs[rows.grid - first]
-                    payload = _section(header, rows, own, self.tables, self.codebook).rans_bytes()
-                    framing = CRC_BYTES + len(varint(len(payload))) if header.grids[rows.grid].coarse else 0
+            for span in section_spans(header):
+                if header.grids[span.grid].plane == self.index:
+                    own = programs[span.grid - first]
+                    payload = _section(header, span, own, self.tables, self.codebook).rans_bytes()
+                    framing = CRC_BYTES + len(varint(len(payload))) if header.grids[span.grid].coarse else 0
                     bits += 8.0 * (len(payload) + framing)  # all plans but those of a residual alone frame one grid
         cost = bits + (squared if self.cfg.residual else wrong)
         return _Coded(spec, programs, residuals, tallies, cost, bits + squared, bits)
+
+    def _rows(self, span: ResidualSpan, spec: PlaneSpec, drawn: NDArray[np.int32] | None) -> _Rows:
+        """Pixel rows upon what programs draw of the plane, [h,w] Q12, or middle grey."""
+        part, price = slice(span.row_start, span.row_stop), residual_lambda(self.cfg.lambda_rd)
+        payload, tally, squared, wrong = b"", {}, 0.0, 0.0
+        goal = self.plane[part].cpu().numpy()
+        picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
+        if spec.residual:
+            params = ResidualParams(spec.residual - 1, price, self.cfg.tries)
+            code = encode_residual(goal - picture, picture, params)
+            payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction
+        if self.open:
+            error = goal.astype(np.int64) - picture
+            squared = float((error * error).sum()) / price
+            if not self.cfg.residual:
+                wrong = plane_distortion(goal, picture, self.cfg.alpha_mix) / self.cfg.lambda_rd
+        return _Rows(payload, tally, squared, wrong)
 
 
 def _header(specs: tuple[PlaneSpec, ...], width: int, height: int, cfg: CodecConfig) -> Header:
@@ -773,7 +806,7 @@ def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int | None 
         tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
         check_tables(tables, codebook)
         if len(pictures) < 2:
-            return _finish([_choose(one, cfg, tables, codebook, progress) for one in pictures])
+            return _finish([_choose(one, cfg, tables, codebook, progress, pool) for one in pictures])
         _search_together(pictures, cfg, tables, codebook, progress)
         progress.unit = "picture"
         progress.reset(total=len(pictures))

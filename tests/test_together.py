@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc15 import CodecConfig, encode
-from pc15.bitstream.container import Stream, write_container
+from pc15.bitstream.container import Stream, read_container, write_container
 from pc15.bitstream.header import Header, PlaneSpec, SectionSpan, residual_spans, section_spans, tile_counts
 from pc15.bitstream.records import MAX_LAYERS, MERGE_FROM, Programs, Reader, Syntax, Writer, code_section, code_sections
 from pc15.decode import section_syntax
@@ -235,7 +236,8 @@ def test_nothing_that_is_settled_goes_to_a_thread(monkeypatch: pytest.MonkeyPatc
     each = encode_module.each
 
     def watched(pool: Any, work: Any, items: Any, heavy: Any) -> Any:
-        sent.append([bool(heavy(item)) for item in items])
+        if len(items) == 3:  # pictures, not the one section of a plane's residual
+            sent.append([bool(heavy(item)) for item in items])
         return each(pool, work, items, heavy)
 
     monkeypatch.setattr(encode_module, "each", watched)
@@ -246,3 +248,27 @@ def test_nothing_that_is_settled_goes_to_a_thread(monkeypatch: pytest.MonkeyPatc
         together = encode_module.encode_many(pictures, cfg)
         assert sent.pop() == [heavy] * 3
         assert [one["bitstream"] for one in together] == [encode(one, cfg)["bitstream"] for one in pictures]
+
+
+@pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32, "residual": True}, {"tile": 0, "max_layers": 0}])
+def test_sections_of_a_residual_are_shared_out_in_order(options: dict[str, Any]) -> None:
+    """A picture alone has its sections coded by threads; beside another it has one thread to itself."""
+    rng = np.random.default_rng(5)
+    ramp = np.arange(150) + np.arange(270)[:, None] * np.arange(1, 4)[:, None, None]
+    picture = torch.from_numpy(((ramp + rng.integers(0, 60, ramp.shape)) % 256).astype(np.uint8))
+    cfg = CodecConfig.preset("fast", device="cpu", section_rows=1, **options)
+    alone, (beside, _) = encode(picture, cfg), encode_module.encode_many([picture, picture[:, :9]], cfg)
+    assert alone["bitstream"] == beside["bitstream"] and alone["stats"] == beside["stats"]
+    stream = read_container(alone["bitstream"])
+    assert len(stream.residuals) > 3 * 3
+    drawn = decode_module.decode(alone["bitstream"])
+    assert torch.equal(drawn, decode_module.decode_many([alone["bitstream"]] * 2)[1])
+    spans = [*residual_spans(stream.header)]
+    bad = [i for i, payload in enumerate(stream.residuals) if payload][1:5]
+    cut = [payload[:-1] if payload and i in bad else payload for i, payload in enumerate(stream.residuals)]
+    data = write_container(replace(stream, residuals=cut))
+    names = [f"plane {s.plane}, residual of pixel rows {s.row_start} to {s.row_stop - 1}" for s in spans]
+    with pytest.raises(BitstreamError, match=names[bad[0]]):
+        decode_module.decode(data)
+    damage = decode_module.decode_stream(data, strict=False).damage
+    assert [sentence.split(":")[0] for sentence in damage] == [names[i] for i in bad]
