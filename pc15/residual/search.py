@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import ConfigError
-from pc15.residual.intra import MODES, ZERO, predict, references
+from pc15.residual.intra import MODES, ZERO, fill, predict, references
 from pc15.residual.models import (
     COST_ONE,
     ENCODE,
@@ -414,8 +414,9 @@ def try_leaf(
     left, above, a, b = neighbours(field, x0 >> 2, y0 >> 2)
     per_bit = lam / COST_ONE
     for v in range(n):
+        wanted, goal = target[y0 + v, x0 : x0 + n], w.goal[v]
         for u in range(n):
-            w.goal[v, u] = np.float32(target[y0 + v, x0 + u])
+            goal[u] = np.float32(wanted[u])
     references(rec, x0, y0, n, d.ref)
     price_modes(m, left, above, s, w.angles, w.price)
     rank_modes(log2, np.sqrt(lam) / COST_ONE, w, d)
@@ -454,8 +455,9 @@ def try_leaf(
         if last >= 0 and energy + bits + gain < best_j:
             best_j, best_mode, best_sum = energy + bits + gain, mode, total
             for v in range(c):
+                line, own = w.best_level[log2, v], w.level[v]
                 for u in range(c):
-                    w.best_level[log2, v, u] = w.level[v, u]
+                    line[u] = own[u]
     w.at[log2, 3], w.at[log2, 4] = best_mode, best_sum
     return best_j
 
@@ -468,9 +470,13 @@ def keep_leaf(
     n, mode, total = 1 << log2, w.at[log2, 3], w.at[log2, 4]
     level = w.best_level[log2]
     coded = 1 if total >= 0 else 0
-    for v in range(n):
-        for u in range(n):
-            field.level[y0 + v, x0 + u] = level[v, u] if coded and v < 32 and u < 32 else 0
+    fill(field.level, x0, y0, n, n, 0)
+    if coded:
+        c = min(n, 32)
+        for v in range(c):
+            line, own = field.level[y0 + v, x0 : x0 + c], level[v]
+            for u in range(c):
+                line[u] = own[u]
     mark(field, x0 >> 2, y0 >> 2, n >> 2, n >> 2, mode, log2, activity(total, log2) if coded else 0)
     references(rec, x0, y0, n, d.ref)
     predict(d.ref, mode, log2, d.line, d.pred)
