@@ -21,7 +21,7 @@ from pc15learn.shards import plan, run_shards
 from pc15learn.tiles import load_tile_pixels, make_tiles
 from tests.fake_oracle import fake_labels
 
-CFG = CodecConfig.preset("fast", lambda_rd=0.05)
+CFG = CodecConfig.preset("fast", lambda_rd=0.05, device="cpu")  # with a GPU, tasks would ask for a share of it
 
 
 @pytest.fixture
