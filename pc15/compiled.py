@@ -77,19 +77,53 @@ class _Lowering(NativeLowering):  # type: ignore[misc, unused-ignore]
         return True
 
 
-class _Compiler(CompilerBase):  # type: ignore[misc, unused-ignore]
-    def define_pipelines(self) -> list[Any]:
-        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager.passes = [(_Lowering if step is NativeLowering else step, why) for step, why in manager.passes]
-        manager.finalize()
-        return [manager]
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PrivateLowering(NativeLowering):  # type: ignore[misc, unused-ignore]
+    """Keeps all that a function calls to itself: what has one caller becomes part of it, whatever its size.
+
+    A call hands over every array's seven words; of records of arrays, that would be hundreds of them.  What is still
+    called may be called in another way then, so it has another name: no module loaded later may find it.
+    """
+
+    _name = "pc15_private_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        library = state.library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
+        library.enable_object_caching()
+        optimize = library._optimize_final_module
+
+        def optimize_privately() -> None:
+            for function in library._final_module.functions:
+                if not function.is_declaration and function.linkage.name == "linkonce_odr":
+                    function.linkage = "internal"
+                    function.name = f"private.{function.name}"
+            optimize()
+
+        library._optimize_final_module = optimize_privately
+        return bool(super().run_pass(state))
+
+
+def _pipeline(lowering: type[NativeLowering]) -> type[CompilerBase]:
+    """numba's usual compiler, but for one step."""
+
+    class Compiler(CompilerBase):  # type: ignore[misc, unused-ignore]
+        def define_pipelines(self) -> list[Any]:
+            manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+            manager.passes = [(lowering if step is NativeLowering else step, why) for step, why in manager.passes]
+            manager.finalize()
+            return [manager]
+
+    return Compiler
+
+
+_INNER, _ENTRY = _pipeline(_Lowering), _pipeline(_PrivateLowering)
 
 
 def entry(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A loop that Python calls: compiled when first called, cached on disk, runs without the GIL."""
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = njit(nogil=True, **options)(function)
+        dispatcher: Any = njit(nogil=True, pipeline_class=_ENTRY, **options)(function)
         with contextlib.suppress(OSError, RuntimeError):  # nowhere to write, or no sources: slower to start, but right
             dispatcher._cache = _Cache(function)
         return dispatcher
@@ -102,7 +136,7 @@ def inner(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def compiled(function: Callable[..., Any]) -> Any:
         private: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **options}
-        dispatcher: Any = njit(nogil=True, pipeline_class=_Compiler, **private)(function)
+        dispatcher: Any = njit(nogil=True, pipeline_class=_INNER, **private)(function)
         usual = dispatcher.get_call_template
 
         def get_call_template(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
