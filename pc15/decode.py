@@ -325,7 +325,7 @@ def _predict_grids(
     codebook: Codebook,
     device: torch.device,
 ) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-    """`_predict_grid` of one grid of each of several pictures."""
+    """`predict_grid` of one grid of each of several pictures; those of one size come together."""
     window = WINDOWS[spec.window], spec.window_params()
     parts = stacks(sizes, TileGridCfg(size=spec.tile, overlap=spec.overlap))
     every = [programs[i] for part in parts for i in part.members]

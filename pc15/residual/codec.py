@@ -197,11 +197,11 @@ def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]
     return _bits_by_kind(np.concatenate(tapes))
 
 
-def empty_field(H: int, W: int) -> Field:
-    """A field of a padded plane of which nothing is known yet."""
+def empty_field(H: int, W: int, levels: tuple[int, int] | None = None) -> Field:
+    """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `Field`."""
     units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
     mode, size, active = (np.zeros(units, np.uint8) for _ in range(3))
-    return Field(np.zeros((H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8))
+    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8))
 
 
 def read_field(payload: bytes, h: int, w: int, step: int) -> tuple[Field, int]:
@@ -214,7 +214,7 @@ def read_field(payload: bytes, h: int, w: int, step: int) -> tuple[Field, int]:
 
 def _decoded(payload: bytes, below: Ints, H: int, W: int, step: int, contexts: Contexts = "mixed") -> Ints:
     """The padded picture, [H,W] int32 Q12, filtered but not clamped again, that a payload makes of a prediction."""
-    field = empty_field(H, W)._replace(level=np.empty((SUPER, SUPER), np.int32))
+    field = empty_field(H, W, levels=(SUPER, SUPER))
     picture, strength = _read(payload, below, field, step, contexts)
     picture += below
     return deblock(picture, field, step_q4(step), strength, out=picture)
