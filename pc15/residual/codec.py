@@ -27,6 +27,7 @@ from pc15.residual.models import (
     I64,
     KIND_SHIFT,
     MODE,
+    OUTSIDE,
     POS,
     RANS_LOW,
     STATE,
@@ -238,6 +239,8 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
     drawn, models = np.empty((units_down * UNIT, units_across * UNIT), np.int32), start_models(step, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     decode_plane(models, io, field, below, drawn, step_q4(step), stack, around, work())
+    if io[BROKEN] == OUTSIDE:
+        raise BitstreamError(f"residual of {size} bytes puts a level outside its block: it is damaged")
     if io[BROKEN]:
         raise BitstreamError(f"residual of {size} bytes ran out before its last superblock: it is cut or damaged")
     if io[STATE] != RANS_LOW or io[POS] != len(io):

@@ -26,7 +26,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO
-from pc15.residual.models import BROKEN, DECODE, FILL, HALF_CONTEXT, I64, MODE, code, code_raw, compiled, looped
+from pc15.residual.models import (
+    BROKEN,
+    DECODE,
+    FILL,
+    HALF_CONTEXT,
+    I64,
+    MODE,
+    OUTSIDE,
+    code,
+    code_raw,
+    compiled,
+    looped,
+)
 
 Ints = npt.NDArray[Any]
 
@@ -211,7 +223,7 @@ def add_template(around: Ints, at: int, size: int) -> None:
 
 @compiled
 def code_last(m: Ints, io: Ints, last: int, s: int, near: int, kind: int) -> int:
-    """Place of the last level in the scan."""
+    """Place of the last level in the scan; one beyond the block, as only damage says, sets `io[BROKEN]`."""
     top = 2 * min(s + 2, 5)  # length classes 0..top of last + 1
     length = 0
     while (last + 1) >> (length + 1):
@@ -232,6 +244,11 @@ def code_last(m: Ints, io: Ints, last: int, s: int, near: int, kind: int) -> int
         else:
             bit = code_raw(io, bit, RAW_LAST)
         value = value << 1 | bit
+    # The topmost length class says more than the block has: every loop after this one takes the place as an index.
+    places = min(1024, 16 << 2 * s)
+    if value > places:
+        io[BROKEN] = OUTSIDE
+        value = places
     return value - 1
 
 
