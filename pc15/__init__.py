@@ -11,28 +11,26 @@ nothing here loads what only `pc15.learn`, the toolkit `pc15learn`, needs.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pc15._version import __version__ as __version__
 
 if TYPE_CHECKING:
     import pc15learn as learn
     from pc15.bitstream import pack_v15, read_bitstream, unpack_v15, write_bitstream
     from pc15.bitstream.records import TileRec
     from pc15.config import CodecConfig
-    from pc15.decode import decode, decode_many, decode_y
-    from pc15.encode import encode, encode_many, encode_y, encode_y_with_hooks
+    from pc15.decoder import decode, decode_many, decode_y
+    from pc15.encoder import encode, encode_many, encode_y, encode_y_with_hooks
     from pc15.entropy.rans import rans_decode, rans_encode
     from pc15.entropy.tables import build_rans_tables
     from pc15.errors import Pc15Error
-    from pc15.hooks.ai import AiHooks, ParamPredictor, RdPredictor, Selector
     from pc15.hooks.heuristic import HeuristicHooks
+    from pc15.hooks.learned import AiHooks, ParamPredictor, RdPredictor, Selector
     from pc15.metrics import psnr, ssim
     from pc15.paths import PathsConfig, env_summary
     from pc15.proc.registry import list_generators, render
-    from pc15.search.reference import score_rd_numpy
+    from pc15.search.rd_reference import score_rd_numpy
     from pc15.seed import tile_seed
     from pc15.tiling import TileGridCfg, blend, seam_penalty_mask, tile_image
     from pc15learn.labels import make_labels
@@ -80,17 +78,17 @@ _NAMES_OF = {
     "pc15.bitstream": "pack_v15 read_bitstream unpack_v15 write_bitstream",
     "pc15.bitstream.records": "TileRec",
     "pc15.config": "CodecConfig",
-    "pc15.decode": "decode decode_many decode_y",
-    "pc15.encode": "encode encode_many encode_y encode_y_with_hooks",
+    "pc15.decoder": "decode decode_many decode_y",
+    "pc15.encoder": "encode encode_many encode_y encode_y_with_hooks",
     "pc15.entropy.rans": "rans_decode rans_encode",
     "pc15.entropy.tables": "build_rans_tables",
     "pc15.errors": "Pc15Error",
-    "pc15.hooks.ai": "AiHooks ParamPredictor RdPredictor Selector",
+    "pc15.hooks.learned": "AiHooks ParamPredictor RdPredictor Selector",
     "pc15.hooks.heuristic": "HeuristicHooks",
     "pc15.metrics": "psnr ssim",
     "pc15.paths": "PathsConfig env_summary",
     "pc15.proc.registry": "list_generators render",
-    "pc15.search.reference": "score_rd_numpy",
+    "pc15.search.rd_reference": "score_rd_numpy",
     "pc15.seed": "tile_seed",
     "pc15.tiling": "TileGridCfg blend seam_penalty_mask tile_image",
     "pc15learn.labels": "make_labels",
@@ -101,7 +99,7 @@ _LIVES_IN = {name: module for module, names in _NAMES_OF.items() for name in nam
 def __getattr__(name: str) -> Any:
     """A public name, imported on first use (PEP 562)."""
     if name == "learn":
-        return importlib.import_module("pc15.learn")
+        return importlib.import_module("pc15learn")
     if name not in _LIVES_IN:
         raise AttributeError(f"module 'pc15' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LIVES_IN[name]), name)
@@ -111,15 +109,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """`pc15.encode` and `pc15.decode` are the functions, although importing the files of those names binds modules."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and _LIVES_IN.get(name) == value.__name__:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

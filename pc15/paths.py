@@ -19,6 +19,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pc15._version import __version__
 from pc15.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def env_summary() -> dict[str, object]:
 
     cuda = torch.cuda.is_available()
     return {
-        "pc15": _own_version(),
+        "pc15": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": str(torch.__version__),
@@ -260,13 +261,3 @@ def write_atomic(path: str | Path, data: bytes) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-
-
-def _own_version() -> str:
-    """`__version__` of the code that runs, read as text: importing the root would be a cycle."""
-    root = Path(__file__).with_name("__init__.py")
-    if root.is_file():
-        match = re.search(r'^__version__ = "([^"]+)"', root.read_text(encoding="utf-8"), re.MULTILINE)
-        if match:
-            return match[1]
-    return importlib.metadata.version("pc15")

@@ -16,11 +16,11 @@ from PIL import Image, ImageFile
 
 from pc15.bitstream.container import MAX_STREAM_BYTES
 from pc15.bitstream.header import COLOR_YCBCR420, MAGIC, MAX_DIMENSION, unpack_v15
+from pc15.color import ycbcr420_to_rgb
 from pc15.config import CodecConfig
-from pc15.decode import decode_stream
-from pc15.encode import encode
+from pc15.decoder import decode_stream
+from pc15.encoder import encode
 from pc15.errors import BitstreamError
-from pc15.planes import ycbcr420_to_rgb
 
 __all__ = ["Pc15Decoder", "Pc15ImageFile"]
 

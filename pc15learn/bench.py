@@ -28,11 +28,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.decode import decode_y
-from pc15.encode import encode_y
+from pc15.decoder import decode_y
+from pc15.encoder import encode_y
 from pc15.errors import ConfigError
-from pc15.hooks.ai import AiHooks, HooksWarning, ParamPredictor, RdPredictor, Selector
 from pc15.hooks.heuristic import EncoderHooks, HeuristicHooks
+from pc15.hooks.learned import AiHooks, HooksWarning, ParamPredictor, RdPredictor, Selector
 from pc15.images import find_images, load_luma, luma_tensor
 from pc15.metrics import ms_ssim, psnr, ssim
 from pc15.paths import env_summary, write_atomic

@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pc15.errors import SchemaError
-from pc15.hooks.ai import Role, normalisation
 from pc15.hooks.features import FEATURES, layer_features
+from pc15.hooks.learned import Role, normalisation
 from pc15.proc.codebook import Codebook
 from pc15.proc.generators import NAMES
-from pc15learn.labelled import LabelBatch, LabelFolder, label_batches, load_labels, residuals
-from pc15learn.labels import Oracle
+from pc15learn.labels.read import LabelBatch, LabelFolder, label_batches, load_labels, residuals
+from pc15learn.labels.write import Oracle
 
 __all__ = ["EpochSampler", "LabelData", "LabelTensors", "to_tensors"]
 

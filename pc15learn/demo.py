@@ -19,18 +19,18 @@ from PIL import Image
 from torch import Tensor
 
 from pc15.bitstream import write_bitstream
+from pc15.color import rgb_to_ycbcr420
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.decode import decode
-from pc15.encode import encode
+from pc15.decoder import decode
+from pc15.encoder import encode
 from pc15.errors import MissingExtraError
 from pc15.images import load_rgb, save_image
 from pc15.metrics import psnr, ssim
-from pc15.planes import rgb_to_ycbcr420
 from pc15.report import Report
 from pc15learn.bench import add_summary, machine, run_bench, table_text
 from pc15learn.export import export_weights
 from pc15learn.fit import FitConfig, TrainConfig, fit_role
-from pc15learn.labels import make_labels
+from pc15learn.labels.write import make_labels
 from pc15learn.tiles import make_tiles
 
 __all__ = ["run_demo"]

@@ -1,4 +1,4 @@
-"""last.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.ai` checks.
+"""last.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.learned` checks.
 
 The weights are written first and the card, which has their hash, second: an export that is stopped between the two
 leaves a pair that does not match, and is refused.  The same checkpoint gives the same bytes.
@@ -19,8 +19,8 @@ import yaml
 
 import pc15
 from pc15.errors import HooksError
-from pc15.hooks.ai import CARD_VERSION, METADATA_KEY, card_path
 from pc15.hooks.features import FEATURE_VERSION
+from pc15.hooks.learned import CARD_VERSION, METADATA_KEY, card_path
 from pc15.paths import write_atomic
 
 __all__ = ["Exported", "export_weights"]

@@ -161,9 +161,9 @@ def fit_role(cfg: FitConfig, *, resume: bool = False) -> Fitted:
     except ImportError as error:
         raise MissingExtraError("fitting needs Lightning; install it with: pip install 'pc15[learn]'") from error
     from pc15learn.dataset import LabelData
-    from pc15learn.modules.params import ParamModule
-    from pc15learn.modules.rd import RdModule
-    from pc15learn.modules.selector import SelectorModule
+    from pc15learn.roles.params import ParamModule
+    from pc15learn.roles.rd import RdModule
+    from pc15learn.roles.selector import SelectorModule
 
     train = cfg.train
     data = LabelData(cfg.labels, cfg.role, batch_size=train.batch_size, seed=train.seed, temperature=train.temperature)

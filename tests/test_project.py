@@ -76,8 +76,8 @@ def test_only_paths_reads_the_environment() -> None:
 
 
 def test_the_version_is_one_literal() -> None:
-    """The build reads it without importing the package, and so do the release check and env_summary."""
-    text = (ROOT / "pc15" / "__init__.py").read_text(encoding="utf-8")
+    """The build reads it without importing the package, and so does the release check."""
+    text = (ROOT / "pc15" / "_version.py").read_text(encoding="utf-8")
     assert len(re.findall(r'^__version__ = "\d+\.\d+\.\d+[^"]*"$', text, re.MULTILINE)) == 1
 
 

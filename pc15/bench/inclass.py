@@ -45,8 +45,8 @@ from pc15.bench.points import Key, Point, PointFile
 from pc15.bench.rd import executor
 from pc15.bitstream.header import MAX_TILE
 from pc15.config import CodecConfig
-from pc15.decode import decode
-from pc15.encode import encode
+from pc15.decoder import decode
+from pc15.encoder import encode
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
 from pc15.metrics import SSIM_WINDOW, psnr, ssim
 

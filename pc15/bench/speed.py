@@ -29,19 +29,19 @@ from torch import Tensor
 
 from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.decode import SAMPLE_ONE, decode_many, decode_stream
-from pc15.encode import encode, encode_many, plan_header
+from pc15.decoder import SAMPLE_ONE, decode_many, decode_stream
+from pc15.encoder import encode, encode_many, plan_header
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
 from pc15.images import find_images, load_luma
 from pc15.metrics import psnr
 from pc15.paths import env_summary, resolve_device, write_atomic
 from pc15.proc.codebook import load_codebook
+from pc15.search.backend.product import Product
+from pc15.search.backend.sort_keys import Terms
 from pc15.search.candidates import bank_patterns
-from pc15.search.keys import Terms
 from pc15.search.plane import PlaneEncoder
-from pc15.search.product import Product
-from pc15.search.screen import best_of
+from pc15.search.top_k import best_of
 
 __all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv", "write_json"]
 

@@ -112,7 +112,7 @@ sub-level l * 2^f.
 
 Samples
 -------
-step(i) is 2^(-2 - i/6) of full luma in Q15, rounded.  A plane is the surface of `pc15/surface.py` through its tiles'
+step(i) is 2^(-2 - i/6) of full luma in Q15, rounded.  A plane is the surface of `pc15/dc_surface.py` through its tiles'
 DC levels, level * step(dc_step), plus the cross-fade of its tiles, within 0..1; a tile is the sum of its layers, each
 pattern less its mean, times level * step(amp_step) / RMS of the pattern; a merged one is evaluated where its tile lies
 from the one where it starts, less the mean and over the RMS that it has there.
@@ -121,7 +121,7 @@ Tiles upon a coarse grid change what that draws: the plane is coarse + fine - mi
 are what the two grids draw as planes of their own; middle is a DC level of the fine grid, half the number of its levels
 rounded down, which its first tile is predicted to have: at it a tile without layers changes nothing.
 
-All of it is integer arithmetic: `pc15/decode.py`.  A residual refines that plane, or middle grey:
+All of it is integer arithmetic: `pc15/decoder.py`.  A residual refines that plane, or middle grey:
 `pc15/residual/codec.py`.
 """
 

@@ -29,11 +29,11 @@ from pc15.bitstream.header import MAX_TILE
 from pc15.entropy.rans import RansDecoder, encode_streams
 from pc15.entropy.tables import FlatTables, TableSet
 from pc15.errors import BitstreamError, ConfigError, MissingTableError
-from pc15.late import late
 from pc15.proc.codebook import FINE_CLASSES, OFFSET_MAX, Codebook
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import FINE_ABOVE, fine_bits
 from pc15.quant import RATE_CLASSES, dc_levels, rate_class, tile_class
+from pc15.runtime.tiered import late
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     A stream that is damaged is refused.  With --lenient its sound sections are drawn and the lost ones concealed.
     """
     from pc15.bitstream import read_bitstream
-    from pc15.decode import decode as decode_picture
+    from pc15.decoder import decode as decode_picture
     from pc15.images import IMAGE_SUFFIXES, save_image
     from pc15.paths import resolve_device
 

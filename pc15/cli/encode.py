@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from torch import get_num_threads
 
     from pc15.bitstream import write_bitstream
-    from pc15.encode import encode_many
+    from pc15.encoder import encode_many
     from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
     from pc15.paths import resolve_device
 
@@ -195,7 +195,7 @@ def _hooks(spec: str) -> EncoderHooks:
         raise ConfigError(f"--hooks {spec} is no folder{near}; give none, heuristic, or a folder of .safetensors files")
     import yaml
 
-    from pc15.hooks.ai import AiHooks, card_path
+    from pc15.hooks.learned import AiHooks, card_path
 
     roles: dict[str, Path] = {}
     for weights in sorted(folder.glob("*.safetensors")):

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     Nothing is drawn.  A damaged stream is described as far as it can be read.
     """
     from pc15.bitstream import read_bitstream
-    from pc15.decode import read_programs
+    from pc15.decoder import read_programs
 
     data = read_bitstream(args.stream, strict=False)
     header, programs, metadata, damage = read_programs(data, strict=False)
@@ -64,7 +64,7 @@ def _described(
     from pc15.bitstream import read_container, section_spans, unpack_v15
     from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
     from pc15.bitstream.records import Writer, code_section
-    from pc15.decode import section_syntax
+    from pc15.decoder import section_syntax
     from pc15.entropy.tables import load_table
     from pc15.proc.codebook import load_codebook
     from pc15.proc.generators import NAMES
@@ -174,7 +174,7 @@ def _canonical(metadata: dict[str, Any]) -> bytes:
 def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, Any]]:
     """Every tile's place and program."""
     from pc15.bitstream.records import SIDES
-    from pc15.decode import plane_grid
+    from pc15.decoder import plane_grid
     from pc15.proc.generators import NAMES
 
     tiles = []

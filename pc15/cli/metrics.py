@@ -61,7 +61,7 @@ def _luma(path: Path, device: str) -> tuple[Tensor, float | None]:
     """Luma [1,1,H,W] in [0,1] of a picture or of a stream, and the stream's bits per pixel."""
     from pc15.bitstream import read_bitstream
     from pc15.bitstream.header import MAGIC
-    from pc15.decode import decode_y
+    from pc15.decoder import decode_y
     from pc15.images import load_luma, luma_tensor
 
     try:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pc15.entropy.loops import PLACE, STATE, STATE_LOW, TAKEN, WORDS, pull, push
+from pc15.entropy.rans_loops import PLACE, STATE, STATE_LOW, TAKEN, WORDS, pull, push
 from pc15.entropy.tables import MAX_ALPHABET, FlatTables, Ints, RansTable
 from pc15.errors import BitstreamError, ConfigError
 

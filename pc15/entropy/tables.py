@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import ConfigError, MissingTableError, Pc15Error, did_you_mean
-from pc15.kept import kept
 from pc15.paths import models_dir, write_atomic
+from pc15.runtime.memo import kept
 
 __all__ = [
     "BUCKET_BITS",

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from pc15.errors import MissingTableError
-from pc15.kept import kept
 from pc15.paths import models_dir, write_atomic
 from pc15.proc.generators import NAMES, load
+from pc15.runtime.memo import kept
 
 GRID_ID = "v15_grid"
 _WEIGHTS = "weights"  # among the generators' names in a file, which are upper case

@@ -16,9 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import BitstreamError, ConfigError
-from pc15.residual.filter import STRENGTHS, deblock
-from pc15.residual.intra import ZERO
-from pc15.residual.models import (
+from pc15.residual.context_models import (
     BROKEN,
     DECODE,
     ENCODE,
@@ -36,9 +34,11 @@ from pc15.residual.models import (
     pull,
     rans_bytes,
 )
+from pc15.residual.deblock import STRENGTHS, deblock
+from pc15.residual.enc.rdo import ALL_PARTS, ROOM, Parts, encode_plane
+from pc15.residual.initial_models import Contexts, start_models
+from pc15.residual.intra import ZERO
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
-from pc15.residual.search import ALL_PARTS, ROOM, Parts, encode_plane
-from pc15.residual.start import Contexts, start_models
 from pc15.residual.syntax import KIND_NAMES, PAD, RAW_FILTER, RIM, SUPER, UNIT, Field, write_plane
 
 Ints = npt.NDArray[Any]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.models import compiled
+from pc15.residual.context_models import compiled
 
 Ints = npt.NDArray[Any]
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pc15.residual.context_models import BROKEN, I64, compiled, looped
+from pc15.residual.dct import inverse
 from pc15.residual.intra import fill, predict, references
-from pc15.residual.models import BROKEN, I64, compiled, looped
 from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
-from pc15.residual.transform import inverse
 
 Ints = npt.NDArray[Any]
 

@@ -25,8 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO
-from pc15.residual.models import (
+from pc15.residual.context_models import (
     BROKEN,
     DECODE,
     FILL,
@@ -39,6 +38,7 @@ from pc15.residual.models import (
     compiled,
     looped,
 )
+from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO
 
 Ints = npt.NDArray[Any]
 

@@ -28,13 +28,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pc15.fixed import floor_div, isqrt64
-from pc15.kept import kept
 from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
-from pc15.search.product import Product
+from pc15.runtime.memo import kept
+from pc15.search.backend.product import Product
 
 _LOG = logging.getLogger(__name__)
 

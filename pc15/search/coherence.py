@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pc15.compiled import entry, inner
+from pc15.runtime.jit import entry, inner
 
 Array = NDArray[Any]
 

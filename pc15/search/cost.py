@@ -25,9 +25,9 @@ from pc15.bitstream.records import (
     numbered,
 )
 from pc15.entropy.tables import TableSet
-from pc15.kept import kept
 from pc15.proc.codebook import offset_reach
 from pc15.proc.generators import NAMES, load
+from pc15.runtime.memo import kept
 from pc15.search.bank import Bank
 
 AMP_SEARCHED = 255

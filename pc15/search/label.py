@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pc15.bitstream.records import Syntax
 from pc15.config import CodecConfig
-from pc15.decode import amplitude_q15, dc_samples
+from pc15.decoder import amplitude_q15, dc_samples
 from pc15.entropy.tables import load_table
 from pc15.errors import ImageError
 from pc15.paths import resolve_device

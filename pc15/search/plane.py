@@ -21,7 +21,8 @@ from tqdm import tqdm
 from pc15.bitstream.header import WINDOWS, Header, grids_of, section_spans
 from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, choose_dc, dc_contexts
 from pc15.config import CodecConfig
-from pc15.decode import SAMPLE_ONE, amplitude_q15, draw_tiles, section_syntax
+from pc15.dc_surface import SHARE_BITS
+from pc15.decoder import SAMPLE_ONE, amplitude_q15, draw_tiles, section_syntax
 from pc15.entropy.tables import TableSet
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.paths import free_memory
@@ -29,17 +30,16 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
-from pc15.search import fused, kernels
+from pc15.search.backend import fused, numba_scores
 from pc15.search.bank import get_bank
-from pc15.search.base import Bases
+from pc15.search.blend_state import Canvas
 from pc15.search.candidates import Layers, draw_layers
-from pc15.search.canvas import Canvas
+from pc15.search.continuous import FEW_TILES, Precise, States
 from pc15.search.cost import AMP_SEARCHED, Costs
+from pc15.search.dc_surfaces import Bases
 from pc15.search.merge import Neighbours, neighbours, waves
-from pc15.search.precise import FEW_TILES, Precise, States
 from pc15.search.refine import Found, Moves, Trials, address_q8, best_layers, draw_moves, first_steps
 from pc15.search.score import Patterns, Scorer, Windows, lowest_argmin
-from pc15.surface import SHARE_BITS
 from pc15.tiling import TileGridCfg, TileSpec, axis_weights, extract, stacks
 
 _BAND = 1 << 23  # samples of tiles that are searched at once
@@ -248,7 +248,7 @@ class PlaneEncoder:
         """
         if fused.on_gpu(self.x.device):
             return self._run(progress, limit)
-        with kernels.crew():
+        with numba_scores.crew():
             return self._run(progress, limit)
 
     def _run(self, progress: tqdm[Any], limit: float) -> list[Programs] | None:

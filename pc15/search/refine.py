@@ -13,9 +13,9 @@ from torch import Tensor
 from pc15.bitstream.records import MAX_PARAMS
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.proc.codebook import Codebook
-from pc15.search import fused
+from pc15.search.backend import fused
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
-from pc15.search.precise import LAST, PAYS_BITS, Precise
+from pc15.search.continuous import LAST, PAYS_BITS, Precise
 from pc15.search.score import Patterns, Scorer, lowest_argmin, lowest_few
 
 _TRIALS = 2

@@ -27,15 +27,15 @@ import torch
 from torch import Tensor
 
 from pc15.config import CodecConfig
-from pc15.kept import kept
 from pc15.paths import free_memory
 from pc15.quant import MSE_SCALE, step_q15
-from pc15.search import fused, kernels
+from pc15.runtime.memo import kept
+from pc15.search.backend import fused, numba_scores
+from pc15.search.backend.product import BLOCK_GPU
+from pc15.search.backend.sort_keys import Terms
 from pc15.search.bank import Bank
 from pc15.search.cost import AMP_SEARCHED, Costs
-from pc15.search.keys import Terms
-from pc15.search.product import BLOCK_GPU
-from pc15.search.screen import Best, best_of
+from pc15.search.top_k import Best, best_of
 from pc15.tiling import seam_weights_q8
 
 Ints = npt.NDArray[Any]
@@ -175,8 +175,7 @@ class Scorer:
     def __init__(
         self, cfg: CodecConfig, bank: Bank, windows: Windows, costs: Costs, amp_step: int, *, fused: bool = True
     ) -> None:
-        """`fused`: use the compiled loops of `kernels` on a CPU, those of `gpu` on a GPU; False keeps to tensor
-        operations."""
+        """`fused`: use loops of `numba_scores` on a CPU, of `triton` on a GPU; False keeps to tensor operations."""
         self.fused = fused
         self.cfg, self.bank, self.windows, self.costs = cfg, bank, windows, costs
         self.tile, self.amp_step = cfg.tile, amp_step
@@ -207,7 +206,9 @@ class Scorer:
         pixels, quad = self.bank.halved if self._half else self.bank.pixels, pooled(self.windows.quad, self._side)
         if not pixels.is_cuda and self.fused:
             out = torch.empty((len(quad), self.bank.rows), dtype=torch.float32)
-            kernels.share_out(kernels.inverse_norms, len(pixels), pixels.numpy(), quad.flatten(1).numpy(), out.numpy())
+            numba_scores.share_out(
+                numba_scores.inverse_norms, len(pixels), pixels.numpy(), quad.flatten(1).numpy(), out.numpy()
+            )
             return out
         parts = []
         for chunk in pixels.split(2048):
@@ -218,7 +219,7 @@ class Scorer:
 
     @functools.cached_property
     def _known(self) -> Tensor:
-        """`_inverse` at the bank's own resolution as far as `kernels.rank_again` has needed it, -1 elsewhere."""
+        """`_inverse` at the bank's own resolution as far as `numba_scores.rank_again` has needed it, -1 elsewhere."""
         return torch.full((len(self.windows.quad), self.bank.rows), -1.0)
 
     @functools.cached_property
@@ -280,7 +281,7 @@ class Scorer:
             price = torch.empty(len(e), dtype=torch.float32)
             tensors = (e, cls, self.windows.lin, box_edges(self.tile, side, e.device), self._prices, rows, price)
             least = max(1, _LEAST_PACKED // self.tile**2)
-            kernels.share_out(kernels.pack, len(e), *(t.contiguous().numpy() for t in tensors), least=least)
+            numba_scores.share_out(numba_scores.pack, len(e), *(t.contiguous().numpy() for t in tensors), least=least)
             return rows, price
         linear = pooled(self.windows.lin[cls].to(torch.int64) * e, side).flatten(1)  # Q28
         shift = self._shift(linear)
@@ -307,7 +308,7 @@ class Scorer:
         if not e.is_cuda and self.fused:
             out = torch.empty((len(rows), keep), dtype=torch.int64)
             tensors = (rows, packed, self.bank.pixels, self._quad, cls, price, bits, self._known, out)
-            kernels.share_out(kernels.rank_again, len(rows), *(t.numpy() for t in tensors))
+            numba_scores.share_out(numba_scores.rank_again, len(rows), *(t.numpy() for t in tensors))
             return out
         rows = rows.sort(dim=1).values  # so that a stable sort by score keeps the lower one first
         patterns = self.bank.pixels[rows.clamp(min=0)]  # [n,M,P]
@@ -378,8 +379,8 @@ class Scorer:
         change, level = torch.empty((n, m), dtype=torch.float64), torch.empty((n, m), dtype=torch.int64)
         windows = self.windows
         tensors = (e, x, cls, windows.lin, windows.quad, windows.own)
-        kernels.share_out(
-            kernels.score_exactly, n, *(t.numpy() for t in tensors), self._drop, patterns.store.numpy(), shift,
+        numba_scores.share_out(
+            numba_scores.score_exactly, n, *(t.numpy() for t in tensors), self._drop, patterns.store.numpy(), shift,
             patterns.at.numpy(), patterns.rms.numpy(), address_q8.numpy(), self.costs.amplitudes(layer).numpy(),
             self.delta, AMP_SEARCHED, mse_weight, alpha, self.cfg.lambda_rd / 256.0, ssim_block(self.tile), _C1, _C2,
             change.numpy(), level.numpy(),

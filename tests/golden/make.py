@@ -35,7 +35,7 @@ def names() -> list[str]:
 
 def hashes(name: str, device: str = "cpu") -> list[str]:
     """SHA-256 of each decoded plane of a committed stream."""
-    from pc15.decode import decode_stream
+    from pc15.decoder import decode_stream
 
     decoded = decode_stream((FOLDER / f"{name}.pc15").read_bytes(), device=device)
     return [hashlib.sha256(plane.cpu().numpy().tobytes()).hexdigest() for plane in decoded.planes]
@@ -112,7 +112,7 @@ def _merging(
 ) -> Programs:
     """Tiles of which a share of the layers continue neighbours where there are any, or those of one side."""
     from pc15.bitstream.records import MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileRec
-    from pc15.decode import plane_grid
+    from pc15.decoder import plane_grid
     from pc15.quant import dc_levels
 
     rng, grid = maker.rng, plane_grid(header, index)
@@ -168,8 +168,8 @@ def _pack(
 ) -> bytes:
     """A stream of the given tiles, or of random ones with up to `layers` layers."""
     from pc15.bitstream.records import Programs
-    from pc15.decode import plane_grid
-    from pc15.encode import repack
+    from pc15.decoder import plane_grid
+    from pc15.encoder import repack
     from pc15.quant import dc_levels
 
     programs = []
@@ -191,7 +191,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
 
     from pc15 import CodecConfig, encode, render
     from pc15.bitstream.records import MAX_LAYERS, TileRec
-    from pc15.encode import repack
+    from pc15.encoder import repack
     from pc15.proc.generators import NAMES
     from pc15.quant import dc_levels
 

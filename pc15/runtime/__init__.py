@@ -1,0 +1,1 @@
+"""How code runs: devices, compiled loops, threads.  Nothing here knows of pictures."""

@@ -1,0 +1,498 @@
+"""Loops that touch every score once, compiled for the CPU.
+
+Each does what tensor operations in `score.py` and kernels in `gpu.py` do for a GPU, with the same integers and the
+same elementwise arithmetic, hence with the same result to the last bit; no option here may reorder or contract
+floating point.  `share_out` splits tiles among as many threads as torch would use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pc15.runtime.jit import entry, inner
+
+Array = NDArray[Any]
+
+_LEAST = 8  # tiles that are worth another thread
+_STRIP = 64  # scores computed before any of them is looked at
+_INDEX_BITS = 31  # of a key, which its bank row takes
+
+_crew = threading.local()
+
+
+@contextlib.contextmanager
+def crew() -> Iterator[int]:
+    """Leave the threads that this one may use to `share_out`; says how many.
+
+    Meanwhile torch's operations run alone: its own threads wait for the next one at full speed, on cores that loops
+    could use.
+    """
+    usual, outer = torch.get_num_threads(), getattr(_crew, "size", None)
+    if usual == 1:
+        yield outer or 1
+        return
+    torch.set_num_threads(1)
+    _crew.size = usual
+    try:
+        yield usual
+    finally:
+        del _crew.size
+        torch.set_num_threads(usual)
+
+
+def share_out(loop: Callable[..., None], n: int, *arguments: Any, least: int = _LEAST) -> None:
+    """Run loop(start, stop, *arguments) over 0..n, in parts of at least so many on several threads."""
+    with crew() as size:
+        parts = max(1, min(size, n // least))
+        if parts == 1:
+            loop(0, n, *arguments)
+            return
+        edges = [n * i // parts for i in range(parts + 1)]
+        waiting = [_pool(size).submit(loop, a, b, *arguments) for a, b in itertools.pairwise(edges[1:])]
+        loop(0, edges[1], *arguments)
+        for done in waiting:
+            done.result()
+
+
+@functools.cache
+def _pool(size: int) -> ThreadPoolExecutor:
+    """The threads of a crew beside the one whose crew it is, all of them started."""
+    pool = ThreadPoolExecutor(size - 1, "pc15", initializer=torch.set_num_threads, initargs=(1,))
+    everyone = threading.Barrier(size)
+    waiting = [pool.submit(everyone.wait) for _ in range(size - 1)]
+    everyone.wait()
+    for done in waiting:
+        done.result()
+    return pool
+
+
+@inner()
+def _gather_best(keys: Array, keep: int) -> int:
+    """Bring the `keep` largest of different keys to the front, in any order; returns the least of them."""
+    low, high, last = 0, len(keys) - 1, keep - 1
+    while low < high:
+        middle = (low + high) >> 1
+        pivot = keys[middle]
+        keys[middle] = keys[high]
+        at = low
+        for k in range(low, high):  # without branches: which way one would go is anyone's guess
+            key = keys[k]
+            keys[k] = keys[at]
+            keys[at] = key
+            at += int(key > pivot)
+        keys[high] = keys[at]
+        keys[at] = pivot
+        if at < last:
+            low = at + 1
+        elif at > last:
+            high = at - 1
+        else:
+            break
+    return keys[last]
+
+
+@entry()
+def keep_best(
+    start: int,
+    stop: int,
+    product: Array,
+    inverse: Array,
+    cls: Array,
+    price: Array,
+    bits: Array,
+    tiles: Array,
+    first: int,
+    keys: Array,
+    used: Array,
+    bar: Array,
+) -> None:
+    """Let a block's scores product^2 * inverse - price * bits compete for each tile's best; a tie keeps the lower row.
+
+    Args:
+        product: [n,B] int32 or float32.   inverse: [C,K], bits: [K], float32, of the whole bank.
+        cls, price: of the n tiles.   tiles: [n], where each tile's results lie in what follows.
+        first: bank row of the block's first candidate; blocks come in the order of their rows.
+        keys: [N,2*keep] int64, scores and rows of candidates that may be among the best, in any order: a key is
+            larger than another where the score is, or where scores are equal and the row is lower.
+        used: [N] int64, how many those are.   bar: [N] float32, score that others have to exceed.
+    """
+    count, room = product.shape[1], keys.shape[1]
+    scores = np.empty(_STRIP, np.float32)
+    raw = scores.view(np.int32)
+    found = np.empty(1, np.int32)
+    for i in range(start, stop):
+        pay, tile = price[i], tiles[i]
+        own, n, least = keys[tile], used[tile], bar[tile]
+        for begin in range(0, count, _STRIP):
+            values = product[i, begin : begin + _STRIP]
+            norms = inverse[cls[i], first + begin : first + begin + len(values)]
+            costs = bits[first + begin : first + begin + len(values)]
+            better = np.int32(0)
+            for k in range(len(values)):
+                value = np.float32(values[k])
+                score = (value * value) * norms[k] - pay * costs[k]
+                scores[k] = score
+                better += np.int32(score > least)
+            if not better:
+                continue
+            for k in range(len(values)):
+                if scores[k] > least:
+                    ordered = np.int64(raw[k] if raw[k] >= 0 else raw[k] ^ 0x7FFFFFFF)
+                    own[n] = (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - (first + begin + k))
+                    n += 1
+                    if n == room:
+                        n = room >> 1
+                        ordered = _gather_best(own, n) >> _INDEX_BITS
+                        found[0] = ordered if ordered >= 0 else ordered ^ 0x7FFFFFFF
+                        least = found.view(np.float32)[0]
+        used[tile], bar[tile] = n, least
+
+
+@entry()
+def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> None:
+    """Bank rows of the best that `keep_best` has left in some lanes.
+
+    Args:
+        keys: [lanes,N,2*keep], used: [lanes,N].   rows: [N,keep] int64, filled, best first, -1 where there are fewer.
+    """
+    lanes, keep = len(keys), rows.shape[1]
+    every = np.empty(lanes * keys.shape[2], np.int64)
+    for i in range(start, stop):
+        n = 0
+        for lane in range(lanes):
+            for k in range(used[lane, i]):
+                every[n] = keys[lane, i, k]
+                n += 1
+        if n > keep:
+            _gather_best(every[:n], keep)
+            n = keep
+        every[:n].sort()
+        for k in range(n):
+            rows[i, k] = (1 << _INDEX_BITS) - 1 - (every[n - 1 - k] & ((1 << _INDEX_BITS) - 1))
+        rows[i, n:] = -1
+
+
+@entry()
+def pack(
+    start: int,
+    stop: int,
+    e: Array,
+    cls: Array,
+    lin: Array,
+    edges: Array,
+    prices: Array,
+    packed: Array,
+    price: Array,
+) -> None:
+    """`Scorer.packed` of tiles start..stop.
+
+    Args:
+        e: [n,T,T] int32.   cls: [n].   lin: [C,T,T] int32.   edges: [side+1], where boxes begin, and the last ends.
+        prices: [64] float32, by shift.   packed: [n,side*side] int8, price: [n] float32, filled.
+    """
+    side, tile = len(edges) - 1, e.shape[1]
+    sums, column = np.empty(side * side, np.int64), np.empty(tile, np.int64)
+    for i in range(start, stop):
+        weight = lin[cls[i]]
+        top = np.int64(0)
+        for y in range(side):
+            column[:] = 0
+            for r in range(edges[y], edges[y + 1]):
+                for k in range(tile):
+                    column[k] += np.int64(weight[r, k]) * np.int64(e[i, r, k])
+            for x in range(side):
+                total = np.int64(0)
+                for k in range(edges[x], edges[x + 1]):
+                    total += column[k]
+                sums[y * side + x] = total
+                top = max(top, abs(total))
+        shift = np.int64(0)
+        while top >> shift > 127:
+            shift += 1
+        half = (np.int64(1) << shift) >> 1
+        for k in range(len(sums)):
+            packed[i, k] = min(max((sums[k] + half) >> shift, -127), 127)
+        price[i] = prices[shift]
+
+
+@inner(inline="always")
+def _inverse(norm: int) -> float:
+    return 1.0 / float(norm) if norm > 0 else 0.0
+
+
+@entry()
+def inverse_norms(start: int, stop: int, pixels: Array, quad: Array, inverse: Array) -> None:
+    """1 / sum quad * p^2 of patterns start..stop, 0 for flat ones.
+
+    Args:
+        pixels: [K,P] int8.   quad: [C,P] int64.   inverse: [C,K] float32, filled.
+    """
+    length = pixels.shape[1]
+    squares = np.empty(length, np.int64)
+    for row in range(start, stop):
+        for k in range(length):
+            squares[k] = np.int64(pixels[row, k]) * np.int64(pixels[row, k])
+        for c in range(len(quad)):
+            norm = np.int64(0)
+            for k in range(length):
+                norm += quad[c, k] * squares[k]
+            inverse[c, row] = _inverse(norm)
+
+
+@entry()
+def rank_again(
+    start: int,
+    stop: int,
+    candidates: Array,
+    packed: Array,
+    pixels: Array,
+    quad: Array,
+    cls: Array,
+    price: Array,
+    bits: Array,
+    known: Array,
+    rows: Array,
+) -> None:
+    """Scores as `keep_best` has them of a few candidates of each tile, at the resolution of `pixels`.
+
+    Args:
+        candidates: [n,M] int64 bank rows, -1 for none.   packed: [n,P] int8.   pixels: [K,P] int8.
+        quad: [C,P] int64.   cls, price: of the n tiles.   bits: [K] float32.
+        known: [C,K] float32, `inverse_norms` that were needed before, negative elsewhere; whoever misses one adds it.
+        rows: [n,keep] int64, receives the best, best first, a tie to the lower row, -1 where there are fewer.
+    """
+    keep, length = rows.shape[1], pixels.shape[1]
+    best = np.empty(keep, np.float32)
+    for i in range(start, stop):
+        best[:] = -np.inf
+        rows[i] = -1
+        own, c = packed[i], cls[i]
+        for j in range(candidates.shape[1]):
+            row = candidates[i, j]
+            if row < 0:
+                continue
+            pattern = pixels[row]
+            inverse = known[c, row]
+            if inverse < 0.0:
+                norm = np.int64(0)
+                for k in range(length):
+                    norm += quad[c, k] * (np.int64(pattern[k]) * np.int64(pattern[k]))
+                known[c, row] = _inverse(norm)
+                inverse = known[c, row]
+            if inverse == 0.0:
+                continue
+            product = np.int32(0)
+            for k in range(length):
+                product = np.int32(product + np.int32(own[k]) * np.int32(pattern[k]))
+            value = np.float32(product)
+            score = (value * value) * inverse - price[i] * bits[row]
+            at = keep - 1
+            if score < best[at] or (score == best[at] and row > rows[i, at] >= 0):
+                continue
+            while at > 0 and (best[at - 1] < score or (best[at - 1] == score and rows[i, at - 1] > row)):
+                best[at], rows[i, at] = best[at - 1], rows[i, at - 1]
+                at -= 1
+            best[at], rows[i, at] = score, row
+
+
+@inner(inline="always")
+def _ssim(mx: float, my: float, sx: float, sy: float, sxy: float, c1: float, c2: float) -> float:
+    luminance = (mx * my * 2.0 + c1) / (mx * mx + my * my + c1)
+    structure = (sxy * 2.0 + c2) / (sx + sy + c2)
+    return luminance * structure
+
+
+@entry()
+def score_exactly(
+    start: int,
+    stop: int,
+    e: Array,
+    x: Array,
+    cls: Array,
+    lin: Array,
+    quad: Array,
+    own: Array,
+    drop: int,
+    store: Array,
+    shift: int,
+    at: Array,
+    rms: Array,
+    address: Array,
+    amp_cost: Array,
+    delta: float,
+    top: int,
+    mse_weight: float,
+    alpha: float,
+    bit_price: float,
+    block: int,
+    c1: float,
+    c2: float,
+    change: Array,
+    level_out: Array,
+) -> None:
+    """`Scorer.exact` of tiles start..stop; alpha 0 leaves SSIM out.
+
+    Args:
+        e, x: [n,T,T].   lin, quad, own: [C,T,T].   store: [R,T*T] patterns, which lose `shift` bits.
+        at: [n,M] rows of store.
+        rms, address: [n,M].   amp_cost: [2,levels].   change, level_out: [n,M], written.
+    """
+    side = e.shape[1]
+    across = side // block
+    blocks = across * across
+    with_ssim = alpha > 0.0
+    shape = (across, block, side)  # strips of blocks, their rows, their columns
+    linear_of, quad_of, w_of, wx_of, wy_of = (
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape),
+    )
+    c_linear, c_quad, c_w, c_ww, c_wx, c_wy = (
+        np.empty(side), np.empty(side), np.empty(side), np.empty(side), np.empty(side), np.empty(side)
+    )  # fmt: skip
+    s_w, s_ww, s_wx, s_wy = np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks)
+    b_mx, b_my, b_sx, b_sy, b_sxy, b_area, b_base = (
+        np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks),
+        np.empty(blocks),
+    )  # fmt: skip
+    losses = np.empty(blocks)
+    count = float(block * block)
+    scale_l, scale_n = 2.0 ** (drop - 28), 2.0 ** (drop - 16)
+    for i in range(start, stop):
+        c = cls[i]
+        for strip in range(across):
+            for r in range(block):
+                row = strip * block + r
+                for k in range(side):
+                    linear_of[strip, r, k] = (np.int64(lin[c, row, k]) * e[i, row, k]) >> drop
+                    quad_of[strip, r, k] = quad[c, row, k] >> drop
+                    w = np.int64(own[c, row, k] >> 4)
+                    w_of[strip, r, k] = w
+                    wx_of[strip, r, k] = w * x[i, row, k]
+                    wy_of[strip, r, k] = w * (x[i, row, k] - e[i, row, k])
+        if with_ssim:
+            for b in range(blocks):
+                r0, k0 = (b // across) * block, (b % across) * block
+                tx = ty = txx = tyy = txy = area = np.int64(0)
+                for r in range(r0, r0 + block):
+                    for k in range(k0, k0 + block):
+                        u = np.int64(x[i, r, k])
+                        v = u - e[i, r, k]
+                        tx += u
+                        ty += v
+                        txx += u * u
+                        tyy += v * v
+                        txy += u * v
+                        area += own[c, r, k]
+                mx, my = tx / count, ty / count
+                b_mx[b], b_my[b] = mx, my
+                b_sx[b], b_sy[b] = txx / count - mx * mx, tyy / count - my * my
+                b_sxy[b] = txy / count - mx * my
+                b_area[b] = area / 65536.0
+                b_base[b] = _ssim(mx, my, b_sx[b], b_sy[b], b_sxy[b], c1, c2)
+        for m in range(at.shape[1]):
+            change[i, m] = np.inf
+            level_out[i, m] = 0
+            unit = rms[i, m]
+            if not unit > 0.0:
+                continue
+            pattern = store[at[i, m]].reshape(shape)
+            linear, norm = 0.0, 0.0
+            for strip in range(across):
+                c_linear[:] = 0.0
+                c_quad[:] = 0.0
+                for r in range(block):
+                    for k in range(side):
+                        d = float(pattern[strip, r, k] >> shift)
+                        c_linear[k] += linear_of[strip, r, k] * d
+                        c_quad[k] += quad_of[strip, r, k] * (d * d)
+                for k in range(side):
+                    linear += c_linear[k]
+                    norm += c_quad[k]
+                if with_ssim:
+                    c_w[:] = 0.0
+                    c_ww[:] = 0.0
+                    c_wx[:] = 0.0
+                    c_wy[:] = 0.0
+                    for r in range(block):
+                        for k in range(side):
+                            d = float(pattern[strip, r, k] >> shift)
+                            wd = w_of[strip, r, k] * d
+                            c_w[k] += wd
+                            c_ww[k] += wd * wd
+                            c_wx[k] += wx_of[strip, r, k] * d
+                            c_wy[k] += wy_of[strip, r, k] * d
+                    for b in range(across):
+                        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+                        for k in range(b * block, (b + 1) * block):
+                            s0 += c_w[k]
+                            s1 += c_ww[k]
+                            s2 += c_wx[k]
+                            s3 += c_wy[k]
+                        n = strip * across + b
+                        s_w[n], s_ww[n], s_wx[n], s_wy[n] = s0, s1, s2, s3
+            linear = linear * scale_l / unit
+            norm = norm * scale_n / unit / unit
+            if not norm > 0.0:
+                continue
+            near = int(np.floor(abs(linear / norm) / delta + 0.5))
+            negative = 1 if linear < 0.0 else 0
+            sign = 1 - 2 * negative
+            scale = 1.0 / unit
+            for level in (near - 1, near):
+                level = min(max(level, 1), top)
+                a = float(level * sign) * delta
+                j = (a * a * norm - a * linear * 2.0) * mse_weight
+                if with_ssim:
+                    for b in range(blocks):
+                        mp = s_w[b] / count * scale
+                        spp = s_ww[b] / count * (scale * scale) - mp * mp
+                        sxp = s_wx[b] / count * scale - b_mx[b] * mp
+                        syp = s_wy[b] / count * scale - b_my[b] * mp
+                        my = b_my[b] + a * mp
+                        sy = b_sy[b] + a * syp * 2.0 + a * a * spp
+                        sxy = b_sxy[b] + a * sxp
+                        new = _ssim(b_mx[b], my, b_sx[b], sy, sxy, c1, c2)
+                        losses[b] = np.rint((b_base[b] - new) * b_area[b] * 1073741824.0)
+                    total = 0.0  # whole numbers
+                    for b in range(blocks):
+                        total += losses[b]
+                    j = j + total * 2.0**-30 * alpha
+                spent = float(address[i, m] + amp_cost[negative, level])
+                j = j + spent * bit_price
+                if j < change[i, m]:
+                    change[i, m] = j
+                    level_out[i, m] = level * sign
+
+
+@entry()
+def moments(
+    start: int, stop: int, pixels: Array, error: Array, weight: Array, product: Array, share: Array, power: Array
+) -> None:
+    """Sums of error * p, weight * p and weight * p^2 of each row p, exact.
+
+    Args:
+        pixels: [K,P] int8.   error, weight: [P] int32, so small that no sum leaves 32 bits.
+        product, share, power: [K] int32, filled.
+    """
+    for k in range(start, stop):
+        a, b, c = np.int32(0), np.int32(0), np.int32(0)
+        for i in range(pixels.shape[1]):
+            p = np.int32(pixels[k, i])
+            q = p * weight[i]
+            a += p * error[i]
+            b += q
+            c += p * q
+        product[k], share[k], power[k] = a, b, c

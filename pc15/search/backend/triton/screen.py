@@ -1,0 +1,399 @@
+"""Screening: the best of a bank, and which of them go on."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from pc15.search.backend.sort_keys import GROUP, Terms, key_rows
+from pc15.search.backend.triton.sizes import LANES, RUN
+
+_GROUPS = 16  # groups that one program instance reduces
+MOST_COMPARED = 1024
+"""Values of a row that are compared with each other at most."""
+MOST_KEPT = 128
+"""Candidates of a tile that `merge_best` keeps at most."""
+
+
+@triton.jit
+def _pack(  # type: ignore[no-untyped-def]
+    e, cls, lin, prices, out, price,
+    TILE: tl.constexpr, SIDE: tl.constexpr, SPAN: tl.constexpr,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    i = tl.program_id(0).to(tl.int64)
+    box = tl.arange(0, SPAN)
+    inside = box < SIDE * SIDE
+    corner = (box // SIDE) * (TILE // SIDE * TILE) + (box % SIDE) * (TILE // SIDE)
+    e_at, weight_at = e + i * (TILE * TILE), lin + tl.load(cls + i) * (TILE * TILE)
+    sums = tl.zeros([SPAN], tl.int64)
+    for pixel in range((TILE // SIDE) * (TILE // SIDE)):
+        at = corner + (pixel // (TILE // SIDE)) * TILE + pixel % (TILE // SIDE)
+        left = tl.load(e_at + at, mask=inside, other=0).to(tl.int64)
+        sums += tl.load(weight_at + at, mask=inside, other=0).to(tl.int64) * left
+    # float64 holds the largest exactly: its exponent is the bit length, as `torch.frexp` has it
+    peak = tl.max(tl.abs(sums), axis=0).to(tl.float64).to(tl.int64, bitcast=True)
+    shift = tl.maximum((peak >> 52) - (1022 + 7), 0)
+    one = tl.full([], 1, tl.int64)
+    packed = (sums + ((one << shift) >> 1)) >> shift
+    packed = tl.minimum(tl.maximum(packed, -127), 127)
+    tl.store(out + i * (SIDE * SIDE) + box, packed.to(tl.int8), mask=inside)
+    tl.store(price + i, tl.load(prices + shift))
+
+
+def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """`Scorer.packed`, for tiles whose side is a multiple of `side`.
+
+    Args:
+        e: [n,T,T] int32.   lin: see `Windows`.   prices: [64] float32, for every shift.
+    """
+    n, tile = e.shape[:2]
+    out = torch.empty((n, side * side), dtype=torch.int8, device=e.device)
+    price = torch.empty(n, dtype=torch.float32, device=e.device)
+    if n:
+        span = triton.next_power_of_2(side * side)
+        _pack[(n,)](e.contiguous(), cls.contiguous(), lin, prices, out, price, TILE=tile, SIDE=side, SPAN=span)
+    return out, price
+
+
+@triton.jit
+def _ordered(score):  # type: ignore[no-untyped-def]
+    """float32 as integers of the same order."""
+    raw = score.to(tl.int32, bitcast=True)
+    return tl.where(raw < 0, raw ^ 0x7FFFFFFF, raw)
+
+
+@triton.jit
+def _key(score, row):  # type: ignore[no-untyped-def]
+    """`sort_keys.score_keys`."""
+    return (_ordered(score).to(tl.int64) << 20) + ((1 << 20) - 1 - row)
+
+
+@triton.jit
+def _reduce(  # type: ignore[no-untyped-def]
+    product, product_stride, inverse, inverse_stride, cls, price, bits, first, count, groups, out,
+    GROUP: tl.constexpr, GROUPS: tl.constexpr,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    group = tl.program_id(1) * GROUPS + tl.arange(0, GROUPS)
+    at = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    inside = at < count
+    value = tl.load(product + row * product_stride + at, mask=inside, other=0).to(tl.float32)
+    norm = tl.load(inverse + tl.load(cls + row) * inverse_stride + first + at, mask=inside, other=0.0)
+    cost = tl.load(bits + first + at, mask=inside, other=0.0)
+    key = _key((value * value) * norm - tl.load(price + row) * cost, first + at)
+    key = tl.where(inside, key, -(1 << 62))
+    tl.store(out + row * groups + group, tl.max(key, axis=1), mask=group < groups)
+
+
+def group_best(product: Tensor, terms: Terms, first: int) -> Tensor:
+    """Key of the best of every GROUP candidates, [m,B/GROUP] int64; see `screen.Best` for the arguments."""
+    (m, count), (inverse, bits, cls, price) = product.shape, terms
+    groups = -(-count // GROUP)
+    out = torch.empty((m, groups), dtype=torch.int64, device=product.device)
+    _reduce[(m, triton.cdiv(groups, _GROUPS))](
+        product, product.stride(0), inverse, inverse.stride(0), cls, price, bits, first, count, groups, out,
+        GROUP=GROUP, GROUPS=_GROUPS, enable_fp_fusion=False,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
+def _halves(key):  # type: ignore[no-untyped-def]
+    """A key as two int32 that sort like it; no score has the least integer, which stands for none."""
+    empty = key <= -(1 << 62)
+    high, low = (key >> 20).to(tl.int32), (key & ((1 << 20) - 1)).to(tl.int32)
+    return tl.where(empty, -(1 << 31), high), tl.where(empty, 0, low)
+
+
+@triton.jit
+def _no_less(high, low, top, rest):  # type: ignore[no-untyped-def]
+    return (high > top) | ((high == top) & (low >= rest))
+
+
+@triton.jit
+def _cut(high, low, more_high, more_low, wanted):  # type: ignore[no-untyped-def]
+    """The greatest key, in halves, that `wanted` keys of two lists are no less than; the least of all if none is."""
+    least = tl.minimum(tl.min(high, axis=0), tl.min(more_high, axis=0)).to(tl.int64)
+    most = tl.maximum(tl.max(high, axis=0), tl.max(more_high, axis=0)).to(tl.int64)
+    while least < most:
+        middle = least + (most - least + 1) // 2
+        reached = tl.sum((high >= middle).to(tl.int32), axis=0) + tl.sum((more_high >= middle).to(tl.int32), axis=0)
+        least = tl.where(reached >= wanted, middle, least)
+        most = tl.where(reached > wanted, most, tl.where(reached == wanted, middle, middle - 1))
+    top = least.to(tl.int32)
+    reached = tl.sum((high >= top).to(tl.int32), axis=0) + tl.sum((more_high >= top).to(tl.int32), axis=0)
+    rest = tl.full([], 0, tl.int32)
+    most = tl.where(reached > wanted, (1 << 20) - 1, 0)  # the other halves matter where scores are equal
+    while rest < most:
+        middle = rest + (most - rest + 1) // 2
+        reached = tl.sum(_no_less(high, low, top, middle).to(tl.int32), axis=0)
+        reached += tl.sum(_no_less(more_high, more_low, top, middle).to(tl.int32), axis=0)
+        rest = tl.where(reached >= wanted, middle, rest)
+        most = tl.where(reached > wanted, most, tl.where(reached == wanted, middle, middle - 1))
+    return top, rest
+
+
+@triton.jit(do_not_specialize=["groups"])
+def _best_groups(keys, groups, out, KEEP: tl.constexpr, GROUPS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Numbers of the KEEP groups of the greatest keys, in their own order."""
+    row = tl.program_id(0).to(tl.int64)
+    group = tl.arange(0, GROUPS)
+    high, low = _halves(tl.load(keys + row * groups + group, mask=group < groups, other=-(1 << 62)))
+    none = tl.full([1], -(1 << 31), tl.int32)
+    top, rest = _cut(high, low, none, none, KEEP)
+    taken = _no_less(high, low, top, rest) & (group < groups)
+    place = tl.cumsum(taken.to(tl.int32), axis=0) - 1
+    tl.store(out + row * KEEP + place, group, mask=taken & (place < KEEP))
+
+
+@triton.jit(do_not_specialize=["count", "first", "listed"])
+def _merge(  # type: ignore[no-untyped-def]
+    so_far, listing, listed, product, product_stride, inverse, inverse_stride, cls, price, bits, first, count, out,
+    KEEP: tl.constexpr, KEPT: tl.constexpr, LISTED: tl.constexpr, GROUP: tl.constexpr, GROUPS: tl.constexpr,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    number = tl.arange(0, GROUPS * GROUP)
+    group = number // GROUP
+    if LISTED:
+        group = tl.load(listing + row * listed + group, mask=group < listed, other=1 << 20)
+    at = group * GROUP + number % GROUP
+    inside = at < count
+    value = tl.load(product + row * product_stride + at, mask=inside, other=0).to(tl.float32)
+    norm = tl.load(inverse + tl.load(cls + row) * inverse_stride + first + at, mask=inside, other=0.0)
+    cost = tl.load(bits + first + at, mask=inside, other=0.0)
+    high = tl.where(inside, _ordered((value * value) * norm - tl.load(price + row) * cost), -(1 << 31))
+    low = tl.where(inside, (1 << 20) - 1 - (first + at), 0)
+    slot = tl.arange(0, KEPT)
+    mine = tl.load(so_far + row * KEEP + slot, mask=slot < KEEP, other=-(1 << 62))
+    mine_high, mine_low = _halves(mine)
+    top, rest = _cut(high, low, mine_high, mine_low, KEEP)
+    taken = _no_less(mine_high, mine_low, top, rest) & (mine_high > -(1 << 31))
+    place = tl.cumsum(taken.to(tl.int32), axis=0) - 1
+    tl.store(out + row * KEEP + place, mine, mask=taken)
+    place = tl.sum(taken.to(tl.int32), axis=0) - 1
+    taken = _no_less(high, low, top, rest) & inside
+    place += tl.cumsum(taken.to(tl.int32), axis=0)
+    tl.store(out + row * KEEP + place, (high.to(tl.int64) << 20) + low, mask=taken)
+    filled = tl.max(place, axis=0) + 1
+    tl.store(out + row * KEEP + slot, -(1 << 62), mask=(slot >= filled) & (slot < KEEP))
+
+
+def merge_best(own: Tensor, groups: Tensor, product: Tensor, terms: Terms, first: int) -> Tensor:
+    """The best of the keys so far [m,keep] and of a block of candidates, [m,keep] int64, in any order.
+
+    Args:
+        groups: what `group_best` returned for the other arguments.
+    """
+    (m, keep), count, (inverse, bits, cls, price) = own.shape, product.shape[1], terms
+    out = torch.empty_like(own, memory_format=torch.contiguous_format)
+    if not m:
+        return out
+    listed = groups.shape[1] > keep
+    listing = own
+    if listed:
+        listing = torch.empty((m, keep), dtype=torch.int32, device=own.device)
+        wide = triton.next_power_of_2(groups.shape[1])
+        _best_groups[(m,)](groups, groups.shape[1], listing, KEEP=keep, GROUPS=wide)
+    number = triton.next_power_of_2(min(keep, groups.shape[1]))
+    _merge[(m,)](
+        own.contiguous(), listing, keep, product, product.stride(0), inverse, inverse.stride(0), cls.contiguous(),
+        price, bits, first, count, out, KEEP=keep, KEPT=triton.next_power_of_2(keep), LISTED=listed,
+        GROUP=GROUP, GROUPS=number, num_warps=8 if number > 32 else 4, enable_fp_fusion=False,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit(do_not_specialize=["n"])
+def _best_rows(  # type: ignore[no-untyped-def]
+    keys, n, out, M: tl.constexpr, WIDE: tl.constexpr, KEEP: tl.constexpr, TILES: tl.constexpr
+):  # type: ignore[no-untyped-def]
+    tile = tl.program_id(0).to(tl.int64) * TILES + tl.arange(0, TILES)
+    at = tl.arange(0, WIDE)[None, :]
+    inside = (tile < n)[:, None] & (at < M)
+    mine = tl.load(keys + tile[:, None] * M + at, mask=inside, other=-(1 << 62))
+    rank = tl.zeros([TILES, WIDE], tl.int32)
+    for other in range(M):
+        theirs = tl.load(keys + tile * M + other, mask=tile < n, other=-(1 << 62))[:, None]
+        rank += ((theirs > mine) | ((theirs == mine) & (other < at))).to(tl.int32)
+    row = tl.where(mine > -(1 << 62), (1 << 20) - 1 - (mine & ((1 << 20) - 1)), -1)
+    tl.store(out + tile[:, None] * KEEP + rank, row, mask=inside & (rank < KEEP))
+
+
+def best_rows(keys: Tensor, keep: int | None = None) -> Tensor:
+    """Bank rows of the `keep` best keys of each tile [n,M], or of all, best first; -1 for none; int64."""
+    n, m = keys.shape
+    keep = m if keep is None else min(keep, m)
+    if m > MOST_COMPARED:
+        return key_rows(keys.topk(keep, dim=1).values)
+    out = torch.empty((n, keep), dtype=torch.int64, device=keys.device)
+    wide = triton.next_power_of_2(m)
+    tiles = max(1, LANES // wide)
+    if out.numel():
+        _best_rows[(triton.cdiv(n, tiles),)](keys.contiguous(), n, out, M=m, WIDE=wide, KEEP=keep, TILES=tiles)
+    return out
+
+
+@triton.jit(do_not_specialize=["n"])
+def _lowest(  # type: ignore[no-untyped-def]
+    cost, n, out, M: tl.constexpr, WIDE: tl.constexpr, KEEP: tl.constexpr, TILES: tl.constexpr
+):  # type: ignore[no-untyped-def]
+    tile = tl.program_id(0).to(tl.int64) * TILES + tl.arange(0, TILES)
+    at = tl.arange(0, WIDE)[None, :]
+    left = (tile < n)[:, None] & (at < M)
+    mine = tl.load(cost + tile[:, None] * M + at, mask=left, other=float("inf"))
+    for k in range(KEEP):
+        low = tl.min(tl.where(left, mine, float("inf")), axis=1)[:, None]
+        index = tl.min(tl.where(left & (mine == low), at, WIDE), axis=1)
+        tl.store(out + tile * KEEP + k, index.to(tl.int64), mask=tile < n)
+        left = left & (at != index[:, None])
+
+
+def lowest(cost: Tensor, keep: int) -> Tensor:
+    """`score.lowest_few`."""
+    n, m = cost.shape
+    keep = min(keep, m)
+    out = torch.empty((n, keep), dtype=torch.int64, device=cost.device)
+    wide = triton.next_power_of_2(m)
+    tiles = max(1, LANES * RUN // wide)
+    if out.numel():
+        _lowest[(triton.cdiv(n, tiles),)](cost.contiguous(), n, out, M=m, WIDE=wide, KEEP=keep, TILES=tiles)
+    return out
+
+
+@triton.jit(do_not_specialize=["total", "m"])
+def _rank(  # type: ignore[no-untyped-def]
+    candidates, packed, pixels, quad, cls, price, bits, total, m, out,
+    LENGTH: tl.constexpr, PAIRS: tl.constexpr, SPAN: tl.constexpr,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    pair = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)
+    inside = pair < total
+    row = tl.load(candidates + pair, mask=inside, other=-1)
+    usable = row >= 0
+    tile = (pair // m).to(tl.int64)
+    place = tl.load(cls + tile, mask=inside, other=0)
+    products = tl.zeros([PAIRS, SPAN], tl.int32)
+    norms = tl.zeros([PAIRS, SPAN], tl.int64)
+    for start in range(0, LENGTH, SPAN):
+        at = (start + tl.arange(0, SPAN))[None, :]
+        mask = usable[:, None] & (at < LENGTH)
+        d = tl.load(pixels + row[:, None] * LENGTH + at, mask=mask, other=0).to(tl.int32)
+        products += d * tl.load(packed + tile[:, None] * LENGTH + at, mask=mask, other=0).to(tl.int32)
+        norms += (d * d).to(tl.int64) * tl.load(quad + place[:, None] * LENGTH + at, mask=mask, other=0)
+    value = tl.sum(products, axis=1).to(tl.float32)
+    norm = tl.sum(norms, axis=1)
+    usable = usable & (norm > 0)
+    inverse = (1.0 / tl.where(usable, norm, 1).to(tl.float64)).to(tl.float32)
+    pay = tl.load(price + tile, mask=inside, other=0.0)
+    score = (value * value) * inverse - pay * tl.load(bits + row, mask=usable, other=0.0)
+    tl.store(out + pair, tl.where(usable, _key(score, row), -(1 << 62)), mask=inside)
+
+
+def rank_again(
+    candidates: Tensor, packed: Tensor, pixels: Tensor, quad: Tensor, cls: Tensor, price: Tensor, bits: Tensor
+) -> Tensor:
+    """Keys of the scores of `numba_scores.rank_again`, [n,M] int64, see there; as `sort_keys.score_keys` has them."""
+    n, m = candidates.shape
+    out = torch.empty((n, m), dtype=torch.int64, device=packed.device)
+    length = packed.shape[1]
+    span = min(LANES, triton.next_power_of_2(length))
+    pairs = LANES * RUN // span
+    if out.numel():
+        _rank[(triton.cdiv(out.numel(), pairs),)](
+            candidates.contiguous(), packed, pixels, quad, cls, price, bits, out.numel(), m, out,
+            LENGTH=length, PAIRS=pairs, SPAN=span, enable_fp_fusion=False,
+        )  # fmt: skip
+    return out
+
+
+@triton.jit(do_not_specialize=["total", "layer"])
+def _offered(  # type: ignore[no-untyped-def]
+    owner, j, change, total, layer, best_j, depth, best, every, table,
+    K: tl.constexpr, WIDTH: tl.constexpr, SPAN: tl.constexpr,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    at = tl.program_id(0).to(tl.int64) * SPAN + tl.arange(0, SPAN)
+    inside = at < total
+    gain = tl.load(change + at, mask=inside, other=0.0)
+    own, mine = tl.load(owner + at // K, mask=inside, other=-1), tl.load(j + at // K, mask=inside, other=0.0) + gain
+    tl.store(every + at, mine, mask=inside)
+    inside &= gain < 0.0
+    rank = tl.zeros([SPAN], tl.int32)
+    for away in range(1 - WIDTH * K, WIDTH * K):  # a tile has that many offers at most, all side by side
+        other = at + away
+        real = inside & (other >= 0) & (other < total)
+        real &= tl.load(owner + other // K, mask=real, other=-2) == own
+        gain = tl.load(change + other, mask=real, other=0.0)
+        theirs = tl.load(j + other // K, mask=real, other=0.0) + gain
+        before = (theirs < mine) | ((theirs == mine) & (away < 0))
+        rank += (real & (gain < 0.0) & before).to(tl.int32)
+    tl.store(table + own * WIDTH + rank, at, mask=inside & (rank < WIDTH))
+    leads = inside & (rank == 0)
+    leads &= mine < tl.load(best_j + own, mask=leads, other=0.0)
+    tl.store(best_j + own, mine, mask=leads)
+    tl.store(depth + own, (layer + 1).to(tl.int64) + tl.zeros([SPAN], tl.int64), mask=leads)
+    tl.store(best + own, at, mask=leads)
+
+
+def offered(
+    owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int, best_j: Tensor, depth: Tensor, best: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`plane.Leaders.offered`: (J of the offers [S*K], numbers of those that are kept [n,width], -1 for none)."""
+    every = torch.empty(change.numel(), dtype=torch.float64, device=j.device)
+    table = torch.full((len(best_j), width), -1, dtype=torch.int64, device=j.device)
+    if change.numel():
+        _offered[(triton.cdiv(change.numel(), LANES),)](
+            owner.contiguous(), j.contiguous(), change.contiguous(), change.numel(), layer, best_j, depth, best,
+            every, table, K=change.shape[1], WIDTH=width, SPAN=LANES, enable_fp_fusion=False,
+        )  # fmt: skip
+    return every, table
+
+
+@triton.jit(do_not_specialize=["n"])
+def _pick(  # type: ignore[no-untyped-def]
+    change, level, rows, bank, n, fields, level_out, change_out,
+    M: tl.constexpr, WIDE: tl.constexpr, KEEP: tl.constexpr, KNOWN: tl.constexpr, FIELDS: tl.constexpr,
+    COLUMNS: tl.constexpr, TILES: tl.constexpr,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    tile = tl.program_id(0).to(tl.int64) * TILES + tl.arange(0, TILES)
+    at = tl.arange(0, WIDE)[None, :]
+    real = tile < n
+    left = real[:, None] & (at < M)
+    mine = tl.load(change + tile[:, None] * M + at, mask=left, other=float("inf"))
+    column = tl.arange(0, COLUMNS)[None, :]
+    for k in range(KEEP):
+        low = tl.min(tl.where(left, mine, float("inf")), axis=1)
+        index = tl.min(tl.where(left & (mine == low[:, None]), at, WIDE), axis=1)
+        left = left & (at != index[:, None])
+        out = tile * KEEP + k
+        tl.store(change_out + out, low, mask=real)
+        tl.store(level_out + out, tl.load(level + tile * M + index, mask=real, other=0), mask=real)
+        row = tl.maximum(tl.load(rows + tile * M + index, mask=real, other=0), 0)[:, None]
+        known = tl.load(bank + row * KNOWN + column, mask=real[:, None] & (column < KNOWN), other=0)
+        tl.store(fields + out[:, None] * FIELDS + column, known, mask=real[:, None] & (column < FIELDS))
+
+
+def pick(
+    change: Tensor, level: Tensor, rows: Tensor, bank: Tensor, width: int, keep: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The `keep` candidates of lowest change of each tile, ties in order.
+
+    Returns: fields [n*keep,width], level [n,keep], change [n,keep].
+
+    Args:
+        change, level: [n,M] float64, int64.   rows: [n,M] int64, bank rows; -1 has the fields of row 0.
+        bank: [K,F] int64, fields of every row; zeros follow up to `width`.
+    """
+    n, m = change.shape
+    keep = min(keep, m)
+    fields = torch.empty((n * keep, width), dtype=torch.int64, device=change.device)
+    level_out, change_out = (torch.empty((n, keep), dtype=part.dtype, device=part.device) for part in (level, change))
+    wide = triton.next_power_of_2(m)
+    tiles = max(1, LANES // wide)
+    if n:
+        _pick[(triton.cdiv(n, tiles),)](
+            change.contiguous(), level.contiguous(), rows.contiguous(), bank, n, fields, level_out, change_out,
+            M=m, WIDE=wide, KEEP=keep, KNOWN=bank.shape[1], FIELDS=width, COLUMNS=triton.next_power_of_2(width),
+            TILES=tiles,
+        )  # fmt: skip
+    return fields, level_out, change_out

@@ -1,0 +1,99 @@
+"""Whether a plane may be one pattern, or two on top of each other, and roughly which: a glance, before the search.
+
+That search takes seconds, and on a photograph it finds nothing.  So where only a good match could win, most photographs
+are out by how their gradients run (`coherence`).  Any other plane is reduced to a few dozen boxes a side; the best
+starts there (from the bank, the spectrum and where gradients point) climb a little, then others on what the winner
+leaves.  At this resolution two layers draw nearly all of most pictures of one pattern, and far less of most
+photographs.  Where even the plane's cheapest code leaves much of the variance, less will do, if it is the plane's
+variance and not that of its boxes.
+
+The layers found are where `precise` begins.
+
+Integers and elementwise arithmetic as in `precise`: the same answer on every device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pc15.proc.codebook import Codebook
+from pc15.proc.registry import gen_id
+from pc15.proc.spec import fine_bits
+from pc15.search.bank import SCREEN, get_bank
+from pc15.search.coherence import BOXES, is_coherent
+from pc15.search.continuous import Climber, States, leading, resolution, spectrum_peaks, turning, view_of
+
+LEFT = 0.07
+"""Share of the variance that may be left: climbing on at higher resolutions will still take most of it."""
+
+_RIVAL = 1.0 / 3.0  # a code worth less of the variance is beaten only by patterns that gradients give away
+_HALF = 0.4  # share that the first layer must draw: the second of two hardly draws more than the first
+_BEGINS = 0.2  # share of that which the best start of a picture of one pattern draws before it climbs,
+_BEGINS_SLOW = 0.38  # and where waves are slow, as they are in photographs
+_ROUGH_CYCLES = 3.0  # per tile: starts for slower waves are compared at half the resolution
+_SPECTRUM = 128  # px
+_ANALYSED = ("STRIPES", "CHECKER", "RINGS", "SPIRAL", "SUNBURST")  # what starts from analysis and not from the bank
+_STARTS = 384  # of each of them
+_LEADERS = 3  # of the bank, and of the analysis, that may climb
+_CLIMBERS = 4
+_RAYS = 8
+
+
+def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[list[States]]:
+    """The one or two layers, roughly, of one tile over the whole plane if a search for them may pay; else none.
+
+    Args:
+        plane: [h,w] int32 Q12, its longer side above SCREEN px.
+        left: squared error that the plane's best code without programs is worth, bits included, as a share of the
+            squared error around its mean.
+    Returns:
+        Of each layer single states of several generators, best first, in sub-levels of a tile as long as the longer
+        side.
+    """
+    h, w = plane.shape
+    tile = max(h, w)
+    if left < _RIVAL and tile >= BOXES and not is_coherent(plane.cpu().numpy()):
+        return []
+    mean = torch.div(plane.sum(dtype=torch.int64), h * w, rounding_mode="floor")
+    linear = torch.zeros((tile, tile), dtype=torch.int64, device=plane.device)
+    quad = torch.zeros_like(linear)
+    linear[:h, :w], quad[:h, :w] = (plane - mean) << 16, 1 << 16
+    climber = Climber(get_bank(tile, codebook, seed, plane.device), codebook, fine_bits(tile), seed)
+    peaks = spectrum_peaks(view_of(linear, quad, _SPECTRUM))
+    side, slow = resolution(peaks)
+    small = view_of(linear, quad, SCREEN)
+    turns = turning(small)
+    many = bool(turns) and turns[0][2] > _RAYS  # they meet in what coarse boxes blur
+    slow = slow and not many
+    view = view_of(linear, quad, side // 2 if slow else side)
+    rough = view
+    if slow and peaks and peaks[0][0] <= _ROUGH_CYCLES:
+        rough = view_of(linear, quad, view.side // 2)
+    energy, least = view.energy, max(LEFT, left)
+    detail = float((linear >> 16).square().sum()) * 2.0**8 - energy  # what this resolution does not show
+    rest = energy
+    found: list[list[States]] = []
+    analysed = [gen_id(name) for name in _ANALYSED]
+    for layer in range(2):
+        if layer:
+            peaks, turns = spectrum_peaks(view), turning(small)
+        rows = climber.rows(small)
+        states = leading(climber.starting(view, (), climber.entries(rows, _LEADERS), most=0), _LEADERS, each=1)
+        begun = leading(climber.starting(rough, peaks, {}, turns, most=_STARTS, only=analysed), _LEADERS, each=1)
+        states += climber.again(view, begun)
+        needed = (1.0 - least) * (_BEGINS_SLOW if slow else _BEGINS) if layer == 0 else 0.0
+        if max((float(s.gain) for s in states), default=0.0) <= needed * energy:
+            return []
+        one = 1 << climber.fine
+        states = [climber.climb(view, s, one, 2, 4) for s in leading(states, _CLIMBERS, each=2)]
+        best = climber.climb(view, leading(states, 1)[0], one, 6, 2)
+        rest -= float(best.gain)
+        found.append([best, *(s for s in leading(states, _LEADERS, each=1) if s.gen != best.gen)])
+        if rest <= LEFT * energy or rest + detail <= left * (energy + detail):
+            return found
+        if rest > (1.0 - _HALF * (1.0 - least)) * energy:
+            return []
+        view = rough = climber.without(view, best)
+        small = climber.without(small, climber.again(small, [best])[0])
+    return []

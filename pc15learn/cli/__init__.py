@@ -1,0 +1,377 @@
+"""The command `pc15learn`: make-tiles, label, fit, export, bench, codebooks, tables, demo.
+
+A command's function is its documentation, calls one public function, and prints one line (bench: its table).
+Nothing heavy is imported before a command runs, so --help answers at once.
+Exit codes: 0 done, 1 a file or the disk failed, 2 wrong usage or input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pc15 import __version__
+from pc15.config import PRESETS
+from pc15.errors import ConfigError, Pc15Error
+from pc15.paths import calm_threads
+
+if TYPE_CHECKING:
+    from pc15.config import CodecConfig
+
+__all__ = ["main"]
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def make_tiles(args: argparse.Namespace) -> None:
+    """Cut pictures into tiles and write where they lie, one JSON line each.
+
+    An existing file is continued; pictures added later are appended.  The split is by picture.
+    """
+    from pc15learn.tiles import make_tiles as run
+
+    made = run(
+        args.images,
+        args.out,
+        tile=args.tile,
+        overlap=args.overlap,
+        limit=args.limit,
+        stride=args.stride,
+        val_percent=args.val_percent,
+        test_percent=args.test_percent,
+    )
+    left = f", {made.skipped} left out" if made.skipped else ""
+    print(f"{args.out}: {made.rows} tiles; {made.cut} pictures cut now, {made.kept} there already{left}")
+
+
+def label(args: argparse.Namespace) -> None:
+    """Label tiles by exhaustive search: what it chooses for each layer, and what else it could have.
+
+    The folder is continued shard by shard; one folder holds the labels of one oracle.
+    """
+    from pc15learn.labels.write import make_labels as run
+
+    cfg = _codec(args)
+    made = run(
+        args.tiles,
+        args.out,
+        cfg,
+        limit=args.limit,
+        device=args.device,
+        top=args.top,
+        random=args.random,
+        shard_size=args.shard_size,
+        workers=args.workers,
+    )
+    print(f"{made.folder}: {made.tiles} tiles in {made.shards} shards, {made.done} of them labelled now")
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Fit one net to labels, as a YAML of configs/learn/ says."""
+    from pc15learn.fit import fit_role, load_config
+
+    train = {name: getattr(args, name) for name in ("max_epochs", "batch_size", "lr", "seed", "hidden")}
+    cfg = load_config(
+        args.config,
+        labels=args.labels,
+        out=args.out,
+        name=args.name,
+        logger=args.logger,
+        device=args.device,
+        devices=args.devices,
+        train={name: value for name, value in train.items() if value is not None},
+    )
+    fitted = fit_role(cfg, resume=args.resume)
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items()))
+    print(f"{fitted.checkpoint}: {metrics}")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a checkpoint's net as safetensors with the YAML card that the encoder checks."""
+    from pc15learn.export import export_weights
+
+    made = export_weights(args.ckpt, args.out, name=args.name)
+    print(f"{made.weights}: {made.weights.stat().st_size} bytes, card {made.card.name}")
+
+
+def bench(args: argparse.Namespace) -> None:
+    """Compare searches with and without hooks on the same pictures: seconds, quality, rate."""
+    from pc15learn.bench import run_bench, table_text, verdict
+
+    result = run_bench(
+        args.images,
+        args.out,
+        weights=args.weights,
+        cfg=_codec(args),
+        lambdas=args.lambdas,
+        topk=args.topk,
+        limit=args.limit,
+        repeats=args.repeats,
+    )
+    print(table_text(result.table))
+    print(verdict(result.table))
+    print(f"{result.html}: {len(result.measured)} encodes")
+
+
+def codebooks(args: argparse.Namespace) -> None:
+    """Train a codebook: the patterns that layers of training pictures gain most from.
+
+    What layers are asked to draw comes from pictures, which are searched for it greedily and as wholes, or from labels,
+    whose tiles were searched exhaustively and each on its own: folders of one oracle, best at several lambdas.  Of
+    labels the train split counts.  The file's name is the codebook's id.  Streams need tables made for it: see the
+    command tables.
+
+      pc15learn codebooks --images photos/ --out models/codebooks/mine.npz
+      pc15learn codebooks --labels labels-4 labels-1 --out models/codebooks/mine.npz
+    """
+    from pc15learn.codebooks.train import train_codebook, train_codebook_on_labels
+
+    of_images = _of_images(args, "tile", "crop")
+    shared: dict[str, Any] = {
+        "codebook_id": args.out.stem,
+        "base": args.base,
+        "entries": args.entries,
+        "targets": args.targets,
+        "random": args.random,
+        "seed": args.seed,
+    }
+    if args.labels is not None:
+        made = train_codebook_on_labels(args.labels, args.out, **shared)
+    else:
+        from pc15.images import find_images
+
+        made = train_codebook(find_images(args.images), args.out, **shared, **of_images)
+    print(f"{args.out}: {sum(map(len, made.entries))} entries")
+
+
+def tables(args: argparse.Namespace) -> None:
+    """Train rANS tables for a codebook: count the symbols of training pictures' programs.
+
+    Pictures are encoded and counted, and again with the tables that this gives.  Streams and labels are counted as they
+    are.  Streams hold what the encoder chose, tiles beside each other, colour too: prefer them where you have both.
+    Labels hold what the oracle chose for each tile of a luma as if it were alone; the train split counts, and of its
+    pictures every tile has to be there.  Several lambdas and tile sizes fill the tables of several rates and sizes;
+    what was rarely counted leans on --like.  Of streams and labels of another codebook than --codebook all is counted
+    but generators and entries, whose use its own weights tell.  The file's name is the tables' id.  It is written when
+    all is done.
+
+      pc15learn tables --images photos/ --codebook mine --like v15_trained --out models/rans/mine.json
+      pc15learn tables --labels labels-4 labels-1 --codebook mine --like v15_trained --out models/rans/mine.json
+      pc15learn tables --streams streams/ --like v15_trained --out models/rans/again.json
+    """
+    from pc15learn.train_tables import tables_from_labels, tables_from_streams, train_tables
+
+    of_images = _of_images(args, "rounds", "share", "crop", "workers")
+    shared: dict[str, Any] = {"table_id": args.out.stem, "like": args.like, "plain": args.plain}
+    if args.codebook is not None:
+        shared["codebook_id"] = args.codebook
+    if args.labels is not None:
+        made = tables_from_labels(args.labels, args.out, **shared)
+    elif args.streams is not None:
+        from pc15.cli.files import find_sources
+        from pc15.cli.parser import STREAM_SUFFIX
+
+        made = tables_from_streams(find_sources(args.streams, (STREAM_SUFFIX,)), args.out, **shared)
+    else:
+        from pc15.images import find_images
+
+        made = train_tables(find_images(args.images), args.out, **shared, **of_images)
+    print(f"{args.out}: {len(made.tables)} tables")
+
+
+def demo(args: argparse.Namespace) -> None:
+    """Show the whole tool in a few minutes: encode a photo, then tiles, labels, three fits, weights, benchmark."""
+    from pc15learn.demo import run_demo
+
+    print(run_demo(args.out))
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _codec(args: argparse.Namespace) -> CodecConfig:
+    """The search options that `label` and `bench` share."""
+    from pc15.config import PROGRAMS, CodecConfig
+
+    changes = {**PROGRAMS, "lambda_rd": args.lambda_rd, "alpha_mix": args.alpha_mix, "device": args.device}
+    if getattr(args, "tile", None) is not None:
+        changes["tile"] = args.tile
+    changes |= {"codebook_id": getattr(args, "codebook", None), "table_id": getattr(args, "tables", None)}
+    return CodecConfig.preset(args.preset, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _of_images(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that only go with --images, as far as they are given.
+
+    Raises:
+        ConfigError: some are, but no pictures.
+    """
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if given and args.images is None:
+        raise ConfigError(f"--{next(iter(given))} says how pictures are searched; leave it out, or give --images")
+    return given
+
+
+def _command(commands: Any, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    """A sub-command whose help is its function's docstring."""
+    text = inspect.getdoc(run) or ""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        run.__name__.replace("_", "-"),
+        help=text.splitlines()[0],
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _codec_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
+    parser.add_argument("--preset", choices=list(PRESETS), default=preset, help=f"search options (default: {preset})")
+    parser.add_argument(
+        "--lambda", dest="lambda_rd", type=float, metavar="L", help="price of a bit; larger is smaller files"
+    )
+    parser.add_argument(
+        "--alpha", dest="alpha_mix", type=float, metavar="A", help="share of SSIM in the distortion, 0..1"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+
+
+def _training_sources(parser: argparse.ArgumentParser) -> Any:
+    """What codebooks and tables are trained on; returns the group that one is chosen from."""
+    sources = parser.add_mutually_exclusive_group(required=True)
+    sources.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="folders or pictures to train on")
+    sources.add_argument("--labels", nargs="+", type=Path, metavar="DIR", help="folders of pc15learn label")
+    return sources
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pc15learn",
+        description="Train the search of the PC15 image codec: tiles, labels, nets, hooks, benchmarks.",
+    )
+    parser.add_argument("--version", action="version", version=f"pc15learn {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    one = _command(commands, make_tiles)
+    one.add_argument("--images", required=True, help="folder of pictures, one picture, or an fsspec URL")
+    one.add_argument("--out", required=True, type=Path, help="tiles.jsonl to write or continue")
+    one.add_argument("--tile", type=int, default=32, help="tile side, px (default: 32)")
+    one.add_argument("--overlap", type=int, default=8, help="px shared by neighbours (default: 8)")
+    one.add_argument("--limit", type=int, metavar="N", help="most tiles per picture, chosen by hash")
+    one.add_argument("--stride", type=int, metavar="PX", help="px between tiles (default: tile - overlap)")
+    one.add_argument("--val-percent", type=int, default=10, help="share of pictures to validate on (default: 10)")
+    one.add_argument("--test-percent", type=int, default=10, help="share of pictures held back (default: 10)")
+
+    one = _command(commands, label)
+    one.add_argument("--tiles", required=True, type=Path, help="tiles.jsonl of make-tiles")
+    one.add_argument("--out", required=True, type=Path, help="folder of the labels")
+    one.add_argument("--limit", type=int, metavar="N", help="label N tiles, spread over all pictures")
+    one.add_argument("--codebook", metavar="ID", help="codebook to search (default: the trained one)")
+    one.add_argument("--tables", metavar="ID", help="tables that say what bits cost (default: the codebook's)")
+    _codec_arguments(one, "oracle")
+    one.add_argument("--top", type=int, default=32, help="best candidates kept per layer (default: 32)")
+    one.add_argument("--random", type=int, default=16, help="random candidates kept per layer (default: 16)")
+    one.add_argument("--shard-size", type=int, default=256, help="tiles per file (default: 256)")
+    one.add_argument(
+        "--workers", choices=["inline", "ray"], default="inline", help="who does the shards (default: inline)"
+    )
+
+    one = _command(commands, fit)
+    one.add_argument("--config", required=True, type=Path, help="a YAML like configs/learn/selector.yaml")
+    one.add_argument("--labels", type=Path, help="folder of labels, instead of the config's")
+    one.add_argument("--out", type=Path, help="folder of checkpoints, instead of the config's")
+    one.add_argument("--name", help="name of the net, instead of the config's")
+    one.add_argument("--logger", choices=["none", "csv", "wandb"], help="where metrics go; wandb works offline")
+    one.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to train")
+    one.add_argument("--devices", type=int, help="how many GPUs, more than one by DDP")
+    one.add_argument("--max-epochs", type=int)
+    one.add_argument("--batch-size", type=int)
+    one.add_argument("--lr", type=float)
+    one.add_argument("--hidden", type=int)
+    one.add_argument("--seed", type=int)
+    one.add_argument("--resume", action="store_true", help="go on from last.ckpt if it is there")
+
+    one = _command(commands, export)
+    one.add_argument("--ckpt", required=True, type=Path, help="a last.ckpt of fit")
+    one.add_argument("--out", required=True, type=Path, help="folder of the weights")
+    one.add_argument("--name", help="name in the card and in streams")
+
+    one = _command(commands, bench)
+    one.add_argument("--images", required=True, nargs="+", type=Path, help="folders or pictures")
+    one.add_argument("--out", required=True, type=Path, help="folder of the report")
+    one.add_argument("--weights", type=Path, help="folder of exported weights")
+    one.add_argument("--topk", type=int, nargs="+", default=[8], metavar="K", help="generators hooks keep (default: 8)")
+    one.add_argument("--lambdas", type=float, nargs="+", default=[], metavar="L", help="several rates")
+    one.add_argument("--limit", type=int, metavar="N", help="the first N pictures")
+    one.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="encode N times, take the shortest (default: 1)"
+    )
+    one.add_argument("--tile", type=int, help="tile side, px, instead of the preset's")
+    _codec_arguments(one, "balanced")
+
+    one = _command(commands, codebooks)
+    _training_sources(one)
+    one.add_argument("--out", required=True, type=Path, metavar="ID.npz", help="the codebook to write")
+    one.add_argument("--base", default="v15_grid", metavar="ID", help="what stands behind them (default: v15_grid)")
+    one.add_argument("--entries", type=int, default=24576, help="most entries beside the base's (default: 24576)")
+    one.add_argument("--targets", type=int, default=60000, metavar="N", help="most layers to serve (default: 60000)")
+    one.add_argument("--random", type=int, default=800, metavar="N", help="random patterns tried per generator")
+    one.add_argument("--seed", type=int, default=1, help="of what is random (default: 1)")
+    one.add_argument("--tile", type=int, help="with --images: tile side, px (default: 32)")
+    one.add_argument("--crop", type=int, help="with --images: middle square that is used, px (default: 256)")
+
+    one = _command(commands, tables)
+    sources = _training_sources(one)
+    sources.add_argument("--streams", nargs="+", type=Path, metavar="PATH", help=".pc15 files or folders of them")
+    one.add_argument("--out", required=True, type=Path, metavar="ID.json", help="the tables to write")
+    one.add_argument(
+        "--codebook", metavar="ID", help="what they are for (default: v15_grid, or what labels or streams name)"
+    )
+    one.add_argument("--like", metavar="ID", help="tables to begin with and to lean on (default: flat ones)")
+    one.add_argument("--plain", action="store_true", help="one table for all contexts of a symbol, for studies")
+    one.add_argument("--rounds", type=int, help="with --images: of encoding and counting (default: 3)")
+    one.add_argument(
+        "--share", type=int, metavar="N", help="with --images: last-round encodes per picture (default: 4)"
+    )
+    one.add_argument("--crop", type=int, help="with --images: middle square that is used, px (default: 256)")
+    one.add_argument("--workers", type=int, help="with --images: processes (default: 2)")
+
+    one = _command(commands, demo)
+    one.add_argument("--out", type=Path, default=Path(".demo"), help="folder of everything it makes (default: .demo)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.  Wrong usage and --help leave by SystemExit, as argparse does."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="pc15learn: %(levelname)s: %(message)s")
+    calm_threads()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _complain(str(message), "warning")
+            args.run(args)
+            sys.stdout.flush()
+        return DONE
+    except KeyboardInterrupt:
+        _complain("interrupted; what was finished stays, and the same command goes on from there")
+        return INTERRUPTED
+    except Pc15Error as error:
+        _complain(str(error))
+        return USAGE
+    except OSError as error:
+        _complain(str(error))
+        return FAILED
+
+
+def _complain(text: str, kind: str = "error") -> None:
+    print(f"pc15learn: {kind}: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""M3, the RD surrogate: what a candidate would gain in D and cost in bits, without drawing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pc15.hooks.learned import Role
+from pc15learn.roles.base import RoleModule
+
+__all__ = ["RdModule", "isotonic_knots"]
+
+_KNOTS = 64
+
+
+class RdModule(RoleModule):
+    """Fit `pc15.hooks.nets.RdNet` to exact gains and bits of good and bad candidates.
+
+    batch: features [B,F], entry [B] of the codebook, all generators counted through, target [B,2] (gain in D, bits).
+    loss:  Huber of both, each normalised by `facts["target"]`, frozen from the train split.
+    logs:  train/loss, val/loss, val/gain_error, val/bits_error = mean absolute errors, in D and bits.
+    After every validation an isotonic map from predicted to true values is fitted and kept as knots.
+    """
+
+    role: Role = "rd"
+
+    def __init__(self, *, codebook_id: str, hidden: int = 96, lr: float = 1e-3, weight_decay: float = 1e-2) -> None:
+        super().__init__(codebook_id=codebook_id, hidden=hidden, lr=lr, weight_decay=weight_decay)
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def _scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        target = self.facts["target"]
+        return torch.tensor(target["mean"], device=device), torch.tensor(target["std"], device=device)
+
+    def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        predicted = self.net(batch["features"], batch["entry"])  # [B,2]
+        mean, std = self._scale(predicted.device)
+        return F.huber_loss(predicted, (batch["target"] - mean) / std), predicted * std + mean
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        loss, _values = self._loss(batch)
+        self.log("train/loss", loss, batch_size=len(batch["features"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        loss, values = self._loss(batch)
+        error = (values - batch["target"]).abs().mean(dim=0)
+        self.log_dict(
+            {"val/loss": loss, "val/gain_error": error[0], "val/bits_error": error[1]}, batch_size=len(values)
+        )
+        self._seen.append((values.detach().cpu(), batch["target"].detach().cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Calibrate on what was just predicted."""
+        predicted, true = (torch.cat([part[k] for part in self._seen]).double().numpy() for k in (0, 1))
+        self._seen.clear()
+        self.facts["calibration"] = {
+            "gain": isotonic_knots(predicted[:, 0], true[:, 0]),
+            "bits": isotonic_knots(predicted[:, 1], true[:, 1]),
+        }
+
+
+def isotonic_knots(predicted: np.ndarray[Any, Any], true: np.ndarray[Any, Any]) -> dict[str, list[float]]:
+    """Isotonic regression of true on predicted values, as at most 64 knots (x, y) of a rising line."""
+    from sklearn.isotonic import IsotonicRegression
+
+    if len(predicted) < 2 or float(np.ptp(predicted)) < 1e-9:
+        low, high = float(predicted.min()) - 1e-3, float(predicted.max()) + 1e-3
+        middle = float(true.mean())
+        return {"x": [round(low, 6), round(high, 6)], "y": [round(middle, 6)] * 2}
+    x = np.unique(np.quantile(predicted, np.linspace(0.0, 1.0, _KNOTS)))
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(predicted, true)
+    y = fitted.predict(x)
+    rounded: dict[float, float] = {}
+    for at, to in zip(x.tolist(), y.tolist(), strict=True):
+        rounded[round(at, 6)] = round(to, 6)
+    return {"x": list(rounded), "y": list(rounded.values())}

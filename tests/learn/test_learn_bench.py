@@ -1,0 +1,247 @@
+"""The report, the benchmark, the command line, and the samples that the project draws itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pc15.config import CodecConfig
+from pc15.errors import ConfigError, ImageError
+from pc15.images import load_rgb, save_image
+from pc15.report import Report, png_bytes, svg_plot
+from pc15learn import cli
+from pc15learn.bench import Measured, compressai_results, methods_of, run_bench, summary, table_text, verdict
+from pc15learn.demo import jpeg_of, pieces
+from pc15learn.labels.write import shard_paths
+from pc15learn.sample_data import draw_samples
+from pc15learn.schema import LabelRow, TileRow, read_rows
+from pc15learn.tiles import load_tile_pixels
+
+SAMPLES = Path(__file__).resolve().parents[2] / "datasets" / "samples"
+
+
+class Balanced(HTMLParser):
+    """Fails on tags that are not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def row(method: str, seconds: float, rd: float, **changes: Any) -> Measured:
+    values = {
+        "image": "a.png",
+        "lambda_rd": 0.5,
+        "decode_seconds": 0.1,
+        "bpp": 0.2,
+        "psnr": 25.0,
+        "ssim": 0.8,
+        "ms_ssim": 0.9,
+    }
+    return Measured(method=method, seconds=seconds, rd=rd, **{**values, **changes})  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- report
+
+
+def test_a_report_is_one_file_that_needs_no_other(tmp_path: Path):
+    page = Report("T & <t>", "lead")
+    page.section("S").text("a < b").table(["x", "y"], [["<b>", 1.5]])
+    page.pictures([("p", torch.zeros(3, 8, 8, dtype=torch.uint8)), ("q", torch.zeros(8, 8, dtype=torch.uint8))])
+    page.plot({"a": [(0.1, 1.0), (1.0, 2.0)], "b": [(0.5, 1.5)]}, x="bpp", y="dB", log_x=True)
+    text = page.write(tmp_path / "r" / "page.html").read_text()
+    assert "T &amp; &lt;t&gt;" in text and "&lt;b&gt;" in text and "<b>" not in text
+    assert text.count("data:image/png;base64,") == 2
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    assert page.html() == text
+
+
+def test_a_report_refuses_what_it_cannot_show():
+    with pytest.raises(ConfigError, match="1 cells under a header of 2"):
+        Report("t").table(["a", "b"], [["x"]])
+    with pytest.raises(ImageError, match="uint8"):
+        png_bytes(torch.zeros(8, 8))
+
+
+def test_a_plot_leaves_out_what_is_not_finite():
+    nan, inf = float("nan"), float("inf")
+    assert svg_plot({"a": [(1.0, nan), (inf, 1.0)]}, x="x", y="y") == "<p>Nothing to plot.</p>"
+    assert svg_plot({"a": [(0.0, 1.0), (1.0, 1.0)]}, x="x", y="y", log_x=True).count("<circle") == 1
+    assert svg_plot({"a": [(5.0, 3.0)]}, x="x", y="y").count("<circle") == 1
+
+
+# ---------------------------------------------------------------- bench
+
+
+def test_the_table_is_means_and_deltas_against_exhaustive():
+    table = summary(
+        [
+            row("exhaustive", 4.0, 1.0),
+            row("exhaustive", 6.0, 2.0, image="b"),
+            row("screened", 1.0, 2.0),
+            row("x", 2.0, 1.0),
+        ]
+    )
+    assert [r["method"] for r in table] == ["exhaustive", "screened", "x"]
+    assert table[0]["seconds"] == 5.0
+    assert table[0]["dRD %"] == 0.0
+    assert table[1]["speed-up"] == 5.0
+    assert table[1]["dRD %"] == pytest.approx(100 / 3)
+    assert len({len(line) for line in table_text(table).splitlines()}) == 1
+    assert verdict(table) == "At lambda 0.5 no other way is both faster and better than: screened, x."
+
+
+def test_results_are_in_the_layout_of_compressai():
+    table = summary([row("M1", 1.0, 1.0, bpp=0.4), row("M1", 1.0, 1.0, bpp=0.1, lambda_rd=1.0)])
+    results = compressai_results("M1", table, CodecConfig())
+    assert set(results) == {"name", "description", "results"}
+    assert results["results"]["bpp"] == [0.1, 0.4]
+    assert {"psnr-y", "ms-ssim-y", "encoding_time", "decoding_time"} <= set(results["results"])
+
+
+def test_missing_weights_leave_learned_hooks_out_with_a_note(tmp_path: Path):
+    methods, notes = methods_of(tmp_path, [4, 8])
+    assert [m.name for m in methods] == ["exhaustive", "screened", "heuristic K=4", "heuristic K=8"]
+    assert len(notes) == 3
+    assert methods_of(None, [8])[1] == ["no weights were given, so learned hooks are left out"]
+
+
+def test_bench_compares_searches_on_the_same_pictures(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        save_image(tmp_path / "in" / f"{name}.png", draw_samples(48)["cloth"])
+    cfg = CodecConfig.preset("fast", tile=16, overlap=4, lambda_rd=1.0, max_layers=1)
+    result = run_bench(tmp_path / "in", tmp_path / "out", cfg=cfg, limit=1)
+    assert [m.method for m in result.measured] == ["exhaustive", "screened", "heuristic"]
+    assert {m.image for m in result.measured} == {"a.png"}
+    with result.csv.open() as file:
+        assert [r["method"] for r in csv.DictReader(file)] == ["exhaustive", "screened", "heuristic"]
+    assert json.loads((tmp_path / "out" / "heuristic.json").read_text())["name"] == "pc15-heuristic"
+    parser = Balanced()
+    parser.feed(result.html.read_text())
+    assert parser.open == []
+
+
+@pytest.mark.parametrize("bad", [{"limit": 0}, {"repeats": 0}, {"topk": ()}, {"topk": (0,)}])
+def test_bench_options_out_of_range_are_refused(tmp_path: Path, bad: dict[str, Any]):
+    with pytest.raises(ConfigError):
+        run_bench(SAMPLES, tmp_path, **bad)
+
+
+# ---------------------------------------------------------------- samples and demo
+
+
+def test_samples_are_what_the_project_draws():
+    for name, picture in draw_samples().items():
+        assert torch.equal(load_rgb(SAMPLES / f"{name}.png"), picture), f"{name}: run python -m pc15learn.sample_data"
+
+
+def test_samples_have_tiles_and_labels_that_can_be_read():
+    tiles = list(read_rows(SAMPLES / "tiles.jsonl", TileRow))
+    assert load_tile_pixels(tiles, SAMPLES).shape == (len(tiles), 32, 32)
+    labels = [found for path in shard_paths(SAMPLES / "labels") for found in read_rows(path, LabelRow)]
+    assert {found.tile_id for found in labels} <= {found.tile_id for found in tiles}
+    assert sum(len(found.layers) for found in labels) > len(labels)
+
+
+def test_the_best_jpeg_within_a_size_is_found():
+    photo = draw_samples()["stones"]
+    small, low = jpeg_of(photo, 2500)
+    large, high = jpeg_of(photo, 6000)
+    assert len(small) <= 2500 < len(large) <= 6000
+    assert low < high
+    assert jpeg_of(photo, 1)[1] == 1
+
+
+def test_pieces_are_spread_over_the_picture():
+    found = pieces(torch.arange(300 * 500).view(1, 300, 500).expand(3, -1, -1), 4, 100)
+    assert [piece.shape for piece in found] == [(3, 100, 100)] * 4
+    assert [int(piece[0, 0, 0]) for piece in found] == [0, 300, 50200, 100100]
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from pc15learn.cli import main\n"
+        "try:\n    main(['label', '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'lightning', 'datasets', 'wandb', 'sklearn', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    began = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert time.perf_counter() - began < 5.0  # 0.15 s on an idle machine
+    for option in ("--tiles", "--lambda", "--alpha", "--shard-size", "--device", "--limit", "--preset"):
+        assert option in shown.stdout
+
+
+def test_commands_run_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    tiles, labels = str(tmp_path / "tiles.jsonl"), str(tmp_path / "labels")
+    assert (
+        cli.main(
+            ["make-tiles", "--images", str(SAMPLES), "--out", tiles, "--tile", "16", "--overlap", "4", "--limit", "3"]
+        )
+        == 0
+    )
+    assert "tiles; 5 pictures cut now" in capsys.readouterr().out
+    given = ["--tiles", tiles, "--out", labels, "--preset", "fast", "--lambda", "1.0", "--top", "4", "--limit", "6"]
+    assert cli.main(["label", *given, "--random", "2", "--device", "cpu"]) == 0
+    assert "6 tiles in 1 shards, 1 of them labelled now" in capsys.readouterr().out
+    assert cli.main(["label", *given, "--random", "2", "--alpha", "0.1"]) == 2
+    assert "another oracle (different: options.alpha_mix)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fit", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["export", "--ckpt", "nowhere.ckpt", "--out", "x"], "run pc15learn fit first"),
+        (["label", "--tiles", "nowhere.jsonl", "--out", "x"], "cannot read nowhere.jsonl"),
+        (["make-tiles", "--images", "nowhere", "--out", "x/tiles.jsonl"], "no file or folder nowhere"),
+        (["bench", "--images", "nowhere", "--out", "x", "--preset", "fast"], "no file or folder nowhere"),
+    ],
+)
+def test_errors_are_one_line_and_code_2(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pc15learn: error: ")
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_an_interruption_says_that_work_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pc15learn.export.export_weights", interrupted)
+    assert cli.main(["export", "--ckpt", "a", "--out", "b"]) == 130
+    assert "interrupted" in capsys.readouterr().err
