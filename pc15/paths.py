@@ -148,7 +148,7 @@ def cache_dir() -> Path:
 
 
 def allow_cpu_tests() -> bool:
-    """Whether PC15_ALLOW_CPU_TESTS lets tests marked gpu run on the CPU.
+    """True if PC15_ALLOW_CPU_TESTS lets tests marked gpu run on the CPU.
 
     Raises:
         ConfigError: it is set to something that is neither yes nor no.

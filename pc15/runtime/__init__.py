@@ -1,1 +1,1 @@
-"""How code runs: devices, compiled loops, threads.  Nothing here knows of pictures."""
+"""Running code: devices, compiled loops, threads.  Nothing here knows of pictures."""
