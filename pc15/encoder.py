@@ -731,14 +731,14 @@ def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
 
     Args:
         img_y: [1,1,H,W] float in [0,1].
-        cfg: options; `CodecConfig()` if None.
+        cfg: options; `CodecConfig.preset("balanced")` if None.
     Returns:
         {"bitstream": bytes, "bpp": bits per pixel of the whole stream, "stats": dict, "tile_map": [TileRec]}; the map
         has one such list per grid where there are tiles upon coarse ones.
     Raises:
         ImageError: another rank, zero-size, NaN or out of range.
     """
-    cfg = CodecConfig() if cfg is None else cfg
+    cfg = cfg or CodecConfig.preset("balanced")
     y = check_luma(img_y)
     device = _search_device(cfg)
     plane = (y[0, 0].to(device) * float(SAMPLE_ONE)).round().to(torch.int32)
@@ -753,7 +753,7 @@ def _search_device(cfg: CodecConfig) -> torch.device:
 
 def encode_y_with_hooks(img_y: Tensor, cfg: CodecConfig | None, hooks: EncoderHooks) -> dict[str, Any]:
     """`encode_y` with hooks narrowing the search; the format stays the same."""
-    return encode_y(img_y, (CodecConfig() if cfg is None else cfg).but(ai=hooks))
+    return encode_y(img_y, (cfg or CodecConfig.preset("balanced")).but(ai=hooks))
 
 
 def encode(picture: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
@@ -783,7 +783,7 @@ def encode_many(
     Raises:
         ImageError: a picture of another shape or type; it says which one.   ConfigError: workers below 1.
     """
-    cfg = CodecConfig() if cfg is None else cfg
+    cfg = cfg or CodecConfig.preset("balanced")
     for i, picture in enumerate(pictures):
         if picture.dim() != 3 or picture.shape[0] not in (1, 3) or picture.dtype != torch.uint8 or not picture.numel():
             which = f"picture {i} of {len(pictures)} is" if len(pictures) > 1 else "encode got"
