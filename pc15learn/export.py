@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 import yaml
 
-import pc15
+from pc15._version import __version__
 from pc15.errors import HooksError
 from pc15.hooks.features import FEATURE_VERSION
 from pc15.hooks.learned import CARD_VERSION, METADATA_KEY, card_path
@@ -47,13 +47,13 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
     ckpt, out = Path(ckpt), Path(out)
     facts, state = _read_checkpoint(ckpt)
     role = facts["role"]
-    stated = {"role": role, "feature_version": FEATURE_VERSION, "codec": facts["codec"], "version": pc15.__version__}
+    stated = {"role": role, "feature_version": FEATURE_VERSION, "codec": facts["codec"], "version": __version__}
     text = json.dumps(stated, sort_keys=True, separators=(",", ":"))
     data = safetensors.torch.save(state, metadata={METADATA_KEY: text})
     card: dict[str, Any] = {
         "card": CARD_VERSION,
         "name": name or facts["name"],
-        "version": pc15.__version__,
+        "version": __version__,
         "role": role,
         "feature_version": FEATURE_VERSION,
         "sha256": hashlib.sha256(data).hexdigest(),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pc15 import __version__
+from pc15._version import __version__
 from pc15.config import PRESETS
 from pc15.errors import ConfigError, Pc15Error
 from pc15.paths import calm_threads

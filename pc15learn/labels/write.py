@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-import pc15
+from pc15._version import __version__
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, SchemaError
@@ -167,7 +167,7 @@ def oracle_of(cfg: CodecConfig, rows: Sequence[TileRow], *, top: int, random: in
     return Oracle(
         {
             "schema": SCHEMA_VERSION,
-            "version": pc15.__version__,
+            "version": __version__,
             "oracle": ORACLE_VERSION,
             "codec": codec_fingerprint(codebook),
             "codebook": {"id": codebook.id, "fingerprint": codebook.fingerprint},
