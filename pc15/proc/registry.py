@@ -1,4 +1,4 @@
-"""From a generator's name, or its id in a stream, to pixels.
+"""Drawing by a generator's name, or by its id in a stream.
 
 `draw_levels` is what decoder, bank and refinement all draw with; `render` is the public, float-valued view of it.
 """
