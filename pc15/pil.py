@@ -36,7 +36,7 @@ class Pc15ImageFile(ImageFile.ImageFile):
     format_description = "PC15, a picture as a program of procedural patterns"
 
     def _open(self) -> None:
-        """Size and mode from the header; how large a picture may be is Pillow's to say."""
+        """Take size and mode from the header.  Pillow's own limit decides which pictures are too large."""
         assert self.fp is not None
         start = self.fp.tell()
         header, _ = unpack_v15(self.fp.read(_HEADER_BYTES), max_pixels=MAX_DIMENSION**2)
@@ -46,12 +46,12 @@ class Pc15ImageFile(ImageFile.ImageFile):
 
 
 class Pc15Decoder(ImageFile.PyDecoder):
-    """Draws the picture when Pillow first needs its pixels."""
+    """Decoder that draws the picture when Pillow first needs its pixels."""
 
     _pulls_fd = True
 
     def decode(self, buffer: Any) -> tuple[int, int]:
-        """Hand all pixels over; (-1, 0) says that this was everything and went well.
+        """Hand all pixels over; (-1, 0) tells Pillow that this was everything and went well.
 
         Raises:
             BitstreamError: the stream is damaged.
