@@ -1,4 +1,4 @@
-"""Where files go, what this machine is, and which device to use.
+"""Folders, environment variables, a summary of the machine, and the choice of the device.
 
 The only reader of environment variables in both packages (`ENV_VARIABLES`), so that what a run depends on can
 be read off `env_summary()`.  Nothing here changes a coded byte: models_dir() adds tables, it never replaces
@@ -81,17 +81,17 @@ class PathsConfig:
 
     @property
     def artifacts(self) -> Path:
-        """base/artifacts_subdir."""
+        """Results folder: base/artifacts_subdir."""
         return self.base / self.artifacts_subdir
 
     @property
     def cache(self) -> Path:
-        """base/cache_subdir."""
+        """Cache folder: base/cache_subdir."""
         return self.base / self.cache_subdir
 
     @property
     def labels(self) -> Path:
-        """labels_dir, or artifacts/labels."""
+        """Labels folder: labels_dir, or artifacts/labels."""
         return self.artifacts / "labels" if self.labels_dir is None else self.labels_dir
 
     def ensure(self) -> PathsConfig:
@@ -154,7 +154,7 @@ def cache_dir() -> Path:
 
 
 def allow_cpu_tests() -> bool:
-    """Whether PC15_ALLOW_CPU_TESTS lets tests marked gpu run on the CPU.
+    """True if PC15_ALLOW_CPU_TESTS lets tests marked gpu run on the CPU.
 
     Raises:
         ConfigError: it is set to something that is neither yes nor no.
@@ -207,7 +207,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
 
 
 def env_summary() -> dict[str, object]:
-    """What a bug report or a benchmark should say about this machine, as plain JSON values."""
+    """Facts about this machine for a bug report or a benchmark, as plain JSON values."""
     import torch
 
     cuda = torch.cuda.is_available()
