@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pc15._version import __version__ as __version__
+from pc15.runtime.device import calm_threads
 
 if TYPE_CHECKING:
     import pc15learn as learn
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     from pc15.hooks.heuristic import HeuristicHooks
     from pc15.hooks.learned import AiHooks, ParamPredictor, RdPredictor, Selector
     from pc15.metrics import psnr, ssim
-    from pc15.paths import PathsConfig, env_summary
+    from pc15.paths import PathsConfig
     from pc15.proc.registry import list_generators, render
+    from pc15.runtime.device import env_summary
     from pc15.search.rd_reference import score_rd_numpy
     from pc15.seed import tile_seed
     from pc15.tiling import TileGridCfg, blend, seam_penalty_mask, tile_image
     from pc15learn.labels import make_labels
+
+calm_threads()  # here, because it works only before torch is loaded
 
 __all__ = [
     "AiHooks",
@@ -86,8 +90,9 @@ _NAMES_OF = {
     "pc15.hooks.learned": "AiHooks ParamPredictor RdPredictor Selector",
     "pc15.hooks.heuristic": "HeuristicHooks",
     "pc15.metrics": "psnr ssim",
-    "pc15.paths": "PathsConfig env_summary",
+    "pc15.paths": "PathsConfig",
     "pc15.proc.registry": "list_generators render",
+    "pc15.runtime.device": "env_summary",
     "pc15.search.rd_reference": "score_rd_numpy",
     "pc15.seed": "tile_seed",
     "pc15.tiling": "TileGridCfg blend seam_penalty_mask tile_image",

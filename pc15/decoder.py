@@ -56,13 +56,13 @@ from pc15.color import ycbcr420_to_rgb
 from pc15.dc_surface import Surface, surface
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import BitstreamError, Pc15Error
-from pc15.paths import free_memory, resolve_device
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import Grid, tile_grid
 from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, drawn_at_once, mean_rms
 from pc15.proc.spec import fine_bits
 from pc15.quant import middle_level, step_q15
-from pc15.runtime.parallel import each, threads
+from pc15.runtime.device import free_memory, resolve_device
+from pc15.runtime.parallel import parallel_map, threads
 from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_rows, grid, round_blend, stacks
 
 _LOG = logging.getLogger(__name__)
@@ -412,7 +412,7 @@ def _programs(
     def many(group: tuple[Syntax, TableSet, list[int]]) -> bool:
         return len(group[2]) * group[0].ny * group[0].nx > _CODED_TOGETHER // 4
 
-    for (_, _, at), found in zip(alike, each(pool, read, alike, heavy=many), strict=True):
+    for (_, _, at), found in zip(alike, parallel_map(pool, read, alike, only_if=many), strict=True):
         for place, part in zip(at, found, strict=True):
             parts[place] = part
     coded = iter(parts)
@@ -508,7 +508,9 @@ def _plane_pixels(
             return f"{where}: {error}"
         return ""
 
-    damage = [sentence for sentence in each(pool, put, sections, heavy=lambda _: len(sections) > 1) if sentence]
+    damage = [
+        sentence for sentence in parallel_map(pool, put, sections, only_if=lambda _: len(sections) > 1) if sentence
+    ]
     return pixels.to(device), damage
 
 
@@ -653,7 +655,7 @@ def decode_many(
         read = _read(streams, strict, max_pixels, pool)
         if where.type == "cuda":
             _draw_together(read, where)
-        return [*each(pool, lambda one: _picture(_finish(one, where, strict)), read, heavy=_Read.unfinished)]
+        return [*parallel_map(pool, lambda one: _picture(_finish(one, where, strict)), read, only_if=_Read.unfinished)]
 
 
 def _draw_together(read: Sequence[_Read], device: torch.device) -> None:

@@ -63,11 +63,11 @@ from pc15.errors import ConfigError, DeviceError, ImageError
 from pc15.fixed import look_up
 from pc15.hooks.heuristic import EncoderHooks
 from pc15.images import check_luma
-from pc15.paths import resolve_device
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, residual_bits
-from pc15.runtime.parallel import each, threads
+from pc15.runtime.device import resolve_device
+from pc15.runtime.parallel import parallel_map, threads
 from pc15.search.bank import SCREEN
 from pc15.search.continuous import States
 from pc15.search.plane import PlaneEncoder, bands, precisely, search_band, searched_together
@@ -571,7 +571,11 @@ class _PlaneCoder:
         if spec.tile and (self.open or spans):
             drawn = predict_plane(programs, header, self.index, self.codebook, self.plane.device).cpu().numpy()
         parts = spans or [ResidualSpan(self.index, 0, len(self.plane))] * self.open
-        rows = [*each(self.pool, lambda span: self._rows(span, spec, drawn), parts, heavy=lambda _: len(parts) > 1)]
+        rows = [
+            *parallel_map(
+                self.pool, lambda span: self._rows(span, spec, drawn), parts, only_if=lambda _: len(parts) > 1
+            )
+        ]
         residuals, tallies = (
             [one.payload for one in rows if spec.residual],
             [one.tally for one in rows if spec.residual],
@@ -818,7 +822,7 @@ def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int | None 
             return chosen
 
         every = []
-        for chosen in each(pool, one, range(len(pictures)), heavy=lambda i: _unsettled(pictures[i], cfg)):
+        for chosen in parallel_map(pool, one, range(len(pictures)), only_if=lambda i: _unsettled(pictures[i], cfg)):
             every.append(chosen)
             progress.update()
         return _finish(every)

@@ -35,9 +35,10 @@ from pc15.hooks.heuristic import EncoderHooks, HeuristicHooks
 from pc15.hooks.learned import AiHooks, HooksWarning, ParamPredictor, RdPredictor, Selector
 from pc15.images import find_images, load_luma, luma_tensor
 from pc15.metrics import ms_ssim, psnr, ssim
-from pc15.paths import env_summary, write_atomic
+from pc15.paths import write_atomic
 from pc15.quant import MSE_SCALE
 from pc15.report import Report
+from pc15.runtime.device import env_summary
 
 __all__ = ["BenchResult", "Measured", "Method", "methods_of", "run_bench"]
 

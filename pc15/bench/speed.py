@@ -35,8 +35,9 @@ from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
 from pc15.images import find_images, load_luma
 from pc15.metrics import psnr
-from pc15.paths import env_summary, resolve_device, write_atomic
+from pc15.paths import write_atomic
 from pc15.proc.codebook import load_codebook
+from pc15.runtime.device import env_summary, resolve_device
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.candidates import bank_patterns

@@ -33,7 +33,7 @@ from pc15.proc.codebook import FINE_CLASSES, OFFSET_MAX, Codebook
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import FINE_ABOVE, fine_bits
 from pc15.quant import RATE_CLASSES, dc_levels, rate_class, tile_class
-from pc15.runtime.tiered import late
+from pc15.runtime.tiered import tiered_jit
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -732,7 +732,7 @@ def predict_dc(above: Sequence[int] | Ints, left: int, column: int, middle: int,
     return (plane + (top + left + 1) // 2 + 1) // 2
 
 
-@late(predict_dc)
+@tiered_jit(predict_dc)
 def _walk_dc(levels: Ints, residuals: Ints, above: Ints, nx: int, middle: int, decoding: int) -> None:
     """Along rows of several sections, levels from their residuals against `predict_dc`; or residuals from levels."""
     left = middle
@@ -746,7 +746,7 @@ def _walk_dc(levels: Ints, residuals: Ints, above: Ints, nx: int, middle: int, d
         left = levels[at]
 
 
-@late(predict_dc)
+@tiered_jit(predict_dc)
 def choose_dc(
     levels: Ints, ideal: Floats, price: Floats, above: Ints, contexts: Ints, costs: Floats, middle: int, top: int
 ) -> None:

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from pc15.bitstream import write_bitstream
     from pc15.encoder import encode_many
     from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
-    from pc15.paths import resolve_device
+    from pc15.runtime.device import resolve_device
 
     device = resolve_device(cfg.device)
     targets = name_targets(find_sources(args.images, tuple(IMAGE_SUFFIXES)), args.out, STREAM_SUFFIX)

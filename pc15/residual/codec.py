@@ -30,7 +30,7 @@ from pc15.residual.context_models import (
     RANS_LOW,
     STATE,
     TAPE,
-    looped,
+    jit_entry,
     pull,
     rans_bytes,
 )
@@ -272,7 +272,7 @@ def _information() -> Ints:
     return np.append(0.0, 16.0 - np.log2(np.arange(1.0, 65536.0)))
 
 
-@looped
+@jit_entry()
 def _tally(tape: Ints, information: Ints, sums: Ints) -> None:
     """Add the information of decisions up, by their kind."""
     for i in range(len(tape)):
@@ -285,7 +285,7 @@ def _finished(picture: Ints, h: int, w: int) -> Ints:
     return np.ascontiguousarray(np.clip(picture[:h, :w], 0, SAMPLE_ONE))
 
 
-@looped
+@jit_entry()
 def _look_up(picture: Ints, table: Ints, pixels: Ints) -> None:
     """pixels [h,w] = table [4097] of the samples of a padded picture, clamped."""
     h, w = pixels.shape
@@ -295,7 +295,7 @@ def _look_up(picture: Ints, table: Ints, pixels: Ints) -> None:
             line[x] = table[min(max(samples[x], 0), SAMPLE_ONE)]
 
 
-@looped
+@jit_entry()
 def _squared_error(picture: Ints, goal: Ints) -> int:
     """Sum of squared errors of a padded picture once clamped, over the goal [h,w]."""
     total = 0

@@ -19,10 +19,10 @@ from pc15.config import CodecConfig
 from pc15.decoder import amplitude_q15, dc_samples
 from pc15.entropy.tables import load_table
 from pc15.errors import ImageError
-from pc15.paths import resolve_device
 from pc15.proc.codebook import load_codebook
 from pc15.proc.registry import coefficient
 from pc15.quant import dc_levels, step_q15, steps_for
+from pc15.runtime.device import resolve_device
 from pc15.search.bank import Bank, get_bank
 from pc15.search.candidates import Layers, bank_patterns, draw_layers
 from pc15.search.cost import Costs

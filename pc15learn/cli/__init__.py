@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from pc15._version import __version__
 from pc15.config import PRESETS
 from pc15.errors import ConfigError, Pc15Error
-from pc15.paths import calm_threads
 
 if TYPE_CHECKING:
     from pc15.config import CodecConfig
@@ -351,7 +350,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.  Wrong usage and --help leave by SystemExit, as argparse does."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="pc15learn: %(levelname)s: %(message)s")
-    calm_threads()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _complain(str(message), "warning")

@@ -17,10 +17,12 @@ from pc15.bitstream import records
 from pc15.entropy import rans_loops
 from pc15.entropy.rans_loops import PLACE, STATE_LOW, STOP, WORDS, pull, push
 from pc15.entropy.tables import FlatTables, build_rans_tables
-from pc15.runtime.tiered import Late
+from pc15.runtime.tiered import TieredJit
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-ALL = [(module, loop) for module in (rans_loops, records) for loop in vars(module).values() if isinstance(loop, Late)]
+ALL = [
+    (module, loop) for module in (rans_loops, records) for loop in vars(module).values() if isinstance(loop, TieredJit)
+]
 count_lists = st.lists(st.lists(st.integers(0, 100), min_size=1, max_size=30), min_size=1, max_size=4)
 both = pytest.mark.parametrize("way", ["as_written", "compiled"])
 
@@ -110,8 +112,8 @@ def test_numba_waits_until_a_process_has_coded_much() -> None:
     for steps in (0, 1 << 20):
         code = (
             "import sys, zlib; from pathlib import Path\n"
-            "from pc15.decoder import read_programs; from pc15.runtime.tiered import Late\n"
-            f"Late.steps = {steps}\n"
+            "from pc15.decoder import read_programs; from pc15.runtime.tiered import TieredJit\n"
+            f"TieredJit.steps = {steps}\n"
             f"part = read_programs(Path({str(GOLDEN / 'everything.pc15')!r}).read_bytes())[1][0]\n"
             "print('numba' in sys.modules, zlib.crc32(repr(part.records()).encode()))"
         )

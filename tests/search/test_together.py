@@ -232,14 +232,14 @@ def test_the_collector_is_left_as_it_was(usual: bool) -> None:
 def test_nothing_that_is_settled_goes_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short work in threads takes longer: they wait for Python's lock."""
     sent = []
-    each = encode_module.each
+    usual = encode_module.parallel_map
 
-    def watched(pool: Any, work: Any, items: Any, heavy: Any) -> Any:
+    def watched(pool: Any, work: Any, items: Any, only_if: Any) -> Any:
         if len(items) == 3:  # pictures, not the one section of a plane's residual
-            sent.append([bool(heavy(item)) for item in items])
-        return each(pool, work, items, heavy)
+            sent.append([bool(only_if(item)) for item in items])
+        return usual(pool, work, items, only_if)
 
-    monkeypatch.setattr(encode_module, "each", watched)
+    monkeypatch.setattr(encode_module, "parallel_map", watched)
     picture = np.random.default_rng(1).integers(0, 256, (3, 20, 24)).astype(np.uint8)
     pictures = [encode_module.torch.from_numpy(one) for one in (picture[:1], picture, picture[:1, ::-1].copy())]
     tiles = CodecConfig.preset("fast", tile=16, max_layers=1, lambda_rd=0.5, residual=False, device="cpu")
