@@ -64,9 +64,9 @@ def _imported(name: str, spec: str) -> ModuleType:
 
 
 def _modules_beside(name: str) -> list[str]:
-    """Modules of the package that a missing one would be in."""
+    """Modules of the package that a missing one would be in, or of the current folder."""
     package, dot, _ = name.rpartition(".")
-    places = getattr(sys.modules.get(package), "__path__", []) if dot else None
+    places = getattr(sys.modules.get(package), "__path__", []) if dot else [str(Path.cwd())]
     return [f"{package}{dot}{found.name}" for found in pkgutil.iter_modules(places)]
 
 
