@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pc15.entropy.tables import build_rans_tables
     from pc15.errors import Pc15Error
     from pc15.hooks.heuristic import HeuristicHooks
-    from pc15.hooks.learned import AiHooks, ParamPredictor, RdPredictor, Selector
+    from pc15.hooks.learned import AiHooks
+    from pc15.hooks.roles import ParamPredictor, RdPredictor, Selector
     from pc15.metrics import psnr, ssim
     from pc15.paths import PathsConfig
     from pc15.proc.registry import list_generators, render
@@ -87,8 +88,9 @@ _NAMES_OF = {
     "pc15.entropy.rans": "rans_decode rans_encode",
     "pc15.entropy.tables": "build_rans_tables",
     "pc15.errors": "Pc15Error",
-    "pc15.hooks.learned": "AiHooks ParamPredictor RdPredictor Selector",
     "pc15.hooks.heuristic": "HeuristicHooks",
+    "pc15.hooks.learned": "AiHooks",
+    "pc15.hooks.roles": "ParamPredictor RdPredictor Selector",
     "pc15.metrics": "psnr ssim",
     "pc15.paths": "PathsConfig",
     "pc15.proc.registry": "list_generators render",

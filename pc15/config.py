@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
-    from pc15.hooks.heuristic import EncoderHooks
+    from pc15.hooks.protocol import EncoderHooks
 
 Search = Literal["exhaustive", "screened"]
 Preset = Literal["fast", "balanced", "oracle"]

@@ -61,7 +61,7 @@ from pc15.decoder import (
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import ConfigError, DeviceError, ImageError
 from pc15.fixed import look_up
-from pc15.hooks.heuristic import EncoderHooks
+from pc15.hooks.protocol import EncoderHooks
 from pc15.images import check_luma
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.quant import MSE_SCALE, steps_for

@@ -24,7 +24,7 @@ from pc15.config import CodecConfig
 from pc15.dc_surface import SHARE_BITS
 from pc15.decoder import SAMPLE_ONE, amplitude_q15, draw_tiles, section_syntax
 from pc15.entropy.tables import TableSet
-from pc15.hooks.heuristic import EncoderHooks
+from pc15.hooks.protocol import EncoderHooks
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE

@@ -22,7 +22,7 @@ from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs
 from pc15.config import CodecConfig
 from pc15.decoder import dc_samples, draw_tiles
 from pc15.errors import ConfigError, SchemaError
-from pc15.hooks.learned import codec_fingerprint
+from pc15.hooks.weights import codec_fingerprint
 from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import NAMES

@@ -25,7 +25,7 @@ from pc15._version import __version__
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, SchemaError
-from pc15.hooks.learned import codec_fingerprint
+from pc15.hooks.weights import codec_fingerprint
 from pc15.paths import write_atomic
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import load
