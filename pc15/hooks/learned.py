@@ -24,7 +24,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.errors import ConfigError, HooksError, MissingTableError
 from pc15.hooks.features import FEATURE_VERSION, FEATURES, layer_features
 from pc15.hooks.heuristic import LayerView, Proposals, checked_topk, top_generators

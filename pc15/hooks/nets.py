@@ -15,7 +15,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.hooks.features import BLOCKS, FEATURES, PATCH
 from pc15.proc.codebook import OFFSET_MAX, Codebook
 from pc15.proc.coords import tile_grid
