@@ -18,8 +18,7 @@ from pc15.runtime.device import calm_threads
 
 if TYPE_CHECKING:
     import pc15learn as learn
-    from pc15.bitstream import pack_v15, read_bitstream, unpack_v15, write_bitstream
-    from pc15.bitstream.records import TileRec
+    from pc15.bitstream import TileRec, pack_v15, read_bitstream, unpack_v15, write_bitstream
     from pc15.config import CodecConfig
     from pc15.decoder import decode, decode_many, decode_y
     from pc15.encoder import encode, encode_many, encode_y, encode_y_with_hooks
@@ -80,8 +79,7 @@ __all__ = [
 ]
 
 _NAMES_OF = {
-    "pc15.bitstream": "pack_v15 read_bitstream unpack_v15 write_bitstream",
-    "pc15.bitstream.records": "TileRec",
+    "pc15.bitstream": "TileRec pack_v15 read_bitstream unpack_v15 write_bitstream",
     "pc15.config": "CodecConfig",
     "pc15.decoder": "decode decode_many decode_y",
     "pc15.encoder": "encode encode_many encode_y encode_y_with_hooks",

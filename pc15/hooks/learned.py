@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.errors import ConfigError, HooksError
 from pc15.hooks.features import layer_features
 from pc15.hooks.heuristic import checked_topk, top_generators

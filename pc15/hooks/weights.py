@@ -23,7 +23,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.errors import HooksError, MissingTableError
 from pc15.hooks.features import FEATURE_VERSION, FEATURES
 from pc15.hooks.fixed_point import VALUE_BITS, VALUE_TOP, frozen, snapped

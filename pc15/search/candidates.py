@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.hooks.protocol import CandidateTable, EncoderHooks, LayerView
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.hooks.protocol import EncoderHooks
 from pc15.proc.codebook import Codebook
 from pc15.search.backend import fused

@@ -18,7 +18,7 @@ import yaml
 from torch import Tensor
 
 import pc15
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.errors import ConfigError, HooksError
 from pc15.hooks.features import FEATURE_VERSION, layer_features, structure
 from pc15.hooks.fixed_point import frozen

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from pc15.bitstream.records import LayerRec, Programs, TileRec
+from pc15.bitstream.programs import LayerRec, Programs, TileRec
 from pc15.config import CodecConfig
 from pc15.errors import ConfigError, HooksError, SchemaError
 from pc15.hooks.features import FEATURES, layer_features

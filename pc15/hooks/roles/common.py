@@ -11,7 +11,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.hooks.features import BLOCKS, PATCH
 from pc15.hooks.fixed_point import VALUE_BITS, VALUE_TOP, Snap, snapped
 from pc15.proc.codebook import Codebook

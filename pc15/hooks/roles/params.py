@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.hooks.features import FEATURES
 from pc15.hooks.fixed_point import Snap
 from pc15.hooks.roles.common import CHUNK_VALUES, MEET, WAVES, Entries, Match, gates, trunk, waves
