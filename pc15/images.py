@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import struct
-import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +30,7 @@ __all__ = [
     "load_luma",
     "load_rgb",
     "luma_tensor",
+    "opaque_8bit",
     "save_image",
     "to_u8",
 ]
@@ -196,19 +196,15 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 def _read(path: Path) -> Image.Image:
     """The whole picture, upright, opaque, 8 bits per sample, in any mode that convert("RGB") understands."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # made an error just below
-            opened = Image.open(path)
-        with opened as image:
+        with Image.open(path) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, over {limit}")
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _eight_bit(_opaque(upright, path), path)
+            return _eight_bit(_opaque(ImageOps.exif_transpose(image), path), path)
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning, where -W error says so
         raise ImageError(
             f"{path} is too large ({error}), and may be a decompression bomb; "
             "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS or crop the picture"
@@ -222,7 +218,22 @@ def _read(path: Path) -> Image.Image:
         raise ImageError(f"cannot read {path}: {error}; the file is damaged or cut short, copy it again") from error
 
 
-def _opaque(image: Image.Image, path: Path) -> Image.Image:
+def opaque_8bit(image: Image.Image, name: str) -> Image.Image:
+    """Convert a picture of any mode to "L" or "RGB" as files are read: transparency on white, 16 bits rounded to 8.
+
+    Args:
+        name: of the picture, for messages.
+    Raises:
+        ImageError: float or 32-bit samples outside their range.
+    """
+    flat = _eight_bit(_opaque(image, name), name)
+    return flat.convert("L" if flat.mode in _GRAY_MODES else "RGB")
+
+
+_GRAY_MODES = {"1", "L", "I", "F"}
+
+
+def _opaque(image: Image.Image, path: str | Path) -> Image.Image:
     """Composited on white where something is transparent."""
     if "A" not in image.getbands() and "a" not in image.getbands() and "transparency" not in image.info:
         return image
@@ -236,7 +247,7 @@ def _opaque(image: Image.Image, path: Path) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
 
 
-def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
     """16-bit grey scaled to 8, rounded; 32-bit integers count as 16-bit ones, 32-bit floats as [0,1]."""
     if not image.mode.startswith(("I", "F")):
         return image

@@ -4,10 +4,13 @@
     image.save("photo.pc15", preset="fast", lambda_rd=0.25)     # options of CodecConfig
 
 Opening parses the header only, so that Pillow's check for decompression bombs comes before anything is decoded.
+Errors are those that Pillow's callers expect: UnidentifiedImageError for what is no stream, OSError for a damaged one.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from typing import IO, Any
 
 import numpy as np
@@ -20,13 +23,18 @@ from pc15.color import ycbcr420_to_rgb
 from pc15.config import CodecConfig
 from pc15.decoder import decode_stream
 from pc15.encoder import encode
-from pc15.errors import BitstreamError
+from pc15.errors import BitstreamError, Pc15Error, did_you_mean
+from pc15.images import opaque_8bit
 
 __all__ = ["Pc15Decoder", "Pc15ImageFile"]
 
 FORMAT = "PC15"
 DEFAULT_PRESET = "balanced"
 _HEADER_BYTES = 256  # more than any header takes
+_FOREIGN = {"bits", "comment", "compress_level", "dpi", "exif", "icc_profile", "lossless", "method", "optimize"} | {
+    "progressive", "restart_marker_blocks", "save_all", "speed", "subsampling", "tile_offset", "transparency", "xmp"
+}  # fmt: skip
+"""Keywords of other writers, so that one that resembles an option isn't taken for a slip."""
 
 
 class Pc15ImageFile(ImageFile.ImageFile):
@@ -36,31 +44,43 @@ class Pc15ImageFile(ImageFile.ImageFile):
     format_description = "PC15, a picture as a program of procedural patterns"
 
     def _open(self) -> None:
-        """Size and mode from the header; how large a picture may be is Pillow's to say."""
+        """Take size and mode from the header; Pillow's own limit decides which pictures are too large.
+
+        Raises:
+            SyntaxError: the file only begins like a stream; `Image.open` then asks its other readers.
+        """
         assert self.fp is not None
         start = self.fp.tell()
-        header, _ = unpack_v15(self.fp.read(_HEADER_BYTES), max_pixels=MAX_DIMENSION**2)
+        try:
+            header, _ = unpack_v15(self.fp.read(_HEADER_BYTES), max_pixels=MAX_DIMENSION**2)
+        except BitstreamError as error:
+            raise SyntaxError(str(error)) from error
         self._size = (header.width, header.height)
         self._mode = "RGB" if header.color == COLOR_YCBCR420 else "L"
         self.tile = [("pc15", (0, 0, *self._size), start, ())]  # type: ignore[list-item]
 
 
 class Pc15Decoder(ImageFile.PyDecoder):
-    """Draws the picture when Pillow first needs its pixels."""
+    """Decoder that draws the picture when Pillow first needs its pixels."""
 
     _pulls_fd = True
 
     def decode(self, buffer: Any) -> tuple[int, int]:
-        """Hand all pixels over; (-1, 0) says that this was everything and went well.
+        """Hand all pixels over; (-1, 0) tells Pillow that this was everything and went well.
 
         Raises:
-            BitstreamError: the stream is damaged.
+            OSError: the stream is damaged; where `ImageFile.LOAD_TRUNCATED_IMAGES` is set, only if no picture can be
+                made of what is there.
         """
         assert self.fd is not None
         data = self.fd.read(MAX_STREAM_BYTES + 1)
         if len(data) > MAX_STREAM_BYTES:
-            raise BitstreamError(f"stream is over the limit of {MAX_STREAM_BYTES} bytes")
-        decoded = decode_stream(data, max_pixels=self.state.xsize * self.state.ysize)
+            raise OSError(f"stream is over the limit of {MAX_STREAM_BYTES} bytes")
+        strict = not ImageFile.LOAD_TRUNCATED_IMAGES
+        try:
+            decoded = decode_stream(data, strict=strict, max_pixels=self.state.xsize * self.state.ysize)
+        except Pc15Error as error:
+            raise OSError(str(error)) from error
         color = decoded.header.color == COLOR_YCBCR420
         pixels = ycbcr420_to_rgb(*decoded.planes).permute(1, 2, 0) if color else decoded.planes[0]
         self.set_as_raw(pixels.contiguous().numpy().tobytes())
@@ -70,16 +90,24 @@ class Pc15Decoder(ImageFile.PyDecoder):
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Encode with the keywords of `Image.save` as options; gray, or colour at 4:2:0.
 
+    Keywords of other formats (exif, dpi, optimize, ...) are ignored, as Pillow's writers do; what looks like a
+    misspelt option is not.
+
     Raises:
-        OSError: a mode that is not gray or RGB, as other plugins do.
-        ConfigError: a keyword that is not an option.
+        ConfigError: a keyword that is almost an option, or an option out of its range.
+        ImageError: a mode whose samples have no fixed range.
     """
-    if image.mode not in ("L", "RGB"):
-        raise OSError(f"cannot write mode {image.mode} as PC15; convert the image to RGB or L first")
-    options: dict[str, Any] = dict(image.encoderinfo)
+    known = {f.name for f in dataclasses.fields(CodecConfig)} | {"preset", "quality"}
+    options: dict[str, Any] = {}
+    for name, value in image.encoderinfo.items():
+        if name in known or (name not in _FOREIGN and did_you_mean(name, known)):
+            options[name] = value
     preset = options.pop("preset", DEFAULT_PRESET)
-    pixels = torch.from_numpy(np.array(image))
-    planes = pixels.unsqueeze(0) if image.mode == "L" else pixels.permute(2, 0, 1)
+    flat = opaque_8bit(image, os.fsdecode(filename) or "the picture")
+    pixels = torch.from_numpy(np.array(flat))
+    planes = pixels.unsqueeze(0) if flat.mode == "L" else pixels.permute(2, 0, 1)
+    if image.mode != "RGB" and bool((planes == planes[:1]).all()):
+        planes = planes[:1]  # gray with transparency, or a palette of grays
     file.write(encode(planes.contiguous(), CodecConfig.preset(preset, **options))["bitstream"])
 
 

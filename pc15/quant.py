@@ -12,6 +12,7 @@ from __future__ import annotations
 import decimal
 import functools
 import math
+import numbers
 from decimal import Decimal
 
 from pc15.errors import ConfigError
@@ -28,16 +29,16 @@ MSE_SCALE = 64.0
 
 
 def quality_lambda(quality: float) -> float:
-    """The lambda that a quality from 0 to 100 stands for: 8 at 0, halved by every 8 points.
+    """Lambda for a quality from 0 to 100: 8 at 0, halved by every 8 points.
 
     On photographs 0 takes about 0.01 bpp, 50 a quarter, 75 one, 100 two to three.
 
     Raises:
         ConfigError: another number.
     """
-    if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 <= quality <= 100:
+    if isinstance(quality, bool) or not isinstance(quality, numbers.Real) or not 0 <= quality <= 100:
         raise ConfigError(f"quality is {quality!r}; give a number from 0 (smallest) to 100 (best)")
-    return float(8.0 * 2.0 ** (-quality / 8))
+    return float(8.0 * 2.0 ** (-float(quality) / 8))
 
 
 @functools.cache
@@ -58,12 +59,12 @@ def middle_level(index: int) -> int:
 
 
 def rate_class(amp_step: int) -> int:
-    """Which of the RATE_CLASSES table sets goes with an amplitude step; 0 is the coarsest."""
+    """Number of the table set, of RATE_CLASSES, for an amplitude step; 0 is the coarsest."""
     return min(RATE_CLASSES - 1, max(0, (amp_step - 6) // 6))
 
 
 def tile_class(tile: int, *, chroma: bool) -> str:
-    """Which family of rANS tables goes with a tile size."""
+    """Family of rANS tables for a tile size."""
     if chroma:
         return "c"
     return "s" if tile <= 24 else "m" if tile <= 48 else "l"

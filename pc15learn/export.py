@@ -1,4 +1,4 @@
-"""last.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.learned` checks.
+"""last.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.weights` checks.
 
 The weights are written first and the card, which has their hash, second: an export that is stopped between the two
 leaves a pair that does not match, and is refused.  The same checkpoint gives the same bytes.
@@ -17,10 +17,11 @@ import safetensors.torch
 import torch
 import yaml
 
-import pc15
+from pc15._version import __version__
 from pc15.errors import HooksError
 from pc15.hooks.features import FEATURE_VERSION
-from pc15.hooks.learned import CARD_VERSION, METADATA_KEY, card_path
+from pc15.hooks.roles import ROLES
+from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, card_path
 from pc15.paths import write_atomic
 
 __all__ = ["Exported", "export_weights"]
@@ -47,13 +48,13 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
     ckpt, out = Path(ckpt), Path(out)
     facts, state = _read_checkpoint(ckpt)
     role = facts["role"]
-    stated = {"role": role, "feature_version": FEATURE_VERSION, "codec": facts["codec"], "version": pc15.__version__}
+    stated = {"role": role, "feature_version": FEATURE_VERSION, "codec": facts["codec"], "version": __version__}
     text = json.dumps(stated, sort_keys=True, separators=(",", ":"))
     data = safetensors.torch.save(state, metadata={METADATA_KEY: text})
     card: dict[str, Any] = {
         "card": CARD_VERSION,
         "name": name or facts["name"],
-        "version": pc15.__version__,
+        "version": __version__,
         "role": role,
         "feature_version": FEATURE_VERSION,
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -64,7 +65,7 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
         "training_set": facts["training_set"],
         "seed": facts["seed"],
         "metrics": facts["metrics"],
-        **{key: facts[key] for key in ("lambda_rd", "area_share", "target", "calibration") if key in facts},
+        **{key: facts[key] for key in ROLES[role].card_extra if key in facts},
         "normalisation": facts["normalisation"],
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -87,6 +88,8 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
         raise HooksError(f"{path} is no checkpoint of pc15learn fit: {why}") from error
     if not isinstance(facts, dict):
         raise HooksError(f"{path} has no facts about its net; fit again")
+    if facts.get("role") not in ROLES:
+        raise HooksError(f"{path} is of role {facts.get('role')!r}; this build has {', '.join(ROLES)}: fit again")
     prefix = "net."
     net = {
         key[len(prefix) :]: value.to(torch.float32).contiguous()

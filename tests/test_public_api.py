@@ -154,6 +154,14 @@ def test_a_picture_goes_there_and_back(tmp_path: Path) -> None:
     assert read_bitstream(tmp_path / "a.pc15") == enc["bitstream"]
 
 
+def test_without_options_the_balanced_preset_is_taken() -> None:
+    y = torch.linspace(0, 1, 40).expand(1, 1, 24, 40)
+    picture = (y[0] * 255).round().to(torch.uint8)
+    balanced = pc15.CodecConfig.preset("balanced")
+    assert pc15.encode_y(y)["bitstream"] == pc15.encode_y(y, balanced)["bitstream"]
+    assert pc15.encode(picture)["bitstream"] == pc15.encode(picture, balanced)["bitstream"]
+
+
 def test_pictures_are_measured() -> None:
     from pc15 import psnr, ssim
 

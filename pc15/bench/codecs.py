@@ -1,4 +1,4 @@
-"""Who is measured: 8-bit gray planes to whole files and back, and the ladder of settings each codec is walked up.
+"""Codecs that are measured: 8-bit gray planes to whole files and back, each codec with a ladder of settings.
 
 The conventional codecs are Pillow's, one thread each: progressive JPEG with optimised tables, WebP at its slowest
 method (it has no gray, and is given the plane as it is), gray AVIF at speed 6 as Pillow tunes it, and the bare
@@ -22,10 +22,12 @@ from pc15.bench import Anchor
 from pc15.bitstream.container import Stream, read_container, write_container
 from pc15.bitstream.header import residual_spans
 from pc15.config import CodecConfig
-from pc15.decoder import MIDDLE, decode, to_pixels
-from pc15.encoder import as_q12, encode, plan_header, residual_lambda
+from pc15.decoder import decode
+from pc15.encoder import encode, plan_header, residual_lambda
 from pc15.errors import ImageError, UnknownNameError, did_you_mean
-from pc15.residual.codec import ResidualParams, decode_residual, encode_residual
+from pc15.luma import MIDDLE, as_q12, to_pixels
+from pc15.residual.decode import decode_residual
+from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.initial_models import Contexts
 
 __all__ = ["Codec", "coders", "conventional", "own", "warm_up"]
@@ -131,7 +133,7 @@ def _residual_alone(u8: Tensor, cfg: CodecConfig, parts: Mapping[str, Any]) -> b
 
 
 def _decoded_with(contexts: Contexts, data: bytes) -> Tensor:
-    """What `_residual_alone` has made with contexts of a study; uint8 [h,w]."""
+    """Decode a file of `_residual_alone` that was made with contexts of a study; uint8 [h,w]."""
     stream = read_container(data)
     header = stream.header
     shown = []

@@ -1,4 +1,4 @@
-"""How fast each stage is, against what this machine can do: the command behind every figure of speed.
+"""Speed of each stage, against the ceiling of the machine: the command behind every figure of speed.
 
 Stages of the search are timed by themselves on a picture's own tiles, `encode` and `decode` as a whole.  The ceiling
 of the product is the fastest exact integer matrix product that is found in the same run, so that shares compare
@@ -29,11 +29,12 @@ from torch import Tensor
 
 from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.decoder import SAMPLE_ONE, decode_many, decode_stream
+from pc15.decoder import decode_many, decode_stream
 from pc15.encoder import encode, encode_many, plan_header
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
 from pc15.images import find_images, load_luma
+from pc15.luma import as_q12
 from pc15.metrics import psnr
 from pc15.paths import write_atomic
 from pc15.proc.codebook import load_codebook
@@ -213,7 +214,7 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
 def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: float, copy: float) -> list[Timing]:
     """Product, screening and exact scores of the first layer of all tiles."""
     height, width = u8.shape[1:]
-    plane = torch.div(u8[0].to(clock.device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").int()
+    plane = as_q12(u8[0], clock.device)
     header = plan_header(width, height, cfg)
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
     encoder = PlaneEncoder([plane], header, 0, cfg, tables, codebook, None)
@@ -257,7 +258,7 @@ def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfi
 
 
 def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
-    """The same of all pictures at once; seconds are of one picture."""
+    """Encoding and decoding of all pictures at once; seconds are of one picture."""
     found: list[dict[str, Any]] = []
 
     def encoded() -> None:
@@ -313,7 +314,7 @@ def grown(u8: Tensor, pixels: int) -> Tensor:
 
 
 def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What work(*arguments) returns in a process that does nothing else."""
+    """Result of work(*arguments) in a process that does nothing else."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 

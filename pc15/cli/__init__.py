@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pc15 import __version__
+from pc15._version import __version__
 from pc15.cli.parser import FAILED, INTERRUPTED, USAGE, Parser, complain
 from pc15.errors import ConfigError, Pc15Error, UnknownNameError, did_you_mean
 

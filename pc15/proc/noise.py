@@ -198,7 +198,7 @@ def octaves(
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What `worley` finds around each position: the nearest and the second nearest of one random point per cell.
+    """Points that `worley` finds around each position: the nearest and second nearest of one random point per cell.
 
     A key is the squared distance, Q28, over the `_SHADE_BITS` lowest bits of the point's hash, which say whose it is.
     """
@@ -254,7 +254,7 @@ def worley(px: Tensor, py: Tensor, seed: Tensor, jitter: Tensor) -> Cells:
 
 
 def near_points(px: Tensor, py: Tensor, seed: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The four of a lattice of random points that may lie within `REACH`, 5/8 of a cell, of each position.
+    """Points that may lie within `REACH`, 5/8 of a cell, of each position: four of a random lattice.
 
     Each point strays up to 3/8 of a cell, each way, from its lattice point.
 

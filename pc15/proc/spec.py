@@ -1,4 +1,4 @@
-"""What a pattern declares about itself: its formula, its parameters, their levels and ranges.
+"""Declaration of a pattern: its formula, its parameters, their levels and ranges.
 
 A parameter has `levels` quantized values, the finest that an offset can reach, and `coarse` of them stand in the
 first codebook.  Values become integers through `decimal`, so every machine draws from the same numbers.

@@ -154,6 +154,8 @@ KIND_NAMES = (
 
 RIM = 36
 """Width of the array of template sums: a block of up to 32 and a rim of two on two sides."""
+ROOM = SUPER * SUPER * 64
+"""More decisions than a superblock can have."""
 FIRST_PLACE = np.array([0, 16, 80, 336, 1360], dtype=np.int64)
 """Where the scan of a size class starts in `PLACE`."""
 
@@ -438,7 +440,7 @@ def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, a
     """One superblock: the field holds it (ENCODE) or receives it (DECODE).
 
     Args:
-        m: models.   io: see `models`.   x0, y0: of its first pixel.   stack: [20, 3] int64, work space.
+        m: models.   io: see `context_models`.   x0, y0: of its first pixel.   stack: [20, 3] int64, work space.
         around: [38 * RIM] int32, work space.
     """
     H, W = field.size.shape[0] * UNIT, field.size.shape[1] * UNIT

@@ -1,1 +1,1 @@
-"""Running code: devices, compiled loops, threads.  Nothing here knows of pictures."""
+"""Execution of code: devices, compiled loops, cached results, threads.  Nothing here knows of pictures."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.proc.codebook import Codebook
 from pc15.proc.generators import NAMES
 from pc15.search.analysis import COARSE_SIDE, resolution, spectrum_peaks, turning

@@ -15,15 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import (
-    AMP_DIRECT,
-    DC_DIRECT,
-    MAX_PARAMS,
-    MERGE_AMP_DIRECT,
-    RAW_BITS,
-    Syntax,
-    numbered,
-)
+from pc15.bitstream.alphabets import DC_DIRECT, MERGE_AMP_DIRECT, Syntax, numbered
+from pc15.bitstream.programs import AMP_DIRECT, MAX_PARAMS, RAW_BITS
 from pc15.entropy.tables import TableSet
 from pc15.proc.codebook import offset_reach
 from pc15.proc.generators import NAMES, load

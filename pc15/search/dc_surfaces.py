@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import SHARE_ONE, Surface, least_sharp, surface
-from pc15.decoder import dc_samples
+from pc15.draw import dc_samples
 from pc15.quant import step_q15
 from pc15.runtime.parallel import parallel_range
 from pc15.search.backend import fused, numba_samples

@@ -18,13 +18,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pc15.bitstream.enc.dc_choice import choose_dc
 from pc15.bitstream.header import WINDOWS, Header, grids_of, section_spans
-from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, choose_dc, dc_contexts
+from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Programs
+from pc15.bitstream.read import section_syntax
+from pc15.bitstream.sections import dc_contexts
 from pc15.config import CodecConfig
 from pc15.dc_surface import SHARE_BITS
-from pc15.decoder import SAMPLE_ONE, amplitude_q15, draw_tiles, section_syntax
+from pc15.draw import amplitude_q15, draw_tiles
 from pc15.entropy.tables import TableSet
-from pc15.hooks.heuristic import EncoderHooks
+from pc15.hooks.protocol import EncoderHooks
+from pc15.luma import SAMPLE_ONE
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE

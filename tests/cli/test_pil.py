@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 import pc15.pil  # noqa: F401  (registers the plugin)
 from pc15 import CodecConfig, decode, encode, pack_v15
-from pc15.bitstream import Header, PlaneSpec, Stream, write_container
-from pc15.errors import BitstreamError, ConfigError
+from pc15.bitstream import Header, PlaneSpec
+from pc15.errors import ConfigError
+from pc15.images import load_rgb
 
 QUICK = {"preset": "fast", "tile": 16, "max_layers": 1, "device": "cpu"}
 
@@ -60,22 +61,72 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
 def test_opening_reads_no_more_than_the_header() -> None:
     with Image.open(io.BytesIO(header_of(640, 480) + b"no sections at all")) as image:
         assert image.size == (640, 480)
-        with pytest.raises(BitstreamError, match="cut"):
+        with pytest.raises(OSError, match="cut"):
             image.load()
 
 
-def test_a_damaged_stream_raises_when_its_pixels_are_needed() -> None:
-    header = Header(16, 16, 0, (PlaneSpec(tile=16, overlap=0, window=0, subsample=0, amp_step=24, dc_step=24),))
-    with (
-        Image.open(io.BytesIO(write_container(Stream(header, [b"\xff\xff\xff\xff\xff"])))) as image,
-        pytest.raises(BitstreamError),
-    ):
+@pytest.fixture
+def stream() -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 30), 50).save(buffer, format="PC15", preset="fast", device="cpu")
+    return buffer.getvalue()
+
+
+def test_what_only_begins_like_a_stream_is_not_identified(stream: bytes) -> None:
+    for data in (b"PC15 is what this text is about", stream[:6] + b"\xff" + stream[7:], stream[:9], b"PC15"):
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(io.BytesIO(data))
+
+
+def test_a_damaged_stream_is_an_os_error_when_its_pixels_are_needed(stream: bytes) -> None:
+    for data in (stream[:-5], stream[:-5] + bytes(5), stream + b"more"):
+        with Image.open(io.BytesIO(data)) as image, pytest.raises(OSError):
+            image.load()
+
+
+def test_truncated_streams_are_shown_where_pillow_is_told_to(stream: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with Image.open(io.BytesIO(stream[:-5])) as image:
         image.load()
+        assert np.array(image).shape == (30, 40)
 
 
-def test_saving_says_what_it_cannot_do(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="mode RGBA as PC15; convert"):
-        Image.new("RGBA", (4, 4)).save(tmp_path / "a.pc15")
+@pytest.mark.parametrize(
+    ("mode", "shown"),
+    [
+        ("1", "L"),
+        ("L", "L"),
+        ("LA", "L"),
+        ("I;16", "L"),
+        ("P", "RGB"),
+        ("RGBA", "RGB"),
+        ("CMYK", "RGB"),
+        ("RGB", "RGB"),
+    ],
+)
+def test_every_mode_is_saved_as_the_command_line_reads_it(mode: str, shown: str, tmp_path: Path) -> None:
+    if mode == "I;16":
+        image = Image.fromarray((np.arange(24 * 17).reshape(17, 24) * 150).astype(np.uint16))
+    else:
+        image = Image.fromarray(picture(3).permute(1, 2, 0).contiguous().numpy()).convert(mode)
+    name = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(name)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PC15", **QUICK)
+    with Image.open(buffer) as again:
+        assert (again.mode, again.size) == (shown, image.size)
+    planes = load_rgb(name)
+    options = {k: v for k, v in QUICK.items() if k != "preset"}
+    expected = encode(planes if shown == "RGB" else planes[:1], CodecConfig.preset("fast", **options))
+    assert buffer.getvalue() == expected["bitstream"]
+
+
+def test_keywords_of_other_writers_are_ignored_and_slips_are_not(tmp_path: Path) -> None:
+    image = Image.new("L", (8, 8), 9)
+    foreign = {"exif": b"", "icc_profile": None, "dpi": (72, 72), "optimize": True, "progressive": True, "xmp": b""}
+    image.save(tmp_path / "a.pc15", **QUICK)
+    image.save(tmp_path / "b.pc15", **QUICK, **foreign)
+    assert (tmp_path / "a.pc15").read_bytes() == (tmp_path / "b.pc15").read_bytes()
     with pytest.raises(ConfigError, match="lambda_rd"):
-        Image.new("L", (4, 4)).save(tmp_path / "a.pc15", lamda_rd=1.0)
-    assert not (tmp_path / "a.pc15").exists()
+        image.save(tmp_path / "c.pc15", lamda_rd=1.0)
+    assert not (tmp_path / "c.pc15").exists()

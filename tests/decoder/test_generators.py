@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 import importlib
 import itertools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +20,12 @@ from pc15.fixed import ONE
 from pc15.proc.coords import Grid, tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels, gen_id, get, list_generators, mean_rms, render
+from pc15.proc.spec import Param
 
 T = 32
 SEED = 1234
+PARAMETERS = "e73859aff7497da2de265ea6ad6b4b128277220d07c67da565d5e73fcb1143a8"
+"""SHA-256 of what all generators declare: names, seeds, ranges, levels, flags, kinds and units."""
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -87,6 +93,18 @@ def test_the_first_codebook_is_small_and_its_parameters_are_levels(name: str) ->
         assert max(p.coarse_levels) < p.levels and len(set(p.fixed)) == p.levels
         if p.default is not None:
             assert p.lo <= p.default <= p.hi
+
+
+def test_parameters_are_those_whose_levels_streams_store() -> None:
+    def declared(param: Param) -> dict[str, Any]:
+        fields = {f.name: (getattr(param, f.name), f.default) for f in dataclasses.fields(param)}
+        return {name: value for name, (value, default) in fields.items() if value != default}
+
+    table = [
+        [g.name, g.seeds, [declared(p) for p in g.params], [declared(p) for p in g.extra]] for g in map(get, NAMES)
+    ]
+    digest = hashlib.sha256(json.dumps(table).encode()).hexdigest()
+    assert digest == PARAMETERS, "a stream's levels, the codebooks and all trained nets mean other values now"
 
 
 def test_the_table_has_no_name_twice() -> None:

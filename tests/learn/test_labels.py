@@ -15,12 +15,14 @@ from pc15.config import CodecConfig
 from pc15.errors import ConfigError, MissingExtraError, SchemaError
 from pc15.images import save_image
 from pc15learn.labels import write as labels_module
-from pc15learn.labels.write import make_labels, read_manifest, shard_paths
+from pc15learn.labels.write import ORACLE_VERSION, make_labels, read_manifest, shard_paths
+from pc15learn.sample_data import make_samples
 from pc15learn.schema import LabelRow, TileRow, pixels_from_text, read_rows
 from pc15learn.shards import plan, run_shards
 from pc15learn.tiles import load_tile_pixels, make_tiles
 from tests.fake_oracle import fake_labels
 
+SAMPLES = Path(__file__).resolve().parents[2] / "datasets" / "samples"
 CFG = CodecConfig.preset("fast", lambda_rd=0.05, device="cpu")  # with a GPU, tasks would ask for a share of it
 
 
@@ -180,3 +182,12 @@ def test_on_ray_every_shard_is_a_task(tiles: Path, tmp_path: Path, monkeypatch: 
 
 def test_the_real_labeller_is_the_default():
     assert labels_module.make_labels.__kwdefaults__["label"] is None
+
+
+def test_the_oracle_answers_as_its_version_says(tmp_path: Path) -> None:
+    """What differs here is another oracle: raise ORACLE_VERSION and run `python -m pc15learn.sample_data`."""
+    again = make_samples(tmp_path / "samples")
+    for made, kept in zip(shard_paths(again / "labels"), shard_paths(SAMPLES / "labels"), strict=True):
+        assert made.read_bytes() == kept.read_bytes()
+    assert read_manifest(SAMPLES / "labels").facts["oracle"] == ORACLE_VERSION
+    assert read_manifest(again / "labels").fingerprint == read_manifest(SAMPLES / "labels").fingerprint

@@ -23,7 +23,8 @@ import pc15.entropy
 import pc15.residual
 import pc15.search
 import pc15learn.codebooks
-from pc15.residual import ResidualParams, decode_residual, encode_residual
+from pc15.residual.decode import decode_residual
+from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.runtime.jit import sources_digest, uses_internals
 
 TWO_FILES = {

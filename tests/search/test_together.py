@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from pc15 import CodecConfig, encode
 from pc15 import decoder as decode_module
 from pc15 import encoder as encode_module
+from pc15.bitstream import read as read_module
+from pc15.bitstream.alphabets import Syntax
 from pc15.bitstream.container import Stream, read_container, write_container
 from pc15.bitstream.header import Header, PlaneSpec, SectionSpan, residual_spans, section_spans, tile_counts
-from pc15.bitstream.records import MAX_LAYERS, MERGE_FROM, Programs, Reader, Syntax, Writer, code_section, code_sections
-from pc15.decoder import section_syntax
+from pc15.bitstream.ports import Reader, Writer
+from pc15.bitstream.programs import MAX_LAYERS, MERGE_FROM, Programs
+from pc15.bitstream.read import section_syntax
+from pc15.bitstream.sections import code_section, code_sections
 from pc15.encoder import repack
 from pc15.entropy.tables import load_table
 from pc15.errors import BitstreamError, ConfigError, Pc15Error
@@ -173,7 +177,7 @@ def test_streams_together_are_read_as_each_alone(many: list[tuple[Header, str, b
         streams.append(damaged(np.random.default_rng(seed), how, header, payloads))
         sound.append([part.records() for part in planes] if how == "none" else None)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(decode_module, "_CODED_TOGETHER", most)
+        patched.setattr(read_module, "_CODED_TOGETHER", most)
         for strict in (True, False):
             each: list[object] = []
             for data in streams:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pc15.fixed import FRAC, ONE, div
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import centre, count, phase, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, phase: Tensor, repeats: Tensor, rise: Tensor) -> Tensor:
@@ -26,44 +27,11 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, phase: Tensor, repeats: Tensor, rise:
     return ((torch.minimum(up, down) >> (FRAC - 1)) - ONE).clamp(-ONE, ONE)
 
 
-ANGLE_GRADIENT = Generator(
-    name="ANGLE_GRADIENT",
-    draw=draw,
-    params=(
-        Param(name="cx", lo=-1.2, hi=1.2, levels=25, coarse=4, unit="half tiles from the middle", default=0),
-        Param(name="cy", lo=-1.2, hi=1.2, levels=25, coarse=4, unit="half tiles from the middle", default=0),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=32,
-            coarse=4,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns of one repeat",
-            default=0,
-        ),
-        Param(
-            name="repeats",
-            lo=1,
-            hi=4,
-            levels=4,
-            coarse=2,
-            coarse_share=0.5,
-            kind="count",
-            unit="times around",
-            default=1,
-        ),
-        Param(
-            name="rise",
-            lo=0.5,
-            hi=0.9,
-            levels=5,
-            coarse=1,
-            coarse_share=0.2,
-            unit="share of a turn that brightens",
-            default=0.5,
-        ),
-    ),
+PARAMS = (
+    *centre(1.2, levels=25, coarse=4, default=(0, 0), unit="half tiles from the middle"),
+    phase("turns of one repeat", levels=32, coarse=4, default=0),
+    count("repeats", 1, 4, "times around", coarse=2, coarse_share=0.5, default=1),
+    ratio("rise", 0.5, 0.9, "share of a turn that brightens", levels=5, coarse_share=0.2, default=0.5),
 )
+
+ANGLE_GRADIENT = Generator(name="ANGLE_GRADIENT", draw=draw, params=PARAMS)

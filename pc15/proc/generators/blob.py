@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pc15.fixed import ONE, div
 from pc15.proc.coords import Grid
+from pc15.proc.params import angle, centre, radius, ratio
 from pc15.proc.shape import around, bell, in_radii
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, radius: Tensor, aspect: Tensor) -> Tensor:
@@ -24,40 +25,11 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, radius: Tensor, as
     return 2 * bell(in_radii(u, radius), in_radii(v, across)) - ONE
 
 
-BLOB = Generator(
-    name="BLOB",
-    draw=draw,
-    params=(
-        Param(
-            name="cx",
-            lo=-1,
-            hi=1,
-            levels=42,
-            coarse=7,
-            unit="half tiles from the centre, to the right",
-            default=0.0,
-        ),
-        Param(name="cy", lo=-1, hi=1, levels=42, coarse=7, unit="half tiles from the centre, down", default=0.0),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=64,
-            coarse=8,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=30.0,
-        ),
-        Param(
-            name="radius",
-            lo=0.25,
-            hi=1.4,
-            levels=16,
-            coarse=2,
-            log=True,
-            unit="half tiles, lengthwise, centre to 1/e",
-        ),
-        Param(name="aspect", lo=1.5, hi=6.0, levels=12, coarse=2, log=True, unit="length over width"),
-    ),
+PARAMS = (
+    *centre(1, levels=42, coarse=7, default=(0.0, 0.0)),
+    angle(180, levels=64, coarse=8, default=30.0),
+    radius(0.25, 1.4, "half tiles, lengthwise, centre to 1/e", levels=16, coarse=2),
+    ratio("aspect", 1.5, 6.0, "length over width", levels=12, coarse=2, log=True),
 )
+
+BLOB = Generator(name="BLOB", draw=draw, params=PARAMS)

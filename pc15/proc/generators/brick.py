@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import QUARTER_TURN, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp, stretched
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
+from pc15.proc.spec import Generator
 
 JOINT = 2300
 """Thickness of a joint, Q14 of a course's height: 10 mm in 71 mm."""
@@ -29,63 +30,12 @@ def draw(at: Grid, courses: Tensor, aspect: Tensor, angle_deg: Tensor, phase_x: 
     return ramp(torch.minimum(bed, head) - JOINT, pixel_share(at, freq))
 
 
-BRICK = Generator(
-    name="BRICK",
-    draw=draw,
-    params=(
-        Param(
-            name="courses",
-            lo=1.5,
-            hi=12.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.85,
-            log=True,
-            kind="cells",
-            unit="courses per tile",
-            default=6,
-        ),
-        Param(
-            name="aspect",
-            lo=1.0,
-            hi=4.0,
-            levels=13,
-            coarse=2,
-            unit="length of a brick over its height",
-            default=3,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=32,
-            coarse=2,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            periodic=True,
-            kind="turns",
-            unit="bricks",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            periodic=True,
-            kind="turns",
-            unit="courses",
-            default=0,
-        ),
-    ),
+PARAMS = (
+    cells(1.5, 12.0, "courses per tile", levels=32, coarse=4, coarse_share=0.85, default=6, name="courses"),
+    ratio("aspect", 1.0, 4.0, "length of a brick over its height", levels=13, coarse=2, default=3),
+    angle(180, levels=32, coarse=2, default=0),
+    phase_x("bricks", levels=16, coarse=3),
+    phase_y("courses", levels=16, coarse=3),
 )
+
+BRICK = Generator(name="BRICK", draw=draw, params=PARAMS)

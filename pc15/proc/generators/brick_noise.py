@@ -15,7 +15,8 @@ from pc15.fixed import FRAC, HALF, ONE, hash_cell, mul, unit
 from pc15.proc.coords import Grid
 from pc15.proc.generators.brick import JOINT
 from pc15.proc.lattice import per_cell, pixel_share, ramp
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_y, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, courses: Tensor, aspect: Tensor, angle_deg: Tensor, phase_y: Tensor, seed: Tensor) -> Tensor:
@@ -31,53 +32,11 @@ def draw(at: Grid, courses: Tensor, aspect: Tensor, angle_deg: Tensor, phase_y: 
     return mul(cover, HALF + shade + (shade >> 1)) - ONE
 
 
-BRICK_NOISE = Generator(
-    name="BRICK_NOISE",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(
-            name="courses",
-            lo=2.0,
-            hi=12.0,
-            levels=24,
-            coarse=3,
-            coarse_share=0.85,
-            log=True,
-            kind="cells",
-            unit="courses per tile",
-            default=6,
-        ),
-        Param(
-            name="aspect",
-            lo=1.0,
-            hi=4.0,
-            levels=13,
-            coarse=1,
-            unit="length of a brick over its height",
-            default=2.5,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=32,
-            coarse=2,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=8,
-            coarse=2,
-            periodic=True,
-            kind="turns",
-            unit="courses",
-            default=0,
-        ),
-    ),
+PARAMS = (
+    cells(2.0, 12.0, "courses per tile", levels=24, coarse=3, coarse_share=0.85, default=6, name="courses"),
+    ratio("aspect", 1.0, 4.0, "length of a brick over its height", levels=13, default=2.5),
+    angle(180, levels=32, coarse=2, default=0),
+    phase_y("courses", levels=8, coarse=2),
 )
+
+BRICK_NOISE = Generator(name="BRICK_NOISE", draw=draw, seeds=16, params=PARAMS)

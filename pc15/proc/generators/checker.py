@@ -15,7 +15,8 @@ from torch import Tensor
 from pc15.fixed import QUARTER_TURN, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import per_cell, pixel_share, square
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Tensor, softness: Tensor) -> Tensor:
@@ -27,66 +28,12 @@ def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: T
     return mul(square(u, width), square(w, width))
 
 
-CHECKER = Generator(
-    name="CHECKER",
-    draw=draw,
-    params=(
-        Param(
-            name="cells",
-            lo=1,
-            hi=24,
-            levels=47,
-            coarse=4,
-            coarse_share=0.68,
-            kind="cells",
-            unit="squares per tile",
-            default=8,
-            wide=(1, 96),
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=90,
-            levels=32,
-            coarse=4,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=32,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns of two squares",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=32,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns of two squares",
-            default=0,
-        ),
-        Param(
-            name="softness",
-            lo=0,
-            hi=1,
-            levels=4,
-            coarse=1,
-            coarse_share=0.25,
-            unit="share of a square that is slope",
-            default=0,
-        ),
-    ),
+PARAMS = (
+    cells(1, 24, "squares per tile", levels=47, coarse=4, coarse_share=0.68, log=False, default=8, wide=(1, 96)),
+    angle(90, levels=32, coarse=4, default=0),
+    phase_x("turns of two squares", levels=32, coarse=3, coarse_share=0.5),
+    phase_y("turns of two squares", levels=32, coarse=3, coarse_share=0.5),
+    ratio("softness", 0, 1, "share of a square that is slope", levels=4, coarse_share=0.25, default=0),
 )
+
+CHECKER = Generator(name="CHECKER", draw=draw, params=PARAMS)

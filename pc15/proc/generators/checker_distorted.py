@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import QUARTER_TURN, mul, sin_turns
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import per_cell, pixel_share, square
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, cycles, phase, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase: Tensor, warp: Tensor, warp_freq: Tensor) -> Tensor:
@@ -29,46 +30,12 @@ def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase: Tensor, warp: Tensor
     return mul(square(u, width), square(w, width))
 
 
-CHECKER_DISTORTED = Generator(
-    name="CHECKER_DISTORTED",
-    draw=draw,
-    params=(
-        Param(
-            name="cells", lo=2, hi=16, levels=24, coarse=4, log=True, kind="cells", unit="squares per tile", default=8
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=90,
-            levels=16,
-            coarse=2,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns of two squares",
-            default=0,
-        ),
-        Param(name="warp", lo=0.02, hi=0.2, levels=16, coarse=2, unit="half tiles", default=0.1),
-        Param(
-            name="warp_freq",
-            lo=0.5,
-            hi=3.0,
-            levels=16,
-            coarse=2,
-            log=True,
-            kind="cycles",
-            unit="ripples per tile",
-        ),
-    ),
+PARAMS = (
+    cells(2, 16, "squares per tile", levels=24, coarse=4, default=8),
+    angle(90, levels=16, coarse=2, default=0),
+    phase("turns of two squares", levels=16, coarse=3, default=0),
+    ratio("warp", 0.02, 0.2, "half tiles", levels=16, coarse=2, default=0.1),
+    cycles("warp_freq", 0.5, 3.0, "ripples per tile", levels=16, coarse=2),
 )
+
+CHECKER_DISTORTED = Generator(name="CHECKER_DISTORTED", draw=draw, params=PARAMS)

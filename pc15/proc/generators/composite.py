@@ -13,7 +13,8 @@ from torch import Tensor
 from pc15.fixed import cos_turns, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import scaled
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, freq, phase, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, cross_deg: Tensor, ratio: Tensor, phase: Tensor) -> Tensor:
@@ -22,55 +23,12 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, cross_deg: Tensor, ratio: Te
     return mul(wave, cos_turns(at.phase(scaled(freq, ratio), angle_deg + cross_deg)))
 
 
-COMPOSITE = Generator(
-    name="COMPOSITE",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=12.0,
-            levels=40,
-            coarse=4,
-            coarse_share=0.7,
-            log=True,
-            kind="cycles",
-            unit="periods per tile",
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=48,
-            coarse=6,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="cross_deg",
-            lo=0,
-            hi=180,
-            levels=16,
-            coarse=2,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=90,
-        ),
-        Param(name="ratio", lo=0.2, hi=0.9, levels=8, coarse=2, unit="of freq"),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-            default=0,
-        ),
-    ),
+PARAMS = (
+    freq(1.0, 12.0, "periods per tile", levels=40, coarse=4, coarse_share=0.7),
+    angle(180, levels=48, coarse=6, default=0),
+    angle(180, levels=16, coarse=2, default=90, name="cross_deg"),
+    ratio("ratio", 0.2, 0.9, "of freq", levels=8, coarse=2),
+    phase(levels=16, coarse=2, default=0),
 )
+
+COMPOSITE = Generator(name="COMPOSITE", draw=draw, params=PARAMS)

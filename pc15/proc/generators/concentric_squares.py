@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import QUARTER_TURN
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import pixel_share, square
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, centre, freq, phase
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, cx: Tensor, cy: Tensor, phase: Tensor) -> Tensor:
@@ -27,46 +28,11 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, cx: Tensor, cy: Tensor, phas
 SLOPE = 4096
 """A ring's edge reaches this far either way, Q14 of half a period: a trapezoid, between sine and square."""
 
-CONCENTRIC_SQUARES = Generator(
-    name="CONCENTRIC_SQUARES",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=0.7,
-            hi=10.0,
-            levels=40,
-            coarse=4,
-            coarse_share=0.85,
-            log=True,
-            kind="cycles",
-            unit="rings per tile",
-            default=5,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=90,
-            levels=16,
-            coarse=2,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(name="cx", lo=-1.2, hi=1.2, levels=25, coarse=3, unit="half tiles from the middle", default=0),
-        Param(name="cy", lo=-1.2, hi=1.2, levels=25, coarse=3, unit="half tiles from the middle", default=0),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-            default=0,
-        ),
-    ),
+PARAMS = (
+    freq(0.7, 10.0, "rings per tile", levels=40, coarse=4, coarse_share=0.85, default=5),
+    angle(90, levels=16, coarse=2, default=0),
+    *centre(1.2, levels=25, coarse=3, default=(0, 0), unit="half tiles from the middle"),
+    phase(levels=16, coarse=2, default=0),
 )
+
+CONCENTRIC_SQUARES = Generator(name="CONCENTRIC_SQUARES", draw=draw, params=PARAMS)

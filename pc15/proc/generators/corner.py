@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pc15.fixed import soft_sign
 from pc15.proc.coords import Grid
+from pc15.proc.params import angle, centre, degrees, softness
 from pc15.proc.shape import around
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, opening: Tensor, softness: Tensor) -> Tensor:
@@ -26,40 +27,11 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, opening: Tensor, s
     return soft_sign(torch.minimum(inside_low, -outside_high), softness.clamp(min=at.pixel))
 
 
-CORNER = Generator(
-    name="CORNER",
-    draw=draw,
-    params=(
-        Param(name="cx", lo=-1, hi=1, levels=36, coarse=6, unit="half tiles from the centre, to the right"),
-        Param(name="cy", lo=-1, hi=1, levels=36, coarse=6, unit="half tiles from the centre, down"),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=360,
-            levels=128,
-            coarse=16,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=60.0,
-        ),
-        Param(
-            name="opening",
-            lo=40,
-            hi=140,
-            levels=11,
-            coarse=2,
-            kind="degrees",
-            unit="degrees between the sides",
-        ),
-        Param(
-            name="softness",
-            lo=0.05,
-            hi=0.5,
-            levels=8,
-            coarse=1,
-            log=True,
-            unit="half tiles, side to full height",
-        ),
-    ),
+PARAMS = (
+    *centre(1, levels=36, coarse=6),
+    angle(360, levels=128, coarse=16, default=60.0),
+    degrees("opening", 40, 140, "degrees between the sides", levels=11, coarse=2),
+    softness(0.05, 0.5, "half tiles, side to full height", levels=8),
 )
+
+CORNER = Generator(name="CORNER", draw=draw, params=PARAMS)

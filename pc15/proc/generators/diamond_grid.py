@@ -13,7 +13,8 @@ from torch import Tensor
 from pc15.fixed import ONE, QUARTER_TURN
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp, stretched
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
+from pc15.proc.spec import Generator
 
 SLOPE = 6000
 """A diamond rises over this much of its half diagonal, Q14: faceted, not flat."""
@@ -28,65 +29,12 @@ def draw(at: Grid, cells: Tensor, aspect: Tensor, angle_deg: Tensor, phase_x: Te
     return ramp(ONE - x - y, (pixel_share(at, wide) + pixel_share(at, tall)).clamp(SLOPE, 2 * ONE))
 
 
-DIAMOND_GRID = Generator(
-    name="DIAMOND_GRID",
-    draw=draw,
-    params=(
-        Param(
-            name="cells",
-            lo=1.0,
-            hi=10.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.9,
-            log=True,
-            kind="cells",
-            unit="diamonds across the tile",
-            default=5,
-        ),
-        Param(
-            name="aspect",
-            lo=0.4,
-            hi=2.5,
-            levels=16,
-            coarse=3,
-            log=True,
-            unit="height of a diamond over its width",
-            default=1.6,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=32,
-            coarse=1,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=24,
-            coarse=4,
-            periodic=True,
-            kind="turns",
-            unit="diamonds",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=24,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="diamonds",
-            default=0,
-        ),
-    ),
+PARAMS = (
+    cells(1.0, 10.0, "diamonds across the tile", levels=32, coarse=4, coarse_share=0.9, default=5),
+    ratio("aspect", 0.4, 2.5, "height of a diamond over its width", levels=16, coarse=3, log=True, default=1.6),
+    angle(180, levels=32, coarse=1, default=0),
+    phase_x("diamonds", levels=24, coarse=4),
+    phase_y("diamonds", levels=24, coarse=3, coarse_share=0.5),
 )
+
+DIAMOND_GRID = Generator(name="DIAMOND_GRID", draw=draw, params=PARAMS)

@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import FRAC, ONE, QUARTER_TURN, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Tensor, radius: Tensor) -> Tensor:
@@ -28,55 +29,12 @@ def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: T
     return ramp(mul(rim, rim) - r2, width)  # near the rim, R^2 - r^2 = 2 R (R - r)
 
 
-DOTS = Generator(
-    name="DOTS",
-    draw=draw,
-    params=(
-        Param(
-            name="cells",
-            lo=1.0,
-            hi=10.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.9,
-            log=True,
-            kind="cells",
-            unit="dots across the tile",
-            default=5,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=90,
-            levels=16,
-            coarse=2,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            periodic=True,
-            kind="turns",
-            unit="cells",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            periodic=True,
-            kind="turns",
-            unit="cells",
-            default=0,
-        ),
-        Param(name="radius", lo=0.15, hi=0.55, levels=9, coarse=2, unit="cells", default=0.3),
-    ),
+PARAMS = (
+    cells(1.0, 10.0, "dots across the tile", levels=32, coarse=4, coarse_share=0.9, default=5),
+    angle(90, levels=16, coarse=2, default=0),
+    phase_x("cells", levels=16, coarse=3),
+    phase_y("cells", levels=16, coarse=3),
+    ratio("radius", 0.15, 0.55, "cells", levels=9, coarse=2, default=0.3),
 )
+
+DOTS = Generator(name="DOTS", draw=draw, params=PARAMS)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pc15.fixed import soft_sign
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, offset, softness
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, angle_deg: Tensor, offset: Tensor, softness: Tensor) -> Tensor:
@@ -20,21 +21,10 @@ def draw(at: Grid, angle_deg: Tensor, offset: Tensor, softness: Tensor) -> Tenso
     return soft_sign(at.along(angle_deg) - offset, softness)
 
 
-EDGE = Generator(
-    name="EDGE",
-    draw=draw,
-    params=(
-        Param(name="angle_deg", lo=0, hi=180, levels=160, coarse=20, periodic=True, kind="degrees", unit="degrees"),
-        Param(name="offset", lo=-1.1, hi=1.1, levels=120, coarse=20, unit="half tiles from the centre"),
-        Param(
-            name="softness",
-            lo=0.05,
-            hi=0.55,
-            levels=12,
-            coarse=3,
-            log=True,
-            unit="half tiles, centre to full height",
-            wide=(0.004, 1.1),
-        ),
-    ),
+PARAMS = (
+    angle(180, levels=160, coarse=20),
+    offset(1.1, levels=120, coarse=20),
+    softness(0.05, 0.55, "half tiles, centre to full height", levels=12, coarse=3, wide=(0.004, 1.1)),
 )
+
+EDGE = Generator(name="EDGE", draw=draw, params=PARAMS)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, octaves, positions
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, roughness, stretch
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, roughness: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
@@ -23,13 +24,10 @@ def draw(at: Grid, cells: Tensor, roughness: Tensor, stretch: Tensor, seed: Tens
     return octaves(px, py, seed, 3, ridged=True, roughness=roughness, step=cells_per_pixel(at, cells))
 
 
-FBM_RIDGED = Generator(
-    name="FBM_RIDGED",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=1.0, hi=6.0, levels=20, coarse=3, log=True, kind="cells", unit="ridges per tile"),
-        Param(name="roughness", lo=0.2, hi=0.8, levels=7, default=0.5, unit="height of an octave over the one before"),
-        Param(name="stretch", lo=0.3, hi=3.33, levels=13, coarse=3, log=True, unit="width of a valley over its height"),
-    ),
+PARAMS = (
+    cells(1.0, 6.0, "ridges per tile", levels=20, coarse=3),
+    roughness(0.2, 0.8, default=0.5),
+    stretch("valley", lo=0.3, hi=3.33),
 )
+
+FBM_RIDGED = Generator(name="FBM_RIDGED", draw=draw, seeds=16, params=PARAMS)

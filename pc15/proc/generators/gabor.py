@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns, mul
 from pc15.proc.coords import Grid
+from pc15.proc.params import angle, freq, phase, radius
 from pc15.proc.shape import round_bell
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, radius: Tensor) -> Tensor:
@@ -21,43 +22,11 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, radius: Tenso
     return mul(cos_turns(at.phase(freq, angle_deg) + phase), round_bell(at, radius))
 
 
-GABOR = Generator(
-    name="GABOR",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=9.0,
-            levels=32,
-            coarse=5,
-            log=True,
-            kind="cycles",
-            unit="waves per tile",
-            default=5.0,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=64,
-            coarse=8,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=30.0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-        Param(name="radius", lo=0.3, hi=1.2, levels=12, coarse=2, log=True, unit="half tiles, centre to 1/e"),
-    ),
+PARAMS = (
+    freq(1.0, 9.0, levels=32, coarse=5, default=5.0),
+    angle(180, levels=64, coarse=8, default=30.0),
+    phase(levels=16, coarse=2),
+    radius(0.3, 1.2, "half tiles, centre to 1/e", levels=12, coarse=2),
 )
+
+GABOR = Generator(name="GABOR", draw=draw, params=PARAMS)

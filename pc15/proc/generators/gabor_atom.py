@@ -14,8 +14,9 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns, mul
 from pc15.proc.coords import Grid
+from pc15.proc.params import angle, centre, freq, phase, radius
 from pc15.proc.shape import around, round_bell
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, freq: Tensor, radius: Tensor, phase: Tensor) -> Tensor:
@@ -24,45 +25,12 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, freq: Tensor, radi
     return mul(cos_turns(here.phase(freq, angle_deg) + phase), round_bell(here, radius.clamp(min=at.pixel)))
 
 
-GABOR_ATOM = Generator(
-    name="GABOR_ATOM",
-    draw=draw,
-    params=(
-        Param(name="cx", lo=-1, hi=1, levels=36, coarse=6, unit="half tiles from the centre, to the right"),
-        Param(name="cy", lo=-1, hi=1, levels=36, coarse=6, unit="half tiles from the centre, down"),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=64,
-            coarse=8,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=30.0,
-        ),
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=9.0,
-            levels=24,
-            coarse=3,
-            log=True,
-            kind="cycles",
-            unit="waves per tile",
-            default=4.0,
-        ),
-        Param(name="radius", lo=0.2, hi=0.8, levels=10, coarse=2, log=True, unit="half tiles, centre to 1/e"),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-    ),
+PARAMS = (
+    *centre(1, levels=36, coarse=6),
+    angle(180, levels=64, coarse=8, default=30.0),
+    freq(1.0, 9.0, levels=24, coarse=3, default=4.0),
+    radius(0.2, 0.8, "half tiles, centre to 1/e", levels=10, coarse=2),
+    phase(levels=16, coarse=2),
 )
+
+GABOR_ATOM = Generator(name="GABOR_ATOM", draw=draw, params=PARAMS)

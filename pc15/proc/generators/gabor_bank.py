@@ -14,8 +14,9 @@ from torch import Tensor
 
 from pc15.fixed import ONE, cos_turns, mul
 from pc15.proc.coords import Grid
+from pc15.proc.params import angle, degrees, freq, phase, ratio
 from pc15.proc.shape import round_bell
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 RADIUS = ONE * 9 // 10
 
@@ -28,61 +29,12 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, spread: Tensor, ratio: Tenso
     return mul((first + second) >> 1, round_bell(at, freq.new_full((1, 1, 1), RADIUS)))
 
 
-GABOR_BANK = Generator(
-    name="GABOR_BANK",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=8.0,
-            levels=32,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="waves per tile",
-            default=4.0,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=64,
-            coarse=8,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=45.0,
-        ),
-        Param(
-            name="spread",
-            lo=15,
-            hi=90,
-            levels=15,
-            coarse=3,
-            kind="degrees",
-            unit="degrees between the two",
-            default=70.0,
-        ),
-        Param(
-            name="ratio",
-            lo=0.625,
-            hi=1.6,
-            levels=9,
-            log=True,
-            unit="second frequency over the first",
-            default=1.0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-    ),
+PARAMS = (
+    freq(1.0, 8.0, levels=32, coarse=4, default=4.0),
+    angle(180, levels=64, coarse=8, default=45.0),
+    degrees("spread", 15, 90, "degrees between the two", levels=15, coarse=3, default=70.0),
+    ratio("ratio", 0.625, 1.6, "second frequency over the first", levels=9, log=True, default=1.0),
+    phase(levels=16, coarse=2),
 )
+
+GABOR_BANK = Generator(name="GABOR_BANK", draw=draw, params=PARAMS)

@@ -1,4 +1,4 @@
-"""Gabor noise: one wave everywhere, of random strength and phase, patch by patch.
+"""Gabor noise: one wave everywhere, with a random strength and phase in each patch.
 
     v(x, y) = sum over lattice points k of a_k W(x - x_k) W(y - y_k) cos(2 pi (freq * u + phase_k)),  u along angle_deg
     W(d) = cos(pi/2 smoothstep(|d|)): squares sum to 1, so the strength has no lattice in it
@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import FRAC, ONE, cos_turns, sin_turns, smoothstep
 from pc15.proc.coords import Grid
 from pc15.proc.noise import column_hashes, positions, row_hashes
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, freq
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, cells: Tensor, seed: Tensor) -> Tensor:
@@ -40,13 +41,10 @@ def _window(p: Tensor) -> tuple[Tensor, Tensor]:
     return cos_turns(quarter), sin_turns(quarter)
 
 
-GABOR_NOISE = Generator(
-    name="GABOR_NOISE",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="freq", lo=2.0, hi=10.0, levels=24, coarse=3, log=True, kind="cycles", unit="waves per tile"),
-        Param(name="angle_deg", lo=0, hi=180, levels=32, coarse=4, periodic=True, kind="degrees", unit="degrees"),
-        Param(name="cells", lo=1.0, hi=6.0, levels=8, log=True, kind="cells", unit="patches across the tile"),
-    ),
+PARAMS = (
+    freq(2.0, 10.0, levels=24, coarse=3),
+    angle(180, levels=32, coarse=4),
+    cells(1.0, 6.0, "patches across the tile", levels=8),
 )
+
+GABOR_NOISE = Generator(name="GABOR_NOISE", draw=draw, seeds=16, params=PARAMS)

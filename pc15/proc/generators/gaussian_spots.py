@@ -15,7 +15,8 @@ from torch import Tensor
 from pc15.fixed import FRAC, ONE, floor_div, mul
 from pc15.proc.coords import Grid
 from pc15.proc.noise import near_points, positions
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, ratio, stretch
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, size: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
@@ -33,13 +34,10 @@ def draw(at: Grid, cells: Tensor, size: Tensor, stretch: Tensor, seed: Tensor) -
     return (2 * total - ONE).clamp(-ONE, ONE)
 
 
-GAUSSIAN_SPOTS = Generator(
-    name="GAUSSIAN_SPOTS",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=2.0, hi=10.0, levels=16, coarse=4, log=True, kind="cells", unit="spots per tile"),
-        Param(name="size", lo=0.3, hi=0.625, levels=8, coarse=2, unit="radius, cells"),
-        Param(name="stretch", lo=0.35, hi=2.86, levels=13, log=True, unit="width of a spot over its height"),
-    ),
+PARAMS = (
+    cells(2.0, 10.0, "spots per tile", levels=16, coarse=4),
+    ratio("size", 0.3, 0.625, "radius, cells", levels=8, coarse=2),
+    stretch("spot", coarse=1),
 )
+
+GAUSSIAN_SPOTS = Generator(name="GAUSSIAN_SPOTS", draw=draw, seeds=16, params=PARAMS)

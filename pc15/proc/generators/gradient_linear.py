@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pc15.fixed import ONE, cos_turns, div, mul, sin_turns
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, angle_deg: Tensor, curvature: Tensor) -> Tensor:
@@ -25,29 +26,10 @@ def draw(at: Grid, angle_deg: Tensor, curvature: Tensor) -> Tensor:
     return mul(ONE - curvature.abs(), t) + mul(curvature, 2 * mul(t, t) - ONE)
 
 
-GRADIENT_LINEAR = Generator(
-    name="GRADIENT_LINEAR",
-    draw=draw,
-    params=(
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=120,
-            coarse=24,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=30.0,
-        ),
-        Param(
-            name="curvature",
-            lo=-0.6,
-            hi=0.6,
-            levels=25,
-            coarse=5,
-            unit="below 0 a ridge, 0 a straight ramp, above 0 a valley",
-            wide=(-1.0, 1.0),
-        ),
-    ),
+CURVATURE = "below 0 a ridge, 0 a straight ramp, above 0 a valley"
+PARAMS = (
+    angle(180, levels=120, coarse=24, default=30.0),
+    ratio("curvature", -0.6, 0.6, CURVATURE, levels=25, coarse=5, wide=(-1.0, 1.0)),
 )
+
+GRADIENT_LINEAR = Generator(name="GRADIENT_LINEAR", draw=draw, params=PARAMS)

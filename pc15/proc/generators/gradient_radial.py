@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pc15.fixed import mul, soft_sign
 from pc15.proc.coords import Grid
+from pc15.proc.params import centre, radius, softness
 from pc15.proc.shape import around
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, radius: Tensor, softness: Tensor) -> Tensor:
@@ -21,15 +22,10 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, radius: Tensor, softness: Tensor) -> 
     return soft_sign(radius - around(at, cx, cy).r, mul(softness, radius).clamp(min=at.pixel))
 
 
-GRADIENT_RADIAL = Generator(
-    name="GRADIENT_RADIAL",
-    draw=draw,
-    params=(
-        Param(name="cx", lo=-1.2, hi=1.2, levels=35, coarse=5, unit="half tiles from the centre, to the right"),
-        Param(name="cy", lo=-1.2, hi=1.2, levels=35, coarse=5, unit="half tiles from the centre, down"),
-        Param(name="radius", lo=0.25, hi=1.6, levels=24, coarse=4, log=True, unit="half tiles", wide=(0.05, 2.8)),
-        Param(
-            name="softness", lo=0.1, hi=1.0, levels=12, coarse=2, log=True, unit="share of the radius", wide=(0.02, 2.5)
-        ),
-    ),
+PARAMS = (
+    *centre(1.2, levels=35, coarse=5),
+    radius(0.25, 1.6, "half tiles", levels=24, coarse=4, wide=(0.05, 2.8)),
+    softness(0.1, 1.0, "share of the radius", levels=12, coarse=2, wide=(0.02, 2.5)),
 )
+
+GRADIENT_RADIAL = Generator(name="GRADIENT_RADIAL", draw=draw, params=PARAMS)

@@ -15,7 +15,8 @@ from pc15.fixed import FRAC, ONE, QUARTER_TURN, mul
 from pc15.proc.coords import Grid
 from pc15.proc.generators.brick import JOINT
 from pc15.proc.lattice import per_cell, pixel_share, ramp, stretched
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, count, phase, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, length: Tensor, angle_deg: Tensor, phase: Tensor, shade: Tensor) -> Tensor:
@@ -37,45 +38,12 @@ def draw(at: Grid, cells: Tensor, length: Tensor, angle_deg: Tensor, phase: Tens
     return mul(cover, top) - ONE
 
 
-HERRINGBONE = Generator(
-    name="HERRINGBONE",
-    draw=draw,
-    params=(
-        Param(
-            name="cells",
-            lo=2.0,
-            hi=16.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.8,
-            log=True,
-            kind="cells",
-            unit="block widths per tile",
-            default=8,
-        ),
-        Param(name="length", lo=2, hi=4, levels=3, coarse=2, kind="count", unit="block widths", default=2),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=32,
-            coarse=4,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=45,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=32,
-            coarse=4,
-            periodic=True,
-            kind="turns",
-            unit="turns of two blocks",
-            default=0,
-        ),
-        Param(name="shade", lo=0, hi=1, levels=5, coarse=1, unit="how dark the standing blocks are", default=0.5),
-    ),
+PARAMS = (
+    cells(2.0, 16.0, "block widths per tile", levels=32, coarse=4, coarse_share=0.8, default=8),
+    count("length", 2, 4, "block widths", coarse=2, default=2),
+    angle(180, levels=32, coarse=4, default=45),
+    phase("turns of two blocks", levels=32, coarse=4, coarse_share=1.0, default=0),
+    ratio("shade", 0, 1, "how dark the standing blocks are", levels=5, default=0.5),
 )
+
+HERRINGBONE = Generator(name="HERRINGBONE", draw=draw, params=PARAMS)

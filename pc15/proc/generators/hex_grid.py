@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import ONE, QUARTER_TURN
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp, stretched
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
+from pc15.proc.spec import Generator
 
 ROOT_3 = 28378
 """sqrt(3), Q14."""
@@ -32,65 +33,12 @@ def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: T
     return ramp(torch.minimum(mine, other) - (ONE - line), pixel_share(at, freq))
 
 
-HEX_GRID = Generator(
-    name="HEX_GRID",
-    draw=draw,
-    params=(
-        Param(
-            name="cells",
-            lo=1.2,
-            hi=10.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.9,
-            log=True,
-            kind="cells",
-            unit="hexagons across the tile",
-            default=5,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=60,
-            levels=16,
-            coarse=3,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=4,
-            periodic=True,
-            kind="turns",
-            unit="hexagons",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="two rows of hexagons",
-            default=0,
-        ),
-        Param(
-            name="line",
-            lo=0.08,
-            hi=0.6,
-            levels=8,
-            coarse=1,
-            log=True,
-            unit="thickness, hexagon widths",
-            default=0.15,
-        ),
-    ),
+PARAMS = (
+    cells(1.2, 10.0, "hexagons across the tile", levels=32, coarse=4, coarse_share=0.9, default=5),
+    angle(60, levels=16, coarse=3, default=0),
+    phase_x("hexagons", levels=16, coarse=4),
+    phase_y("two rows of hexagons", levels=16, coarse=3, coarse_share=0.5),
+    ratio("line", 0.08, 0.6, "thickness, hexagon widths", levels=8, log=True, default=0.15),
 )
+
+HEX_GRID = Generator(name="HEX_GRID", draw=draw, params=PARAMS)

@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import ONE, cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, perlin_noise, positions
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, cycles, softness
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, bands: Tensor, softness: Tensor, seed: Tensor) -> Tensor:
@@ -25,13 +26,10 @@ def draw(at: Grid, cells: Tensor, bands: Tensor, softness: Tensor, seed: Tensor)
     return soft_sign(cos_turns(perlin_noise(px, py, seed, salt=8) * bands), width)
 
 
-ISOBANDS = Generator(
-    name="ISOBANDS",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=1.0, hi=4.0, levels=16, coarse=3, log=True, kind="cells", unit="hills per tile"),
-        Param(name="bands", lo=2.0, hi=12.0, levels=16, coarse=3, log=True, kind="cycles", unit="from bottom to top"),
-        Param(name="softness", lo=0.2, hi=1.0, levels=4, default=0.5, unit="share of the wave's height that is slope"),
-    ),
+PARAMS = (
+    cells(1.0, 4.0, "hills per tile", levels=16, coarse=3),
+    cycles("bands", 2.0, 12.0, "from bottom to top", levels=16, coarse=3),
+    softness(0.2, 1.0, levels=4, log=False, default=0.5),
 )
+
+ISOBANDS = Generator(name="ISOBANDS", draw=draw, seeds=16, params=PARAMS)

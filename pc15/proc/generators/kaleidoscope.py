@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns, floor_div, mul, sin_turns
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, count, freq, phase
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, arms: Tensor, freq: Tensor, angle_deg: Tensor, phase: Tensor) -> Tensor:
@@ -24,46 +25,11 @@ def draw(at: Grid, arms: Tensor, freq: Tensor, angle_deg: Tensor, phase: Tensor)
     return mul(cos_turns(x * freq + phase), cos_turns(y * freq))
 
 
-KALEIDOSCOPE = Generator(
-    name="KALEIDOSCOPE",
-    draw=draw,
-    params=(
-        Param(name="arms", lo=3, hi=8, levels=6, coarse=3, kind="count", unit="sectors", default=6),
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=12.0,
-            levels=40,
-            coarse=4,
-            coarse_share=0.85,
-            log=True,
-            kind="cycles",
-            unit="periods per tile",
-            default=6,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=360,
-            levels=64,
-            coarse=2,
-            coarse_share=0.125,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=32,
-            coarse=4,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-            default=0,
-        ),
-    ),
+PARAMS = (
+    count("arms", 3, 8, "sectors", coarse=3, default=6),
+    freq(1.0, 12.0, "periods per tile", levels=40, coarse=4, coarse_share=0.85, default=6),
+    angle(360, levels=64, coarse=2, coarse_share=0.125, default=0),
+    phase(levels=32, coarse=4, default=0),
 )
+
+KALEIDOSCOPE = Generator(name="KALEIDOSCOPE", draw=draw, params=PARAMS)

@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import QUARTER_TURN
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Tensor, line: Tensor) -> Tensor:
@@ -25,55 +26,12 @@ def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: T
     return ramp(line - torch.minimum(x, y), pixel_share(at, freq))
 
 
-LATTICE = Generator(
-    name="LATTICE",
-    draw=draw,
-    params=(
-        Param(
-            name="cells",
-            lo=1.0,
-            hi=10.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.9,
-            log=True,
-            kind="cells",
-            unit="meshes per tile",
-            default=5,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=90,
-            levels=32,
-            coarse=4,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=24,
-            coarse=3,
-            periodic=True,
-            kind="turns",
-            unit="meshes",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=24,
-            coarse=3,
-            periodic=True,
-            kind="turns",
-            unit="meshes",
-            default=0,
-        ),
-        Param(name="line", lo=0.06, hi=0.5, levels=8, coarse=1, log=True, unit="thickness, meshes", default=0.15),
-    ),
+PARAMS = (
+    cells(1.0, 10.0, "meshes per tile", levels=32, coarse=4, coarse_share=0.9, default=5),
+    angle(90, levels=32, coarse=4, default=0),
+    phase_x("meshes", levels=24, coarse=3),
+    phase_y("meshes", levels=24, coarse=3),
+    ratio("line", 0.06, 0.5, "thickness, meshes", levels=8, log=True, default=0.15),
 )
+
+LATTICE = Generator(name="LATTICE", draw=draw, params=PARAMS)

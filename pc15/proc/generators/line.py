@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pc15.fixed import ONE
 from pc15.proc.coords import Grid
+from pc15.proc.params import angle, offset, ratio
 from pc15.proc.shape import bell, in_radii
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, angle_deg: Tensor, offset: Tensor, width: Tensor) -> Tensor:
@@ -22,29 +23,10 @@ def draw(at: Grid, angle_deg: Tensor, offset: Tensor, width: Tensor) -> Tensor:
     return 2 * bell(in_radii(u - offset, width.clamp(min=at.pixel * 3 // 4))) - ONE
 
 
-LINE = Generator(
-    name="LINE",
-    draw=draw,
-    params=(
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=160,
-            coarse=20,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-        ),
-        Param(
-            name="offset",
-            lo=-1.1,
-            hi=1.1,
-            levels=120,
-            coarse=20,
-            unit="half tiles from the centre",
-            default=0.0,
-        ),
-        Param(name="width", lo=0.04, hi=0.6, levels=20, coarse=4, log=True, unit="half tiles, centre to 1/e"),
-    ),
+PARAMS = (
+    angle(180, levels=160, coarse=20),
+    offset(1.1, levels=120, coarse=20, default=0.0),
+    ratio("width", 0.04, 0.6, "half tiles, centre to 1/e", levels=20, coarse=4, log=True),
 )
+
+LINE = Generator(name="LINE", draw=draw, params=PARAMS)

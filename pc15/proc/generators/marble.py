@@ -13,7 +13,8 @@ from torch import Tensor
 from pc15.fixed import cos_turns
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, octaves, positions
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, cycles, freq
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, warp: Tensor, cells: Tensor, seed: Tensor) -> Tensor:
@@ -23,14 +24,11 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, warp: Tensor, cells: Tensor,
     return cos_turns(at.phase(freq, angle_deg) + turbulence * warp)
 
 
-MARBLE = Generator(
-    name="MARBLE",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="freq", lo=1.0, hi=8.0, levels=24, coarse=3, log=True, kind="cycles", unit="veins per tile"),
-        Param(name="angle_deg", lo=0, hi=180, levels=32, coarse=4, periodic=True, kind="degrees", unit="degrees"),
-        Param(name="warp", lo=0.25, hi=4.0, levels=9, log=True, kind="cycles", unit="veins between calm and storm"),
-        Param(name="cells", lo=1.0, hi=4.0, levels=9, log=True, kind="cells", unit="swirls across the tile"),
-    ),
+PARAMS = (
+    freq(1.0, 8.0, "veins per tile", levels=24, coarse=3),
+    angle(180, levels=32, coarse=4),
+    cycles("warp", 0.25, 4.0, "veins between calm and storm", levels=9),
+    cells(1.0, 4.0, "swirls across the tile", levels=9),
 )
+
+MARBLE = Generator(name="MARBLE", draw=draw, seeds=16, params=PARAMS)

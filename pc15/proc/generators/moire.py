@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pc15.fixed import ONE, cos_turns, mul
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, degrees, freq, phase
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, twist: Tensor, phase: Tensor) -> Tensor:
@@ -23,42 +24,11 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, twist: Tensor, phase: Tensor
     return (mul(first, second) >> 1) - ONE
 
 
-MOIRE = Generator(
-    name="MOIRE",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=2.5,
-            hi=9.0,
-            levels=24,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="waves per tile",
-            default=9.0,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=48,
-            coarse=8,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=10.0,
-        ),
-        Param(
-            name="twist",
-            lo=5,
-            hi=40,
-            levels=15,
-            coarse=3,
-            kind="degrees",
-            unit="degrees between the gratings",
-            default=9.0,
-        ),
-        Param(name="phase", lo=0, hi=1, levels=16, coarse=2, periodic=True, kind="turns", unit="turns"),
-    ),
+PARAMS = (
+    freq(2.5, 9.0, levels=24, coarse=4, default=9.0),
+    angle(180, levels=48, coarse=8, default=10.0),
+    degrees("twist", 5, 40, "degrees between the gratings", levels=15, coarse=3, default=9.0),
+    phase(levels=16, coarse=2, coarse_share=1.0),
 )
+
+MOIRE = Generator(name="MOIRE", draw=draw, params=PARAMS)

@@ -15,7 +15,8 @@ from torch import Tensor
 from pc15.fixed import FRAC, ONE, floor_div, mul
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, positions, worley
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, ratio, stretch
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, gap: Tensor, roundness: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
@@ -29,14 +30,11 @@ def draw(at: Grid, cells: Tensor, gap: Tensor, roundness: Tensor, stretch: Tenso
     return (mul(dome, (3 * ONE + near.shade) >> 1) - ONE).clamp(-ONE, ONE)
 
 
-PEBBLES = Generator(
-    name="PEBBLES",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=2.0, hi=10.0, levels=16, coarse=4, log=True, kind="cells", unit="stones per tile"),
-        Param(name="gap", lo=0.0, hi=0.2, levels=4, default=0.07, unit="cells between stones"),
-        Param(name="roundness", lo=0.2, hi=0.9, levels=5, default=0.6, unit="cells from a stone's rim to its top"),
-        Param(name="stretch", lo=0.35, hi=2.86, levels=13, coarse=3, log=True, unit="width of a stone over its height"),
-    ),
+PARAMS = (
+    cells(2.0, 10.0, "stones per tile", levels=16, coarse=4),
+    ratio("gap", 0.0, 0.2, "cells between stones", levels=4, default=0.07),
+    ratio("roundness", 0.2, 0.9, "cells from a stone's rim to its top", levels=5, default=0.6),
+    stretch("stone"),
 )
+
+PEBBLES = Generator(name="PEBBLES", draw=draw, seeds=16, params=PARAMS)

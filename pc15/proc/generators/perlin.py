@@ -13,7 +13,8 @@ from torch import Tensor
 from pc15.fixed import ONE, mul
 from pc15.proc.coords import Grid
 from pc15.proc.noise import perlin_noise, positions
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, stretch
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
@@ -22,12 +23,9 @@ def draw(at: Grid, cells: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
     return mul(hills, cells.new_full((1, 1, 1), 23000)).clamp(-ONE, ONE)  # gradient noise rarely passes 0.7
 
 
-PERLIN = Generator(
-    name="PERLIN",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=1.5, hi=12.0, levels=16, coarse=4, log=True, kind="cells", unit="hills across the tile"),
-        Param(name="stretch", lo=0.35, hi=2.86, levels=13, coarse=3, log=True, unit="width of a hill over its height"),
-    ),
+PARAMS = (
+    cells(1.5, 12.0, "hills across the tile", levels=16, coarse=4),
+    stretch("hill"),
 )
+
+PERLIN = Generator(name="PERLIN", draw=draw, seeds=16, params=PARAMS)

@@ -13,7 +13,8 @@ from torch import Tensor
 from pc15.fixed import ONE, QUARTER_TURN, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import pixel_share, square
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, freq, phase_x, phase_y, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Tensor, fine: Tensor) -> Tensor:
@@ -26,57 +27,12 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Te
     return (mul(bands, ONE - fine) + mul(stripes, fine)) >> 1
 
 
-PLAID = Generator(
-    name="PLAID",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=0.5,
-            hi=5.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.8,
-            log=True,
-            kind="cycles",
-            unit="bands per tile",
-            default=2,
-            wide=(0.25, 32.0),
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=90,
-            levels=32,
-            coarse=2,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=24,
-            coarse=6,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=24,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-            default=0,
-        ),
-        Param(name="fine", lo=0.0, hi=0.8, levels=5, coarse=1, unit="share of the fine stripes", default=0.4),
-    ),
+PARAMS = (
+    freq(0.5, 5.0, "bands per tile", levels=32, coarse=4, coarse_share=0.8, default=2, wide=(0.25, 32.0)),
+    angle(90, levels=32, coarse=2, default=0),
+    phase_x("turns", levels=24, coarse=6),
+    phase_y("turns", levels=24, coarse=3, coarse_share=0.5),
+    ratio("fine", 0.0, 0.8, "share of the fine stripes", levels=5, default=0.4),
 )
+
+PLAID = Generator(name="PLAID", draw=draw, params=PARAMS)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
+from pc15.proc.params import count, freq, phase, softness, turns
 from pc15.proc.shape import ray_height, wave_edge
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, arms: Tensor, phase: Tensor, turn: Tensor, softness: Tensor) -> Tensor:
@@ -24,51 +25,12 @@ def draw(at: Grid, freq: Tensor, arms: Tensor, phase: Tensor, turn: Tensor, soft
     return soft_sign(mul(rings, rays), wave_edge(at, freq, softness))
 
 
-POLAR_CHECKER = Generator(
-    name="POLAR_CHECKER",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=0.8,
-            hi=8.0,
-            levels=24,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="rings per tile",
-            default=3.5,
-        ),
-        Param(name="arms", lo=1, hi=16, levels=16, coarse=4, kind="count", unit="pairs of sectors", default=6),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=4,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-        Param(
-            name="turn",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="pairs of sectors",
-        ),
-        Param(
-            name="softness",
-            lo=0.15,
-            hi=1.0,
-            levels=4,
-            log=True,
-            unit="share of the wave's height that is slope",
-        ),
-    ),
+PARAMS = (
+    freq(0.8, 8.0, "rings per tile", levels=24, coarse=4, default=3.5),
+    count("arms", 1, 16, "pairs of sectors", coarse=4, default=6),
+    phase(levels=16, coarse=4),
+    turns("turn", "pairs of sectors", levels=16, coarse=2, coarse_share=0.5),
+    softness(0.15, 1.0, levels=4),
 )
+
+POLAR_CHECKER = Generator(name="POLAR_CHECKER", draw=draw, params=PARAMS)

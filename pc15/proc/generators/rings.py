@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns, soft_sign
 from pc15.proc.coords import Grid
+from pc15.proc.params import centre, freq, phase, softness
 from pc15.proc.shape import around, wave_edge
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor, softness: Tensor) -> Tensor:
@@ -21,43 +22,11 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor, softness
     return soft_sign(cos_turns(freq * around(at, cx, cy).r + phase), wave_edge(at, freq, softness))
 
 
-RINGS = Generator(
-    name="RINGS",
-    draw=draw,
-    params=(
-        Param(name="cx", lo=-1, hi=1, levels=27, coarse=3, unit="half tiles from the centre, to the right"),
-        Param(name="cy", lo=-1, hi=1, levels=27, coarse=3, unit="half tiles from the centre, down"),
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=10.0,
-            levels=32,
-            coarse=5,
-            log=True,
-            kind="cycles",
-            unit="rings per tile",
-            default=5.0,
-            wide=(0.5, 64.0),
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=4,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-        Param(
-            name="softness",
-            lo=0.2,
-            hi=1.0,
-            levels=4,
-            log=True,
-            unit="share of the wave's height that is slope",
-            wide=(0.02, 2.0),
-        ),
-    ),
+PARAMS = (
+    *centre(1, levels=27, coarse=3),
+    freq(1.0, 10.0, "rings per tile", levels=32, coarse=5, default=5.0, wide=(0.5, 64.0)),
+    phase(levels=16, coarse=4),
+    softness(0.2, 1.0, levels=4, wide=(0.02, 2.0)),
 )
+
+RINGS = Generator(name="RINGS", draw=draw, params=PARAMS)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns, exp_neg, mul
 from pc15.proc.coords import Grid
+from pc15.proc.params import centre, freq, phase, ratio
 from pc15.proc.shape import around
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor, decay: Tensor) -> Tensor:
@@ -25,34 +26,11 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor, decay: T
     return mul(cos_turns(freq * r + phase), height)
 
 
-RIPPLE = Generator(
-    name="RIPPLE",
-    draw=draw,
-    params=(
-        Param(name="cx", lo=-1, hi=1, levels=27, coarse=3, unit="half tiles from the centre, to the right"),
-        Param(name="cy", lo=-1, hi=1, levels=27, coarse=3, unit="half tiles from the centre, down"),
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=9.0,
-            levels=24,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="rings per tile",
-            default=5.0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=4,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-        Param(name="decay", lo=0.2, hi=1.6, levels=8, log=True, unit="half tiles to 1/e", default=0.7),
-    ),
+PARAMS = (
+    *centre(1, levels=27, coarse=3),
+    freq(1.0, 9.0, "rings per tile", levels=24, coarse=4, default=5.0),
+    phase(levels=16, coarse=4),
+    ratio("decay", 0.2, 1.6, "half tiles to 1/e", levels=8, log=True, default=0.7),
 )
+
+RIPPLE = Generator(name="RIPPLE", draw=draw, params=PARAMS)

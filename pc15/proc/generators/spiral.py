@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pc15.fixed import ONE, cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
+from pc15.proc.params import centre, count, freq, phase, softness
 from pc15.proc.shape import around, ray_height, wave_edge
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 SOFTNESS = ONE * 6 // 10
 
@@ -29,65 +30,12 @@ def draw(
     return soft_sign(mul(wave, ray_height(here, arms)), wave_edge(at, freq, softness))
 
 
-SPIRAL = Generator(
-    name="SPIRAL",
-    draw=draw,
-    params=(
-        Param(
-            name="arms",
-            lo=-4,
-            hi=4,
-            levels=9,
-            coarse=4,
-            kind="count",
-            unit="arms; below 0 wound the other way",
-            default=2,
-            wide=(-16, 16),
-        ),
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=8.0,
-            levels=24,
-            coarse=3,
-            log=True,
-            kind="cycles",
-            unit="windings per tile",
-            default=4.0,
-            wide=(0.25, 64.0),
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-        Param(
-            name="cx",
-            lo=-1,
-            hi=1,
-            levels=18,
-            coarse=2,
-            unit="half tiles from the centre, to the right",
-            default=0.0,
-        ),
-        Param(name="cy", lo=-1, hi=1, levels=18, coarse=2, unit="half tiles from the centre, down", default=0.0),
-    ),
-    extra=(
-        Param(
-            name="softness",
-            lo=0.15,
-            hi=2.4,
-            levels=5,
-            log=True,
-            unit="share of the wave's height that is slope",
-            default=0.6,
-            wide=(0.02, 2.4),
-        ),
-    ),
+PARAMS = (
+    count("arms", -4, 4, "arms; below 0 wound the other way", coarse=4, default=2, wide=(-16, 16)),
+    freq(1.0, 8.0, "windings per tile", levels=24, coarse=3, default=4.0, wide=(0.25, 64.0)),
+    phase(levels=16, coarse=2),
+    *centre(1, levels=18, coarse=2, default=(0.0, 0.0)),
 )
+EXTRA = (softness(0.15, 2.4, levels=5, default=0.6, wide=(0.02, 2.4)),)
+
+SPIRAL = Generator(name="SPIRAL", draw=draw, params=PARAMS, extra=EXTRA)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pc15.fixed import ONE, cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
+from pc15.proc.params import angle, count, freq, phase
 from pc15.proc.shape import ray_height, wave_edge
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 SOFTNESS = ONE * 6 // 10
 
@@ -26,52 +27,11 @@ def draw(at: Grid, arms: Tensor, freq: Tensor, phase: Tensor, angle_deg: Tensor)
     return soft_sign(mul(wave, ray_height(at, arms)), wave_edge(at, freq, freq.new_full((1, 1, 1), SOFTNESS)))
 
 
-SPIRAL_SQUARE = Generator(
-    name="SPIRAL_SQUARE",
-    draw=draw,
-    params=(
-        Param(
-            name="arms",
-            lo=-4,
-            hi=4,
-            levels=9,
-            coarse=4,
-            kind="count",
-            unit="arms; below 0 wound the other way",
-            default=1,
-        ),
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=8.0,
-            levels=24,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="windings per tile",
-            default=4.0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=90,
-            levels=18,
-            coarse=3,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0.0,
-        ),
-    ),
+PARAMS = (
+    count("arms", -4, 4, "arms; below 0 wound the other way", coarse=4, default=1),
+    freq(1.0, 8.0, "windings per tile", levels=24, coarse=4, default=4.0),
+    phase(levels=16, coarse=2),
+    angle(90, levels=18, coarse=3, default=0.0),
 )
+
+SPIRAL_SQUARE = Generator(name="SPIRAL_SQUARE", draw=draw, params=PARAMS)

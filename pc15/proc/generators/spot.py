@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pc15.fixed import ONE
 from pc15.proc.coords import Grid
+from pc15.proc.params import centre, radius
 from pc15.proc.shape import around, round_bell
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, radius: Tensor) -> Tensor:
@@ -21,21 +22,9 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, radius: Tensor) -> Tensor:
     return 2 * round_bell(around(at, cx, cy), radius.clamp(min=at.pixel)) - ONE
 
 
-SPOT = Generator(
-    name="SPOT",
-    draw=draw,
-    params=(
-        Param(name="cx", lo=-1.1, hi=1.1, levels=54, coarse=9, unit="half tiles from the centre, to the right"),
-        Param(name="cy", lo=-1.1, hi=1.1, levels=54, coarse=9, unit="half tiles from the centre, down"),
-        Param(
-            name="radius",
-            lo=0.1,
-            hi=1.2,
-            levels=24,
-            coarse=4,
-            log=True,
-            unit="half tiles, centre to 1/e",
-            wide=(0.03, 3.0),
-        ),
-    ),
+PARAMS = (
+    *centre(1.1, levels=54, coarse=9),
+    radius(0.1, 1.2, "half tiles, centre to 1/e", levels=24, coarse=4, wide=(0.03, 3.0)),
 )
+
+SPOT = Generator(name="SPOT", draw=draw, params=PARAMS)

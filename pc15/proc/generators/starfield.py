@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import FRAC, HALF, ONE, floor_div, mul, unit
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, column_hashes, positions, row_hashes
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, size: Tensor, density: Tensor, seed: Tensor) -> Tensor:
@@ -33,13 +34,10 @@ def draw(at: Grid, cells: Tensor, size: Tensor, density: Tensor, seed: Tensor) -
     return (2 * lit * mul(mul(bell, bell), bright) - ONE).clamp(-ONE, ONE)
 
 
-STARFIELD = Generator(
-    name="STARFIELD",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=3.0, hi=12.0, levels=16, coarse=4, log=True, kind="cells", unit="places per tile"),
-        Param(name="size", lo=0.1, hi=0.25, levels=4, default=0.15, unit="radius, cells; at least a pixel"),
-        Param(name="density", lo=0.1, hi=1.0, levels=8, default=0.6, unit="share of places with a star"),
-    ),
+PARAMS = (
+    cells(3.0, 12.0, "places per tile", levels=16, coarse=4),
+    ratio("size", 0.1, 0.25, "radius, cells; at least a pixel", levels=4, default=0.15),
+    ratio("density", 0.1, 1.0, "share of places with a star", levels=8, default=0.6),
 )
+
+STARFIELD = Generator(name="STARFIELD", draw=draw, seeds=16, params=PARAMS)

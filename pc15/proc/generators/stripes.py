@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns, soft_sign
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, freq, phase, softness
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, softness: Tensor) -> Tensor:
@@ -20,33 +21,11 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, softness: Ten
     return soft_sign(cos_turns(at.phase(freq, angle_deg) + phase), softness)
 
 
-STRIPES = Generator(
-    name="STRIPES",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=1.0,
-            hi=12.0,
-            levels=48,
-            coarse=6,
-            log=True,
-            kind="cycles",
-            unit="stripes per tile",
-            wide=(0.5, 64.0),
-        ),
-        Param(name="angle_deg", lo=0, hi=180, levels=64, coarse=12, periodic=True, kind="degrees", unit="degrees"),
-        Param(
-            name="phase", lo=0, hi=1, levels=32, coarse=4, coarse_share=0.5, periodic=True, kind="turns", unit="turns"
-        ),
-        Param(
-            name="softness",
-            lo=0.2,
-            hi=1.0,
-            levels=4,
-            coarse=1,
-            unit="share of the wave's height that is slope",
-            wide=(0.02, 2.0),
-        ),
-    ),
+PARAMS = (
+    freq(1.0, 12.0, "stripes per tile", levels=48, coarse=6, wide=(0.5, 64.0)),
+    angle(180, levels=64, coarse=12),
+    phase(levels=32, coarse=4),
+    softness(0.2, 1.0, levels=4, log=False, wide=(0.02, 2.0)),
 )
+
+STRIPES = Generator(name="STRIPES", draw=draw, params=PARAMS)

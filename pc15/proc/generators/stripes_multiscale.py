@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pc15.fixed import ONE, cos_turns, div, mul
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, freq, phase, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, gain: Tensor) -> Tensor:
@@ -25,33 +26,11 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, gain: Tensor)
     return mul(cos_turns(p), first) + mul(cos_turns(p << 1), second) + mul(cos_turns(p << 2), third)
 
 
-STRIPES_MULTISCALE = Generator(
-    name="STRIPES_MULTISCALE",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=0.5,
-            hi=3.0,
-            levels=24,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="broadest stripes per tile",
-            default=2.0,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=64,
-            coarse=8,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=15.0,
-        ),
-        Param(name="phase", lo=0, hi=1, levels=32, coarse=5, periodic=True, kind="turns", unit="turns"),
-        Param(name="gain", lo=0.4, hi=1.2, levels=9, unit="height of each next size over the last"),
-    ),
+PARAMS = (
+    freq(0.5, 3.0, "broadest stripes per tile", levels=24, coarse=4, default=2.0),
+    angle(180, levels=64, coarse=8, default=15.0),
+    phase(levels=32, coarse=5, coarse_share=1.0),
+    ratio("gain", 0.4, 1.2, "height of each next size over the last", levels=9),
 )
+
+STRIPES_MULTISCALE = Generator(name="STRIPES_MULTISCALE", draw=draw, params=PARAMS)

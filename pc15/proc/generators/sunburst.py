@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
+from pc15.proc.params import centre, count, phase, softness
 from pc15.proc.shape import around, ray_height
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, arms: Tensor, phase: Tensor, cx: Tensor, cy: Tensor, softness: Tensor) -> Tensor:
@@ -22,32 +23,11 @@ def draw(at: Grid, arms: Tensor, phase: Tensor, cx: Tensor, cy: Tensor, softness
     return soft_sign(mul(cos_turns(arms * here.theta + phase), ray_height(here, arms)), softness)
 
 
-SUNBURST = Generator(
-    name="SUNBURST",
-    draw=draw,
-    params=(
-        Param(name="arms", lo=1, hi=20, levels=20, coarse=5, kind="count", unit="light rays", default=12, wide=(1, 64)),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="pairs of rays",
-        ),
-        Param(name="cx", lo=-1.2, hi=1.2, levels=27, coarse=3, unit="half tiles from the centre, to the right"),
-        Param(name="cy", lo=-1.2, hi=1.2, levels=27, coarse=3, unit="half tiles from the centre, down"),
-        Param(
-            name="softness",
-            lo=0.25,
-            hi=1.0,
-            levels=4,
-            log=True,
-            unit="share of the wave's height that is slope",
-            wide=(0.02, 2.0),
-        ),
-    ),
+PARAMS = (
+    count("arms", 1, 20, "light rays", coarse=5, default=12, wide=(1, 64)),
+    phase("pairs of rays", levels=16, coarse=3),
+    *centre(1.2, levels=27, coarse=3),
+    softness(0.25, 1.0, levels=4, wide=(0.02, 2.0)),
 )
+
+SUNBURST = Generator(name="SUNBURST", draw=draw, params=PARAMS)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pc15.fixed import ONE, cos_turns, sin_turns
 from pc15.proc.coords import Grid
+from pc15.proc.params import angle, freq, phase, ratio
 from pc15.proc.shape import round_bell
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 RADIUS = ONE * 7 // 10
 
@@ -25,43 +26,11 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, twist: Tensor
     return cos_turns(freq * u + phase)
 
 
-SWIRL = Generator(
-    name="SWIRL",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=0.8,
-            hi=6.0,
-            levels=24,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="waves per tile",
-            default=3.0,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=48,
-            coarse=6,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0.0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-        Param(name="twist", lo=-1.0, hi=1.0, levels=28, coarse=4, unit="turns at the centre", default=0.6),
-    ),
+PARAMS = (
+    freq(0.8, 6.0, levels=24, coarse=4, default=3.0),
+    angle(180, levels=48, coarse=6, default=0.0),
+    phase(levels=16, coarse=2),
+    ratio("twist", -1.0, 1.0, "turns at the centre", levels=28, coarse=4, default=0.6),
 )
+
+SWIRL = Generator(name="SWIRL", draw=draw, params=PARAMS)

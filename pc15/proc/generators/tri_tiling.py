@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import QUARTER_TURN, wrap32
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_x, phase_y
+from pc15.proc.spec import Generator
 
 SIXTH_TURN = wrap32((1 << 32) // 6)
 
@@ -31,55 +32,11 @@ def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: T
     return ramp((near ^ dark) - dark, pixel_share(at, freq))
 
 
-TRI_TILING = Generator(
-    name="TRI_TILING",
-    draw=draw,
-    params=(
-        Param(
-            name="cells",
-            lo=1.0,
-            hi=12.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.9,
-            log=True,
-            kind="cells",
-            unit="rows of triangles per tile",
-            default=5,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=120,
-            levels=32,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            periodic=True,
-            kind="turns",
-            unit="rows",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            periodic=True,
-            kind="turns",
-            unit="rows",
-            default=0,
-        ),
-    ),
+PARAMS = (
+    cells(1.0, 12.0, "rows of triangles per tile", levels=32, coarse=4, coarse_share=0.9, default=5),
+    angle(120, levels=32, coarse=3, coarse_share=0.5, default=0),
+    phase_x("rows", levels=16, coarse=3),
+    phase_y("rows", levels=16, coarse=3),
 )
+
+TRI_TILING = Generator(name="TRI_TILING", draw=draw, params=PARAMS)

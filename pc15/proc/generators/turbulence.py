@@ -1,4 +1,4 @@
-"""Turbulence: billows, round and light, parted by sharp dark creases.
+"""Turbulence: round light billows parted by sharp dark creases.
 
     v(x, y) = sum over octaves k of roughness^k |noise(2^k (x, y))|, stretched to the full range
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, octaves, positions
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, roughness, stretch
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, roughness: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
@@ -21,13 +22,10 @@ def draw(at: Grid, cells: Tensor, roughness: Tensor, stretch: Tensor, seed: Tens
     return octaves(px, py, seed, 4, folded=True, roughness=roughness, step=cells_per_pixel(at, cells))
 
 
-TURBULENCE = Generator(
-    name="TURBULENCE",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=1.0, hi=6.0, levels=20, coarse=3, log=True, kind="cells", unit="billows per tile"),
-        Param(name="roughness", lo=0.3, hi=0.9, levels=7, default=0.6, unit="height of an octave over the one before"),
-        Param(name="stretch", lo=0.3, hi=3.33, levels=13, coarse=3, log=True, unit="width of a billow over its height"),
-    ),
+PARAMS = (
+    cells(1.0, 6.0, "billows per tile", levels=20, coarse=3),
+    roughness(0.3, 0.9, default=0.6),
+    stretch("billow", lo=0.3, hi=3.33),
 )
+
+TURBULENCE = Generator(name="TURBULENCE", draw=draw, seeds=16, params=PARAMS)

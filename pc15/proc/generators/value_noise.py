@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import HALF, ONE, div, smoothstep
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, lattice_values, positions
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, softness, stretch
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, stretch: Tensor, softness: Tensor, seed: Tensor) -> Tensor:
@@ -25,13 +26,10 @@ def draw(at: Grid, cells: Tensor, stretch: Tensor, softness: Tensor, seed: Tenso
     return lattice_values(px, py, seed, tx, ty)
 
 
-VALUE_NOISE = Generator(
-    name="VALUE_NOISE",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=1.5, hi=10.0, levels=16, coarse=4, log=True, kind="cells", unit="cells per tile"),
-        Param(name="stretch", lo=0.35, hi=2.86, levels=13, coarse=3, log=True, unit="width of a cell over its height"),
-        Param(name="softness", lo=0.05, hi=1.0, levels=4, default=1.0, unit="cells between two shades"),
-    ),
+PARAMS = (
+    cells(1.5, 10.0, "cells per tile", levels=16, coarse=4),
+    stretch("cell"),
+    softness(0.05, 1.0, "cells between two shades", levels=4, log=False, default=1.0),
 )
+
+VALUE_NOISE = Generator(name="VALUE_NOISE", draw=draw, seeds=16, params=PARAMS)

@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import FRAC, ONE, floor_div, mul
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, positions, worley
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, jitter, stretch
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, jitter: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
@@ -27,13 +28,10 @@ def draw(at: Grid, cells: Tensor, jitter: Tensor, stretch: Tensor, seed: Tensor)
     return (shade + mul(other - shade, (ONE - (inside >> FRAC)) >> 1)).clamp(-ONE, ONE)
 
 
-VORONOI_CELLS = Generator(
-    name="VORONOI_CELLS",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=1.5, hi=8.0, levels=16, coarse=4, log=True, kind="cells", unit="polygons per tile"),
-        Param(name="jitter", lo=0.2, hi=1.0, levels=5, default=0.8, unit="cells that points are scattered over"),
-        Param(name="stretch", lo=0.35, hi=2.86, levels=13, coarse=3, log=True, unit="width of a cell over its height"),
-    ),
+PARAMS = (
+    cells(1.5, 8.0, "polygons per tile", levels=16, coarse=4),
+    jitter(),
+    stretch("cell"),
 )
+
+VORONOI_CELLS = Generator(name="VORONOI_CELLS", draw=draw, seeds=16, params=PARAMS)

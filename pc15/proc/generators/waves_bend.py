@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pc15.fixed import QUARTER_TURN, cos_turns, sin_turns
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cycles, freq, phase, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, bend: Tensor, bend_freq: Tensor) -> Tensor:
@@ -22,54 +23,12 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, bend: Tensor,
     return cos_turns(at.phase(freq, angle_deg) + phase + ((bend * slow) << 4))  # Q28 turns -> 2**32
 
 
-WAVES_BEND = Generator(
-    name="WAVES_BEND",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=0.8,
-            hi=8.0,
-            levels=24,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="waves per tile",
-            default=4.0,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=48,
-            coarse=6,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=70.0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-        Param(name="bend", lo=-0.6, hi=0.6, levels=18, coarse=2, unit="waves to either side", default=0.4),
-        Param(
-            name="bend_freq",
-            lo=0.4,
-            hi=2.5,
-            levels=12,
-            coarse=2,
-            log=True,
-            kind="cycles",
-            unit="meanders per tile",
-            default=1.2,
-        ),
-    ),
+PARAMS = (
+    freq(0.8, 8.0, levels=24, coarse=4, default=4.0),
+    angle(180, levels=48, coarse=6, default=70.0),
+    phase(levels=16, coarse=2),
+    ratio("bend", -0.6, 0.6, "waves to either side", levels=18, coarse=2, default=0.4),
+    cycles("bend_freq", 0.4, 2.5, "meanders per tile", levels=12, coarse=2, default=1.2),
 )
+
+WAVES_BEND = Generator(name="WAVES_BEND", draw=draw, params=PARAMS)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns
 from pc15.proc.coords import Grid
+from pc15.proc.params import centre, freq, phase
 from pc15.proc.shape import around
-from pc15.proc.spec import Generator, Param
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor) -> Tensor:
@@ -21,50 +22,10 @@ def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor) -> Tenso
     return cos_turns(freq * around(at, cx, cy).r + phase)
 
 
-WAVES_CIRC = Generator(
-    name="WAVES_CIRC",
-    draw=draw,
-    params=(
-        Param(
-            name="cx",
-            lo=-1.6,
-            hi=1.6,
-            levels=36,
-            coarse=4,
-            unit="half tiles from the centre, to the right",
-            default=-1.2,
-        ),
-        Param(
-            name="cy",
-            lo=-1.6,
-            hi=1.6,
-            levels=36,
-            coarse=4,
-            unit="half tiles from the centre, down",
-            default=-0.9,
-        ),
-        Param(
-            name="freq",
-            lo=0.5,
-            hi=7.0,
-            levels=32,
-            coarse=4,
-            log=True,
-            kind="cycles",
-            unit="waves per tile",
-            default=4.0,
-            wide=(0.25, 64.0),
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=3,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-    ),
+PARAMS = (
+    *centre(1.6, levels=36, coarse=4, default=(-1.2, -0.9)),
+    freq(0.5, 7.0, levels=32, coarse=4, default=4.0, wide=(0.25, 64.0)),
+    phase(levels=16, coarse=3),
 )
+
+WAVES_CIRC = Generator(name="WAVES_CIRC", draw=draw, params=PARAMS)

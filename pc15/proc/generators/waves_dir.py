@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pc15.fixed import cos_turns
 from pc15.proc.coords import Grid
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, freq, phase
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor) -> Tensor:
@@ -20,44 +21,10 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor) -> Tensor:
     return cos_turns(at.phase(freq, angle_deg) + phase)
 
 
-WAVES_DIR = Generator(
-    name="WAVES_DIR",
-    draw=draw,
-    params=(
-        Param(
-            name="freq",
-            lo=0.55,
-            hi=12.0,
-            levels=80,
-            coarse=9,
-            coarse_share=0.85,
-            log=True,
-            kind="cycles",
-            unit="waves per tile",
-            default=2.5,
-            wide=(0.25, 64.0),
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=180,
-            levels=128,
-            coarse=16,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=20.0,
-        ),
-        Param(
-            name="phase",
-            lo=0,
-            hi=1,
-            levels=32,
-            coarse=4,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="turns",
-        ),
-    ),
+PARAMS = (
+    freq(0.55, 12.0, levels=80, coarse=9, coarse_share=0.85, default=2.5, wide=(0.25, 64.0)),
+    angle(180, levels=128, coarse=16, default=20.0),
+    phase(levels=32, coarse=4),
 )
+
+WAVES_DIR = Generator(name="WAVES_DIR", draw=draw, params=PARAMS)

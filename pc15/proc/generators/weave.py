@@ -1,4 +1,4 @@
-"""Weave: round threads that pass over and under each other, plain weave.
+"""Weave: round threads of plain weave that pass over and under each other.
 
     height = 1 - 1.5 a^2 + or - bend * (1 - b^2),  a across and b along a thread;  v shows the higher thread
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from pc15.fixed import FRAC, ONE, QUARTER_TURN, div, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Tensor, bend: Tensor) -> Tensor:
@@ -32,64 +33,12 @@ def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: T
     return mul(torch.maximum(upper, lower) + ONE, div(torch.full_like(bend, 2 * ONE), ONE + bend)).clamp(min=0) - ONE
 
 
-WEAVE = Generator(
-    name="WEAVE",
-    draw=draw,
-    params=(
-        Param(
-            name="cells",
-            lo=1.5,
-            hi=16.0,
-            levels=32,
-            coarse=4,
-            coarse_share=0.8,
-            log=True,
-            kind="cells",
-            unit="threads per tile",
-            default=8,
-        ),
-        Param(
-            name="angle_deg",
-            lo=0,
-            hi=90,
-            levels=32,
-            coarse=4,
-            periodic=True,
-            kind="degrees",
-            unit="degrees",
-            default=0,
-        ),
-        Param(
-            name="phase_x",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=4,
-            periodic=True,
-            kind="turns",
-            unit="two threads",
-            default=0,
-        ),
-        Param(
-            name="phase_y",
-            lo=0,
-            hi=1,
-            levels=16,
-            coarse=2,
-            coarse_share=0.5,
-            periodic=True,
-            kind="turns",
-            unit="two threads",
-            default=0,
-        ),
-        Param(
-            name="bend",
-            lo=0.5,
-            hi=1.0,
-            levels=6,
-            coarse=1,
-            unit="how far a thread dips along its way",
-            default=0.8,
-        ),
-    ),
+PARAMS = (
+    cells(1.5, 16.0, "threads per tile", levels=32, coarse=4, coarse_share=0.8, default=8),
+    angle(90, levels=32, coarse=4, default=0),
+    phase_x("two threads", levels=16, coarse=4),
+    phase_y("two threads", levels=16, coarse=2, coarse_share=0.5),
+    ratio("bend", 0.5, 1.0, "how far a thread dips along its way", levels=6, default=0.8),
 )
+
+WEAVE = Generator(name="WEAVE", draw=draw, params=PARAMS)

@@ -13,7 +13,8 @@ from torch import Tensor
 from pc15.fixed import ONE, hash32, mul, signed_unit, sin_turns
 from pc15.proc.coords import Grid
 from pc15.proc.noise import positions, value_noise
-from pc15.proc.spec import CELL_FRAC, Generator, Param
+from pc15.proc.params import angle, freq, ratio
+from pc15.proc.spec import CELL_FRAC, Generator
 
 GRAIN = ONE * 3 // 10
 SKEW = (1 << 32) * 6 // 63 >> 14
@@ -30,13 +31,10 @@ def draw(at: Grid, freq: Tensor, angle_deg: Tensor, warp: Tensor, seed: Tensor) 
     return sin_turns(t + sin_turns(t) * SKEW)
 
 
-WOOD = Generator(
-    name="WOOD",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="freq", lo=1.5, hi=8.0, levels=24, coarse=3, default=5.0, log=True, kind="cycles", unit="rings"),
-        Param(name="angle_deg", lo=0, hi=180, levels=32, coarse=4, periodic=True, kind="degrees", unit="degrees"),
-        Param(name="warp", lo=0.0, hi=0.5, levels=9, default=0.18, unit="half tiles that noise bends the rings"),
-    ),
+PARAMS = (
+    freq(1.5, 8.0, "rings", levels=24, coarse=3, default=5.0),
+    angle(180, levels=32, coarse=4),
+    ratio("warp", 0.0, 0.5, "half tiles that noise bends the rings", levels=9, default=0.18),
 )
+
+WOOD = Generator(name="WOOD", draw=draw, seeds=16, params=PARAMS)

@@ -1,4 +1,4 @@
-"""Worley noise: dark pits that rise to light creases halfway between each two.
+"""Worley noise: dark pits that rise to light creases halfway between neighbours.
 
     v(x, y) = 2 F1 - 1,    F1 the distance in cells to the nearest of a set of random points, one per lattice cell
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from pc15.fixed import ONE
 from pc15.proc.coords import Grid
 from pc15.proc.noise import positions, worley
-from pc15.proc.spec import Generator, Param
+from pc15.proc.params import cells, jitter, stretch
+from pc15.proc.spec import Generator
 
 
 def draw(at: Grid, cells: Tensor, jitter: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:
@@ -22,13 +23,10 @@ def draw(at: Grid, cells: Tensor, jitter: Tensor, stretch: Tensor, seed: Tensor)
     return (2 * worley(px, py, seed, jitter).f1 - ONE).clamp(-ONE, ONE)
 
 
-WORLEY = Generator(
-    name="WORLEY",
-    draw=draw,
-    seeds=16,
-    params=(
-        Param(name="cells", lo=1.5, hi=10.0, levels=16, coarse=4, log=True, kind="cells", unit="pits per tile"),
-        Param(name="jitter", lo=0.2, hi=1.0, levels=5, default=0.8, unit="cells that points are scattered over"),
-        Param(name="stretch", lo=0.35, hi=2.86, levels=13, coarse=3, log=True, unit="width of a cell over its height"),
-    ),
+PARAMS = (
+    cells(1.5, 10.0, "pits per tile", levels=16, coarse=4),
+    jitter(),
+    stretch("cell"),
 )
+
+WORLEY = Generator(name="WORLEY", draw=draw, seeds=16, params=PARAMS)

@@ -1,8 +1,8 @@
 """The encoder's choices: which squares, which prediction, which levels, by error and cost in bits.
 
-For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-transformed error (`screen`), the best
-few are transformed, and those of them that promise most by the size of their coefficients are quantized; the square is
-kept whole or cut, whichever has the smaller J = squared error + lambda * bits.
+For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-transformed error (`mode_screen`), the
+best few are transformed, and those of them that promise most by the size of their coefficients are quantized; the
+square is kept whole or cut, whichever has the smaller J = squared error + lambda * bits.
 Levels are chosen in coding order, each with the cost of its context in the models as they stand ("RDOQ"), then the
 place of the last one.  Floats are the encoder's alone.
 Source: M. Karczewicz et al., "Rate distortion optimized quantization", VCEG-AH21 (2008).
@@ -46,6 +46,7 @@ from pc15.residual.syntax import (
     NEAR,
     PLACE,
     RIM,
+    ROOM,
     SUPER,
     SUPER_LOG2,
     W_ANGLE,
@@ -74,8 +75,6 @@ from pc15.residual.syntax import (
 Ints = npt.NDArray[Any]
 
 
-ROOM = SUPER * SUPER * 64
-"""More decisions than a superblock can have."""
 GIVE_UP = 30.0
 """Bits per square, error included, below which cutting it is not tried: one in a hundred such squares would gain."""
 LIKELY = 4
