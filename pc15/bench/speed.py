@@ -39,11 +39,11 @@ from pc15.metrics import psnr
 from pc15.paths import write_atomic
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import env_summary, resolve_device
+from pc15.search.backend import backend_of
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.candidates import bank_patterns
 from pc15.search.plane import PlaneEncoder
-from pc15.search.top_k import best_of
 
 __all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv", "write_json"]
 
@@ -203,7 +203,7 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
     terms = Terms(inverse, bits, cls, price)
 
     def search() -> None:
-        best_of(n, keep, clock.device).compete(None, product, tiles, terms, 0)
+        backend_of(clock.device).best_of(n, keep, clock.device).compete(None, product, tiles, terms, 0)
 
     seconds = clock.best(search)
     share = tiles.numel() * _RANDOM_ROWS / seconds / ceiling

@@ -33,8 +33,8 @@ from pc15.proc.spec import Param, fine_bits
 from pc15.search.bank import get_bank
 from pc15.search.coherence import coherence, is_coherent
 from pc15.search.continuous import bank_gains, gradient_centres, solve, spectrum_peaks, turning, view_of
-from pc15.search.score import pooled
 from pc15.search.single_pattern import sketch
+from pc15.search.windows import pooled
 
 CODEBOOK = load_codebook("v15_grid")
 WHOLE = CodecConfig.preset("balanced", tile=160, overlap=0, residual=False, lambda_rd=4.0, device="cpu")
