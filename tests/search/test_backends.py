@@ -161,9 +161,11 @@ def test_inverse_norms(side: int, way: Way) -> None:
     equal(way.ops.inverse_norms(*way.moved(pixels, quad)), torch_ops.inverse_norms(pixels, quad))
 
 
-@pytest.mark.parametrize("keep", [1, 2, 7, 64, 128, 300])
-@pytest.mark.parametrize("count", [37, 64, 1500])
-def test_candidates_are_the_best_of_all_blocks_of_products(keep: int, count: int, way: Way) -> None:
+@pytest.mark.parametrize(
+    ("count", "keep"),
+    [(37, 1), (37, 7), (64, 128), (64, 300), (1500, 1), (1500, 2), (1500, 64), (1500, 128), (1500, 300)],
+)
+def test_candidates_are_the_best_of_all_blocks_of_products(count: int, keep: int, way: Way) -> None:
     draw = torch.Generator().manual_seed(count)
     first, n, rows = 11, 4, count + 40
     product = torch.randint(-(1 << 20), 1 << 20, (n, count), generator=draw, dtype=torch.int32)
@@ -281,7 +283,7 @@ def test_pictures_change_as_tiles_do(tile: int, way: Way, monkeypatch: pytest.Mo
     equal(states(way), states(REFERENCE))
 
 
-@pytest.mark.parametrize("tile", [4, 13, 40])
+@pytest.mark.parametrize("tile", [4, 13, 24])
 @pytest.mark.usefixtures("threads")
 def test_bases_move_with_their_dc_levels(tile: int, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = torch.Generator().manual_seed(tile)
@@ -368,13 +370,18 @@ def patterns_on(way: Way, patterns: Patterns) -> Patterns:
     return Patterns(*way.moved(patterns.store, patterns.at, patterns.rms))
 
 
-@pytest.mark.parametrize("tile", SIDES)
-@pytest.mark.parametrize("alpha", [0.0, 0.7])
-@pytest.mark.parametrize("kind", [torch.int8, torch.int16])
+@pytest.mark.parametrize(
+    ("tile", "alpha", "kind"),
+    [
+        *((tile, 0.7, torch.int16) for tile in SIDES),
+        *((tile, 0.0, torch.int16) for tile in (16, 22, 64)),
+        *((tile, 0.7, torch.int8) for tile in (8, 22)),
+    ],
+)
 def test_exact_scores(tile: int, alpha: float, kind: torch.dtype, way: Way) -> None:
     e, x, cls = tiles(tile)
-    if tile > 32:
-        e, x, cls = e[7:11], x[7:11], cls[7:11]
+    if tile > 32 or tile == 17:  # SSIM blocks of a pixel: many, for a kernel without a GPU
+        e, x, cls = e[7:9], x[7:9], cls[7:9]
     draw = torch.Generator().manual_seed(7)
     pixels = scorer_of(REFERENCE, tile, alpha, 0.75).bank.pixels
     store = pixels.to(kind) * (1 if kind == torch.int8 else 11)
@@ -401,8 +408,7 @@ def test_exact_scores(tile: int, alpha: float, kind: torch.dtype, way: Way) -> N
         assert len(expected[1].unique()) > 3
 
 
-@pytest.mark.parametrize("tile", SIDES)
-@pytest.mark.parametrize("alpha", [0.0, 0.7])
+@pytest.mark.parametrize(("tile", "alpha"), [*((tile, 0.7) for tile in SIDES), (16, 0.0), (22, 0.0)])
 def test_distortion(tile: int, alpha: float, way: Way) -> None:
     given = tiles(tile)
     found = scorer_of(way, tile, alpha, 0.75).distortion(*way.moved(*given))
