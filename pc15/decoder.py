@@ -40,9 +40,11 @@ from pc15.errors import BitstreamError, Pc15Error
 from pc15.luma import MIDDLE, SAMPLE_ONE, to_pixels
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import free_memory, resolve_device
-from pc15.runtime.parallel import parallel_map, threads
+from pc15.runtime.parallel import parallel_map, single_thread, threads
 
 _LOG = logging.getLogger(__name__)
+_FEW_PIXELS = 1 << 16
+"""Pictures up to this size decode on one thread: a team of threads costs more than it gains."""
 _TOGETHER = 1 << 28  # samples of many planes drawn at once on a GPU,
 _TOGETHER_BYTES = 96  # each of which takes so much of its memory
 
@@ -157,7 +159,8 @@ def decode_stream(
     """
     (read,) = _read([data], strict, max_pixels)
     if len(read.stream.residuals) <= len(read.stream.header.planes):
-        return _finish(read, resolve_device(device), strict)
+        with single_thread(only_if=math.prod(plane_size(read.stream.header, 0)) <= _FEW_PIXELS):
+            return _finish(read, resolve_device(device), strict)
     with threads(None) as pool:
         return _finish(read, resolve_device(device), strict, pool)
 

@@ -66,10 +66,10 @@ from pc15.residual.enc.encode import LAMBDA, ResidualParams, encode_residual
 from pc15.runtime.device import resolve_device
 from pc15.runtime.parallel import parallel_map, threads
 from pc15.search.bank import SCREEN
-from pc15.search.continuous import States
-from pc15.search.plane import PlaneEncoder, bands, precisely, search_band, searched_together
+from pc15.search.climb import States
+from pc15.search.plane import PlaneEncoder, bands, search_band, searched_off_grid, searched_together
 from pc15.search.score import plane_distortion
-from pc15.search.single_pattern import sketch
+from pc15.search.single_pattern import detect_single_pattern
 from pc15.tiling import TileGridCfg, TileSpec, extract, grid
 
 CHROMA_LAMBDA = 0.5
@@ -469,7 +469,7 @@ class _PlaneCoder:
         rest = _beyond_base(
             self.plane, TileGridCfg(size=AUTO_TILES[_FIRST], overlap=default_overlap(AUTO_TILES[_FIRST]))
         )
-        return sketch(rest, self.codebook, self.cfg.seed, _BEYOND)
+        return detect_single_pattern(rest, self.codebook, self.cfg.seed, _BEYOND)
 
     def best(
         self, plans: Sequence[_Plan], found: _Coded | None = None, layers: Sequence[Sequence[States]] = ()
@@ -524,7 +524,8 @@ class _PlaneCoder:
         energy = (square - total * total / self.plane.numel()) / residual_lambda(self.cfg.lambda_rd)
         if energy <= WHOLE_BITS:
             return []
-        return sketch(self.plane, self.codebook, self.cfg.seed, (cost - WHOLE_BITS) / energy)  # layers cost as much
+        left = (cost - WHOLE_BITS) / energy  # layers cost as much
+        return detect_single_pattern(self.plane, self.codebook, self.cfg.seed, left)
 
     def _search(
         self,
@@ -544,7 +545,7 @@ class _PlaneCoder:
         if below:
             goal, seen = _goal(goal, below[0], spec, self.codebook, self.cfg.seed), [self.plane]
         own, tiles = _options(self.cfg, spec), plane_grid(header, grids_of(header, self.index).stop - 1)
-        if precisely(tiles):
+        if searched_off_grid(tiles):
             own = own.but(max_layers=min(own.max_layers, most))
         frozen = header, self.index, own, self.tables, self.codebook
         if len(rows := bands(tiles, own)) > 1:

@@ -50,7 +50,7 @@ def sources_digest(folder: Path) -> str:
     for path in [*sorted(folder.rglob("*.py")), *compilers]:
         data = path.read_bytes()
         digest.update(f"{path.name} {len(data)} ".encode() + data)
-    digest.update(f"bounds {_CONFIG.BOUNDSCHECK}".encode())
+    digest.update(f"bounds {bool(_CONFIG.BOUNDSCHECK)}".encode())
     return digest.hexdigest()
 
 

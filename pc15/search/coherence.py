@@ -1,4 +1,4 @@
-"""Whether the gradients of a plane run as those of one pattern do: a millisecond's look, before any pattern is drawn.
+"""Test of a plane's gradients for the directions of a single pattern: a millisecond, before any pattern is drawn.
 
 Whatever its profile, frequency and phase, a pattern moves luma in few directions:
 
@@ -28,7 +28,7 @@ BOXES = 128
 
 _RINGS = 24
 _CENTRES = ((3, 0.2), (2, 0.05))
-"""How many centres are looked at either way on both axes, and how many half sides apart; then around the best one."""
+"""Centres looked at either way on both axes, and the half sides between them; then the same around the best one."""
 
 
 class Coherence(NamedTuple):
@@ -144,7 +144,7 @@ def _best_centre(gx: Array, gy: Array, at: Array, reach: int, apart: float, sums
 
 
 def coherence(plane: Array) -> Coherence:
-    """How much of a plane [h,w] of integers is like one pattern."""
+    """The shares of a plane [h,w] of integers that are like one pattern."""
     h, w = plane.shape
     box = -(-max(h, w) // BOXES)
     boxes = np.zeros((h // box, w // box))
@@ -162,5 +162,5 @@ def coherence(plane: Array) -> Coherence:
 
 
 def is_coherent(plane: Array) -> bool:
-    """Whether a plane [h,w] of integers may be one pattern."""
+    """True if a plane [h,w] of integers may be one pattern."""
     return any(share >= least for share, least in zip(coherence(plane), PATTERN, strict=True))

@@ -39,7 +39,8 @@ from pc15.search.backend.protocol import Backend, Patterns
 from pc15.search.bank import get_bank
 from pc15.search.blend_state import Canvas
 from pc15.search.candidates import Layers, draw_layers
-from pc15.search.continuous import FEW_TILES, Precise, States
+from pc15.search.climb import States
+from pc15.search.continuous import FEW_TILES, ContinuousSearch
 from pc15.search.cost import AMP_SEARCHED, Costs
 from pc15.search.dc_surfaces import Bases
 from pc15.search.merge import Neighbours, neighbours, waves
@@ -138,7 +139,7 @@ class PlaneEncoder:
         planes: [h,w] int32 Q12 each.
         header: of a picture that plane number `index` is one of.
         cfg: options; `lambda_rd` and `alpha_mix` are already the plane's own.  `merge` is for one plane alone.
-        layers: as `sketch` suggests them for the only tile.
+        layers: as `detect_single_pattern` suggests them for the only tile.
         pictures: [h,w] int32 Q12 each, what is to be seen in the end, where programs are to draw something else as
             they lie upon others.
         beside: if the plane is but a band of one and what overlaps it.
@@ -171,8 +172,8 @@ class PlaneEncoder:
         self.windows = Windows.joined([(self._windows_of(part.grid, device), part.planes) for part in self.stacks])
         self.ops = backend_of(device)
         self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step, self.ops)
-        few_tiles = len(planes) == 1 and precisely(self.stacks[0].grid)
-        self.precise = Precise(self.scorer, codebook, layers) if few_tiles else None
+        few_tiles = len(planes) == 1 and searched_off_grid(self.stacks[0].grid)
+        self.precise = ContinuousSearch(self.scorer, codebook, layers) if few_tiles else None
         self.x = self._extracted(pictures or planes)
         self.goal = self._extracted(planes) if pictures else self.x
         self.beside = Beside(Programs.empty(0), 0) if beside is None else beside
@@ -598,14 +599,14 @@ class Leaders:
         return self._ops.offered(owner, j, change, width, layer, self.j, self.depth, self.offer)
 
 
-def precisely(grid: TileSpec) -> bool:
+def searched_off_grid(grid: TileSpec) -> bool:
     """Whether there are so few tiles, and so large, that each is searched beyond the bank."""
     return grid.cfg.size > FINE_ABOVE and grid.count <= FEW_TILES
 
 
 def searched_together(grid: TileSpec, cfg: CodecConfig) -> bool:
     """Whether a plane may be searched beside others, with the same result as alone."""
-    return not cfg.merge and not precisely(grid) and len(bands(grid, cfg)) == 1
+    return not cfg.merge and not searched_off_grid(grid) and len(bands(grid, cfg)) == 1
 
 
 def bands(grid: TileSpec, cfg: CodecConfig) -> list[range]:

@@ -15,7 +15,7 @@ from pc15.hooks.protocol import EncoderHooks
 from pc15.proc.codebook import Codebook
 from pc15.search.backend.protocol import Patterns
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
-from pc15.search.continuous import LAST, PAYS_BITS, Precise
+from pc15.search.continuous import LAST, PAYS_BITS, ContinuousSearch
 from pc15.search.score import Scorer
 
 _TRIALS = 2
@@ -70,7 +70,7 @@ def best_layers(
     cls: Tensor,
     layer: int,
     keep: int = 1,
-    precise: Precise | None = None,
+    precise: ContinuousSearch | None = None,
 ) -> Found:
     """The `keep` best next layers of each tile.
 
@@ -234,7 +234,9 @@ class Trials:
             first = None
         return layers, change, amp
 
-    def polish(self, precise: Precise, layers: Layers, change: Tensor, amp: Tensor) -> tuple[Layers, Tensor, Tensor]:
+    def polish(
+        self, precise: ContinuousSearch, layers: Layers, change: Tensor, amp: Tensor
+    ) -> tuple[Layers, Tensor, Tensor]:
         """Climb in squared error from where the layers are, and then by small steps in J."""
         layers, change, amp = self.better(layers, change, amp, precise.polish(layers, self.e, self.cls))
         for size in _POLISH:

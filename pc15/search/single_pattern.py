@@ -1,4 +1,4 @@
-"""Whether a plane may be one pattern, or two on top of each other, and roughly which: a glance, before the search.
+"""Detection of planes that are one pattern, or two on top of each other, and roughly which: before the search.
 
 That search takes seconds, and on a photograph it finds nothing.  So where only a good match could win, most photographs
 are out by how their gradients run (`coherence`).  Any other plane is reduced to a few dozen boxes a side; the best
@@ -7,9 +7,9 @@ leaves.  At this resolution two layers draw nearly all of most pictures of one p
 photographs.  Where even the plane's cheapest code leaves much of the variance, less will do, if it is the plane's
 variance and not that of its boxes.
 
-The layers found are where `precise` begins.
+The layers found are where `continuous` begins.
 
-Integers and elementwise arithmetic as in `precise`: the same answer on every device.
+Integers and elementwise arithmetic as in `climb`: the same answer on every device.
 """
 
 from __future__ import annotations
@@ -20,27 +20,51 @@ from torch import Tensor
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import gen_id
 from pc15.proc.spec import fine_bits
+from pc15.search.analysis import resolution, spectrum_peaks, turning
 from pc15.search.bank import SCREEN, get_bank
+from pc15.search.climb import Climber, States, leading
 from pc15.search.coherence import BOXES, is_coherent
-from pc15.search.continuous import Climber, States, leading, resolution, spectrum_peaks, turning, view_of
+from pc15.search.view import view_of
 
 LEFT = 0.07
 """Share of the variance that may be left: climbing on at higher resolutions will still take most of it."""
 
-_RIVAL = 1.0 / 3.0  # a code worth less of the variance is beaten only by patterns that gradients give away
-_HALF = 0.4  # share that the first layer must draw: the second of two hardly draws more than the first
-_BEGINS = 0.2  # share of that which the best start of a picture of one pattern draws before it climbs,
-_BEGINS_SLOW = 0.38  # and where waves are slow, as they are in photographs
-_ROUGH_CYCLES = 3.0  # per tile: starts for slower waves are compared at half the resolution
-_SPECTRUM = 128  # px
-_ANALYSED = ("STRIPES", "CHECKER", "RINGS", "SPIRAL", "SUNBURST")  # what starts from analysis and not from the bank
-_STARTS = 384  # of each of them
-_LEADERS = 3  # of the bank, and of the analysis, that may climb
+_RIVAL = 1.0 / 3.0
+"""Share of the variance: a code worth less is beaten only by patterns that gradients give away, so others are out."""
+
+_HALF = 0.4
+"""Share that the first layer must draw: the second of two hardly draws more than the first."""
+
+_BEGINS = 0.2
+"""Share of the needed gain that the best start of a picture of one pattern draws before it climbs: a larger one saves
+time on photographs and loses patterns whose starts are poor."""
+
+_BEGINS_SLOW = 0.38
+"""The same where waves are slow, as they are in photographs."""
+
+_ROUGH_CYCLES = 3.0
+"""Waves per tile; starts for slower ones are compared at half the resolution, a quarter of the time."""
+
+_SPECTRUM_SIDE = 128
+"""Boxes a side that the spectrum is taken at: half of a search's, as only its strongest waves matter here."""
+
+_ANALYSED = ("STRIPES", "CHECKER", "RINGS", "SPIRAL", "SUNBURST")
+"""Generators that are started from analysis and not from the bank."""
+
+_STARTS = 384
+"""Starts of each of them; a search takes up to twenty times as many."""
+
+_LEADERS = 3
+"""Starts of the bank, and as many of the analysis, that may climb."""
+
 _CLIMBERS = 4
+"""Starts that climb, of all leaders."""
+
 _RAYS = 8
+"""Arms around a centre beyond which they meet in what coarse boxes blur: then the resolution is not halved."""
 
 
-def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[list[States]]:
+def detect_single_pattern(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[list[States]]:
     """The one or two layers, roughly, of one tile over the whole plane if a search for them may pay; else none.
 
     Args:
@@ -60,11 +84,11 @@ def sketch(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[li
     quad = torch.zeros_like(linear)
     linear[:h, :w], quad[:h, :w] = (plane - mean) << 16, 1 << 16
     climber = Climber(get_bank(tile, codebook, seed, plane.device), codebook, fine_bits(tile), seed)
-    peaks = spectrum_peaks(view_of(linear, quad, _SPECTRUM))
+    peaks = spectrum_peaks(view_of(linear, quad, _SPECTRUM_SIDE))
     side, slow = resolution(peaks)
     small = view_of(linear, quad, SCREEN)
     turns = turning(small)
-    many = bool(turns) and turns[0][2] > _RAYS  # they meet in what coarse boxes blur
+    many = bool(turns) and turns[0][2] > _RAYS
     slow = slow and not many
     view = view_of(linear, quad, side // 2 if slow else side)
     rough = view

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
@@ -21,7 +25,7 @@ import pc15.search
 import pc15learn.codebooks
 from pc15.residual.decode import decode_residual
 from pc15.residual.enc.encode import ResidualParams, encode_residual
-from pc15.runtime.jit import sources_digest
+from pc15.runtime.jit import sources_digest, uses_internals
 
 TWO_FILES = {
     "__init__.py": "",
@@ -29,26 +33,90 @@ TWO_FILES = {
     "high.py": "from pc15.runtime.jit import jit_entry\nfrom loops.low import low\n\n"
     "@jit_entry()\ndef high(x): return low(x)",
 }
+STREAMS = ["residual", "residual_colour", "residual_sections"]
+PIN = ("weave", "balanced", "sections")
 ASK = "from loops.high import high; print(high(1), sum(high.stats.cache_hits.values()))"
+UNTESTED = "import numba; numba.__version__ = '0.99.0'\n"
+"""Makes pc15 take the public way through numba, as it does with a version that it does not know."""
+ROOT = Path(pc15.__file__).parents[1]
+both_ways = pytest.mark.parametrize("way", ["", UNTESTED], ids=["internals", "public"])
 
 
-def ask(folder: Path) -> list[int]:
+def ask(folder: Path, way: str, **env: str) -> list[int]:
     """high(1) in a fresh process, and whether it came from the cache."""
-    root = str(Path(pc15.__file__).parents[1])
-    code = f"import sys; sys.path[:0] = [{str(folder)!r}, {root!r}]; {ASK}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    code = f"{way}import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]; {ASK}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder, env=os.environ | env
+    )
     return [int(word) for word in done.stdout.split()]
 
 
-def test_a_change_in_another_file_is_compiled(tmp_path: Path):
-    loops = tmp_path / "loops"
+def write_two_files(folder: Path) -> Path:
+    loops = folder / "loops"
     loops.mkdir()
     for name, text in TWO_FILES.items():
         (loops / name).write_text(text)
-    assert ask(tmp_path) == [2, 0]
-    assert ask(tmp_path) == [2, 1]
+    return loops
+
+
+@both_ways
+def test_checked_and_unchecked_code_share_no_cache(tmp_path: Path, way: str):
+    write_two_files(tmp_path)
+    assert ask(tmp_path, way, NUMBA_BOUNDSCHECK="0") == [2, 0]
+    assert ask(tmp_path, way, NUMBA_BOUNDSCHECK="1") == [2, 0]
+
+
+@both_ways
+def test_a_change_in_another_file_is_compiled(tmp_path: Path, way: str):
+    loops = write_two_files(tmp_path)
+    assert ask(tmp_path, way) == [2, 0]
+    assert ask(tmp_path, way) == [2, 1]
     (loops / "low.py").write_text(TWO_FILES["low.py"].replace("STEP = 1", "STEP = 5"))
-    assert ask(tmp_path) == [6, 0]
+    assert ask(tmp_path, way) == [6, 0]
+
+
+def test_one_module_alone_touches_private_names_of_numba():
+    private = re.compile(r"numba\.core|llvmlite|pipeline_class|_nrt|\._cache\b|no_c\w+_wrapper")
+    files = [path for package in ("pc15", "pc15learn") for path in (ROOT / package).rglob("*.py")]
+    assert [path.name for path in files if private.search(path.read_text())] == ["_numba_internals.py"]
+
+
+@pytest.mark.slow
+def test_the_public_way_reads_and_writes_the_same_bytes(tmp_path: Path):
+    code = f"""{UNTESTED}
+import hashlib, json, pathlib
+from pc15.decoder import decode_stream
+from pc15.runtime.jit import uses_internals
+from tests.golden import encoded
+sha = lambda plane: hashlib.sha256(plane.numpy().tobytes()).hexdigest()
+streams = {{name: pathlib.Path(f"tests/golden/{{name}}.pc15").read_bytes() for name in {STREAMS}}}
+decoded = {{name: [sha(plane) for plane in decode_stream(data).planes] for name, data in streams.items()}}
+print(json.dumps([uses_internals(), decoded, encoded.digest(*{PIN})]))"""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=env)
+    golden, pins = (json.loads((ROOT / f"tests/golden/{n}.json").read_text()) for n in ("golden", "encoded"))
+    assert json.loads(ran.stdout) == [False, {name: golden[name] for name in STREAMS}, pins[", ".join(PIN)]]
+    assert len({path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.nbi")}) > 1, "a folder per digest"
+
+
+@pytest.mark.parametrize(
+    ("version", "tested"),
+    [
+        ("0.62.1", False),
+        ("0.63.0", True),
+        ("0.69.9", True),
+        ("0.70.0rc1", False),
+        ("1.0", False),
+        ("unknown", False),
+    ],
+)
+def test_only_versions_that_are_tested_are_taken_apart(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str, tested: bool
+):
+    monkeypatch.setattr(numba, "__version__", version)
+    with caplog.at_level("INFO", "pc15"):
+        assert uses_internals.__wrapped__() is tested
+    assert (f"numba {version}" in caplog.text) is not tested
 
 
 def test_the_digest_sees_every_file_of_a_folder(tmp_path: Path):

@@ -30,10 +30,13 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels, gen_id
 from pc15.proc.spec import Param, fine_bits
+from pc15.search.analysis import gradient_centres, spectrum_peaks, turning
 from pc15.search.bank import get_bank
+from pc15.search.climb import solve
 from pc15.search.coherence import coherence, is_coherent
-from pc15.search.continuous import bank_gains, gradient_centres, solve, spectrum_peaks, turning, view_of
-from pc15.search.single_pattern import sketch
+from pc15.search.single_pattern import detect_single_pattern
+from pc15.search.starts import bank_gains
+from pc15.search.view import view_of
 from pc15.search.windows import pooled
 
 CODEBOOK = load_codebook("v15_grid")
@@ -231,7 +234,7 @@ def test_what_turns_around_a_point_gives_it_away(x: float, y: float, arms: int, 
 def test_one_pattern_is_worth_a_search(name: str) -> None:
     for index, size in ((0, 256), (1, 160)):
         picture = draw_picture(name, index, size)[0, : size - 32 * index]
-        assert sketch(as_q12(picture, torch.device("cpu")), CODEBOOK, 1234, 0.0), index
+        assert detect_single_pattern(as_q12(picture, torch.device("cpu")), CODEBOOK, 1234, 0.0), index
 
 
 @pytest.mark.parametrize("name", INCLASS)
@@ -268,8 +271,8 @@ def test_noise_and_a_heap_of_edges_are_not() -> None:
     ):
         heap[y : y + 20, x : x + 24] = level
     for plane in (noise, heap):
-        assert not sketch(plane, CODEBOOK, 1234, 0.0)
-        assert sketch(plane, CODEBOOK, 1234, 1.0), "what costs as much as a flat plane is no rival"
+        assert not detect_single_pattern(plane, CODEBOOK, 1234, 0.0)
+        assert detect_single_pattern(plane, CODEBOOK, 1234, 1.0), "what costs as much as a flat plane is no rival"
 
 
 @pytest.mark.parametrize("name", ["rings", "plaid"])
