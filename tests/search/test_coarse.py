@@ -20,8 +20,9 @@ from pc15 import encoder as encode_module
 from pc15.bitstream import Header, PlaneSpec, SectionSpan, grids_of, read_container, section_spans, tile_counts
 from pc15.bitstream.records import LayerRec, Programs, TileRec
 from pc15.decoder import decode_stream, no_change, predict_grid, predict_plane, read_programs, to_pixels
-from pc15.encoder import as_q12, repack
+from pc15.encoder import repack
 from pc15.errors import BitstreamError, ConfigError
+from pc15.plan.picture import as_q12
 from pc15.proc.codebook import GRID_ID, load_codebook
 from pc15.proc.generators import load
 from pc15.quant import DC_FINEST, middle_level
