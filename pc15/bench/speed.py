@@ -30,13 +30,14 @@ from torch import Tensor
 from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_many, decode_stream
-from pc15.encoder import encode, encode_many, plan_header
+from pc15.encoder import EncodeResult, encode, encode_many
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
 from pc15.images import find_images, load_luma
 from pc15.luma import as_q12
 from pc15.metrics import psnr
 from pc15.paths import write_atomic
+from pc15.plan.plan import plan_header
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import env_summary, resolve_device
 from pc15.search.backend import backend_of
@@ -259,7 +260,7 @@ def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfi
 
 def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
     """Encoding and decoding of all pictures at once; seconds are of one picture."""
-    found: list[dict[str, Any]] = []
+    found: list[EncodeResult] = []
 
     def encoded() -> None:
         found[:] = encode_many(pictures, cfg)
