@@ -22,7 +22,7 @@ READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export PC15_ALLOW_CPU_TESTS ?= 1
 
-.PHONY: help demo test lint types golden clean
+.PHONY: help demo test lint types golden docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ types: $(READY) ## mypy over both packages
 
 golden: $(READY) ## write the golden streams again, after a deliberate change of the format
 	$(ONE_THREAD) "$(BIN)/python" -m tests.golden.make
+
+docs: $(READY) ## write docs/format.md again, from the docstring that is the format
+	"$(BIN)/python" -m tests.format_page
 
 clean: ## remove the environment, caches and demo output; data and checkpoints stay
 	rm -rf "$(VENV)" "$(DEMO_OUT)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info

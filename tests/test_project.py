@@ -94,7 +94,7 @@ def test_constraints_are_exact_pins() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_lists_its_targets() -> None:
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
-    for target in ("demo", "test", "lint", "types", "golden", "clean"):
+    for target in ("demo", "test", "lint", "types", "golden", "docs", "clean"):
         assert f"make {target} " in shown
 
 
