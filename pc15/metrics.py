@@ -1,4 +1,4 @@
-"""How good a picture is, and how two rate curves compare: PSNR, SSIM, MS-SSIM, BD-rate.
+"""Quality of a picture, and comparison of two rate curves: PSNR, SSIM, MS-SSIM, BD-rate.
 
 For reports only: computed in float64 on the CPU, so nothing coded depends on it.  The data range is an
 argument, 1.0 by default, because luma is in [0,1]; 8-bit pictures need 255, and forgetting it is an error,
@@ -105,7 +105,7 @@ def pareto_front(rates: Sequence[float], qualities: Sequence[float]) -> tuple[li
 
 
 def quality_at(rates: Sequence[float], qualities: Sequence[float], rate: float) -> float:
-    """A front's quality at a rate, linear in log2(rate) between its points.
+    """Quality of a front at a rate, linear in log2(rate) between its points.
 
     Below the lowest rate it is nan, above the highest one the best quality there is.
     """
@@ -121,7 +121,7 @@ def bd_rate(
     quality_b: Sequence[float],
     min_overlap: float = 0.5,
 ) -> tuple[float, float]:
-    """How much more rate B needs than A at equal quality (Bjøntegaard), and how far the curves overlap.
+    """Rate that B needs beyond A at equal quality (Bjøntegaard), and the overlap of the curves.
 
     Log2 rate is interpolated over quality by monotone cubics, and the mean gap is taken where both curves
     have points.  Points may come in any order.

@@ -81,17 +81,17 @@ class PathsConfig:
 
     @property
     def artifacts(self) -> Path:
-        """base/artifacts_subdir."""
+        """Results folder: base/artifacts_subdir."""
         return self.base / self.artifacts_subdir
 
     @property
     def cache(self) -> Path:
-        """base/cache_subdir."""
+        """Cache folder: base/cache_subdir."""
         return self.base / self.cache_subdir
 
     @property
     def labels(self) -> Path:
-        """labels_dir, or artifacts/labels."""
+        """Labels folder: labels_dir, or artifacts/labels."""
         return self.artifacts / "labels" if self.labels_dir is None else self.labels_dir
 
     def ensure(self) -> PathsConfig:
@@ -154,7 +154,7 @@ def cache_dir() -> Path:
 
 
 def allow_cpu_tests() -> bool:
-    """Whether PC15_ALLOW_CPU_TESTS lets tests marked gpu run on the CPU.
+    """True if PC15_ALLOW_CPU_TESTS lets tests marked gpu run on the CPU.
 
     Raises:
         ConfigError: it is set to something that is neither yes nor no.

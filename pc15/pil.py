@@ -44,7 +44,7 @@ class Pc15ImageFile(ImageFile.ImageFile):
     format_description = "PC15, a picture as a program of procedural patterns"
 
     def _open(self) -> None:
-        """Read size and mode from the header; how large a picture may be is Pillow's to say.
+        """Read size and mode from the header; Pillow's own limit decides which pictures are too large.
 
         Raises:
             SyntaxError: the file only begins like a stream; `Image.open` then asks its other readers.
@@ -61,12 +61,12 @@ class Pc15ImageFile(ImageFile.ImageFile):
 
 
 class Pc15Decoder(ImageFile.PyDecoder):
-    """Draws the picture when Pillow first needs its pixels."""
+    """Decoder that draws the picture when Pillow first needs its pixels."""
 
     _pulls_fd = True
 
     def decode(self, buffer: Any) -> tuple[int, int]:
-        """Hand all pixels over; (-1, 0) says that this was everything and went well.
+        """Hand all pixels over; (-1, 0) tells Pillow that this was everything and went well.
 
         Raises:
             OSError: the stream is damaged; where `ImageFile.LOAD_TRUNCATED_IMAGES` is set, only if no picture can be

@@ -28,7 +28,7 @@ MSE_SCALE = 64.0
 
 
 def quality_lambda(quality: float) -> float:
-    """The lambda that a quality from 0 to 100 stands for: 8 at 0, halved by every 8 points.
+    """Lambda for a quality from 0 to 100: 8 at 0, halved by every 8 points.
 
     On photographs 0 takes about 0.01 bpp, 50 a quarter, 75 one, 100 two to three.
 
@@ -58,12 +58,12 @@ def middle_level(index: int) -> int:
 
 
 def rate_class(amp_step: int) -> int:
-    """Which of the RATE_CLASSES table sets goes with an amplitude step; 0 is the coarsest."""
+    """Number of the table set, of RATE_CLASSES, for an amplitude step; 0 is the coarsest."""
     return min(RATE_CLASSES - 1, max(0, (amp_step - 6) // 6))
 
 
 def tile_class(tile: int, *, chroma: bool) -> str:
-    """Which family of rANS tables goes with a tile size."""
+    """Family of rANS tables for a tile size."""
     if chroma:
         return "c"
     return "s" if tile <= 24 else "m" if tile <= 48 else "l"

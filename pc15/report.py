@@ -48,7 +48,7 @@ _COLOURS = ("#2f6fde", "#d9622b", "#2a9461", "#a347ba", "#c79a12", "#c63a5b", "#
 
 @dataclass
 class Report:
-    """A page that grows downwards; `html` gives it whole.
+    """HTML page that grows downwards; `html` gives it whole.
 
     Args:
         title: heading and title.
@@ -65,12 +65,12 @@ class Report:
         return self.text(text) if text else self
 
     def text(self, text: str) -> Report:
-        """A paragraph."""
+        """Add a paragraph."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
         return self
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Report:
-        """A table; the first column is text, the others are set right.
+        """Add a table; the first column is text, the others are set right.
 
         Raises:
             ConfigError: a row with another number of cells than the header.
@@ -87,7 +87,7 @@ class Report:
         return self
 
     def pictures(self, pictures: Sequence[tuple[str, Tensor]]) -> Report:
-        """Pictures side by side, each with its caption; uint8 [H,W], [1,H,W] or [3,H,W]."""
+        """Add pictures side by side, each with its caption; uint8 [H,W], [1,H,W] or [3,H,W]."""
         figures = []
         for caption, picture in pictures:
             data = base64.b64encode(png_bytes(picture)).decode("ascii")
@@ -97,7 +97,7 @@ class Report:
         return self
 
     def plot(self, series: Mapping[str, Points], *, x: str, y: str, log_x: bool = False, lines: bool = True) -> Report:
-        """Curves, or points, with a legend; see `svg_plot`."""
+        """Add curves, or points, with a legend; see `svg_plot`."""
         self._parts.append(svg_plot(series, x=x, y=y, log_x=log_x, lines=lines))
         return self
 
@@ -112,7 +112,7 @@ class Report:
         )
 
     def write(self, path: str | Path) -> Path:
-        """Write the page, all of it or nothing."""
+        """Write the page whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, self.html().encode("utf-8"))

@@ -98,7 +98,7 @@ class TileGridCfg:
 
 @dataclass(frozen=True)
 class TileSpec:
-    """Where the tiles of an H x W picture lie, in raster order, and their pixels if it was made from some."""
+    """Places of the tiles of an H x W picture, in raster order, and their pixels if it was made from some."""
 
     cfg: TileGridCfg
     H: int
@@ -161,7 +161,7 @@ class Stack:
         return len(self.members)
 
     def of(self, samples: Tensor) -> Tensor:
-        """This stack's [planes*H,W] of the samples of all."""
+        """Samples of this stack, [planes*H,W], out of those of all stacks."""
         return samples[self.samples].view(-1, self.grid.W)
 
 
@@ -376,7 +376,7 @@ def blend_rows(
 def blend_planes(
     samples: Tensor, spec: TileSpec, window: Window = "hann", params: WindowParams | None = None
 ) -> Tensor:
-    """What `blend_rows` makes of all tiles of several planes of one size: [B*N,T,T] -> [B,H,W] int32.
+    """Cross-fade all tiles of several planes of one size, as `blend_rows` does: [B*N,T,T] -> [B,H,W] int32.
 
     In few passes over much memory, as a GPU likes it.
     """
@@ -475,7 +475,7 @@ def _folded(parts: Tensor, starts: Sequence[int], stride: int) -> Tensor:
 
 
 def seam_penalty_mask(size: int = 256, overlap: int = 24, power: float = 1.5) -> Tensor:
-    """How much an error counts as a seam: [size,size] float32, 0 in the middle, 1 on the rim.
+    """Weight of an error as part of a seam: [size,size] float32, 0 in the middle, 1 on the rim.
 
         m(d) = (1 - d / reach)^power,   d = pixels to the nearest rim pixel, reach = overlap
 

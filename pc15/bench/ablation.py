@@ -1,4 +1,4 @@
-"""What each part of the codec is worth: the same pictures coded without it, or with another one, as BD-rates.
+"""Worth of each part of the codec: the same pictures coded without it, or with another one, as BD-rates.
 
 A variant differs from another one, its base, by one thing.  Most are options of `CodecConfig`; those of the residual's
 encoder (`ResidualParams`, `Parts`) have no option, and are measured on pictures that are nothing but a residual.  All
@@ -49,7 +49,7 @@ class Variant:
 
     @property
     def codec(self) -> str:
-        """Its name in the CSV."""
+        """The variant's name in the CSV."""
         return f"pc15-{self.name}"
 
 
@@ -160,7 +160,7 @@ def _chosen(names: Sequence[str]) -> list[Variant]:
 
 
 def _at_hand(variant: Variant) -> bool:
-    """Whether the variant's tables can be loaded; a notice if not."""
+    """True if the variant's tables can be loaded; a notice if not."""
     table_id = variant.options.get("table_id")
     try:
         if table_id is not None:

@@ -1,4 +1,4 @@
-"""Who is measured: 8-bit gray planes to whole files and back, and the ladder of settings each codec is walked up.
+"""Codecs that are measured: 8-bit gray planes to whole files and back, each codec with a ladder of settings.
 
 The conventional codecs are Pillow's, one thread each: progressive JPEG with optimised tables, WebP at its slowest
 method (it has no gray, and is given the plane as it is), gray AVIF at speed 6 as Pillow tunes it, and the bare
@@ -131,7 +131,7 @@ def _residual_alone(u8: Tensor, cfg: CodecConfig, parts: Mapping[str, Any]) -> b
 
 
 def _decoded_with(contexts: Contexts, data: bytes) -> Tensor:
-    """What `_residual_alone` has made with contexts of a study; uint8 [h,w]."""
+    """Decode a file of `_residual_alone` that was made with contexts of a study; uint8 [h,w]."""
     stream = read_container(data)
     header = stream.header
     shown = []

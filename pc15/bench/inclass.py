@@ -1,4 +1,4 @@
-"""In-class pictures: what a codec of procedural patterns pays for a picture that is one pattern.
+"""In-class pictures: the price, to a codec of procedural patterns, of a picture that is one pattern.
 
 The pictures are drawn here, in floating point, by nothing that the codec draws with, at random continuous parameters.
 With x, y in [-1, 1] over the picture's side, (cx, cy) a centre, r and theta around it, u and w along and across a
@@ -70,13 +70,13 @@ class _Place:
         return float(self.rng.uniform(low, high))
 
     def along(self) -> tuple[Floats, Floats]:
-        """u and w of a random direction."""
+        """Coordinates u and w along and across a random direction."""
         angle = self.between(0.0, math.pi)
         c, s = math.cos(angle), math.sin(angle)
         return c * self.x + s * self.y, c * self.y - s * self.x
 
     def around(self, reach: float) -> tuple[Floats, Floats]:
-        """r and theta of a random centre within `reach` of the middle."""
+        """Polar coordinates r and theta around a random centre within `reach` of the middle."""
         dx, dy = self.x - self.between(-reach, reach), self.y - self.between(-reach, reach)
         return np.hypot(dx, dy), np.arctan2(dy, dx)
 
@@ -248,7 +248,7 @@ class _Picture:
 def _climb_down(
     picture: _Picture, ladder: Sequence[float], known: Sequence[Point | None], cfg: CodecConfig
 ) -> list[Point]:
-    """What is not known yet of the points down to the first that is good enough."""
+    """Measure the points that are missing, down to the first that is good enough."""
     found = []
     for lam, point in zip(ladder, known, strict=True):
         if point is None:

@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Key(NamedTuple):
-    """What makes a row unique."""
+    """The columns that identify a row."""
 
     image: str
     width: int

@@ -192,7 +192,7 @@ def measure_all(tasks: Sequence[tuple[Target, Codec]], file: PointFile, max_bpp:
 
 
 class _Here(Executor):
-    """Runs a task at once, in this process."""
+    """Executor that runs a task at once, in this process."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -201,7 +201,7 @@ class _Here(Executor):
 
 
 def executor(workers: int) -> Executor:
-    """Runs tasks in that many processes of one thread each, or a single one's at once in this process."""
+    """Run tasks in that many processes of one thread each, or a single one's at once in this process."""
     return ProcessPoolExecutor(workers, get_context("spawn"), _single_thread) if workers > 1 else _Here()
 
 

@@ -1,4 +1,4 @@
-"""Pictures side by side at the same number of bytes: what figures hide, eyes find."""
+"""Pictures side by side at the same number of bytes, for what figures do not show."""
 
 from __future__ import annotations
 

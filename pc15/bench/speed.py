@@ -1,4 +1,4 @@
-"""How fast each stage is, against what this machine can do: the command behind every figure of speed.
+"""Speed of each stage, against the ceiling of the machine: the command behind every figure of speed.
 
 Stages of the search are timed by themselves on a picture's own tiles, `encode` and `decode` as a whole.  The ceiling
 of the product is the fastest exact integer matrix product that is found in the same run, so that shares compare
@@ -256,7 +256,7 @@ def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfi
 
 
 def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
-    """The same of all pictures at once; seconds are of one picture."""
+    """Encoding and decoding of all pictures at once; seconds are of one picture."""
     found: list[dict[str, Any]] = []
 
     def encoded() -> None:
@@ -312,7 +312,7 @@ def grown(u8: Tensor, pixels: int) -> Tensor:
 
 
 def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What work(*arguments) returns in a process that does nothing else."""
+    """Result of work(*arguments) in a process that does nothing else."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 

@@ -1,4 +1,4 @@
-"""What a benchmark's points say: means at fixed rates, BD-rates, means per setting, plots, CompressAI's JSON.
+"""Summaries of a benchmark's points: means at fixed rates, BD-rates, means per setting, plots, CompressAI's JSON.
 
 Everything is read per picture and then averaged, never from pooled errors.  A curve is its Pareto front: points that
 cost more for no gain, and lossless ones, are left out.  Values at a rate are linear in log2(bpp) between points;
@@ -82,7 +82,7 @@ def choose_reference(points: Sequence[Point], asked: str | None, against: Sequen
 
 
 def tables(points: Sequence[Point], reference: str | None) -> list[Table]:
-    """What the terminal shows."""
+    """The tables that the terminal shows."""
     own = [codec for codec in _codecs(points) if codec.startswith("pc15-")]
     shown = [settings_table(points, own)] if own else []
     shown += [means_table(points, "PSNR"), means_table(points, "SSIM")]
@@ -95,7 +95,7 @@ def tables(points: Sequence[Point], reference: str | None) -> list[Table]:
 
 
 def settings_table(points: Sequence[Point], codecs: Sequence[str]) -> Table:
-    """What a whole set costs and gives at each setting."""
+    """Mean rate, quality and time of a whole set at each setting."""
     total = len(_pictures(points))
     rows = []
     for (codec, setting), group in _by_setting(points).items():
@@ -193,7 +193,10 @@ class Bd:
 
 
 def bd_rates(points: Sequence[Point], codec: str, reference: str) -> dict[str, dict[Picture, Bd]]:
-    """Per quality and picture; negative is fewer bits than the reference.  Pictures that only one has are left out."""
+    """BD-rates per quality and picture; negative is fewer bits than the reference.
+
+    Pictures that only one of the codecs has are left out.
+    """
     mine, base = _curves(points, codec), _curves(points, reference)
     found: dict[str, dict[Picture, Bd]] = {quality: {} for quality in _QUALITIES}
     for picture in mine:
@@ -367,7 +370,7 @@ def _by_setting(points: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
 
 
 def _means(group: Sequence[Point]) -> tuple[float, ...]:
-    """bpp, PSNR, SSIM, seconds to encode and to decode."""
+    """Means of bpp, PSNR, SSIM, seconds to encode and to decode."""
     rows = [(p.bpp, p.psnr_y, p.ssim, p.enc_s, p.dec_s) for p in group]
     return tuple(statistics.fmean(column) for column in zip(*rows, strict=True))
 

@@ -1,4 +1,4 @@
-"""`pc15 bench ablation`: what each part of the codec is worth."""
+"""`pc15 bench ablation`: the worth of each part of the codec."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def add_arguments(add: Parser) -> None:
 
 
 def _rectangle(text: str) -> tuple[int, int, int, int]:
-    """The argument of --crop."""
+    """Parse the argument of --crop."""
     parts = [int(part) if part.isdigit() else -1 for part in text.split(",")]
     if len(parts) != 4 or min(parts) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers Y,X,H,W")

@@ -1,4 +1,4 @@
-"""`pc15 env`: what this machine is."""
+"""`pc15 env`: a summary of this machine."""
 
 from __future__ import annotations
 

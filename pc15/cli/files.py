@@ -1,4 +1,4 @@
-"""Which files a command reads and writes, and how it goes on when one of them is bad."""
+"""The files that a command reads and writes, and its way on when one of them is bad."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_sources(given: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]
 
 
 def name_targets(inputs: Sequence[Path], given: str, suffix: str) -> list[tuple[Path, Path]]:
-    """Where each source's result goes: `given` itself for a single one, or a file in the folder of that name."""
+    """The target of each source: `given` itself for a single one, or a file in the folder of that name."""
     out = Path(given)
     folder = len(inputs) > 1 or out.is_dir() or given.endswith(("/", os.sep))
     if folder and out.exists() and not out.is_dir():
@@ -49,7 +49,7 @@ _Out = TypeVar("_Out")
 
 
 def each(pairs: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], None]) -> int:
-    """Do one after the other; a bad one is reported and the others are still done."""
+    """Work on one source after the other; a bad one is reported and the others are still done."""
     tally = _Tally()
     for source, target in pairs:
         with tally.of(source, target):
@@ -82,14 +82,14 @@ def each_together(
 
 
 class _Tally:
-    """Counts what fails, and says why."""
+    """Count of failures; each is reported with its reason."""
 
     def __init__(self) -> None:
         self._failed = 0
 
     @contextlib.contextmanager
     def of(self, source: Path, target: Path) -> Iterator[None]:
-        """Work on one of them."""
+        """Work on one source; a failure is counted and reported."""
         try:
             yield
         except BrokenPipeError:
@@ -100,7 +100,7 @@ class _Tally:
             self._failed += 1
 
     def result(self, total: int) -> int:
-        """The exit code."""
+        """The exit code of the command."""
         if self._failed and total > 1:
             complain(f"{self._failed} of {total} failed, the others are done")
         return FAILED if self._failed else DONE

@@ -1,4 +1,4 @@
-"""`pc15 generators`: the patterns there are."""
+"""`pc15 generators`: the table of patterns."""
 
 from __future__ import annotations
 

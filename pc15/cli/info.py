@@ -1,4 +1,4 @@
-"""`pc15 info`: what a stream holds."""
+"""`pc15 info`: the contents of a stream."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _described(
 
 
 def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
-    """Where the bits of all residual sections went, by what they decide."""
+    """Bits of all residual sections, by the kind of decision that they were spent on."""
     from pc15.bitstream.header import plane_size, residual_spans
     from pc15.residual.codec import residual_bits
 
@@ -167,12 +167,12 @@ def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
 
 
 def _canonical(metadata: dict[str, Any]) -> bytes:
-    """Metadata as it lies in the stream."""
+    """Metadata in the form that it has in the stream."""
     return json.dumps(metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, Any]]:
-    """Every tile's place and program."""
+    """Place and program of every tile."""
     from pc15.bitstream.records import SIDES
     from pc15.decoder import plane_grid
     from pc15.proc.generators import NAMES

@@ -1,4 +1,4 @@
-"""`pc15 metrics`: how near one picture is to another."""
+"""`pc15 metrics`: the distance of one picture from another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings and log lines as the command line says them: one line each to stderr."""
+"""Warnings and log lines in the form of the command line: one line each to stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _OneLine(logging.Handler):
 
 @contextlib.contextmanager
 def one_line_each() -> Iterator[None]:
-    """Until it is left, every warning, and what `pc15` logs from WARNING on, is one line."""
+    """Context in which every warning, and every log record of `pc15` from WARNING on, is one line."""
     log, handler = logging.getLogger("pc15"), _OneLine(logging.WARNING)
     log.addHandler(handler)
     try:

@@ -1,4 +1,4 @@
-"""What the commands of `pc15` share: exit codes, the parser, types of arguments, and how lines are printed."""
+"""Parts that the commands of `pc15` share: exit codes, the parser, types of arguments, the printing of lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_PRESET = "balanced"
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors are one line, with a guess, and leave with code 2."""
+    """Argument parser whose errors are one line, with a guess, and leave with code 2."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def names(text: str) -> list[str]:
-    """The argument A,B."""
+    """Parse the argument A,B."""
     found = [name.strip() for name in text.split(",")]
     if not all(found):
         raise argparse.ArgumentTypeError(f"{text!r} has an empty name; give names with single commas, such as A,B")
@@ -42,7 +42,7 @@ def names(text: str) -> list[str]:
 
 
 def numbers(text: str) -> list[float]:
-    """The argument X,Y."""
+    """Parse the argument X,Y."""
     found = []
     for name in text.split(","):
         try:
@@ -55,14 +55,14 @@ def numbers(text: str) -> list[float]:
 
 
 def on_or_off(text: str) -> bool:
-    """The argument of a switch."""
+    """Parse the argument of a switch."""
     if text not in ("on", "off"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
     return text == "on"
 
 
 def columns(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Cells as aligned columns; those of the indices `right` flush right, the last one ragged."""
+    """Align cells in columns; those of the indices `right` flush right, the last one ragged."""
     table = list(rows)
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = []
@@ -75,10 +75,10 @@ def columns(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 point`, `2 points`."""
+    """A number with its noun: `1 point`, `2 points`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def complain(message: str, level: str = "error") -> None:
-    """One line to stderr."""
+    """Print one line to stderr."""
     print(f"pc15: {level}: {' '.join(message.split())}", file=sys.stderr, flush=True)

@@ -1,1 +1,1 @@
-"""How code runs: devices, compiled loops, threads.  Nothing here knows of pictures."""
+"""Execution of code: compiled loops, results that are kept, threads.  Nothing here knows of pictures."""
