@@ -185,6 +185,8 @@ def test_quoted_commands_parse(page: str, only_parsed: None) -> None:
             assert set(words[1:]) <= set(targets), f"{page}: {said}"
         elif "-m" in words and Path(words[0]).name == "python":
             assert importlib.util.find_spec(words[words.index("-m") + 1]) is not None, f"{page}: {said}"
+        if "pytest" in words:
+            assert all((ROOT / word).exists() for word in words if word.startswith("tests/")), f"{page}: {said}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -195,6 +197,8 @@ def test_commands_within_sentences_name_what_there_is(page: str, only_parsed: No
             words = shlex.split(code)
         except ValueError:
             continue
+        if words[:1] == ["pytest"]:
+            assert all((ROOT / word).exists() for word in words[1:] if "/" in word), f"{page}: {code}"
         if len(words) < 2 or words[0] not in MAINS or not re.fullmatch(r"[a-z-]+", words[1]):
             continue
         flags = [word for word in words if word.startswith("--")]
