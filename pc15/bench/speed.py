@@ -256,7 +256,7 @@ def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfi
 
 
 def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
-    """Encoding and decoding of all pictures at once; seconds are of one picture."""
+    """The same of all pictures at once; seconds are of one picture."""
     found: list[dict[str, Any]] = []
 
     def encoded() -> None:

@@ -1,1 +1,1 @@
-"""Execution of code: compiled loops, results that are kept, threads.  Nothing here knows of pictures."""
+"""Running code: devices, compiled loops, threads.  Nothing here knows of pictures."""
