@@ -14,11 +14,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pc15._version import __version__ as __version__
+from pc15.runtime.device import calm_threads
 
 if TYPE_CHECKING:
     import pc15learn as learn
-    from pc15.bitstream import pack_v15, read_bitstream, unpack_v15, write_bitstream
-    from pc15.bitstream.records import TileRec
+    from pc15.bitstream import TileRec, pack_v15, read_bitstream, unpack_v15, write_bitstream
     from pc15.config import CodecConfig
     from pc15.decoder import decode, decode_many, decode_y
     from pc15.encoder import encode, encode_many, encode_y, encode_y_with_hooks
@@ -26,14 +26,18 @@ if TYPE_CHECKING:
     from pc15.entropy.tables import build_rans_tables
     from pc15.errors import Pc15Error
     from pc15.hooks.heuristic import HeuristicHooks
-    from pc15.hooks.learned import AiHooks, ParamPredictor, RdPredictor, Selector
+    from pc15.hooks.learned import AiHooks
+    from pc15.hooks.roles import ParamPredictor, RdPredictor, Selector
     from pc15.metrics import psnr, ssim
-    from pc15.paths import PathsConfig, env_summary
+    from pc15.paths import PathsConfig
     from pc15.proc.registry import list_generators, render
+    from pc15.runtime.device import env_summary
     from pc15.search.rd_reference import score_rd_numpy
     from pc15.seed import tile_seed
     from pc15.tiling import TileGridCfg, blend, seam_penalty_mask, tile_image
     from pc15learn.labels import make_labels
+
+calm_threads()  # here, because it works only before torch is loaded
 
 __all__ = [
     "AiHooks",
@@ -75,19 +79,20 @@ __all__ = [
 ]
 
 _NAMES_OF = {
-    "pc15.bitstream": "pack_v15 read_bitstream unpack_v15 write_bitstream",
-    "pc15.bitstream.records": "TileRec",
+    "pc15.bitstream": "TileRec pack_v15 read_bitstream unpack_v15 write_bitstream",
     "pc15.config": "CodecConfig",
     "pc15.decoder": "decode decode_many decode_y",
     "pc15.encoder": "encode encode_many encode_y encode_y_with_hooks",
     "pc15.entropy.rans": "rans_decode rans_encode",
     "pc15.entropy.tables": "build_rans_tables",
     "pc15.errors": "Pc15Error",
-    "pc15.hooks.learned": "AiHooks ParamPredictor RdPredictor Selector",
     "pc15.hooks.heuristic": "HeuristicHooks",
+    "pc15.hooks.learned": "AiHooks",
+    "pc15.hooks.roles": "ParamPredictor RdPredictor Selector",
     "pc15.metrics": "psnr ssim",
-    "pc15.paths": "PathsConfig env_summary",
+    "pc15.paths": "PathsConfig",
     "pc15.proc.registry": "list_generators render",
+    "pc15.runtime.device": "env_summary",
     "pc15.search.rd_reference": "score_rd_numpy",
     "pc15.seed": "tile_seed",
     "pc15.tiling": "TileGridCfg blend seam_penalty_mask tile_image",

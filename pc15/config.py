@@ -6,13 +6,14 @@ Options that the decoder needs travel in the header; all others only steer the e
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
-    from pc15.hooks.heuristic import EncoderHooks
+    from pc15.hooks.protocol import EncoderHooks
 
 Search = Literal["exhaustive", "screened"]
 Preset = Literal["fast", "balanced", "oracle"]
@@ -105,12 +106,11 @@ class CodecConfig:
             if name == "tile" and value in (0, "auto"):
                 object.__setattr__(self, "tile", 0)
                 continue
-            kind = int if isinstance(low, int) else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                number = "a whole number" if kind is int else "a number"
+            whole = isinstance(low, int)
+            if not is_number(value, whole=whole) or not low <= value <= high:
+                number = "a whole number" if whole else "a number"
                 raise ConfigError(f"{name} is {value!r}; give {number} from {low} to {high}")
-            if not math.isfinite(value):
-                raise ConfigError(f"{name} is {value!r}; give a finite number")
+            object.__setattr__(self, name, int(value) if whole else float(value))
         for name in ("merge", "residual"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ConfigError(f"{name} is {value!r}; give True or False")
@@ -126,10 +126,22 @@ class CodecConfig:
                 raise ConfigError(
                     f"{name} is {value!r}; choose one of {', '.join(known)}{did_you_mean(str(value), known)}"
                 )
-        if self.window == "hann" and self.window_param is not None:
+        self._check_window()
+
+    def _check_window(self) -> None:
+        value = self.window_param
+        if value is None:
+            return
+        if self.window == "hann":
             raise ConfigError("window_param goes with window='tukey' (alpha) or 'kaiser' (beta), hann has none")
+        low, high = _WINDOW_PARAMS[self.window]
+        if not is_number(value) or not low <= value <= high:
+            raise ConfigError(f"window_param of {self.window} is {value!r}; give a number from {low} to {high}")
+        object.__setattr__(self, "window_param", float(value))
 
     def _check_coarse(self) -> None:
+        if is_number(self.coarse, whole=True):
+            object.__setattr__(self, "coarse", int(self.coarse))  # type: ignore[arg-type]
         if self.coarse is None or (type(self.coarse) is int and self.coarse == 0):
             return
         if not self.tile:
@@ -170,13 +182,20 @@ class CodecConfig:
             near = did_you_mean(unknown[0], [f.name for f in fields(cls)])
             raise ConfigError(f"CodecConfig has no option {unknown[0]!r}{near}")
         options: dict[str, Any] = {}
-        if isinstance(changes.get("tile"), int) and "overlap" not in changes:
-            options["overlap"] = default_overlap(changes["tile"])
+        if is_number(changes.get("tile"), whole=True) and "overlap" not in changes:
+            options["overlap"] = default_overlap(int(changes["tile"]))
         return cls(**{**PRESETS[name], **options, **changes})  # type: ignore[index]
 
     def but(self, **changes: Any) -> CodecConfig:
         """The same with some options changed, checked again."""
         return replace(self, **changes)
+
+
+def is_number(value: object, *, whole: bool = False) -> bool:
+    """Whether a value is a finite real number of Python or NumPy, but no truth value."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
+        return False
+    return math.isfinite(value)
 
 
 def default_overlap(tile: int) -> int:
@@ -186,6 +205,9 @@ def default_overlap(tile: int) -> int:
 
 _TRAINED_TILE = 128
 """Largest tile, px, that the trained codebook is taken for; larger ones find their parameters by climbing."""
+
+_WINDOW_PARAMS = {"tukey": (1 / 256, 255 / 256), "kaiser": (0.25, 63.75)}
+"""Ends of what the header's byte holds: Tukey's alpha in 1/256, Kaiser's beta in 1/4, neither of them 0."""
 
 _RANGES: tuple[tuple[str, int | float, int | float], ...] = (
     ("tile", 4, 1024),

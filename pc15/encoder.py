@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from pc15.bitstream.alphabets import check_tables
 from pc15.bitstream.container import Stream, write_container
 from pc15.bitstream.header import (
     COLOR_GRAY,
@@ -44,30 +45,26 @@ from pc15.bitstream.header import (
     tile_counts,
     varint,
 )
-from pc15.bitstream.records import MAX_LAYERS, Programs, TileRec, Writer, check_tables, code_section, code_sections
+from pc15.bitstream.ports import Writer
+from pc15.bitstream.programs import MAX_LAYERS, Programs, TileRec
+from pc15.bitstream.read import coded_alike, section_syntax
+from pc15.bitstream.sections import code_section, code_sections
 from pc15.color import rgb_to_ycbcr420
 from pc15.config import CodecConfig, default_overlap
 from pc15.dc_surface import surface
-from pc15.decoder import (
-    MIDDLE,
-    SAMPLE_ONE,
-    coded_alike,
-    no_change,
-    plane_grid,
-    predict_grid,
-    predict_plane,
-    section_syntax,
-)
+from pc15.draw import neutral_level_q12, plane_grid, predict_grid, predict_plane
 from pc15.entropy.tables import TableSet, load_table
 from pc15.errors import ConfigError, DeviceError, ImageError
-from pc15.fixed import look_up
-from pc15.hooks.heuristic import EncoderHooks
+from pc15.hooks.protocol import EncoderHooks
 from pc15.images import check_luma
-from pc15.paths import resolve_device
+from pc15.luma import MIDDLE, SAMPLE_ONE, as_q12
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.quant import MSE_SCALE, steps_for
-from pc15.residual.codec import LAMBDA, STEPS, ResidualParams, encode_residual, residual_bits
-from pc15.runtime.parallel import each, threads
+from pc15.residual.bits import residual_bits
+from pc15.residual.decode import STEPS
+from pc15.residual.enc.encode import LAMBDA, ResidualParams, encode_residual
+from pc15.runtime.device import resolve_device
+from pc15.runtime.parallel import parallel_map, threads
 from pc15.search.bank import SCREEN
 from pc15.search.continuous import States
 from pc15.search.plane import PlaneEncoder, bands, precisely, search_band, searched_together
@@ -97,7 +94,6 @@ WHOLE_BITS = 160
 
 _SECTION_TILES = 1 << 14  # tiles from which a plane is cut into sections of its own accord,
 _SECTION_SUPERBLOCKS = 1 << 11  # or superblocks without tiles: 8 megapixels, of which a residual holds 60 bytes each
-_AT_ONCE = 1 << 20  # samples converted at once
 _TOGETHER = 1 << 24  # samples of many planes that are searched together
 
 # ---------------------------------------------------------------- planes
@@ -330,7 +326,7 @@ def _goal(plane: Tensor, below: Programs, spec: PlaneSpec, codebook: Codebook, s
     """What the tiles of a plane are to draw upon its coarse grid, [h,w] int32 Q12."""
     assert spec.under is not None, "there is a coarse grid"
     coarse = predict_grid(below, (plane.shape[0], plane.shape[1]), spec.under, seed, codebook, plane.device)
-    return (plane - coarse + no_change(spec)).clamp_(0, SAMPLE_ONE)
+    return (plane - coarse + neutral_level_q12(spec)).clamp_(0, SAMPLE_ONE)
 
 
 def _beyond_base(plane: Tensor, cut: TileGridCfg) -> Tensor:
@@ -571,7 +567,11 @@ class _PlaneCoder:
         if spec.tile and (self.open or spans):
             drawn = predict_plane(programs, header, self.index, self.codebook, self.plane.device).cpu().numpy()
         parts = spans or [ResidualSpan(self.index, 0, len(self.plane))] * self.open
-        rows = [*each(self.pool, lambda span: self._rows(span, spec, drawn), parts, heavy=lambda _: len(parts) > 1)]
+        rows = [
+            *parallel_map(
+                self.pool, lambda span: self._rows(span, spec, drawn), parts, only_if=lambda _: len(parts) > 1
+            )
+        ]
         residuals, tallies = (
             [one.payload for one in rows if spec.residual],
             [one.tally for one in rows if spec.residual],
@@ -716,16 +716,6 @@ def residual_lambda(lambda_rd: float) -> float:
     return lambda_rd / MSE_SCALE * float(SAMPLE_ONE**2)
 
 
-def as_q12(u8: Tensor, device: torch.device) -> Tensor:
-    """8-bit samples as Q12: the value whose output pixel is the same."""
-    values = torch.div(torch.arange(256, dtype=torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor")
-    wide = u8.to(device).to(torch.int32)
-    flat = wide.view(-1)
-    for part in flat.split(_AT_ONCE):
-        part.copy_(look_up(values.to(wide), part))
-    return wide
-
-
 def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> dict[str, Any]:
     """Encode a luma picture.
 
@@ -818,7 +808,7 @@ def _encode_all(pictures: list[_Picture], cfg: CodecConfig, workers: int | None 
             return chosen
 
         every = []
-        for chosen in each(pool, one, range(len(pictures)), heavy=lambda i: _unsettled(pictures[i], cfg)):
+        for chosen in parallel_map(pool, one, range(len(pictures)), only_if=lambda i: _unsettled(pictures[i], cfg)):
             every.append(chosen)
             progress.update()
         return _finish(every)

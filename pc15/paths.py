@@ -1,39 +1,31 @@
-"""Where files go, what this machine is, and which device to use.
+"""Folders, the environment, and files that are written whole.
 
 The only reader of environment variables in both packages (`ENV_VARIABLES`), so that what a run depends on can
-be read off `env_summary()`.  Nothing here changes a coded byte: models_dir() adds tables, it never replaces
-shipped ones silently, because a stream names its tables by id.
+be read off `runtime.device.env_summary()`.  Nothing here changes a coded byte: models_dir() adds tables, it never
+replaces shipped ones silently, because a stream names its tables by id.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
-import platform
-import re
 import secrets
 import stat
 import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pc15._version import __version__
-from pc15.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    import torch
+from pc15.errors import ConfigError
 
 __all__ = [
     "ENV_VARIABLES",
     "PathsConfig",
     "allow_cpu_tests",
     "cache_dir",
-    "calm_threads",
-    "env_summary",
     "models_dir",
-    "resolve_device",
+    "own_variables",
+    "set_models_dir",
+    "set_unless_set",
     "write_atomic",
 ]
 
@@ -134,13 +126,15 @@ def set_models_dir(folder: str | Path) -> None:
     os.environ["PC15_MODELS_DIR"] = str(folder)
 
 
-def calm_threads() -> None:
-    """Let OpenMP threads that wait for work sleep soon: before torch is loaded, and unless somebody says otherwise.
+def set_unless_set(name: str, value: str, *, nor: str) -> None:
+    """Set a variable for this process, unless it or `nor`, which says the same in another way, is set already."""
+    if not os.environ.keys() & {name, nor}:
+        os.environ[name] = value
 
-    By default they spin for milliseconds: two commands on two cores then took 40 times as long as one.
-    """
-    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
-        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+def own_variables() -> dict[str, str]:
+    """The variables PC15_* that are set, by name."""
+    return {key: value for key, value in sorted(os.environ.items()) if key.startswith("PC15_")}
 
 
 def cache_dir() -> Path:
@@ -163,68 +157,6 @@ def allow_cpu_tests() -> bool:
     if value not in _TRUE | _FALSE:
         raise ConfigError(f"PC15_ALLOW_CPU_TESTS is {value!r}; set it to 1 or 0")
     return value in _TRUE
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU that can still be had, torch's own reserve included; on a CPU, what is worth using at once."""
-    import torch
-
-    if device.type != "cuda":
-        return 1 << 34
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-
-
-def resolve_device(name: str | torch.device) -> torch.device:
-    """The device of a name: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        ConfigError: no such name, no CUDA, or no GPU of that number.
-    """
-    import torch
-
-    text = str(name)
-    if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if text == "cpu":
-        return torch.device("cpu")
-    match = re.fullmatch(r"cuda(?::(\d+))?", text)
-    if match is None:
-        raise ConfigError(
-            f"unknown device {text!r}{did_you_mean(text, ['auto', 'cpu', 'cuda'])}; "
-            "choose auto, cpu, cuda, or cuda:N for one of several GPUs"
-        )
-    if not torch.cuda.is_available():
-        built = "" if torch.version.cuda else f" (torch {torch.__version__} is built without it)"
-        raise ConfigError(
-            f"device {text!r} asked for, but torch finds no CUDA{built}; use 'cpu' or 'auto', "
-            "or install a CUDA build of torch and its driver. The bytes are the same on both"
-        )
-    index = int(match[1] or 0)
-    if index >= torch.cuda.device_count():
-        raise ConfigError(f"device {text!r} asked for, but there are {torch.cuda.device_count()} GPUs, from cuda:0")
-    return torch.device(text)
-
-
-def env_summary() -> dict[str, object]:
-    """What a bug report or a benchmark should say about this machine, as plain JSON values."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        "pc15": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "torch": str(torch.__version__),
-        "numpy": importlib.metadata.version("numpy"),
-        "pillow": importlib.metadata.version("pillow"),
-        "cuda_available": cuda,
-        "cuda_device": torch.cuda.get_device_name() if cuda else None,
-        "cuda_version": torch.version.cuda,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "env": {key: value for key, value in sorted(os.environ.items()) if key.startswith("PC15_")},
-    }
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

@@ -44,7 +44,7 @@ class Pc15ImageFile(ImageFile.ImageFile):
     format_description = "PC15, a picture as a program of procedural patterns"
 
     def _open(self) -> None:
-        """Read size and mode from the header; Pillow's own limit decides which pictures are too large.
+        """Take size and mode from the header; Pillow's own limit decides which pictures are too large.
 
         Raises:
             SyntaxError: the file only begins like a stream; `Image.open` then asks its other readers.

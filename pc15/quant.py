@@ -12,6 +12,7 @@ from __future__ import annotations
 import decimal
 import functools
 import math
+import numbers
 from decimal import Decimal
 
 from pc15.errors import ConfigError
@@ -35,9 +36,9 @@ def quality_lambda(quality: float) -> float:
     Raises:
         ConfigError: another number.
     """
-    if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 <= quality <= 100:
+    if isinstance(quality, bool) or not isinstance(quality, numbers.Real) or not 0 <= quality <= 100:
         raise ConfigError(f"quality is {quality!r}; give a number from 0 (smallest) to 100 (best)")
-    return float(8.0 * 2.0 ** (-quality / 8))
+    return float(8.0 * 2.0 ** (-float(quality) / 8))
 
 
 @functools.cache

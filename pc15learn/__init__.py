@@ -17,7 +17,20 @@ _HOME = {
     "make_tiles": "tiles",
     "run_bench": "bench",
 }
-_MODULES = ("bench", "cli", "dataset", "demo", "export", "fit", "labels", "roles", "schema", "shards", "tiles")
+_MODULES = (
+    "bench",
+    "cli",
+    "config",
+    "dataset",
+    "demo",
+    "export",
+    "fit",
+    "labels",
+    "roles",
+    "schema",
+    "shards",
+    "tiles",
+)
 
 __all__ = ["LabelRow", "TileRow", "export_weights", "fit_role", "make_labels", "make_tiles", "run_bench"]
 

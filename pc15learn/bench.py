@@ -3,7 +3,7 @@
     exhaustive   every candidate scored at full resolution: the reference of all deltas
     screened     the best search without hooks: all candidates at a quarter of the pixels
     heuristic    full resolution, narrowed by HeuristicHooks
-    M1, M1+M2, M1+M2+M3   full resolution, narrowed by learned hooks, as far as there are weights
+    M1, M1+M2, ...   full resolution, narrowed by learned hooks, as far as there are weights
 
 A hook is worth its name when no other way is both faster and better; the verdict under the table names those that
 are.  Means are over pictures (never a pooled error).  The first encode of a process also draws the bank, so one is
@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -31,13 +31,17 @@ from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_y
 from pc15.encoder import encode_y
 from pc15.errors import ConfigError
-from pc15.hooks.heuristic import EncoderHooks, HeuristicHooks
-from pc15.hooks.learned import AiHooks, HooksWarning, ParamPredictor, RdPredictor, Selector
+from pc15.hooks.heuristic import HeuristicHooks
+from pc15.hooks.learned import AiHooks
+from pc15.hooks.protocol import EncoderHooks
+from pc15.hooks.roles import ROLES
+from pc15.hooks.weights import HooksWarning, Predictor, Slot
 from pc15.images import find_images, load_luma, luma_tensor
 from pc15.metrics import ms_ssim, psnr, ssim
-from pc15.paths import env_summary, write_atomic
+from pc15.paths import write_atomic
 from pc15.quant import MSE_SCALE
 from pc15.report import Report
+from pc15.runtime.device import env_summary
 
 __all__ = ["BenchResult", "Measured", "Method", "methods_of", "run_bench"]
 
@@ -150,18 +154,25 @@ def methods_of(weights: str | Path | None, topk: Sequence[int]) -> tuple[list[Me
     folder = Path(weights)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", HooksWarning)
-        m1 = Selector(folder / "selector.safetensors")
-        m2 = ParamPredictor(folder / "params.safetensors")
-        m3 = RdPredictor(folder / "rd.safetensors")
+        predictors = [kind(folder / f"{role}.safetensors") for role, kind in ROLES.items()]
     notes += [str(w.message) for w in caught]
     for k in topk:
-        if m1.ready:
-            methods.append(Method(_named("M1", k, topk), "exhaustive", AiHooks(m1, topk=k)))
-        if m1.ready and m2.ready:
-            methods.append(Method(_named("M1+M2", k, topk), "exhaustive", AiHooks(m1, m2, topk=k)))
-        if m1.ready and m2.ready and m3.ready:
-            methods.append(Method(_named("M1+M2+M3", k, topk), "exhaustive", AiHooks(m1, m2, m3, topk=k)))
+        for chain in _chains([one for one in predictors if one.ready]):
+            name = _named("+".join(one.title for one in chain), k, topk)
+            methods.append(Method(name, "exhaustive", AiHooks.of(chain, topk=k)))
     return methods, notes
+
+
+def _chains(ready: Sequence[Predictor]) -> list[list[Predictor]]:
+    """Predictors that go together: slot after slot, each upon the first one of all slots before it."""
+    chains, before = [], list[Predictor]()
+    for slot in get_args(Slot):
+        own = [one for one in ready if one.slot == slot]
+        if not own:
+            break
+        chains += [[*before, one] for one in own]
+        before.append(own[0])
+    return chains
 
 
 def _named(name: str, k: int, topk: Sequence[int]) -> str:

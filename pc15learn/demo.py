@@ -1,7 +1,7 @@
 """The whole tool in a few minutes on two cores, with nothing but what is installed.
 
 A photo that scikit-learn ships is coded in colour and set beside JPEG at the same bytes; then pieces of such photos
-become tiles, labels, three nets and their weights, and a benchmark shows what those are worth.  The nets see a few
+become tiles, labels, nets and their weights, and a benchmark shows what those are worth.  The nets see a few
 hundred tiles, so they show how it works, not how well it can.
 """
 
@@ -28,8 +28,9 @@ from pc15.images import load_rgb, save_image
 from pc15.metrics import psnr, ssim
 from pc15.report import Report
 from pc15learn.bench import add_summary, machine, run_bench, table_text
+from pc15learn.config import FitConfig
 from pc15learn.export import export_weights
-from pc15learn.fit import FitConfig, TrainConfig, fit_role
+from pc15learn.fit import fit_role, trainings
 from pc15learn.labels.write import make_labels
 from pc15learn.tiles import make_tiles
 
@@ -42,11 +43,6 @@ _LABELLED = 400
 _BENCHED = 2
 _BENCH_SIDE = 160
 _LAMBDA = 0.25
-_TRAIN = {
-    "selector": TrainConfig(hidden=64, lr=2e-3, batch_size=128, max_epochs=15),
-    "params": TrainConfig(hidden=64, lr=3e-3, batch_size=1024, max_epochs=6),
-    "rd": TrainConfig(hidden=64, lr=3e-3, batch_size=4096, max_epochs=3),
-}
 
 
 def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None) -> str:
@@ -86,9 +82,9 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
     clock.done(f"labelled {labelled.tiles} of them by exhaustive search")
 
     metrics = []
-    for role, train in _TRAIN.items():
+    for role, kind in trainings().items():
         fitted = fit_role(
-            FitConfig(role=role, labels=out / "labels", out=out / "checkpoints", device="cpu", train=train)  # type: ignore[arg-type]
+            FitConfig(role=role, labels=out / "labels", out=out / "checkpoints", device="cpu", train=kind.demo)
         )
         export_weights(fitted.checkpoint, out / "weights", name=f"demo-{role}")
         metrics.append([role, *[f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items())][:3]])

@@ -1,4 +1,4 @@
-"""last.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.learned` checks.
+"""last.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.weights` checks.
 
 The weights are written first and the card, which has their hash, second: an export that is stopped between the two
 leaves a pair that does not match, and is refused.  The same checkpoint gives the same bytes.
@@ -20,7 +20,8 @@ import yaml
 from pc15._version import __version__
 from pc15.errors import HooksError
 from pc15.hooks.features import FEATURE_VERSION
-from pc15.hooks.learned import CARD_VERSION, METADATA_KEY, card_path
+from pc15.hooks.roles import ROLES
+from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, card_path
 from pc15.paths import write_atomic
 
 __all__ = ["Exported", "export_weights"]
@@ -64,7 +65,7 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
         "training_set": facts["training_set"],
         "seed": facts["seed"],
         "metrics": facts["metrics"],
-        **{key: facts[key] for key in ("lambda_rd", "area_share", "target", "calibration") if key in facts},
+        **{key: facts[key] for key in ROLES[role].card_extra if key in facts},
         "normalisation": facts["normalisation"],
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -87,6 +88,8 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
         raise HooksError(f"{path} is no checkpoint of pc15learn fit: {why}") from error
     if not isinstance(facts, dict):
         raise HooksError(f"{path} has no facts about its net; fit again")
+    if facts.get("role") not in ROLES:
+        raise HooksError(f"{path} is of role {facts.get('role')!r}; this build has {', '.join(ROLES)}: fit again")
     prefix = "net."
     net = {
         key[len(prefix) :]: value.to(torch.float32).contiguous()

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_LAYERS
+from pc15.bitstream.programs import MAX_LAYERS
 from pc15.errors import MissingExtraError, SchemaError, did_you_mean
 from pc15.paths import write_atomic
 from pc15.proc.codebook import offset_reach

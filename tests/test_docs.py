@@ -24,16 +24,7 @@ from tests import format_page
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MAINS = {"pc15": pc15.cli.main, "pc15learn": pc15learn.cli.main}
-COMING = {
-    "docs/adding-a-hook.md",
-    "docs/adding-a-net.md",
-    "pc15/bitstream/enc/",
-    "pc15/draw.py",
-    "pc15/hooks/roles/",
-    "pc15/luma.py",
-    "pc15/plan/",
-    "pc15/runtime/_numba_internals.py",
-}
+COMING = {"pc15/plan/"}
 """Files that texts name and that are still to be moved to their places."""
 
 
@@ -210,6 +201,8 @@ def test_commands_within_sentences_name_what_there_is(page: str, only_parsed: No
 @pytest.mark.parametrize("page", PAGES)
 def test_quoted_python_compiles_and_imports_what_there_is(page: str) -> None:
     for block in fenced(text_of(page), "python", "py"):
+        if re.search(r"\A(#.*\n)*[ ]", block):  # lines to put into a file that is there
+            continue
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("pc15", "pc15learn"):
                 module = importlib.import_module(str(node.module))

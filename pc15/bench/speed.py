@@ -29,14 +29,16 @@ from torch import Tensor
 
 from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.decoder import SAMPLE_ONE, decode_many, decode_stream
+from pc15.decoder import decode_many, decode_stream
 from pc15.encoder import encode, encode_many, plan_header
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
 from pc15.images import find_images, load_luma
+from pc15.luma import as_q12
 from pc15.metrics import psnr
-from pc15.paths import env_summary, resolve_device, write_atomic
+from pc15.paths import write_atomic
 from pc15.proc.codebook import load_codebook
+from pc15.runtime.device import env_summary, resolve_device
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.candidates import bank_patterns
@@ -212,7 +214,7 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
 def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: float, copy: float) -> list[Timing]:
     """Product, screening and exact scores of the first layer of all tiles."""
     height, width = u8.shape[1:]
-    plane = torch.div(u8[0].to(clock.device).to(torch.int32) * SAMPLE_ONE + 127, 255, rounding_mode="floor").int()
+    plane = as_q12(u8[0], clock.device)
     header = plan_header(width, height, cfg)
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
     encoder = PlaneEncoder([plane], header, 0, cfg, tables, codebook, None)
@@ -256,7 +258,7 @@ def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfi
 
 
 def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
-    """The same of all pictures at once; seconds are of one picture."""
+    """Encoding and decoding of all pictures at once; seconds are of one picture."""
     found: list[dict[str, Any]] = []
 
     def encoded() -> None:

@@ -69,7 +69,7 @@ not needed, no NaN).  Nothing in it changes a pixel: a decoder may skip it.
 Symbols of a section
 --------------------
 A rANS stream as in `pc15/entropy/rans.py` (RAW: each symbol as 2 bytes, lowest first), one table per symbol, in the
-order of `code_section` in `pc15/bitstream/records.py`.  Table names start with a family, s for tiles up to 24 px, m up
+order of `code_section` in `pc15/bitstream/sections.py`.  Table names start with a family, s for tiles up to 24 px, m up
 to 48, l above, c for chroma, and where it matters a rate class 0..4 from amp_step.
 
     merge mode                   merge.mode, in sections of more than one tile: 0 if no layer is merged, 1, 2, 3 by
@@ -121,8 +121,8 @@ Tiles upon a coarse grid change what that draws: the plane is coarse + fine - mi
 are what the two grids draw as planes of their own; middle is a DC level of the fine grid, half the number of its levels
 rounded down, which its first tile is predicted to have: at it a tile without layers changes nothing.
 
-All of it is integer arithmetic: `pc15/decoder.py`.  A residual refines that plane, or middle grey:
-`pc15/residual/codec.py`.
+All of it is integer arithmetic: `pc15/draw.py`.  A residual refines that plane, or middle grey:
+`pc15/residual/decode.py`.
 """
 
 from pc15.bitstream.container import (
@@ -153,6 +153,7 @@ from pc15.bitstream.header import (
     tile_counts,
     unpack_v15,
 )
+from pc15.bitstream.programs import TileRec
 
 __all__ = [
     "MAX_DIMENSION",
@@ -167,6 +168,7 @@ __all__ = [
     "ResidualSpan",
     "SectionSpan",
     "Stream",
+    "TileRec",
     "grids_of",
     "pack_v15",
     "plane_size",

@@ -101,9 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             own: Parser = args.parser
             own.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0].split('=')[0], own.options())}")
         from pc15.cli.notices import one_line_each  # here: help needs no logging
-        from pc15.paths import calm_threads
 
-        calm_threads()
         with one_line_each():
             code: int = args.run(args)
         sys.stdout.flush()

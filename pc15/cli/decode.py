@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from pc15.bitstream import read_bitstream
     from pc15.decoder import decode as decode_picture
     from pc15.images import IMAGE_SUFFIXES, save_image
-    from pc15.paths import resolve_device
+    from pc15.runtime.device import resolve_device
 
     resolve_device(args.device)
     targets = name_targets(find_sources(args.streams, (STREAM_SUFFIX,)), args.out, ".png")

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pc15.cli.files import each_together, find_sources, name_targets
+from pc15.cli.hooks import hooks_of
 from pc15.cli.parser import DEFAULT_PRESET, STREAM_SUFFIX, Parser, on_or_off
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
-from pc15.errors import ConfigError, HooksError, did_you_mean
+from pc15.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from pc15.hooks.heuristic import EncoderHooks
 
 
 EXAMPLES = (
@@ -27,7 +26,6 @@ EXAMPLES = (
     "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
 )
 _TOGETHER = 24  # pictures that a GPU is given at once
-_WEIGHT_ROLES = {"selector": "selector", "params": "param_predictor", "rd": "rd_predictor"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from pc15.bitstream import write_bitstream
     from pc15.encoder import encode_many
     from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
-    from pc15.paths import resolve_device
+    from pc15.runtime.device import resolve_device
 
     device = resolve_device(cfg.device)
     targets = name_targets(find_sources(args.images, tuple(IMAGE_SUFFIXES)), args.out, STREAM_SUFFIX)
@@ -136,8 +134,9 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--hooks",
         default="none",
-        help="what narrows the search of tile programs: none, heuristic, or a folder of weights; with hooks the "
-        "picture is programs alone, of 32 px, unless flags say otherwise (default: none)",
+        help="what narrows the search of tile programs: none, heuristic, a folder of weights, or a class of your own, "
+        "package.module:Class; with hooks the picture is programs alone, of 32 px, unless flags say otherwise "
+        "(default: none)",
     )
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
     for name, flag in _FLAGS.items():
@@ -162,7 +161,7 @@ def _codec_config(args: argparse.Namespace) -> CodecConfig:
         if value is not None:
             changes[flag.option] = value
     if args.hooks != "none":
-        changes = {**PROGRAMS, **changes, "ai": _hooks(args.hooks)}  # hooks steer the search of tile programs
+        changes = {**PROGRAMS, **changes, "ai": hooks_of(args.hooks)}  # hooks steer the search of tile programs
     return CodecConfig.preset(preset, **changes)
 
 
@@ -181,35 +180,3 @@ def config_file(path: Path) -> dict[str, Any]:
     if "ai" in content:
         raise ConfigError(f"{path} sets ai; hooks are given by --hooks")
     return content
-
-
-def _hooks(spec: str) -> EncoderHooks:
-    """Hooks by name, or all weights of a folder by the role in their cards."""
-    if spec == "heuristic":
-        from pc15.hooks.heuristic import HeuristicHooks
-
-        return HeuristicHooks()
-    folder = Path(spec)
-    if not folder.is_dir():
-        near = did_you_mean(spec, ["none", "heuristic"])
-        raise ConfigError(f"--hooks {spec} is no folder{near}; give none, heuristic, or a folder of .safetensors files")
-    import yaml
-
-    from pc15.hooks.learned import AiHooks, card_path
-
-    roles: dict[str, Path] = {}
-    for weights in sorted(folder.glob("*.safetensors")):
-        card = card_path(weights)
-        try:
-            content = yaml.safe_load(card.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise HooksError(f"{weights} has no readable card {card.name}: {error}; export it again") from error
-        role = content.get("role") if isinstance(content, dict) else None
-        if role not in _WEIGHT_ROLES:
-            raise HooksError(f"{card} has role {role!r}; it must be one of {', '.join(_WEIGHT_ROLES)}")
-        if role in roles:
-            raise ConfigError(f"{roles[role]} and {weights} are both {role} weights; keep one of them in {folder}")
-        roles[role] = weights
-    if not roles:
-        raise ConfigError(f"no .safetensors file in {folder}; write some with pc15learn export")
-    return AiHooks(**{_WEIGHT_ROLES[role]: path for role, path in roles.items()})  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ EXAMPLES = (
 
 def run(args: argparse.Namespace) -> int:
     """Say what this machine is, for a bug report or a benchmark."""
-    from pc15.paths import ENV_VARIABLES, env_summary
+    from pc15.paths import ENV_VARIABLES
+    from pc15.runtime.device import env_summary
 
     summary = env_summary()
     if args.json:

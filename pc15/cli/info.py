@@ -14,7 +14,7 @@ from pc15.errors import BitstreamError
 if TYPE_CHECKING:
     from pc15.bitstream.container import Stream
     from pc15.bitstream.header import Header
-    from pc15.bitstream.records import Programs
+    from pc15.bitstream.programs import Programs
 
 
 EXAMPLES = (
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     Nothing is drawn.  A damaged stream is described as far as it can be read.
     """
     from pc15.bitstream import read_bitstream
-    from pc15.decoder import read_programs
+    from pc15.bitstream.read import read_programs
 
     data = read_bitstream(args.stream, strict=False)
     header, programs, metadata, damage = read_programs(data, strict=False)
@@ -63,8 +63,9 @@ def _described(
     """A stream's header, sizes and statistics as plain JSON values; what else is damaged is added to `damage`."""
     from pc15.bitstream import read_container, section_spans, unpack_v15
     from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
-    from pc15.bitstream.records import Writer, code_section
-    from pc15.decoder import section_syntax
+    from pc15.bitstream.ports import Writer
+    from pc15.bitstream.read import section_syntax
+    from pc15.bitstream.sections import code_section
     from pc15.entropy.tables import load_table
     from pc15.proc.codebook import load_codebook
     from pc15.proc.generators import NAMES
@@ -148,7 +149,7 @@ def _described(
 def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
     """Bits of all residual sections, by the kind of decision that they were spent on."""
     from pc15.bitstream.header import plane_size, residual_spans
-    from pc15.residual.codec import residual_bits
+    from pc15.residual.bits import residual_bits
 
     bits: dict[str, float] = {}
     for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
@@ -172,9 +173,9 @@ def _canonical(metadata: dict[str, Any]) -> bytes:
 
 
 def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, Any]]:
-    """Place and program of every tile."""
-    from pc15.bitstream.records import SIDES
-    from pc15.decoder import plane_grid
+    """Every tile's place and program."""
+    from pc15.bitstream.programs import SIDES
+    from pc15.draw import plane_grid
     from pc15.proc.generators import NAMES
 
     tiles = []

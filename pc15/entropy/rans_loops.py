@@ -9,7 +9,7 @@ for `cum`, `hints` and the bytes.
 from __future__ import annotations
 
 from pc15.entropy.tables import BUCKET_BITS, PRECISION, Ints
-from pc15.runtime.tiered import late
+from pc15.runtime.tiered import tiered_jit
 
 STATE_LOW = 1 << 23  # the state stays in [2^23, 2^31)
 STATE, PLACE, STOP, TAKEN = 0, 1, 2, 3
@@ -20,7 +20,7 @@ _SLOT = (1 << PRECISION) - 1
 _BUCKETS_SHIFT = PRECISION - BUCKET_BITS
 
 
-@late()
+@tiered_jit()
 def push(numbers: Ints, symbols: Ints, bounds: Ints, first: Ints, cum: Ints, coders: Ints, out: Ints) -> int:
     """Code the symbols of each stream, the last one first, into the bytes before its PLACE.
 
@@ -48,7 +48,7 @@ def push(numbers: Ints, symbols: Ints, bounds: Ints, first: Ints, cum: Ints, cod
     return -1
 
 
-@late()
+@tiered_jit()
 def pull(
     numbers: Ints, bounds: Ints, first: Ints, cum: Ints, hints: Ints, coders: Ints, data: Ints, symbols: Ints
 ) -> int:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from pc15.errors import ConfigError, MissingTableError, Pc15Error, did_you_mean
 from pc15.paths import models_dir, write_atomic
-from pc15.runtime.memo import kept
+from pc15.runtime.memo import cached_method
 
 __all__ = [
     "BUCKET_BITS",
@@ -227,7 +227,7 @@ class TableSet:
                 f"no table {name!r} in table set {self.id!r} version {self.version}{did_you_mean(name, self.tables)}"
             ) from None
 
-    @kept
+    @cached_method
     def flat(self, names: tuple[str, ...]) -> FlatTables:
         """The tables of those names, numbered in this order; see `table`."""
         return FlatTables.of([self.table(name) for name in names])

@@ -1,4 +1,4 @@
-"""What may narrow the encoder's search: features of a residual, rules or small nets that read them.
+"""Hooks that narrow the encoder's search: rules over a residual's structure, small nets over its features.
 
 Hooks propose, the integer search decides; a stream made with them decodes like any other.
 """

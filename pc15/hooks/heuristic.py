@@ -1,4 +1,4 @@
-"""What a hook may answer, and hooks that need no weights: rules from a tile's structure to generators worth trying.
+"""Hooks that need no weights: rules from a tile's structure to generators worth trying.
 
 Every rule is a score in about 0..1 that a reader can check against `Structure`, to which comes how often a generator
 is chosen at all; a tile keeps the generators with the `topk` highest.  Scores are compared as multiples of 1/256, the
@@ -9,66 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pc15.errors import ConfigError
 from pc15.hooks.features import Structure, structure
+from pc15.hooks.protocol import LayerView
 from pc15.proc.generators import NAMES
 
-if TYPE_CHECKING:
-    from pc15.search.bank import Bank
-
-__all__ = ["EncoderHooks", "HeuristicHooks", "LayerView", "Proposals", "family_scores", "top_generators"]
-
-
-@dataclass(frozen=True)
-class LayerView:
-    """What a hook sees of n tiles before one layer is added.
-
-    residual: [n,T,T] int32 Q12 (4096 = luma 1.0), picture minus what is drawn so far, on the encoder's device.
-    layer: number of the layer about to be added, from 0.   tile: T.   bank: every candidate.
-    """
-
-    residual: Tensor
-    layer: int
-    tile: int
-    bank: Bank
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """Candidates that a hook thinks worth scoring.
-
-    rows: [n,C] int64 bank rows, -1 = padding.
-    offsets: [n,C,MAX_PARAMS] int64 level steps within +-OFFSET_MAX, tried when a row wins; None for none.
-    """
-
-    rows: Tensor
-    offsets: Tensor | None = None
-
-
-class EncoderHooks(Protocol):
-    """Narrows the search of one layer.  Hooks propose, the integer search decides; None always means no opinion."""
-
-    def select(self, view: LayerView) -> Tensor | None:
-        """Generators worth trying, [n,G] bool; None for all."""
-        ...
-
-    def propose(self, view: LayerView, allowed: Tensor | None) -> Proposals | None:
-        """Bank rows worth scoring; None for all rows of the allowed generators."""
-        ...
-
-    def rank(self, view: LayerView, rows: Tensor, keep: int) -> Tensor | None:
-        """Predicted cost of bank rows [n,C] (-1 = padding), lower is better; the encoder scores few exactly."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Plain JSON for the stream's metadata: name, version, and for weights norm and sha256; it costs bytes."""
-        ...
+__all__ = ["HeuristicHooks", "checked_topk", "family_scores", "top_generators"]
 
 
 class HeuristicHooks:
@@ -86,7 +37,7 @@ class HeuristicHooks:
     def select(self, view: LayerView) -> Tensor:
         """The `topk` generators whose rules fit best, [n,G] bool."""
         scores = family_scores(structure(view.residual))
-        return top_generators(scores, self.topk, view.bank.start)
+        return top_generators(scores, self.topk, view.candidates.start)
 
     def propose(self, view: LayerView, allowed: Tensor | None) -> None:
         """No opinion."""
@@ -111,7 +62,7 @@ def top_generators(scores: Tensor, topk: int, start: tuple[int, ...] | list[int]
 
     Args:
         scores: [n,G], compared as multiples of 1/256; ties go to the lower id.
-        start: `Bank.start`: generator g has rows start[g]:start[g+1].
+        start: `CandidateTable.start`: generator g has rows start[g]:start[g+1].
     """
     gens = scores.shape[1]
     rank = (scores.to(torch.float64).clamp(-1e6, 1e6) * 256.0).round().to(torch.int64) * gens

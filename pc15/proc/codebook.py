@@ -28,7 +28,7 @@ from torch import Tensor
 from pc15.errors import MissingTableError
 from pc15.paths import models_dir, write_atomic
 from pc15.proc.generators import NAMES, load
-from pc15.runtime.memo import kept
+from pc15.runtime.memo import cached_method
 
 GRID_ID = "v15_grid"
 _WEIGHTS = "weights"  # among the generators' names in a file, which are upper case
@@ -96,7 +96,7 @@ class Codebook:
         base = self.starts(gen, fine, qv_id.device)[qv_id.long()]
         return self.clamp(gen, base + offsets[:, : base.shape[1]], fine)
 
-    @kept
+    @cached_method
     def starts(self, gen: int, fine: int, device: torch.device) -> Tensor:
         """Sub-levels of every entry of a generator, [E, n_params] int32."""
         entries, generator = self.entries[gen].to(device), load(gen)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
-from pc15.fixed import FRAC, ONE, const, isqrt64, look_up, shift
+from pc15.fixed import FRAC, ONE, isqrt64, look_up
+from pc15.luma import rounded_q12_
 from pc15.proc.coords import Grid, moved_grids, tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import Generator, Param
@@ -188,7 +189,7 @@ def coefficient(amplitude_q15: Tensor, rms: Tensor) -> Tensor:
 
 def contribution(drawn: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     """What a layer adds to the tile's samples, Q12: factor * (pattern - mean), rounded."""
-    return shift((drawn - mean.view(-1, 1, 1)).mul_(factor.view(-1, 1, 1)).add_(const(1 << 16)), 17)
+    return rounded_q12_((drawn - mean.view(-1, 1, 1)).mul_(factor.view(-1, 1, 1)))
 
 
 def render(

@@ -19,20 +19,21 @@ from __future__ import annotations
 
 import decimal
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pc15.runtime.jit import entry, inner
+from pc15.runtime import jit
 
 Ints = npt.NDArray[Any]
 
 
-looped = entry(error_model="numpy", _nrt=False)
-"""A loop of the residual that Python calls; none allocates, so that there are no references to count."""
-compiled = inner(error_model="numpy", _nrt=False)
-"""A loop that only others call."""
+jit_entry = partial(jit.jit_entry, error_model="numpy", allocates=False)
+"""`runtime.jit.jit_entry` as all loops of the residual use it."""
+jit_inner = partial(jit.jit_inner, error_model="numpy", allocates=False)
+"""`runtime.jit.jit_inner`, likewise."""
 I64: Any = np.int64
 """Widens what comes out of an array, so that every loop is compiled for one set of types."""
 
@@ -88,7 +89,7 @@ def _tables() -> tuple[Ints, Ints, Ints, Ints]:
 STRETCH, SQUASH, COST, RATE = _tables()
 
 
-@compiled
+@jit_inner()
 def chance(m: Ints, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
     """Mixed probability of a 1, in 1/65536, for contexts c0..c3 and weight set s."""
     w = len(m) - 1 - s
@@ -96,7 +97,7 @@ def chance(m: Ints, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
     return I64(SQUASH[min(2047, max(-2047, dot)) + 2048])
 
 
-@compiled
+@jit_inner()
 def _learn(m: Ints, c: int, w: int, k: int, err: int, target: int) -> None:
     """Move counter c towards `target`, 0 or 65535, and its weight by the mixer's error."""
     p, n = I64(m[c, 0]), m[c, 1]
@@ -108,13 +109,13 @@ def _learn(m: Ints, c: int, w: int, k: int, err: int, target: int) -> None:
         m[c, 1] = n + 1
 
 
-@compiled
+@jit_inner()
 def bit_cost(p: int, bit: int) -> int:
     """Cost of a bit whose chance of 1 is p/65536, in 1/4096 bit."""
     return I64(COST[(p if bit else 65536 - p) >> 4])
 
 
-@compiled
+@jit_inner()
 def pull(io: Ints, p: int) -> int:
     """Decode one bit of probability p; an io that runs out of bytes says so in `io[BROKEN]` and goes on with zeros."""
     x = io[STATE]
@@ -138,7 +139,7 @@ def pull(io: Ints, p: int) -> int:
     return bit
 
 
-@compiled
+@jit_inner()
 def _code(io: Ints, bit: int, p: int, kind: int) -> int:
     """Write or read one decision of probability p, as io[MODE] says; returns the bit."""
     if io[MODE] == ENCODE:
@@ -148,7 +149,7 @@ def _code(io: Ints, bit: int, p: int, kind: int) -> int:
     return pull(io, p)
 
 
-@compiled
+@jit_inner()
 def code(m: Ints, io: Ints, bit: int, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
     """One modelled decision, and what is learnt from it; returns the bit."""
     p = chance(m, c0, c1, c2, c3, s)
@@ -161,13 +162,13 @@ def code(m: Ints, io: Ints, bit: int, c0: int, c1: int, c2: int, c3: int, s: int
     return bit
 
 
-@compiled
+@jit_inner()
 def code_raw(io: Ints, bit: int, kind: int) -> int:
     """One decision of probability one half."""
     return _code(io, bit, HALF, kind)
 
 
-@looped
+@jit_entry()
 def _rans(decisions: Ints, out: Ints) -> int:
     """Write the stream of buffered decisions to the end of `out`; returns where it starts."""
     fill = len(out)

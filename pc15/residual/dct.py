@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import I64, compiled
+from pc15.residual.context_models import I64, jit_inner
 
 Ints = npt.NDArray[Any]
 
@@ -65,7 +65,7 @@ def _forward_of(log2: int) -> Any:
     n = 1 << log2
     c = reach = min(n, MAX_CODED)
 
-    @compiled
+    @jit_inner()
     def forward_of(block: Ints, mid: Ints, coef: Ints) -> None:
         for first in range(0, n, reach):
             for k in range(c):  # mid[k, x]: columns of the picture are summed
@@ -90,7 +90,7 @@ def _forward_of(log2: int) -> Any:
 FORWARD_4, FORWARD_8, FORWARD_16, FORWARD_32, FORWARD_64 = (_forward_of(log2) for log2 in range(2, 7))
 
 
-@compiled
+@jit_inner()
 def forward(block: Ints, log2: int, mid: Ints, coef: Ints) -> None:
     """block [>=n,>=n] float32 -> coef [c, c] int32 with MID_BITS fraction bits, c = min(n, 32).
 
@@ -116,7 +116,7 @@ def _inverse_of(log2: int) -> Any:
     n, half = 1 << log2, 1 << (log2 - 1)
     row_shift = SCALE_BITS + MID_BITS
 
-    @compiled
+    @jit_inner()
     def inverse_of(coef: Ints, rows: int, cols: int, even: Ints, odd: Ints, mid: Ints, block: Ints) -> None:
         for u in range((cols + 3) & -4):  # mid[u, y]
             for y in range(half):
@@ -147,7 +147,7 @@ def _inverse_of(log2: int) -> Any:
 INVERSE_4, INVERSE_8, INVERSE_16, INVERSE_32, INVERSE_64 = (_inverse_of(log2) for log2 in range(2, 7))
 
 
-@compiled
+@jit_inner()
 def inverse(coef: Ints, log2: int, rows: int, cols: int, even: Ints, odd: Ints, mid: Ints, block: Ints) -> None:
     """coef [c, c] int32 in MID_BITS, c = min(n, 32), zero from rows and cols on -> block [>=n,>=n] int32.
 

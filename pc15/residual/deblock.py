@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import compiled, looped
+from pc15.residual.context_models import jit_entry, jit_inner
 from pc15.residual.intra import ZERO
 from pc15.residual.syntax import Field
 
@@ -29,12 +29,12 @@ _REACH = np.array([0, 0, 1, 3, 3, 7, 7], dtype=np.int64)
 """Pixels changed on one side of an edge, by log2 of the block's size."""
 
 
-@compiled
+@jit_inner()
 def _clip(value: int, low: int, high: int) -> int:
     return min(high, max(low, value))
 
 
-@compiled
+@jit_inner()
 def _long_side(src: Ints, dst: Ints, at: int, away: int, reach: int, mid: int, tc: int) -> None:
     """Ramp from `mid`, the mean across the edge, to the pixels `reach` steps of `away` behind `at`, 3 or 7."""
     far = (src[at + (reach - 1) * away] + src[at + reach * away] + 1) >> 1
@@ -44,7 +44,7 @@ def _long_side(src: Ints, dst: Ints, at: int, away: int, reach: int, mid: int, t
         dst[at + k * away] = _clip((mid * share + far * (64 - share) + 32) >> 6, old - most, old + most)
 
 
-@compiled
+@jit_inner()
 def _edge(src: Ints, dst: Ints, at: int, far: int, near: int, reach_p: int, reach_q: int, tc: int, beta: int) -> None:
     """Four lines across one edge, in flat pictures: q0 of line i at `at + i * far`, p0 one `near` before it."""
     end = at + 3 * far
@@ -100,7 +100,7 @@ def _edge(src: Ints, dst: Ints, at: int, far: int, near: int, reach_p: int, reac
                 dst[b + near] = q1 + _clip((((q2 + q0 + 1) >> 1) - q1 - delta) >> 1, -c, c)
 
 
-@looped
+@jit_entry()
 def _pass(src: Ints, dst: Ints, field: Field, across: bool, tc: int, beta: int) -> None:
     """All vertical edges (across) or all horizontal ones of a flat picture, from src into its copy dst."""
     rows, cols = field.size.shape

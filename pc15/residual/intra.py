@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import compiled
+from pc15.residual.context_models import jit_inner
 
 Ints = npt.NDArray[Any]
 
@@ -29,7 +29,7 @@ I32: Any = np.int32
 """Narrows sums that are known to fit: twice as many at once."""
 
 
-@compiled
+@jit_inner()
 def fill(plane: Ints, x0: int, y0: int, w: int, h: int, value: int) -> None:
     """Set a rectangle of a plane."""
     for y in range(y0, y0 + h):
@@ -38,7 +38,7 @@ def fill(plane: Ints, x0: int, y0: int, w: int, h: int, value: int) -> None:
             line[x] = value
 
 
-@compiled
+@jit_inner()
 def _is_coded(x: int, y: int, bx: int, by: int) -> bool:
     """Whether the 4x4 unit (x, y), inside the picture, comes before the block at unit (bx, by)."""
     # the highest bit in which the units differ decides, rows of superblocks first, within one of them in z-order
@@ -50,7 +50,7 @@ def _is_coded(x: int, y: int, bx: int, by: int) -> bool:
     return x < bx if down < across and down < across ^ down else y < by
 
 
-@compiled
+@jit_inner()
 def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
     """Border of a block: ref [2, 4n+1] int32 from bottom left over the corner (at 2n) to top right; row 1 smoothed."""
     H, W = plane.shape
@@ -100,13 +100,13 @@ def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
         ref[1, i] = (ref[0, i - 1] + 2 * ref[0, i] + ref[0, i + 1] + 2) >> 2
 
 
-@compiled
+@jit_inner()
 def is_smoothed(mode: int, n: int) -> int:
     """1 if a square of this side is predicted from the smoothed border."""
     return 1 if n >= 8 and mode != MEAN and mode != HORIZONTAL and mode != VERTICAL else 0
 
 
-@compiled
+@jit_inner()
 def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
     """Prediction of one block, out [>=n,>=n] int32, from its border `ref`; `line` [>= 3n + 2] is scratch."""
     n = 1 << log2

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import BROKEN, I64, compiled, looped
+from pc15.residual.context_models import BROKEN, I64, jit_entry, jit_inner
 from pc15.residual.dct import inverse
 from pc15.residual.intra import fill, predict, references
 from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
@@ -42,7 +42,7 @@ def work() -> Work:
     return Work(ref, line, pred, coef, np.zeros(32, i32), np.zeros(32, i64), np.zeros(32, i64), mid, block)
 
 
-@compiled
+@jit_inner()
 def dequantize(level: Ints, x0: int, y0: int, c: int, step: int, w: Work) -> tuple[int, int]:
     """w.coef [c, c] = level * step, clamped; returns how many of its rows and columns hold anything."""
     seen = w.seen
@@ -67,7 +67,7 @@ def dequantize(level: Ints, x0: int, y0: int, c: int, step: int, w: Work) -> tup
     return rows, cols
 
 
-@compiled
+@jit_inner()
 def reconstruct_block(
     level: Ints, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, coded: int, w: Work
 ) -> None:
@@ -91,7 +91,7 @@ def reconstruct_block(
             line[u] = min(high, max(low, pred[u]))
 
 
-@compiled
+@jit_inner()
 def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work) -> None:
     """Draw every block of a superblock of a field into rec [H,W], in coding order."""
     H, W = rec.shape
@@ -118,7 +118,7 @@ def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, st
         z += (n >> 2) * (n >> 2)
 
 
-@looped
+@jit_entry()
 def decode_plane(
     m: Ints, io: Ints, field: Field, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work
 ) -> None:

@@ -35,8 +35,8 @@ from pc15.residual.context_models import (
     OUTSIDE,
     code,
     code_raw,
-    compiled,
-    looped,
+    jit_entry,
+    jit_inner,
 )
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO
 
@@ -154,6 +154,8 @@ KIND_NAMES = (
 
 RIM = 36
 """Width of the array of template sums: a block of up to 32 and a rim of two on two sides."""
+ROOM = SUPER * SUPER * 64
+"""More decisions than a superblock can have."""
 FIRST_PLACE = np.array([0, 16, 80, 336, 1360], dtype=np.int64)
 """Where the scan of a size class starts in `PLACE`."""
 
@@ -178,7 +180,7 @@ def _places() -> Ints:
 PLACE = _places()
 
 
-@compiled
+@jit_inner()
 def contexts(
     k: int, s: int, row: int, around: int, kind: int, near: int, filled: int
 ) -> tuple[int, int, int, int, int]:
@@ -203,14 +205,14 @@ def contexts(
     return _SIG_A + a, _SIG_B + b * 3 + z, c, _SIG_D + d, W_SIG + s * 3 + z
 
 
-@compiled
+@jit_inner()
 def clear_template(around: Ints, s: int) -> None:
     """Template sums of a block without levels."""
     for i in range(min(4 << s, 32) * RIM + 2 * RIM):
         around[i] = 0
 
 
-@compiled
+@jit_inner()
 def add_template(around: Ints, at: int, size: int) -> None:
     """A level of magnitude `size` at `at` raises the sums of the places that it is in the template of."""
     size = min(size, 15)
@@ -221,7 +223,7 @@ def add_template(around: Ints, at: int, size: int) -> None:
     around[at - 2 * RIM] += size
 
 
-@compiled
+@jit_inner()
 def code_last(m: Ints, io: Ints, last: int, s: int, near: int, kind: int) -> int:
     """Place of the last level in the scan; one beyond the block, as only damage says, sets `io[BROKEN]`."""
     top = 2 * min(s + 2, 5)  # length classes 0..top of last + 1
@@ -252,7 +254,7 @@ def code_last(m: Ints, io: Ints, last: int, s: int, near: int, kind: int) -> int
     return value - 1
 
 
-@compiled
+@jit_inner()
 def code_escape(io: Ints, value: int) -> int:
     """Order-0 Exp-Golomb code of what is left of a level; damage may end it early."""
     length = 0
@@ -267,7 +269,7 @@ def code_escape(io: Ints, value: int) -> int:
     return result - 1
 
 
-@compiled
+@jit_inner()
 def code_levels(
     m: Ints, io: Ints, level: Ints, x0: int, y0: int, s: int, kind: int, near: int, last: int, around: Ints
 ) -> int:
@@ -298,7 +300,7 @@ def code_levels(
     return filled
 
 
-@compiled
+@jit_inner()
 def probable_modes(left: int, above: int) -> tuple[int, int, int]:
     """The three most probable modes besides zero, from those of the blocks to the left and above."""
     left = MEAN if left == ZERO else left
@@ -315,7 +317,7 @@ def probable_modes(left: int, above: int) -> tuple[int, int, int]:
     return left, above, VERTICAL
 
 
-@compiled
+@jit_inner()
 def mode_contexts(flag: int, left: int, above: int, s: int) -> tuple[int, int]:
     """Contexts of "is the mode zero" (flag 0) and "is it the flag-th most probable one" (1..3)."""
     if flag == 0:
@@ -325,7 +327,7 @@ def mode_contexts(flag: int, left: int, above: int, s: int) -> tuple[int, int]:
     return _MPM + (flag - 1) * SIZES + s, _MPM_B + same * 3 + flag - 1
 
 
-@compiled
+@jit_inner()
 def code_mode(m: Ints, io: Ints, chosen: int, left: int, above: int, s: int) -> int:
     """Prediction mode of one block."""
     h = HALF_CONTEXT
@@ -349,13 +351,13 @@ def code_mode(m: Ints, io: Ints, chosen: int, left: int, above: int, s: int) -> 
     return min(rest, MODES - 1)
 
 
-@compiled
+@jit_inner()
 def activity(total: int, log2: int) -> int:
     """How much a coded block holds, 1..3, from the sum of its levels over its area."""
     return 1 if 16 * total < 1 << 2 * log2 else 2 if 16 * total < 4 << 2 * log2 else 3
 
 
-@compiled
+@jit_inner()
 def mark(field: Field, x0: int, y0: int, w: int, h: int, mode: int, log2: int, active: int) -> None:
     """Note what is known of a rectangle of units."""
     for y in range(y0, y0 + h):
@@ -363,7 +365,7 @@ def mark(field: Field, x0: int, y0: int, w: int, h: int, mode: int, log2: int, a
             field.mode[y, x], field.size[y, x], field.active[y, x] = mode, log2, active
 
 
-@compiled
+@jit_inner()
 def neighbours(field: Field, x: int, y: int) -> tuple[int, int, int, int]:
     """Of the block at unit (x, y): modes left and above, activities left and above."""
     left, above, a, b = MEAN, MEAN, 0, 0
@@ -374,13 +376,13 @@ def neighbours(field: Field, x: int, y: int) -> tuple[int, int, int, int]:
     return left, above, a, b
 
 
-@compiled
+@jit_inner()
 def coded_contexts(s: int, kind: int, a: int, b: int) -> tuple[int, int, int]:
     """Contexts of "has the block levels", from its neighbours' activities."""
     return CODED_A + s * NEAR + a + b, CODED_B + s * KINDS + kind, CODED_C + a * 4 + b
 
 
-@compiled
+@jit_inner()
 def split_contexts(field: Field, x: int, y: int, log2: int) -> tuple[int, int]:
     """Contexts of "is the square at unit (x, y) cut in four"."""
     near, busy = 0, 2
@@ -399,14 +401,14 @@ def split_contexts(field: Field, x: int, y: int, log2: int) -> tuple[int, int]:
     return _SPLIT_A + (log2 - 2) * 9 + near, _SPLIT_B + (log2 - 2) * 11 + busy
 
 
-@compiled
+@jit_inner()
 def on_context(field: Field, x: int, y: int) -> int:
     """Context of "has superblock (x, y) a residual"."""
     near = (I64(field.on[y, x - 1]) if x > 0 else 1) + (I64(field.on[y - 1, x]) if y > 0 else 1)
     return _ON + near
 
 
-@compiled
+@jit_inner()
 def last_level(level: Ints, x0: int, y0: int, s: int) -> int:
     """Place of the last level that is not 0 in the scan, -1 if there is none."""
     first = FIRST_PLACE[s]
@@ -416,7 +418,7 @@ def last_level(level: Ints, x0: int, y0: int, s: int) -> int:
     return -1
 
 
-@compiled
+@jit_inner()
 def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, around: Ints) -> None:
     """One block and its place in the field."""
     x, y, s = x0 >> 2, y0 >> 2, log2 - 2
@@ -433,12 +435,12 @@ def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, arou
     mark(field, x, y, 1 << s, 1 << s, mode, log2, active)
 
 
-@compiled
+@jit_inner()
 def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, around: Ints) -> None:
     """One superblock: the field holds it (ENCODE) or receives it (DECODE).
 
     Args:
-        m: models.   io: see `models`.   x0, y0: of its first pixel.   stack: [20, 3] int64, work space.
+        m: models.   io: see `context_models`.   x0, y0: of its first pixel.   stack: [20, 3] int64, work space.
         around: [38 * RIM] int32, work space.
     """
     H, W = field.size.shape[0] * UNIT, field.size.shape[1] * UNIT
@@ -473,7 +475,7 @@ def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, a
         code_leaf(m, io, field, x, y, log2, around)
 
 
-@looped
+@jit_entry()
 def write_plane(m: Ints, io: Ints, field: Field, first: int, room: int, stack: Ints, around: Ints) -> int:
     """Superblocks from number `first` on, until `io` has less than `room` left; returns the number of the next one.
 

@@ -1,1 +1,1 @@
-"""Running code: devices, compiled loops, threads.  Nothing here knows of pictures."""
+"""Execution of code: compiled loops, results that are kept, threads.  Nothing here knows of pictures."""

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def kept(method: _Method) -> _Method:
+def cached_method(method: _Method) -> _Method:
     """Remember what a method has returned for its arguments, positional and hashable, in the object itself."""
-    name = f"_kept_{method.__name__}"
+    name = f"_cached_{method.__name__}"
 
     @functools.wraps(method)
     def remembered(self: Any, *arguments: Any) -> Any:

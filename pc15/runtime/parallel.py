@@ -1,11 +1,14 @@
-"""Threads that each work on something of their own."""
+"""Threads that each work on something of their own: one home for all pools of both packages."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -13,6 +16,11 @@ from pc15.errors import ConfigError
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+_LEAST = 8
+"""Items, such as tiles, that are worth another thread."""
+
+_reserved = threading.local()
 
 
 @contextlib.contextmanager
@@ -33,14 +41,15 @@ def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(usual)  # what new threads start with is for the whole process
 
 
-def each(
-    pool: ThreadPoolExecutor | None, work: Callable[[_In], _Out], items: Sequence[_In], heavy: Callable[[_In], bool]
+def parallel_map(
+    pool: ThreadPoolExecutor | None, work: Callable[[_In], _Out], items: Sequence[_In], only_if: Callable[[_In], bool]
 ) -> Iterator[_Out]:
-    """work(item) of each item, in order; what is not heavy, or all without a pool, is done by the caller's own thread.
+    """work(item) of each item, in order.
 
-    Threads hand over Python's lock many times in short work: that costs more than the work.
+    Items for which `only_if` is false run on the calling thread; so do all if there is no pool.  Threads hand over
+    Python's lock many times in short work: that costs more than the work.
     """
-    waiting = [None if pool is None or not heavy(item) else pool.submit(work, item) for item in items]
+    waiting = [pool.submit(work, item) if pool is not None and only_if(item) else None for item in items]
     try:
         for item, future in zip(items, waiting, strict=True):
             yield work(item) if future is None else future.result()
@@ -48,3 +57,49 @@ def each(
         for future in waiting:
             if future is not None:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def reserved_threads() -> Iterator[int]:
+    """Leave the threads that this one may use to `parallel_range`; yields how many.
+
+    Meanwhile torch's operations run alone: its own threads wait for the next one at full speed, on cores that loops
+    could use.
+    """
+    usual, outer = torch.get_num_threads(), getattr(_reserved, "size", None)
+    if usual == 1:
+        yield outer or 1
+        return
+    torch.set_num_threads(1)
+    _reserved.size = usual
+    try:
+        yield usual
+    finally:
+        del _reserved.size
+        torch.set_num_threads(usual)
+
+
+def parallel_range(loop: Callable[..., None], n: int, *arguments: Any, least: int = _LEAST) -> None:
+    """Run loop(start, stop, *arguments) over 0..n, in parts of at least `least` on several threads."""
+    with reserved_threads() as size:
+        parts = max(1, min(size, n // least))
+        if parts == 1:
+            loop(0, n, *arguments)
+            return
+        edges = [n * i // parts for i in range(parts + 1)]
+        waiting = [_team(size).submit(loop, a, b, *arguments) for a, b in itertools.pairwise(edges[1:])]
+        loop(0, edges[1], *arguments)
+        for done in waiting:
+            done.result()
+
+
+@functools.cache
+def _team(size: int) -> ThreadPoolExecutor:
+    """The threads of a team of `size` beside the one that reserved them, all of them started."""
+    pool = ThreadPoolExecutor(size - 1, "pc15", initializer=torch.set_num_threads, initargs=(1,))
+    everyone = threading.Barrier(size)
+    waiting = [pool.submit(everyone.wait) for _ in range(size - 1)]
+    everyone.wait()
+    for done in waiting:
+        done.result()
+    return pool

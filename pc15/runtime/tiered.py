@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-_ENOUGH = 1 << 16
+_PLAIN_STEPS = 1 << 16
 """Steps of loops after which a process loads numba for them: about a quarter of its time in plain Python by then."""
 
 
-class Late:
-    """One such loop; its first argument has an entry per step."""
+class TieredJit:
+    """A loop that is interpreted first and compiled later; its first argument has an entry per step."""
 
     steps: ClassVar[int] = 0
-    """How many this process has made in plain Python."""
+    """Steps that this process has made in plain Python, of all loops together."""
 
     def __init__(self, plain: Callable[..., Any], helpers: tuple[Callable[..., Any], ...]) -> None:
         functools.update_wrapper(self, plain)
@@ -32,23 +32,23 @@ class Late:
         """The loop by numba, without the GIL."""
         from numba.extending import register_jitable
 
-        from pc15.runtime.jit import entry
+        from pc15.runtime.jit import jit_entry
 
         for helper in self._helpers:
             register_jitable(helper)
-        return entry(error_model="numpy", _nrt=False)(self.plain)  # type: ignore[no-any-return]
+        return jit_entry(error_model="numpy", allocates=False)(self.plain)  # type: ignore[no-any-return]
 
     def as_written(self, *arguments: Any) -> Any:
         """The loop in plain Python: items of a memoryview are plain ints, several times faster than NumPy's."""
         return self.plain(*(a.data if isinstance(a, np.ndarray) else a for a in arguments))
 
     def __call__(self, *arguments: Any) -> Any:
-        if "compiled" not in self.__dict__ and sys.modules.get("numba") is None and Late.steps < _ENOUGH:
-            Late.steps += len(arguments[0])
+        if "compiled" not in self.__dict__ and sys.modules.get("numba") is None and TieredJit.steps < _PLAIN_STEPS:
+            TieredJit.steps += len(arguments[0])
             return self.as_written(*arguments)
         return self.compiled(*arguments)
 
 
-def late(*helpers: Callable[..., Any]) -> Callable[[Callable[..., Any]], Late]:
-    """Makes a loop a `Late`; `helpers` are what it calls, plain functions of its own folder."""
-    return lambda plain: Late(plain, helpers)
+def tiered_jit(*helpers: Callable[..., Any]) -> Callable[[Callable[..., Any]], TieredJit]:
+    """Decorate a loop as a `TieredJit`; `helpers` are the plain functions of its own folder that it calls."""
+    return lambda plain: TieredJit(plain, helpers)

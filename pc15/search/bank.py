@@ -33,7 +33,7 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
-from pc15.runtime.memo import kept
+from pc15.runtime.memo import cached_method
 from pc15.search.backend.product import Product
 
 _LOG = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Bank:
             parts.append(stretch(summed.view(-1, half * half)))
         return torch.cat(parts)
 
-    @kept
+    @cached_method
     def product(self, half: bool, gen: int | None = None) -> Product:
         """The candidates of one generator, or all, ready to be multiplied; at half the side, if asked."""
         rows = slice(None) if gen is None else slice(self.start[gen], self.start[gen + 1])

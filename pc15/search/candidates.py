@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_PARAMS
-from pc15.hooks.heuristic import EncoderHooks, LayerView
+from pc15.bitstream.programs import MAX_PARAMS
+from pc15.hooks.protocol import CandidateTable, EncoderHooks, LayerView
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
@@ -141,7 +141,9 @@ def shortlist(
     keep = scorer.cfg.shortlist
     if hooks is None:
         return scorer.screen(e, cls, layer, keep, None), None
-    view = LayerView(residual=e, layer=layer, tile=scorer.tile, bank=scorer.bank)
+    bank = scorer.bank
+    table = CandidateTable(bank.start, bank.gen, bank.qv, bank.seed)
+    view = LayerView(residual=e, layer=layer, tile=scorer.tile, candidates=table)
     allowed = hooks.select(view)
     proposals = hooks.propose(view, allowed)
     offsets = None

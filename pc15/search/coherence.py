@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pc15.runtime.jit import entry, inner
+from pc15.runtime.jit import jit_entry, jit_inner
 
 Array = NDArray[Any]
 
@@ -44,7 +44,7 @@ PATTERN = Coherence(straight=0.9, crossed=0.65, summed=0.98, around=0.92)
 """A plane that reaches one of these may be a pattern."""
 
 
-@entry(error_model="numpy")
+@jit_entry(error_model="numpy")
 def _reduce(plane: Array, box: int, out: Array) -> None:
     """Sums of box x box pixels, out [h // box, w // box] float64."""
     rows, columns = out.shape
@@ -57,13 +57,13 @@ def _reduce(plane: Array, box: int, out: Array) -> None:
             out[y, x] = total
 
 
-@inner(error_model="numpy", inline="always")
+@jit_inner(error_model="numpy", inline="always")
 def _larger(a: float, b: float, c: float) -> float:
     """The larger eigenvalue of [[a, b], [b, c]]."""
     return (a + c) * 0.5 + np.sqrt((a - c) * (a - c) * 0.25 + b * b)
 
 
-@inner(error_model="numpy")
+@jit_inner(error_model="numpy")
 def _around(gx: Array, gy: Array, cx: float, cy: float, scale: float, sums: Array) -> float:
     """Share of the gradients that have one angle to the way to (cx, cy), in boxes, on each ring of 1 / scale boxes.
 
@@ -89,7 +89,7 @@ def _around(gx: Array, gy: Array, cx: float, cy: float, scale: float, sums: Arra
     return best / max(total, 1.0)
 
 
-@entry(error_model="numpy")
+@jit_entry(error_model="numpy")
 def _directions(boxes: Array, gx: Array, gy: Array, out: Array) -> None:
     """Gradients [h-1,w-1] of boxes [h,w], and three shares: straight, crossed, summed."""
     rows, columns = boxes.shape
@@ -126,7 +126,7 @@ def _directions(boxes: Array, gx: Array, gy: Array, out: Array) -> None:
     out[2] = 1.0 - 2.0 * (aa + bb - _larger(aa, ab, bb)) / max(all_of_them, 1.0)
 
 
-@entry(error_model="numpy")
+@jit_entry(error_model="numpy")
 def _best_centre(gx: Array, gy: Array, at: Array, reach: int, apart: float, sums: Array) -> float:
     """Move `at`, (x, y) in half sides, to the best of the centres around it; returns its share."""
     rows, columns = gx.shape

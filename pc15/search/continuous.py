@@ -27,7 +27,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.fixed import FRAC, ONE, TURN_BITS, cos_turns, sin_turns
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import Grid, tile_grid

@@ -15,19 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import (
-    AMP_DIRECT,
-    DC_DIRECT,
-    MAX_PARAMS,
-    MERGE_AMP_DIRECT,
-    RAW_BITS,
-    Syntax,
-    numbered,
-)
+from pc15.bitstream.alphabets import DC_DIRECT, MERGE_AMP_DIRECT, Syntax, numbered
+from pc15.bitstream.programs import AMP_DIRECT, MAX_PARAMS, RAW_BITS
 from pc15.entropy.tables import TableSet
 from pc15.proc.codebook import offset_reach
 from pc15.proc.generators import NAMES, load
-from pc15.runtime.memo import kept
+from pc15.runtime.memo import cached_method
 from pc15.search.bank import Bank
 
 AMP_SEARCHED = 255
@@ -64,24 +57,24 @@ class Costs:
             qv.append(costs[: self._bank.start[gen + 1] - self._bank.start[gen]])
         return torch.cat(qv).to(self._device)
 
-    @kept
+    @cached_method
     def rows(self, layer: int) -> Tensor:
         """Address of every bank row as layer number `layer`: generator, entry, seed, no offsets; [K] int32."""
         gens = self._tensor(self._tables.costs(self._numbers.gen[layer]))
         return gens[self._bank.gen] + self._entries + self._tables.costs(self._numbers.refined)[0]
 
-    @kept
+    @cached_method
     def added_rows(self, layer: int, most: int) -> Tensor:
         """`rows` and the flags of `one_more`, [K] int32."""
         return self.rows(layer) + self.one_more(layer, most)
 
-    @kept
+    @cached_method
     def stacked(self, most: int) -> tuple[Tensor, Tensor]:
         """`added_rows` [most,K] and `amplitudes` [most, 2, AMP_SEARCHED + 1] of all layers."""
         every = range(most)
         return torch.stack([self.added_rows(i, most) for i in every]), torch.stack([self.amplitudes(i) for i in every])
 
-    @kept
+    @cached_method
     def amplitudes(self, layer: int) -> Tensor:
         """Signed amplitude levels, [2, AMP_SEARCHED + 1]: row 0 positive, row 1 negative; level 0 is unusable."""
         cost = self._tables.costs(self._numbers.amp[layer])
@@ -104,7 +97,7 @@ class Costs:
         after = self.more(layer + 1)[0] if layer + 1 < most else 0
         return go - stop + after
 
-    @kept
+    @cached_method
     def merges(self, layer: int) -> tuple[Tensor, Tensor, int]:
         """What a layer costs where some continue neighbours, as far as that is known before it is chosen.
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import SHARE_ONE, Surface, least_sharp, surface
-from pc15.decoder import dc_samples
+from pc15.draw import dc_samples
 from pc15.quant import step_q15
+from pc15.runtime.parallel import parallel_range
 from pc15.search.backend import fused, numba_samples
-from pc15.search.backend.numba_scores import share_out
 from pc15.search.knot_spans import axes
 from pc15.tiling import Stack
 
@@ -65,5 +65,7 @@ class Bases:
             knots = torch.nonzero(mine[part.tiles]).flatten()
             given = (knots, part.of(rest), drawn.down, drawn.across, *sides)
             arrays = [each.contiguous().numpy() for each in given]
-            share_out(numba_samples.slopes, len(knots), *arrays, SHARE_ONE, *out[:, part.tiles].numpy(), least=_LEAST)
+            parallel_range(
+                numba_samples.slopes, len(knots), *arrays, SHARE_ONE, *out[:, part.tiles].numpy(), least=_LEAST
+            )
         return out[0], out[1]

@@ -14,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import Syntax
+from pc15.bitstream.alphabets import Syntax
 from pc15.config import CodecConfig
-from pc15.decoder import amplitude_q15, dc_samples
+from pc15.draw import amplitude_q15, dc_samples
 from pc15.entropy.tables import load_table
 from pc15.errors import ImageError
-from pc15.paths import resolve_device
+from pc15.luma import as_q12, scaled_pattern
 from pc15.proc.codebook import load_codebook
 from pc15.proc.registry import coefficient
 from pc15.quant import dc_levels, step_q15, steps_for
+from pc15.runtime.device import resolve_device
 from pc15.search.bank import Bank, get_bank
 from pc15.search.candidates import Layers, bank_patterns, draw_layers
 from pc15.search.cost import Costs
@@ -114,7 +115,7 @@ def label_tiles(
     area = float(windows.area[0])
     dc_step = steps_for(cfg.lambda_rd, cfg.alpha_mix, area)[1]
 
-    x = torch.div(tiles.to(device).to(torch.int32) * 4096 + 127, 255, rounding_mode="floor").to(torch.int32)
+    x = as_q12(tiles, device)
     cls = torch.zeros(len(x), dtype=torch.int64, device=device)
     dc = _mean_levels(x, windows.own[0], dc_step, dc_levels(dc_step))
     samples = dc_samples(dc, dc_step).view(-1, 1, 1).repeat(1, cfg.tile, cfg.tile)
@@ -148,7 +149,7 @@ def label_tiles(
         pattern, rms = draw_layers(layers, bank, codebook, cfg.tile, cfg.seed)
         factor = coefficient(amplitude_q15(amp, amp_step), rms)
         alive = alive[pays]
-        samples[alive] += (factor.view(-1, 1, 1) * pattern + (1 << 16)) >> 17
+        samples[alive] += scaled_pattern(factor, pattern)
     return [TileLabel(int(level), tuple(found)) for level, found in zip(dc.tolist(), labels, strict=True)]
 
 

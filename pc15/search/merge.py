@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_LAYERS, MERGE_FROM, MERGE_REACH
+from pc15.bitstream.programs import MAX_LAYERS, MERGE_FROM, MERGE_REACH
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import RMS_FLOOR, draw_continued
 from pc15.proc.spec import fine_bits

@@ -18,19 +18,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pc15.bitstream.enc.dc_choice import choose_dc
 from pc15.bitstream.header import WINDOWS, Header, grids_of, section_spans
-from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs, choose_dc, dc_contexts
+from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Programs
+from pc15.bitstream.read import section_syntax
+from pc15.bitstream.sections import dc_contexts
 from pc15.config import CodecConfig
 from pc15.dc_surface import SHARE_BITS
-from pc15.decoder import SAMPLE_ONE, amplitude_q15, draw_tiles, section_syntax
+from pc15.draw import amplitude_q15, draw_tiles
 from pc15.entropy.tables import TableSet
-from pc15.hooks.heuristic import EncoderHooks
-from pc15.paths import free_memory
+from pc15.hooks.protocol import EncoderHooks
+from pc15.luma import SAMPLE_ONE
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
-from pc15.search.backend import fused, numba_scores
+from pc15.runtime.device import free_memory
+from pc15.runtime.parallel import reserved_threads
+from pc15.search.backend import fused
 from pc15.search.bank import get_bank
 from pc15.search.blend_state import Canvas
 from pc15.search.candidates import Layers, draw_layers
@@ -248,11 +253,11 @@ class PlaneEncoder:
         """
         if fused.on_gpu(self.x.device):
             return self._run(progress, limit)
-        with numba_scores.crew():
+        with reserved_threads():
             return self._run(progress, limit)
 
     def _run(self, progress: tqdm[Any], limit: float) -> list[Programs] | None:
-        """`run`; on a CPU, in a crew."""
+        """`run`; on a CPU, with the threads reserved for loops."""
         self.bases = Bases(self.stacks, self.spec.dc_step)
         self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())

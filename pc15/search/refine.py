@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pc15.bitstream.records import MAX_PARAMS
-from pc15.hooks.heuristic import EncoderHooks
+from pc15.bitstream.programs import MAX_PARAMS
+from pc15.hooks.protocol import EncoderHooks
 from pc15.proc.codebook import Codebook
 from pc15.search.backend import fused
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist

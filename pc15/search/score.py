@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from pc15.config import CodecConfig
-from pc15.paths import free_memory
 from pc15.quant import MSE_SCALE, step_q15
-from pc15.runtime.memo import kept
+from pc15.runtime.device import free_memory
+from pc15.runtime.memo import cached_method
+from pc15.runtime.parallel import parallel_range
 from pc15.search.backend import fused, numba_scores
 from pc15.search.backend.product import BLOCK_GPU
 from pc15.search.backend.sort_keys import Terms
@@ -206,7 +207,7 @@ class Scorer:
         pixels, quad = self.bank.halved if self._half else self.bank.pixels, pooled(self.windows.quad, self._side)
         if not pixels.is_cuda and self.fused:
             out = torch.empty((len(quad), self.bank.rows), dtype=torch.float32)
-            numba_scores.share_out(
+            parallel_range(
                 numba_scores.inverse_norms, len(pixels), pixels.numpy(), quad.flatten(1).numpy(), out.numpy()
             )
             return out
@@ -281,7 +282,7 @@ class Scorer:
             price = torch.empty(len(e), dtype=torch.float32)
             tensors = (e, cls, self.windows.lin, box_edges(self.tile, side, e.device), self._prices, rows, price)
             least = max(1, _LEAST_PACKED // self.tile**2)
-            numba_scores.share_out(numba_scores.pack, len(e), *(t.contiguous().numpy() for t in tensors), least=least)
+            parallel_range(numba_scores.pack, len(e), *(t.contiguous().numpy() for t in tensors), least=least)
             return rows, price
         linear = pooled(self.windows.lin[cls].to(torch.int64) * e, side).flatten(1)  # Q28
         shift = self._shift(linear)
@@ -308,7 +309,7 @@ class Scorer:
         if not e.is_cuda and self.fused:
             out = torch.empty((len(rows), keep), dtype=torch.int64)
             tensors = (rows, packed, self.bank.pixels, self._quad, cls, price, bits, self._known, out)
-            numba_scores.share_out(numba_scores.rank_again, len(rows), *(t.numpy() for t in tensors))
+            parallel_range(numba_scores.rank_again, len(rows), *(t.numpy() for t in tensors))
             return out
         rows = rows.sort(dim=1).values  # so that a stable sort by score keeps the lower one first
         patterns = self.bank.pixels[rows.clamp(min=0)]  # [n,M,P]
@@ -326,13 +327,13 @@ class Scorer:
         """Kernels for tiles that lie on a GPU, if there are and should be any."""
         return fused.kernels_on(e.device) if self.fused else None
 
-    @kept
+    @cached_method
     def _numbers(self, alpha: float, mse_weight: float) -> Tensor:
         """Factors and constants as `gpu` takes them, float64."""
         numbers = [self.delta, mse_weight, alpha, self.cfg.lambda_rd / 256.0, _C1, _C2]
         return torch.tensor(numbers, dtype=torch.float64, device=self.bank.gen.device)
 
-    @kept
+    @cached_method
     def _bits(self, layer: int) -> Tensor:
         return self.costs.rows(layer).to(torch.float32)
 
@@ -379,7 +380,7 @@ class Scorer:
         change, level = torch.empty((n, m), dtype=torch.float64), torch.empty((n, m), dtype=torch.int64)
         windows = self.windows
         tensors = (e, x, cls, windows.lin, windows.quad, windows.own)
-        numba_scores.share_out(
+        parallel_range(
             numba_scores.score_exactly, n, *(t.numpy() for t in tensors), self._drop, patterns.store.numpy(), shift,
             patterns.at.numpy(), patterns.rms.numpy(), address_q8.numpy(), self.costs.amplitudes(layer).numpy(),
             self.delta, AMP_SEARCHED, mse_weight, alpha, self.cfg.lambda_rd / 256.0, ssim_block(self.tile), _C1, _C2,

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pc15.runtime.parallel import parallel_range, reserved_threads
 from pc15.search.backend import fused, numba_scores
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import GROUP, NO_KEY, Terms, key_rows, score_keys
@@ -45,7 +46,7 @@ class LoopedBest:
     """`Best` on a CPU: every thread collects keys in a lane of its own."""
 
     def __init__(self, n: int, keep: int) -> None:
-        with numba_scores.crew() as lanes:
+        with reserved_threads() as lanes:
             self._keys = torch.empty((lanes, n, 2 * keep), dtype=torch.int64)
             self._used = torch.zeros((lanes, n), dtype=torch.int64)
             self._bar = torch.full((lanes, n), float("-inf"), dtype=torch.float32)
@@ -54,7 +55,7 @@ class LoopedBest:
     def rows(self) -> Tensor:
         """See `Best`."""
         rows = torch.empty((self._keys.shape[1], self._keys.shape[2] // 2), dtype=torch.int64)
-        numba_scores.share_out(numba_scores.best_rows, len(rows), self._keys.numpy(), self._used.numpy(), rows.numpy())
+        parallel_range(numba_scores.best_rows, len(rows), self._keys.numpy(), self._used.numpy(), rows.numpy())
         return rows
 
     def merge(self, tiles: Tensor | None, product: Tensor, terms: Terms, first: int) -> None:
@@ -72,7 +73,7 @@ class LoopedBest:
                 for at, product in candidates.blocks(packed, own):
                     collect(first + at, product)
 
-        numba_scores.share_out(work, lanes, least=1)
+        parallel_range(work, lanes, least=1)
 
     def _collect(self, tiles: Tensor | None, terms: Terms, lane: int) -> Callable[[int, Tensor], None]:
         """What lets one block of products after the other, by its first row, compete in a lane."""

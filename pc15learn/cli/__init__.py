@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from pc15._version import __version__
 from pc15.config import PRESETS
 from pc15.errors import ConfigError, Pc15Error
-from pc15.paths import calm_threads
 
 if TYPE_CHECKING:
     from pc15.config import CodecConfig
@@ -74,7 +73,8 @@ def label(args: argparse.Namespace) -> None:
 
 def fit(args: argparse.Namespace) -> None:
     """Fit one net to labels, as a YAML of configs/learn/ says."""
-    from pc15learn.fit import fit_role, load_config
+    from pc15learn.config import load_config
+    from pc15learn.fit import fit_role
 
     train = {name: getattr(args, name) for name in ("max_epochs", "batch_size", "lr", "seed", "hidden")}
     cfg = load_config(
@@ -186,7 +186,7 @@ def tables(args: argparse.Namespace) -> None:
 
 
 def demo(args: argparse.Namespace) -> None:
-    """Show the whole tool in a few minutes: encode a photo, then tiles, labels, three fits, weights, benchmark."""
+    """Show the whole tool in a few minutes: encode a photo, then tiles, labels, fits, weights, benchmark."""
     from pc15learn.demo import run_demo
 
     print(run_demo(args.out))
@@ -351,7 +351,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.  Wrong usage and --help leave by SystemExit, as argparse does."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="pc15learn: %(levelname)s: %(message)s")
-    calm_threads()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _complain(str(message), "warning")

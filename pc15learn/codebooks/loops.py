@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pc15.runtime.jit import entry, inner
+from pc15.runtime.jit import jit_entry, jit_inner
 
 Array = NDArray[Any]
 
 
-@entry()
+@jit_entry()
 def sift(
     product: Array, inverse: Array, unit: Array, price: Array, share: float, rows: Array, gains: Array, work: Array
 ) -> None:
@@ -49,7 +49,7 @@ def sift(
                 at += 1
 
 
-@entry()
+@jit_entry()
 def by_entry(rows: Array, net: Array, entry_of: Array, first: Array, target: Array, value: Array) -> None:
     """Turn lists per target into lists per entry.
 
@@ -65,7 +65,7 @@ def by_entry(rows: Array, net: Array, entry_of: Array, first: Array, target: Arr
                 first[own] += 1
 
 
-@inner()
+@jit_inner()
 def _sink(key: Array, heap: Array, count: int, at: int) -> None:
     """Restore the heap, largest key on top, after the key at `at` became smaller."""
     while True:
@@ -80,7 +80,7 @@ def _sink(key: Array, heap: Array, count: int, at: int) -> None:
         at = child
 
 
-@entry()
+@jit_entry()
 def choose_greedily(
     edges: Array, target: Array, value: Array, targets: int, least: float, order: Array, gain: Array
 ) -> int:
@@ -131,7 +131,7 @@ def choose_greedily(
     return chosen
 
 
-@entry()
+@jit_entry()
 def best_entries(rows: Array, gains: Array, entry_of: Array, bits: Array, best: Array, net: Array) -> None:
     """Of each target the entry that gains most after its bits, -1 if none gains anything.
 

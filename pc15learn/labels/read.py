@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pc15.bitstream.records import MAX_LAYERS, MAX_PARAMS, Programs
+from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Programs
 from pc15.config import CodecConfig
-from pc15.decoder import dc_samples, draw_tiles
+from pc15.draw import dc_samples, draw_tiles
 from pc15.errors import ConfigError, SchemaError
-from pc15.hooks.learned import codec_fingerprint
+from pc15.hooks.weights import codec_fingerprint
+from pc15.luma import as_q12
 from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import NAMES
@@ -175,7 +176,7 @@ def residuals(
             more, after their last one, as nothing that it tried did pay.
     """
     tile, device = pixels.shape[1], torch.device("cpu")
-    left = torch.div(pixels.to(torch.int32) * 4096 + 127, 255, rounding_mode="floor").to(torch.int32)
+    left = as_q12(pixels)
     left -= dc_samples(torch.from_numpy(programs.dc), steps[1]).view(-1, 1, 1)
     most = int(programs.count.max(initial=0))
     for layer in range(most if max_layers is None else min(most + 1, max_layers)):

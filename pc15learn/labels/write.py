@@ -25,12 +25,13 @@ from pc15._version import __version__
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, SchemaError
-from pc15.hooks.learned import codec_fingerprint
-from pc15.paths import resolve_device, write_atomic
+from pc15.hooks.weights import codec_fingerprint
+from pc15.paths import write_atomic
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import load
 from pc15.proc.spec import fine_bits
 from pc15.quant import steps_for
+from pc15.runtime.device import resolve_device
 from pc15learn.schema import (
     SCHEMA_VERSION,
     CandidateRow,

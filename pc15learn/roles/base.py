@@ -1,36 +1,51 @@
-"""What the three modules share: the net, the optimizer, and the facts that travel from checkpoint to card."""
+"""The base of all trainings: the net, the optimizer, and the facts that travel from checkpoint to card."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import nn
+from torch import Tensor, nn
 
-from pc15.hooks.learned import Role, make_net
+from pc15.hooks.roles import ROLES
 from pc15.proc.codebook import load_codebook
+from pc15learn.config import TrainConfig
+from pc15learn.label_tensors import LabelTensors, TargetOptions
 
 __all__ = ["RoleModule"]
 
 
 class RoleModule(LightningModule):
-    """A net of `pc15.hooks.nets` and how it is fitted; the net alone is exported.
+    """A net of `pc15.hooks.roles` and how it is fitted; the net alone is exported.
+
+    A subclass sets `role`, a key of `ROLES`, and `demo`, a fit that takes seconds; it computes `targets` and a loss.
 
     Args:
         codebook_id: the codebook that its outputs refer to.
         hidden: units per layer.   lr, weight_decay: of AdamW.
     """
 
-    role: Role
+    role: ClassVar[str]
+    demo: ClassVar[TrainConfig] = TrainConfig(hidden=64, lr=3e-3, batch_size=1024, max_epochs=3)
 
     def __init__(self, *, codebook_id: str, hidden: int = 128, lr: float = 3e-4, weight_decay: float = 1e-2) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.lr, self.weight_decay, self.hidden = lr, weight_decay, hidden
-        self.net: nn.Module = make_net(self.role, hidden=hidden, codebook=load_codebook(codebook_id))
+        self.net: nn.Module = ROLES[self.role].make_net(hidden=hidden, codebook=load_codebook(codebook_id))
         self.facts: dict[str, Any] = {}
+
+    @staticmethod
+    def targets(data: LabelTensors, options: TargetOptions) -> dict[str, Tensor]:
+        """Columns that batches are cut from, and `owner`, the row of `data` whose features go with each item."""
+        raise NotImplementedError
+
+    @classmethod
+    def card_facts(cls, targets: dict[str, Tensor], options: TargetOptions) -> dict[str, Any]:
+        """Plain values for the card's own fields, from the targets of the train split."""
+        return {}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, cosine over all steps."""

@@ -4,26 +4,62 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pc15.hooks.learned import Role
-from pc15.hooks.nets import ParamNet
+from pc15.hooks.roles.params import ParamNet
+from pc15learn.config import TrainConfig
+from pc15learn.label_tensors import LabelTensors, TargetOptions
 from pc15learn.roles.base import RoleModule
 
 __all__ = ["ParamModule"]
 
+LEAST_WEIGHT = 0.05
+"""Weight below which a generator's best entry is left out."""
+
 
 class ParamModule(RoleModule):
-    """Fit `pc15.hooks.nets.ParamNet` to the best entry of each generator.
+    """Fit `pc15.hooks.roles.params.ParamNet` to the best entry of each generator.
 
     batch: features [B,F], gen, qv [B], offsets [B,MAX_PARAMS] level steps, chosen [B] (offsets count), weight [B].
     loss:  cross-entropy over the generator's entries, nats, + 0.1 * Huber of offsets.
     logs:  train/loss, val/loss, val/hit_at_8 = share of pairs whose entry is in the top 8.
     """
 
-    role: Role = "params"
+    role = "params"
+    demo = TrainConfig(hidden=64, lr=3e-3, batch_size=1024, max_epochs=6)
+
+    @staticmethod
+    def targets(data: LabelTensors, options: TargetOptions) -> dict[str, Tensor]:
+        """Best entry of every generator that a row has candidates of; offsets where the choice has some.
+
+        owner: [P] row.   gen, qv: [P].   offsets: [P,MAX_PARAMS] float32.   chosen: [P] 1 where offsets count.
+        weight: [P], by how near the pair came to the best.
+        """
+        rd = data.c_d + options.lambda_rd * data.c_bits / data.area
+        owner = torch.cat([torch.arange(len(data)), data.owner])
+        gen, qv = torch.cat([data.gen, data.c_gen]), torch.cat([data.qv, data.c_qv])
+        rd = torch.cat([data.rd, rd])
+        chosen = torch.cat([torch.ones(len(data)), torch.zeros(len(data.owner))])
+        order = torch.from_numpy(np.lexsort((-chosen.numpy(), rd.numpy(), gen.numpy(), owner.numpy())))
+        owner, gen, qv, rd, chosen = owner[order], gen[order], qv[order], rd[order], chosen[order]
+        first = torch.ones(len(owner), dtype=torch.bool)
+        first[1:] = (owner[1:] != owner[:-1]) | (gen[1:] != gen[:-1])
+        owner, gen, qv, rd, chosen = owner[first], gen[first], qv[first], rd[first], chosen[first]
+        gain = (data.d0 - data.rd).clamp(min=1e-9)[owner]
+        weight = torch.exp(-((rd - data.rd[owner]).clamp(min=0.0) / (2.0 * options.temperature * gain)).clamp(max=30.0))
+        keep = (weight > LEAST_WEIGHT) | (chosen > 0)
+        offsets = data.offsets[owner].float() * chosen.view(-1, 1)
+        return {
+            "owner": owner[keep],
+            "gen": gen[keep],
+            "qv": qv[keep],
+            "offsets": offsets[keep],
+            "chosen": chosen[keep].float(),
+            "weight": weight[keep].float(),
+        }
 
     def __init__(self, *, codebook_id: str, hidden: int = 128, lr: float = 1e-3, weight_decay: float = 1e-2) -> None:
         super().__init__(codebook_id=codebook_id, hidden=hidden, lr=lr, weight_decay=weight_decay)

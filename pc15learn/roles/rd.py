@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pc15.hooks.learned import Role
+from pc15.proc.generators import NAMES
+from pc15learn.config import TrainConfig
+from pc15learn.label_tensors import LabelTensors, TargetOptions
 from pc15learn.roles.base import RoleModule
 
 __all__ = ["RdModule", "isotonic_knots"]
@@ -18,7 +21,7 @@ _KNOTS = 64
 
 
 class RdModule(RoleModule):
-    """Fit `pc15.hooks.nets.RdNet` to exact gains and bits of good and bad candidates.
+    """Fit `pc15.hooks.roles.rd.RdNet` to exact gains and bits of good and bad candidates.
 
     batch: features [B,F], entry [B] of the codebook, all generators counted through, target [B,2] (gain in D, bits).
     loss:  Huber of both, each normalised by `facts["target"]`, frozen from the train split.
@@ -26,7 +29,26 @@ class RdModule(RoleModule):
     After every validation an isotonic map from predicted to true values is fitted and kept as knots.
     """
 
-    role: Role = "rd"
+    role = "rd"
+    demo = TrainConfig(hidden=64, lr=3e-3, batch_size=4096, max_epochs=3)
+
+    @staticmethod
+    def targets(data: LabelTensors, options: TargetOptions) -> dict[str, Tensor]:
+        """Entry of each candidate, all generators counted through, and its gain in D and bits, [M,2] float32."""
+        starts = torch.tensor([0, *itertools.accumulate(options.codebook.size(gen) for gen in range(len(NAMES)))])
+        target = torch.stack([data.d0[data.owner] - data.c_d, data.c_bits], dim=1)
+        return {"owner": data.owner, "entry": starts[data.c_gen] + data.c_qv, "target": target.float()}
+
+    @classmethod
+    def card_facts(cls, targets: dict[str, Tensor], options: TargetOptions) -> dict[str, Any]:
+        """Scale of the targets, and the prices that they were made at."""
+        target = targets["target"]
+        std = target.std(dim=0).clamp(min=1e-6)
+        return {
+            "target": {"mean": target.mean(dim=0).tolist(), "std": std.tolist()},
+            "lambda_rd": options.lambda_rd,
+            "area_share": (1.0 - options.overlap / options.tile) ** 2,
+        }
 
     def __init__(self, *, codebook_id: str, hidden: int = 96, lr: float = 1e-3, weight_decay: float = 1e-2) -> None:
         super().__init__(codebook_id=codebook_id, hidden=hidden, lr=lr, weight_decay=weight_decay)

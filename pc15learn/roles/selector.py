@@ -5,20 +5,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pc15.hooks.learned import Role
+from pc15.proc.generators import NAMES
+from pc15learn.config import TrainConfig
+from pc15learn.label_tensors import LabelTensors, TargetOptions
 from pc15learn.roles.base import RoleModule
 
 __all__ = ["SelectorModule"]
 
 
 class SelectorModule(RoleModule):
-    """Fit `pc15.hooks.nets.SelectorNet` to the oracle's gains.
+    """Fit `pc15.hooks.roles.selector.SelectorNet` to the oracle's gains.
 
     batch: features [B,F], share [B,G] (soft labels), best [B] (the choice), weight [B].   loss: cross-entropy, nats.
     logs:  train/loss, val/loss, val/hit_at_1, val/hit_at_8 = share of rows whose choice is in the top 8.
     """
 
-    role: Role = "selector"
+    role = "selector"
+    demo = TrainConfig(hidden=64, lr=2e-3, batch_size=128, max_epochs=15)
+
+    @staticmethod
+    def targets(data: LabelTensors, options: TargetOptions) -> dict[str, Tensor]:
+        """Share of every generator, [N,G] float32, soft by how far its best candidate falls behind; choice and weight.
+
+            share ~ exp(-(RD - best RD) / (temperature * (D before - best RD)))
+
+        Several generators are often nearly tied; a hard label would teach noise.
+        """
+        rd = data.c_d + options.lambda_rd * data.c_bits / data.area
+        n, gens = len(data), len(NAMES)
+        best = torch.full((n * gens,), float("inf"), dtype=torch.float64)
+        best.scatter_reduce_(0, data.owner * gens + data.c_gen, rd, "amin")
+        best.scatter_reduce_(0, torch.arange(n) * gens + data.gen, data.rd, "amin")
+        table = best.view(n, gens)
+        low = table.amin(dim=1, keepdim=True)
+        gain = (data.d0.view(-1, 1) - low).clamp(min=1e-9)
+        share = torch.exp(-(table - low) / (options.temperature * gain))
+        share = share / share.sum(dim=1, keepdim=True)
+        weight = gain.sqrt()
+        weight = (weight / weight.mean()).clamp(0.2, 5.0)
+        return {"owner": torch.arange(n), "share": share.float(), "best": data.gen, "weight": weight[:, 0].float()}
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self.net(batch["features"])  # [B,G]

@@ -14,8 +14,8 @@ from pc15.bench.points import read_points
 from pc15.errors import ConfigError, UnknownNameError
 from pc15.images import save_image
 from pc15.metrics import psnr
-from pc15.residual import ResidualParams, encode_residual, lambda_for
-from pc15.residual.codec import read_field
+from pc15.residual.decode import read_field
+from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import Parts
 from pc15.residual.intra import MEAN, ZERO
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pc15 import decoder as decode_module
-from pc15 import fixed
+from pc15 import decoder, draw, fixed
 from pc15.bitstream import unpack_v15
-from pc15.decoder import decode_stream, read_programs
+from pc15.bitstream.read import read_programs
+from pc15.decoder import decode_stream
 from pc15.proc.generators import NAMES, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def test_they_decode_without_the_toolkits_libraries() -> None:
 def test_they_decode_in_batches_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """One pattern at a time, and one band of tiles at a time."""
     monkeypatch.setattr(registry, "_DRAW_PIXELS", 1)
-    monkeypatch.setattr(decode_module, "_BAND_PIXELS", 1)
+    monkeypatch.setattr(draw, "_BAND_PIXELS", 1)
     some = [name for name in GOLDEN if not name.startswith("gen_") or name in ("gen_stripes", "gen_worley")]
     assert {name: hashes(name) for name in some} == {name: GOLDEN[name] for name in some}
 
@@ -140,9 +140,8 @@ def test_they_decode_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
         for gen in subset
     }
     monkeypatch.setattr(registry, "load", lambda gen: compiled.get(gen) or load(gen))
-    for name in ("contribution", "to_pixels"):
-        function = torch.compile(getattr(decode_module, name), fullgraph=True)
-        monkeypatch.setattr(decode_module, name, function)
+    for module, name in ((draw, "contribution"), (decoder, "to_pixels")):
+        monkeypatch.setattr(module, name, torch.compile(getattr(module, name), fullgraph=True))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     try:

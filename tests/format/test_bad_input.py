@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -102,6 +104,30 @@ def test_what_is_no_picture_is_refused(picture: torch.Tensor) -> None:
 def test_a_wrong_option_is_named_with_a_way_out(make: Callable[[], object], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says.replace("?", r"\?")):
         make()
+
+
+@pytest.mark.parametrize("window", ["tukey", "kaiser"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0, 1e-9, 256.0, "wide", True, 1j])
+def test_a_window_parameter_that_the_header_cannot_say_is_refused(window: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"window_param of {window} is"):
+        TINY.but(window=window, window_param=value)
+
+
+def test_windows_at_the_ends_of_their_range_are_written(stream: bytes) -> None:
+    y = decode_y(stream)
+    for window, value in (("tukey", 1 / 256), ("tukey", 255 / 256), ("kaiser", 0.25), ("kaiser", 63.75)):
+        enc = encode_y(y, TINY.but(window=window, window_param=value))
+        assert float(next(iter(read_container(enc["bitstream"]).header.planes[0].window_params().values()))) == value
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    own = CodecConfig.preset(
+        "fast", tile=np.int64(32), lambda_rd=np.float32(0.5), seed=np.uint32(7), coarse=np.int8(64)
+    )
+    assert own == CodecConfig.preset("fast", tile=32, lambda_rd=0.5, seed=7, coarse=64)
+    assert type(own.tile) is int
+    assert type(own.lambda_rd) is float
+    assert CodecConfig.preset("fast", quality=np.int64(75)) == CodecConfig.preset("fast", quality=np.float32(75))
 
 
 # ---------------------------------------------------------------- tables

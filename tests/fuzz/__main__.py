@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pc15.errors import BitstreamError
-from pc15.residual.codec import STEPS, decode_residual
+from pc15.residual.decode import STEPS, decode_residual
 
 
 def residual(rng: np.random.Generator) -> None:

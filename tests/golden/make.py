@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pc15.bitstream.header import Header, PlaneSpec
-    from pc15.bitstream.records import LayerRec, Programs, TileRec
+    from pc15.bitstream.programs import LayerRec, Programs, TileRec
 
 FOLDER = Path(__file__).parent
 INDEX = FOLDER / "golden.json"
@@ -64,7 +64,7 @@ class _Maker:
 
     def layer(self, gen: int, amp: int | None = None) -> LayerRec:
         """Any entry, mostly without offsets."""
-        from pc15.bitstream.records import LayerRec
+        from pc15.bitstream.programs import LayerRec
         from pc15.proc.codebook import OFFSET_MAX
         from pc15.proc.generators import load
 
@@ -80,7 +80,7 @@ class _Maker:
 
     def tile(self, layers: int, top: int) -> TileRec:
         """A DC level and some layers."""
-        from pc15.bitstream.records import TileRec
+        from pc15.bitstream.programs import TileRec
         from pc15.proc.generators import NAMES
 
         gens = [self.rng.randrange(len(NAMES)) for _ in range(layers)]
@@ -90,7 +90,7 @@ class _Maker:
         """Each parameter as low and as high as a stream can say, then all of them, then seeds and amplitudes."""
         import torch
 
-        from pc15.bitstream.records import LayerRec, TileRec
+        from pc15.bitstream.programs import LayerRec, TileRec
         from pc15.proc.generators import load
 
         generator, entries = load(gen), self.codebook.starts(gen, self.fine, torch.device("cpu"))
@@ -111,8 +111,8 @@ def _merging(
     maker: _Maker, header: Header, index: int = 0, layers: int = 3, share: float = 0.6, side: int | None = None
 ) -> Programs:
     """Tiles of which a share of the layers continue neighbours where there are any, or those of one side."""
-    from pc15.bitstream.records import MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileRec
-    from pc15.decoder import plane_grid
+    from pc15.bitstream.programs import MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileRec
+    from pc15.draw import plane_grid
     from pc15.quant import dc_levels
 
     rng, grid = maker.rng, plane_grid(header, index)
@@ -167,8 +167,8 @@ def _pack(
     metadata: dict[str, Any] | None = None,
 ) -> bytes:
     """A stream of the given tiles, or of random ones with up to `layers` layers."""
-    from pc15.bitstream.records import Programs
-    from pc15.decoder import plane_grid
+    from pc15.bitstream.programs import Programs
+    from pc15.draw import plane_grid
     from pc15.encoder import repack
     from pc15.quant import dc_levels
 
@@ -190,7 +190,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
     import torch
 
     from pc15 import CodecConfig, encode, render
-    from pc15.bitstream.records import MAX_LAYERS, TileRec
+    from pc15.bitstream.programs import MAX_LAYERS, TileRec
     from pc15.encoder import repack
     from pc15.proc.generators import NAMES
     from pc15.quant import dc_levels

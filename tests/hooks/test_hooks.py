@@ -7,9 +7,8 @@ import hashlib
 import json
 import pickle
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,51 +18,27 @@ import yaml
 from torch import Tensor
 
 import pc15
-from pc15.bitstream.records import MAX_PARAMS
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.errors import ConfigError, HooksError
 from pc15.hooks.features import FEATURE_VERSION, layer_features, structure
-from pc15.hooks.heuristic import HeuristicHooks, LayerView, family_scores, top_generators
-from pc15.hooks.learned import (
-    CARD_VERSION,
-    METADATA_KEY,
-    AiHooks,
-    HooksWarning,
-    ParamPredictor,
-    RdPredictor,
-    Role,
-    Selector,
-    codec_fingerprint,
-    interpolated,
-    make_net,
-    metadata_of,
-    normalisation,
-)
-from pc15.hooks.nets import Entries, frozen
+from pc15.hooks.fixed_point import frozen
+from pc15.hooks.heuristic import HeuristicHooks, family_scores, top_generators
+from pc15.hooks.learned import AiHooks
+from pc15.hooks.protocol import CandidateTable, LayerView
+from pc15.hooks.roles import ROLES, ParamPredictor, RdPredictor, Selector
+from pc15.hooks.roles.common import Entries
+from pc15.hooks.roles.rd import interpolated
+from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, HooksWarning, codec_fingerprint, metadata_of
 from pc15.proc.codebook import OFFSET_MAX, load_codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels, render
 
 CODEBOOK = load_codebook("v15_grid")
-ROLES: tuple[Role, ...] = ("selector", "params", "rd")
-
-
-@dataclass(frozen=True, eq=False)
-class Bank:
-    """What hooks look at of a `pc15.search.bank.Bank`."""
-
-    gen: Tensor
-    qv: Tensor
-    seed: Tensor
-    start: tuple[int, ...]
-
-    @property
-    def rows(self) -> int:
-        return len(self.gen)
 
 
 @pytest.fixture(scope="module")
-def bank() -> Bank:
+def bank() -> CandidateTable:
     """Every candidate of the codebook, undrawn."""
     gens, qvs, seeds, start = [], [], [], [0]
     for gen in range(len(NAMES)):
@@ -72,22 +47,23 @@ def bank() -> Bank:
         qvs.append(torch.arange(count).repeat_interleave(draws))
         seeds.append(torch.arange(draws).repeat(count))
         start.append(start[-1] + count * draws)
-    return Bank(torch.cat(gens), torch.cat(qvs), torch.cat(seeds), tuple(start))
+    return CandidateTable(tuple(start), torch.cat(gens), torch.cat(qvs), torch.cat(seeds))
 
 
 def noise(n: int) -> Tensor:
     return (torch.randn(n, 32, 32, generator=torch.Generator().manual_seed(2)) * 300).to(torch.int32)
 
 
-def view(bank: Bank, residual: Tensor, layer: int = 0) -> LayerView:
-    return LayerView(residual=residual, layer=layer, tile=residual.shape[1], bank=cast(Any, bank))
+def view(bank: CandidateTable, residual: Tensor, layer: int = 0) -> LayerView:
+    return LayerView(residual=residual, layer=layer, tile=residual.shape[1], candidates=bank)
 
 
-def write_weights(folder: Path, role: Role, **changes: Any) -> Path:
+def write_weights(folder: Path, role: str, **changes: Any) -> Path:
     """An untrained net with a card; `changes` go into the card."""
     torch.manual_seed(7)
-    net = make_net(role, hidden=16, codebook=CODEBOOK)
-    codec = codec_fingerprint(CODEBOOK)
+    net = ROLES[role].make_net(hidden=16, codebook=CODEBOOK)
+    codec, features = codec_fingerprint(CODEBOOK), layer_features(noise(20), 0)
+    mean, std = features.mean(dim=0), features.std(dim=0).clamp(min=0.01)
     text = json.dumps({"role": role, "codec": codec}, sort_keys=True, separators=(",", ":"))
     data = safetensors.torch.save(net.state_dict(), metadata={METADATA_KEY: text})
     path = folder / f"{role}.safetensors"
@@ -102,7 +78,7 @@ def write_weights(folder: Path, role: Role, **changes: Any) -> Path:
         "net": {"hidden": 16},
         "codec": codec,
         "codebook": {"id": CODEBOOK.id, "fingerprint": CODEBOOK.fingerprint},
-        "normalisation": normalisation(layer_features(noise(20), 0).numpy()),
+        "normalisation": {"mean": mean.tolist(), "std": std.tolist()},
         "lambda_rd": 0.05,
         "area_share": 0.5625,
         "target": {"mean": [0.01, 12.0], "std": [0.02, 3.0]},
@@ -122,7 +98,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 # ---------------------------------------------------------------- no weights
 
 
-def test_heuristics_keep_topk_generators_that_have_candidates(bank: Bank):
+def test_heuristics_keep_topk_generators_that_have_candidates(bank: CandidateTable):
     for topk in (1, 8, len(NAMES), 1000):
         chosen = HeuristicHooks(topk).select(view(bank, noise(5)))
         assert chosen.shape == (5, len(NAMES))
@@ -151,14 +127,14 @@ def test_equal_scores_go_to_the_lower_generator():
         ("BLOB", {}),
     ],
 )
-def test_heuristics_find_the_generator_that_drew_the_tile(bank: Bank, name: str, params: dict[str, float]):
+def test_heuristics_find_the_generator_that_drew_the_tile(bank: CandidateTable, name: str, params: dict[str, float]):
     residual = (render(name, 32, 32, params)[0] * 800).round().to(torch.int32)
     chosen = HeuristicHooks(8).select(view(bank, residual))
     kept = [NAMES[g] for g in chosen[0].nonzero().flatten().tolist()]
     assert name in kept
 
 
-def test_a_choice_does_not_depend_on_the_batch(bank: Bank):
+def test_a_choice_does_not_depend_on_the_batch(bank: CandidateTable):
     tiles, hooks = noise(40), HeuristicHooks(8)
     whole = hooks.select(view(bank, tiles))
     parts = [hooks.select(view(bank, tiles[i : i + 7])) for i in range(0, 40, 7)]
@@ -185,7 +161,7 @@ def test_a_frozen_net_answers_alike_alone_and_in_any_batch():
     features = torch.randn(100, 434)
     gen = torch.arange(100) % len(NAMES)
     entry = torch.arange(100) * 97
-    selector, entries, rd = (frozen(make_net(role, hidden=64, codebook=CODEBOOK)) for role in ROLES)
+    selector, entries, rd = (frozen(ROLES[role].make_net(hidden=64, codebook=CODEBOOK)) for role in ROLES)
     for net, given in ((selector, (features,)), (entries, (features, gen)), (rd, (features, entry))):
         whole, parts = net(*given), [net(*(g[i : i + 3] for g in given)) for i in range(0, 100, 3)]
         if isinstance(whole, tuple):
@@ -198,7 +174,7 @@ def test_a_frozen_net_answers_alike_alone_and_in_any_batch():
 
 def test_freezing_changes_an_answer_only_a_little():
     torch.manual_seed(1)
-    net = make_net("selector", hidden=64, codebook=CODEBOOK)
+    net = Selector.make_net(hidden=64, codebook=CODEBOOK)
     features = torch.randn(50, 434)
     with torch.no_grad():
         before = net(features)
@@ -207,7 +183,7 @@ def test_freezing_changes_an_answer_only_a_little():
 
 def test_an_untrained_net_already_finds_the_entry_that_drew_the_tile():
     torch.manual_seed(1)
-    net = frozen(make_net("params", hidden=16, codebook=CODEBOOK))
+    net = frozen(ParamPredictor.make_net(hidden=16, codebook=CODEBOOK))
     for name, qv in (("EDGE", 500), ("BLOB", 700), ("GRADIENT_LINEAR", 40)):
         gen = NAMES.index(name)
         levels = CODEBOOK.levels(gen, torch.tensor([qv]), torch.zeros((1, MAX_PARAMS), dtype=torch.int64))
@@ -239,7 +215,7 @@ def test_interpolation_holds_its_ends():
 # ---------------------------------------------------------------- learned hooks
 
 
-def test_learned_hooks_propose_rows_of_allowed_generators(bank: Bank, weights: dict[str, Path]):
+def test_learned_hooks_propose_rows_of_allowed_generators(bank: CandidateTable, weights: dict[str, Path]):
     hooks = AiHooks(weights["selector"], weights["params"], weights["rd"], topk=5, entries=4, keep=20, strict=True)
     seen = view(bank, noise(6), 2)
     allowed = hooks.select(seen)
@@ -261,7 +237,7 @@ def test_learned_hooks_propose_rows_of_allowed_generators(bank: Bank, weights: d
     assert torch.isinf(cost[rows < 0]).all() and cost[rows >= 0].isfinite().all()
 
 
-def test_proposals_do_not_depend_on_the_batch(bank: Bank, weights: dict[str, Path]):
+def test_proposals_do_not_depend_on_the_batch(bank: CandidateTable, weights: dict[str, Path]):
     hooks = AiHooks(weights["selector"], weights["params"], weights["rd"], keep=32, strict=True)
     tiles = noise(9)
     seen = view(bank, tiles)
@@ -280,7 +256,7 @@ def test_proposals_do_not_depend_on_the_batch(bank: Bank, weights: dict[str, Pat
         assert torch.equal(cost[0], ranked[i, :width])
 
 
-def test_a_role_that_is_left_out_has_no_opinion(bank: Bank, weights: dict[str, Path]):
+def test_a_role_that_is_left_out_has_no_opinion(bank: CandidateTable, weights: dict[str, Path]):
     seen = view(bank, noise(2))
     only = AiHooks(selector=Selector(weights["selector"], strict=True))
     assert only.propose(seen, only.select(seen)) is None
@@ -305,7 +281,7 @@ def test_what_goes_into_the_stream_is_short_json(weights: dict[str, Path]):
     assert HeuristicHooks().describe() == {"name": "heuristic", "version": "1"}
 
 
-def test_the_price_of_a_bit_can_be_changed(bank: Bank, weights: dict[str, Path]):
+def test_the_price_of_a_bit_can_be_changed(bank: CandidateTable, weights: dict[str, Path]):
     seen, rows = view(bank, noise(2)), torch.arange(12).view(2, 6)
     features = layer_features(seen.residual, 0)
     cheap = RdPredictor(weights["rd"], lambda_rd=0.001).cost(features, seen, rows)
@@ -358,7 +334,7 @@ DAMAGE: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("damage", "says"), [d[1:] for d in DAMAGE], ids=[d[0] for d in DAMAGE])
-def test_weights_that_do_not_fit_cost_one_warning(bank: Bank, tmp_path: Path, damage: Any, says: str):
+def test_weights_that_do_not_fit_cost_one_warning(bank: CandidateTable, tmp_path: Path, damage: Any, says: str):
     path = write_weights(tmp_path, "selector")
     damage(path)
     with pytest.warns(HooksWarning) as caught:
@@ -403,7 +379,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path):
         Selector(path, strict=True)
 
 
-def test_another_codebook_in_the_encoder_costs_one_warning(bank: Bank, weights: dict[str, Path]):
+def test_another_codebook_in_the_encoder_costs_one_warning(bank: CandidateTable, weights: dict[str, Path]):
     other = dataclasses.replace(bank, start=tuple(s // 2 for s in bank.start))
     hooks = AiHooks(selector=Selector(weights["selector"]))
     with pytest.warns(HooksWarning, match="other entries") as caught:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import pc15
-from pc15.bitstream.records import check_tables
+from pc15.bitstream.alphabets import check_tables
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_y
 from pc15.encoder import encode_y

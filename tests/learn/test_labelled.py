@@ -14,13 +14,15 @@ import torch
 
 import pc15
 from pc15.bitstream import Stream, write_bitstream, write_container
-from pc15.bitstream.records import Programs, TileRec, check_tables
+from pc15.bitstream.alphabets import check_tables
+from pc15.bitstream.programs import Programs, TileRec
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_y
 from pc15.encoder import encode_y, plan_header, repack
 from pc15.entropy.tables import load_table, save_tables
 from pc15.errors import ConfigError, SchemaError
 from pc15.images import load_luma, luma_tensor, save_image
+from pc15.luma import as_q12
 from pc15.metrics import psnr
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.search.label import lone_scorer
@@ -90,7 +92,7 @@ def test_residuals_are_what_the_search_saw(made: Path) -> None:
     rows = [row for path in shard_paths(folder.path) for row in read_rows(path, LabelRow)]
     seen = ended = 0
     for batch in folder.train_batches():
-        x = torch.div(batch.pixels.to(torch.int32) * 4096 + 127, 255, rounding_mode="floor").to(torch.int32)
+        x = as_q12(batch.pixels)
         how = {"steps": folder.steps, "seed": folder.cfg.seed, "codebook": folder.codebook}
         for layer, tiles, left in residuals(batch.pixels, batch.programs(folder.codebook), max_layers=12, **how):
             distortion = scorer.distortion(left, x[tiles], torch.zeros_like(tiles)) / scorer.windows.area[0]

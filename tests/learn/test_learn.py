@@ -11,15 +11,17 @@ import pytest
 import torch
 import yaml
 
-from pc15.bitstream.records import LayerRec, Programs, TileRec
+from pc15.bitstream.programs import LayerRec, Programs, TileRec
 from pc15.config import CodecConfig
 from pc15.errors import ConfigError, HooksError, SchemaError
 from pc15.hooks.features import FEATURES, layer_features
-from pc15.hooks.learned import AiHooks, ParamPredictor, RdPredictor, Selector
+from pc15.hooks.learned import AiHooks
+from pc15.hooks.roles import ParamPredictor, RdPredictor, Selector
 from pc15.images import save_image
 from pc15.proc.codebook import load_codebook
 from pc15.proc.generators import NAMES
-from pc15learn.fit import FitConfig, TrainConfig, fit_role, load_config
+from pc15learn.config import FitConfig, TrainConfig, load_config
+from pc15learn.fit import fit_role
 from pc15learn.labels.write import make_labels
 from pc15learn.tiles import make_tiles
 from tests.fake_oracle import GENS, fake_labels
@@ -27,8 +29,9 @@ from tests.fake_oracle import GENS, fake_labels
 pytest.importorskip("lightning")
 pytest.importorskip("datasets")
 
-from pc15learn.dataset import EpochSampler, LabelData, to_tensors
+from pc15learn.dataset import EpochSampler, LabelData
 from pc15learn.export import export_weights
+from pc15learn.label_tensors import to_tensors
 from pc15learn.labels.read import load_labels, residuals
 from pc15learn.labels.write import read_manifest
 from pc15learn.roles.rd import isotonic_knots

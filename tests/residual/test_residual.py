@@ -11,16 +11,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from pc15.errors import BitstreamError, ConfigError
-from pc15.residual import (
-    STEPS,
-    ResidualParams,
-    decode_flat,
-    decode_residual,
-    encode_residual,
-    residual_bits,
-    step_q4,
-)
-from pc15.residual.codec import SAMPLE_LIMIT, empty_field, read_field
+from pc15.residual.bits import residual_bits
 from pc15.residual.context_models import COUNT_LIMIT
 from pc15.residual.dct import (
     DCT,
@@ -34,6 +25,8 @@ from pc15.residual.dct import (
     inverse,
 )
 from pc15.residual.deblock import STRENGTHS, deblock
+from pc15.residual.decode import SAMPLE_LIMIT, STEPS, decode_flat, decode_residual, empty_field, read_field, step_q4
+from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.enc.mode_screen import Screen, coarse_error, fine_error, look_at, screen
 from pc15.residual.initial_models import TRAINED_STEPS, start_models
 from pc15.residual.intra import MODES, predict

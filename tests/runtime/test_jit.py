@@ -19,13 +19,15 @@ import pc15.entropy
 import pc15.residual
 import pc15.search
 import pc15learn.codebooks
-from pc15.residual import ResidualParams, decode_residual, encode_residual
+from pc15.residual.decode import decode_residual
+from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.runtime.jit import sources_digest
 
 TWO_FILES = {
     "__init__.py": "",
-    "low.py": "from pc15.runtime.jit import inner\n\nSTEP = 1\n\n@inner()\ndef low(x):\n    return x + STEP\n",
-    "high.py": "from pc15.runtime.jit import entry\nfrom loops.low import low\n\n@entry()\ndef high(x): return low(x)",
+    "low.py": "from pc15.runtime.jit import jit_inner\n\nSTEP = 1\n\n@jit_inner()\ndef low(x):\n    return x + STEP\n",
+    "high.py": "from pc15.runtime.jit import jit_entry\nfrom loops.low import low\n\n"
+    "@jit_entry()\ndef high(x): return low(x)",
 }
 ASK = "from loops.high import high; print(high(1), sum(high.stats.cache_hits.values()))"
 

@@ -1,9 +1,8 @@
-"""Folders, the environment, devices, and files that are written whole or not at all."""
+"""Folders, the environment, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import subprocess
@@ -11,11 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from pc15 import paths
 from pc15.errors import ConfigError
-from pc15.paths import PathsConfig, resolve_device, write_atomic
+from pc15.paths import PathsConfig, write_atomic
 
 
 def test_folders_follow_from_the_base_and_appear_on_demand(tmp_path: Path) -> None:
@@ -26,22 +24,6 @@ def test_folders_follow_from_the_base_and_appear_on_demand(tmp_path: Path) -> No
     assert cfg.labels == tmp_path / "run/artifacts/labels"
     assert cfg.artifacts.is_dir() and cfg.cache.is_dir() and cfg.labels.is_dir()
     assert cfg.dataset_images == tmp_path / "photos" and not cfg.dataset_images.exists()
-
-
-def test_threads_are_calmed_unless_somebody_has_said_how_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    paths.calm_threads()
-    assert "GOMP_SPINCOUNT" not in os.environ
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    paths.calm_threads()
-    assert os.environ["GOMP_SPINCOUNT"] == "7"
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    paths.calm_threads()
-    assert int(os.environ["GOMP_SPINCOUNT"]) > 0
-    monkeypatch.delenv("GOMP_SPINCOUNT")
 
 
 def test_labels_may_lie_elsewhere(tmp_path: Path) -> None:
@@ -96,46 +78,11 @@ def test_a_variable_that_is_neither_yes_nor_no_is_refused(monkeypatch: pytest.Mo
         paths.allow_cpu_tests()
 
 
-def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve_device("auto") == resolve_device("cpu") == resolve_device(torch.device("cpu"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve_device("auto") == torch.device("cuda")
-    assert resolve_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ConfigError, match="there are 2 GPUs"):
-        resolve_device("cuda:2")
-
-
-def test_cuda_without_a_gpu_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="use 'cpu' or 'auto'"):
-        resolve_device("cuda")
-
-
-@pytest.mark.parametrize("name", ["", "CPU", "cuba", "cuda:", "cuda:-1", "meta"])
-def test_an_unknown_device_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="unknown device"):
-        resolve_device(name)
-
-
-@pytest.mark.gpu
-def test_the_device_fixture_works(device: torch.device) -> None:
-    assert (torch.ones(2, device=device) + 1).sum().item() == 4
-
-
-def test_the_summary_is_plain_json_and_lists_the_set_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PC15_MODELS_DIR", "somewhere")
-    summary = json.loads(json.dumps(paths.env_summary()))
-    assert summary["env"]["PC15_MODELS_DIR"] == "somewhere"
-    assert summary["torch"] == torch.__version__
-    assert summary["threads"] == torch.get_num_threads()
-    assert {"pc15", "python", "platform", "numpy", "pillow", "cuda_available", "cpu_capability"} <= set(summary)
-
-
-def test_reading_the_paths_module_loads_no_torch() -> None:
-    code = "import sys; import pc15.paths; sys.exit('torch' in sys.modules and 'pc15.fixed' not in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+@pytest.mark.parametrize("module", ["pc15", "pc15.paths", "pc15.runtime.device"])
+def test_reading_a_light_module_loads_no_torch(module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert ran.stdout.split() == ["False", "False"]
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -13,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pc15
-from pc15.bitstream import records
+from pc15.bitstream import sections as section_walk
+from pc15.bitstream.enc import dc_choice
 from pc15.entropy import rans_loops
 from pc15.entropy.rans_loops import PLACE, STATE_LOW, STOP, WORDS, pull, push
 from pc15.entropy.tables import FlatTables, build_rans_tables
-from pc15.runtime.tiered import Late
+from pc15.runtime.tiered import TieredJit
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-ALL = [(module, loop) for module in (rans_loops, records) for loop in vars(module).values() if isinstance(loop, Late)]
+MODULES = rans_loops, section_walk, dc_choice
+ALL = [(module, loop) for module in MODULES for loop in vars(module).values() if isinstance(loop, TieredJit)]
 count_lists = st.lists(st.lists(st.integers(0, 100), min_size=1, max_size=30), min_size=1, max_size=4)
 both = pytest.mark.parametrize("way", ["as_written", "compiled"])
 
@@ -87,22 +89,22 @@ def test_levels_come_back_from_their_residuals(
     size = sections * nx
     row, above = (data.draw(st.lists(st.integers(0, 200), min_size=size, max_size=size)) for _ in range(2))
     above = [] if first else above
-    walk = getattr(records._walk_dc, way)
+    walk = getattr(section_walk._walk_dc, way)
     residuals, levels = np.zeros(size, np.int64), np.zeros(size, np.int64)
     walk(ints(row), residuals, ints(above), nx, 50, 0)
     for at, (level, residual) in enumerate(zip(row, residuals.tolist(), strict=True)):
         column, start = at % nx, at - at % nx
-        assert level == records.predict_dc(above[start : start + nx], row[at - 1], column, 50) + residual
+        assert level == section_walk.predict_dc(above[start : start + nx], row[at - 1], column, 50) + residual
     walk(levels, residuals, ints(above), nx, 50, 1)
     assert levels.tolist() == row
 
 
-def test_a_loop_calls_only_functions_of_its_folder() -> None:
+def test_a_loop_calls_only_functions_of_its_package() -> None:
     assert len(ALL) == 4
     for module, loop in ALL:
-        folder = module.__name__.rpartition(".")[0]
+        package = module.__name__.split(".")[:2]
         for function in (loop.plain, *loop._helpers):
-            assert function.__module__.rpartition(".")[0] == folder
+            assert function.__module__.split(".")[:2] == package
 
 
 def test_numba_waits_until_a_process_has_coded_much() -> None:
@@ -110,10 +112,10 @@ def test_numba_waits_until_a_process_has_coded_much() -> None:
     for steps in (0, 1 << 20):
         code = (
             "import sys, zlib; from pathlib import Path\n"
-            "from pc15.decoder import read_programs; from pc15.runtime.tiered import Late\n"
-            f"Late.steps = {steps}\n"
-            f"part = read_programs(Path({str(GOLDEN / 'everything.pc15')!r}).read_bytes())[1][0]\n"
-            "print('numba' in sys.modules, zlib.crc32(repr(part.records()).encode()))"
+            "from pc15.decoder import decode; from pc15.runtime.tiered import TieredJit\n"
+            f"TieredJit.steps = {steps}\n"
+            f"picture = decode(Path({str(GOLDEN / 'everything.pc15')!r}).read_bytes())\n"
+            "print('numba' in sys.modules, zlib.crc32(picture.numpy().tobytes()))"
         )
         root = Path(pc15.__file__).parents[1]
         ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

@@ -18,10 +18,13 @@ from pc15 import CodecConfig, cli, decode, decode_many, encode, encode_many, enc
 from pc15 import decoder as decode_module
 from pc15 import encoder as encode_module
 from pc15.bitstream import Header, PlaneSpec, SectionSpan, grids_of, read_container, section_spans, tile_counts
-from pc15.bitstream.records import LayerRec, Programs, TileRec
-from pc15.decoder import decode_stream, no_change, predict_grid, predict_plane, read_programs, to_pixels
-from pc15.encoder import as_q12, repack
+from pc15.bitstream.programs import LayerRec, Programs, TileRec
+from pc15.bitstream.read import read_programs
+from pc15.decoder import decode_stream
+from pc15.draw import neutral_level_q12, predict_grid, predict_plane
+from pc15.encoder import repack
 from pc15.errors import BitstreamError, ConfigError
+from pc15.luma import as_q12, to_pixels
 from pc15.proc.codebook import GRID_ID, load_codebook
 from pc15.proc.generators import load
 from pc15.quant import DC_FINEST, middle_level
@@ -84,7 +87,7 @@ def test_fine_tiles_add_what_they_draw_beyond_the_middle() -> None:
         predict_grid(own, (60, 75), spec, header.seed, CODEBOOK, CPU)
         for own, spec in zip(programs, (LARGE, SMALL), strict=True)
     )
-    expected = (coarse + fine - no_change(SMALL)).clamp(0, 4096)
+    expected = (coarse + fine - neutral_level_q12(SMALL)).clamp(0, 4096)
     assert torch.equal(predict_plane(programs, header, 0, CODEBOOK, CPU), expected)
     assert torch.equal(decode_stream(repack(header, programs)["bitstream"]).planes[0], to_pixels(expected))
 
@@ -115,9 +118,9 @@ def test_the_decoder_draws_what_the_encoder_saw(monkeypatch: pytest.MonkeyPatch)
         stream = encode(picture(), cfg)["bitstream"]
         coarse, fine = (one.planes[0] - one.canvas.rest().view_as(one.planes[0]) for one in seen)
         spec = read_container(stream).header.planes[0]
-        drawn = coarse.clamp(0, 4096) + fine.clamp(0, 4096) - no_change(spec)
+        drawn = coarse.clamp(0, 4096) + fine.clamp(0, 4096) - neutral_level_q12(spec)
         assert torch.equal(to_pixels(drawn.clamp(0, 4096)), decode_stream(stream).planes[0])
-        assert torch.equal(seen[1].x[0], seen[1].goal[0]) == (coarse[:16, :16] == no_change(spec)).all()
+        assert torch.equal(seen[1].x[0], seen[1].goal[0]) == (coarse[:16, :16] == neutral_level_q12(spec)).all()
         seen.clear()
 
 

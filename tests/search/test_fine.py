@@ -13,13 +13,17 @@ from torch import Tensor
 from pc15.bench import INCLASS, INCLASS_SSIM
 from pc15.bench.inclass import ClassResult, draw_picture, run_inclass, summarise
 from pc15.bench.points import Point
+from pc15.bitstream.alphabets import Syntax
 from pc15.bitstream.container import read_container
-from pc15.bitstream.records import MAX_PARAMS, Programs, Reader, Syntax, Writer, code_section
+from pc15.bitstream.ports import Reader, Writer
+from pc15.bitstream.programs import MAX_PARAMS, Programs
+from pc15.bitstream.sections import code_section
 from pc15.config import CodecConfig
 from pc15.decoder import decode, decode_stream
-from pc15.encoder import as_q12, encode
+from pc15.encoder import encode
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, UnknownNameError
+from pc15.luma import as_q12
 from pc15.metrics import ssim
 from pc15.proc.codebook import FINE_MAX, OFFSET_MAX, load_codebook, offset_reach
 from pc15.proc.coords import tile_grid

@@ -11,27 +11,18 @@ from torch import Tensor
 
 from pc15 import CodecConfig, decode_y, encode, encode_y, psnr
 from pc15.bitstream import read_container
+from pc15.bitstream.alphabets import Syntax, table_names
 from pc15.bitstream.header import Header, PlaneSpec
-from pc15.bitstream.records import (
-    AMP_MAX,
-    MAX_LAYERS,
-    MERGE_FROM,
-    MERGE_REACH,
-    LayerRec,
-    Merge,
-    Programs,
-    RawReader,
-    Reader,
-    Syntax,
-    TileRec,
-    Writer,
-    code_section,
-    table_names,
-)
-from pc15.decoder import amplitude_q15, dc_samples, decode_stream, predict_plane, read_programs, to_pixels
+from pc15.bitstream.ports import RawReader, Reader, Writer
+from pc15.bitstream.programs import AMP_MAX, MAX_LAYERS, MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileRec
+from pc15.bitstream.read import read_programs
+from pc15.bitstream.sections import code_section
+from pc15.decoder import decode_stream
+from pc15.draw import amplitude_q15, dc_samples, predict_plane
 from pc15.encoder import repack
 from pc15.entropy.tables import load_table
 from pc15.errors import BitstreamError, ConfigError
+from pc15.luma import to_pixels
 from pc15.proc.codebook import GRID_ID, load_codebook
 from pc15.proc.coords import FAR_LIMIT, moved_grids, tile_grid
 from pc15.proc.generators import NAMES, load

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from pc15 import CodecConfig
-from pc15.decoder import amplitude_q15
+from pc15.draw import amplitude_q15
 from pc15.encoder import encode
 from pc15.proc.registry import coefficient
 from pc15.quant import step_q15
-from pc15.search.backend import fused, numba_samples, numba_scores
+from pc15.runtime.parallel import parallel_range, reserved_threads
+from pc15.search.backend import fused, numba_samples
 from pc15.search.blend_state import Canvas
 from pc15.search.dc_surfaces import Bases
 from pc15.search.plane import turn_groups
@@ -100,24 +101,24 @@ def test_what_layers_add(kind: torch.dtype) -> None:
     assert torch.equal(every, expected)
 
 
-def test_a_crew_does_everything_once_and_gives_torch_its_threads_back(threads: int) -> None:
+def test_a_range_is_worked_through_once_and_torch_gets_its_threads_back(threads: int) -> None:
     done = torch.zeros(100, dtype=torch.int64)
 
     def work(start: int, stop: int, step: int) -> None:
         assert torch.get_num_threads() == 1
         done[start:stop] += step
 
-    with numba_scores.crew() as size:
+    with reserved_threads() as size:
         assert size == threads
-        with numba_scores.crew() as inside:
+        with reserved_threads() as inside:
             assert inside == threads
-        numba_scores.share_out(work, 100, 2)
+        parallel_range(work, 100, 2)
     assert torch.equal(done, torch.full((100,), 2))
-    numba_scores.share_out(work, 100, 3)
+    parallel_range(work, 100, 3)
     assert torch.equal(done, torch.full((100,), 5))
     assert torch.get_num_threads() == threads
     with pytest.raises(ZeroDivisionError):
-        numba_scores.share_out(lambda start, _stop: 1 // start, 100)
+        parallel_range(lambda start, _stop: 1 // start, 100)
     assert torch.get_num_threads() == threads
 
 

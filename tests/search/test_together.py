@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from pc15 import CodecConfig, encode
 from pc15 import decoder as decode_module
 from pc15 import encoder as encode_module
+from pc15.bitstream import read as read_module
+from pc15.bitstream.alphabets import Syntax
 from pc15.bitstream.container import Stream, read_container, write_container
 from pc15.bitstream.header import Header, PlaneSpec, SectionSpan, residual_spans, section_spans, tile_counts
-from pc15.bitstream.records import MAX_LAYERS, MERGE_FROM, Programs, Reader, Syntax, Writer, code_section, code_sections
-from pc15.decoder import section_syntax
+from pc15.bitstream.ports import Reader, Writer
+from pc15.bitstream.programs import MAX_LAYERS, MERGE_FROM, Programs
+from pc15.bitstream.read import section_syntax
+from pc15.bitstream.sections import code_section, code_sections
 from pc15.encoder import repack
 from pc15.entropy.tables import load_table
 from pc15.errors import BitstreamError, ConfigError, Pc15Error
@@ -173,7 +177,7 @@ def test_streams_together_are_read_as_each_alone(many: list[tuple[Header, str, b
         streams.append(damaged(np.random.default_rng(seed), how, header, payloads))
         sound.append([part.records() for part in planes] if how == "none" else None)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(decode_module, "_CODED_TOGETHER", most)
+        patched.setattr(read_module, "_CODED_TOGETHER", most)
         for strict in (True, False):
             each: list[object] = []
             for data in streams:
@@ -232,14 +236,14 @@ def test_the_collector_is_left_as_it_was(usual: bool) -> None:
 def test_nothing_that_is_settled_goes_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short work in threads takes longer: they wait for Python's lock."""
     sent = []
-    each = encode_module.each
+    usual = encode_module.parallel_map
 
-    def watched(pool: Any, work: Any, items: Any, heavy: Any) -> Any:
+    def watched(pool: Any, work: Any, items: Any, only_if: Any) -> Any:
         if len(items) == 3:  # pictures, not the one section of a plane's residual
-            sent.append([bool(heavy(item)) for item in items])
-        return each(pool, work, items, heavy)
+            sent.append([bool(only_if(item)) for item in items])
+        return usual(pool, work, items, only_if)
 
-    monkeypatch.setattr(encode_module, "each", watched)
+    monkeypatch.setattr(encode_module, "parallel_map", watched)
     picture = np.random.default_rng(1).integers(0, 256, (3, 20, 24)).astype(np.uint8)
     pictures = [encode_module.torch.from_numpy(one) for one in (picture[:1], picture, picture[:1, ::-1].copy())]
     tiles = CodecConfig.preset("fast", tile=16, max_layers=1, lambda_rd=0.5, residual=False, device="cpu")

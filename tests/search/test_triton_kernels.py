@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pc15 import CodecConfig
-from pc15.decoder import amplitude_q15
+from pc15.draw import amplitude_q15
 from pc15.encoder import encode_many
 from pc15.proc.registry import coefficient
 from pc15.quant import step_q15

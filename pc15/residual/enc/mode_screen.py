@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import compiled, looped
+from pc15.residual.context_models import jit_entry, jit_inner
 from pc15.residual.intra import MODES, is_smoothed, predict
 
 Ints = npt.NDArray[Any]
@@ -48,7 +48,7 @@ class Screen(NamedTuple):
     errors: Ints
 
 
-@compiled
+@jit_inner()
 def hadamard(t: Ints, n: int) -> None:
     """Hadamard transform of a square t [n * n], in place."""
     h = 1
@@ -64,7 +64,7 @@ def hadamard(t: Ints, n: int) -> None:
         h <<= 1
 
 
-@looped
+@jit_entry()
 def _transformed(n: int, log2: int, ref: Ints, line: Ints, pred: Ints, out: Ints) -> None:
     """out [MODES, 4n+1, n*n]: the transform of every prediction from borders that are 0 but for one sample."""
     for mode in range(MODES):
@@ -106,7 +106,7 @@ def screen() -> Screen:
     )  # fmt: skip
 
 
-@compiled
+@jit_inner()
 def look_at(goal: Ints, ref: Ints, log2: int, w: Screen) -> None:
     """Reduce a square goal [>=n,>=n] and its border [2, 4n+1] to boxes, and compare all modes at 4x4 of them."""
     if log2 == 2:
@@ -139,7 +139,7 @@ def look_at(goal: Ints, ref: Ints, log2: int, w: Screen) -> None:
             w.errors[mode] += abs(rest)
 
 
-@compiled
+@jit_inner()
 def _reduce(goal: Ints, ref: Ints, log2: int, w: Screen) -> None:
     """Means of 8x8 boxes, and of the border."""
     shift = log2 - 3
@@ -168,13 +168,13 @@ def _reduce(goal: Ints, ref: Ints, log2: int, w: Screen) -> None:
             w.border[row, 17 + i] = F32(right) * share
 
 
-@compiled
+@jit_inner()
 def coarse_error(mode: int, log2: int, w: Screen) -> float:
     """What a prediction leaves at 4x4 boxes: magnitudes of its transform, scaled like those of an orthonormal one."""
     return np.float64(w.errors[mode]) * (1 << log2) / 16.0
 
 
-@compiled
+@jit_inner()
 def fine_error(mode: int, log2: int, w: Screen) -> float:
     """The same at 8x8 boxes."""
     table, border, first, rest = w.fine[mode], w.border[w.smoothed[mode]], w.first[mode], w.rest

@@ -1,8 +1,8 @@
 """The encoder's choices: which squares, which prediction, which levels, by error and cost in bits.
 
-For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-transformed error (`screen`), the best
-few are transformed, and those of them that promise most by the size of their coefficients are quantized; the square is
-kept whole or cut, whichever has the smaller J = squared error + lambda * bits.
+For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-transformed error (`mode_screen`), the
+best few are transformed, and those of them that promise most by the size of their coefficients are quantized; the
+square is kept whole or cut, whichever has the smaller J = squared error + lambda * bits.
 Levels are chosen in coding order, each with the cost of its context in the models as they stand ("RDOQ"), then the
 place of the last one.  Floats are the encoder's alone.
 Source: M. Karczewicz et al., "Rate distortion optimized quantization", VCEG-AH21 (2008).
@@ -27,8 +27,8 @@ from pc15.residual.context_models import (
     TAPE,
     bit_cost,
     chance,
-    compiled,
-    looped,
+    jit_entry,
+    jit_inner,
 )
 from pc15.residual.dct import MID_BITS, forward
 from pc15.residual.enc.mode_screen import Screen, coarse_error, fine_error, look_at, screen
@@ -46,6 +46,7 @@ from pc15.residual.syntax import (
     NEAR,
     PLACE,
     RIM,
+    ROOM,
     SUPER,
     SUPER_LOG2,
     W_ANGLE,
@@ -74,8 +75,6 @@ from pc15.residual.syntax import (
 Ints = npt.NDArray[Any]
 
 
-ROOM = SUPER * SUPER * 64
-"""More decisions than a superblock can have."""
 GIVE_UP = 30.0
 """Bits per square, error included, below which cutting it is not tried: one in a hundred such squares would gain."""
 LIKELY = 4
@@ -163,13 +162,13 @@ def _scratch(tries: int, parts: Parts) -> Scratch:
 # ------------------------------------------------------------------ cost in 1/4096 bit, as the models stand
 
 
-@compiled
+@jit_inner()
 def price(m: Ints, bit: int, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
     """Cost of a decision."""
     return bit_cost(chance(m, c0, c1, c2, c3, s), bit)
 
 
-@compiled
+@jit_inner()
 def price_angles(m: Ints, out: Ints) -> None:
     """Costs of the modes that are not probable, by their rank among themselves."""
     h = HALF_CONTEXT
@@ -182,7 +181,7 @@ def price_angles(m: Ints, out: Ints) -> None:
         out[rest] = total
 
 
-@compiled
+@jit_inner()
 def price_modes(m: Ints, left: int, above: int, s: int, angles: Ints, out: Ints) -> None:
     """Costs of all modes, [MODES]."""
     h = HALF_CONTEXT
@@ -201,7 +200,7 @@ def price_modes(m: Ints, left: int, above: int, s: int, angles: Ints, out: Ints)
             rest += 1
 
 
-@compiled
+@jit_inner()
 def price_last(m: Ints, top: int, s: int, near: int, kind: int, out: Ints) -> None:
     """Costs of the last place, by length class up to `top` and the two bits behind the first."""
     h = HALF_CONTEXT
@@ -226,7 +225,7 @@ def price_last(m: Ints, top: int, s: int, near: int, kind: int, out: Ints) -> No
 # ------------------------------------------------------------------ levels of a block
 
 
-@compiled
+@jit_inner()
 def choose_levels(
     s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, w: Scratch
 ) -> tuple[int, int, float]:
@@ -325,7 +324,7 @@ def choose_levels(
 # ------------------------------------------------------------------ prediction of a block
 
 
-@compiled
+@jit_inner()
 def difference(goal: Ints, pred: Ints, n: int, diff: Ints) -> None:
     """diff = goal - pred, [n, n] float32."""
     for y in range(n):
@@ -333,14 +332,14 @@ def difference(goal: Ints, pred: Ints, n: int, diff: Ints) -> None:
             diff[y, x] = goal[y, x] - np.float32(pred[y, x])
 
 
-@compiled
+@jit_inner()
 def _clear(rank: Ints, costs: Ints) -> None:
     """Nothing is among the best yet."""
     for k in range(len(rank)):
         rank[k], costs[k] = -1, 1e300
 
 
-@compiled
+@jit_inner()
 def _insert(which: int, cost: float, rank: Ints, costs: Ints) -> None:
     """Put something among the best so far, the cheapest first, if it is one of them."""
     k = len(rank) - 1
@@ -352,7 +351,7 @@ def _insert(which: int, cost: float, rank: Ints, costs: Ints) -> None:
     costs[k], rank[k] = cost, which
 
 
-@compiled
+@jit_inner()
 def rank_modes(log2: int, per_bit: float, w: Scratch, d: Work) -> None:
     """Fill w.rank with the most promising modes, best first, and w.costs with their estimates."""
     look_at(w.goal, d.ref, log2, w.screen)
@@ -374,7 +373,7 @@ def rank_modes(log2: int, per_bit: float, w: Scratch, d: Work) -> None:
 # ------------------------------------------------------------------ squares
 
 
-@compiled
+@jit_inner()
 def squared(diff: Ints, n: int, sums: Ints) -> float:
     """Sum of squares of diff [n, n], in an order of its own."""
     for x in range(n):
@@ -388,7 +387,7 @@ def squared(diff: Ints, n: int, sums: Ints) -> float:
     return total
 
 
-@compiled
+@jit_inner()
 def draft_cost(coef: Ints, c: int, step: int, sums: Ints) -> float:
     """About what coefficients [c, c] cost, error and bits, before any level is chosen."""
     per_step = F32(1.0) / F32(step)
@@ -404,7 +403,7 @@ def draft_cost(coef: Ints, c: int, step: int, sums: Ints) -> float:
     return total * (step * step) / (1 << 2 * MID_BITS)
 
 
-@compiled
+@jit_inner()
 def try_leaf(
     target: Ints, rec: Ints, field: Field, x0: int, y0: int, log2: int, step: int, lam: float, m: Ints, w: Scratch,
     d: Work,
@@ -462,7 +461,7 @@ def try_leaf(
     return best_j
 
 
-@compiled
+@jit_inner()
 def keep_leaf(
     below: Ints, rec: Ints, field: Field, x0: int, y0: int, log2: int, step: int, w: Scratch, d: Work
 ) -> None:
@@ -483,7 +482,7 @@ def keep_leaf(
     reconstruct_block(field.level, below, rec, x0, y0, log2, step, coded, d)
 
 
-@compiled
+@jit_inner()
 def search_super(
     target: Ints, below: Ints, rec: Ints, field: Field, sx: int, sy: int, step: int, lam: float, m: Ints, w: Scratch,
     d: Work,
@@ -558,7 +557,7 @@ def search_super(
                 rec[v, u] = 0
 
 
-@looped
+@jit_entry()
 def _search_plane(
     target: Ints, below: Ints, rec: Ints, field: Field, first: int, step: int, lam: float, m: Ints, io: Ints,
     stack: Ints, w: Scratch, d: Work,

@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
-from pc15.residual.codec import SAMPLE_ONE, empty_field, lambda_for, step_q4
+from pc15.luma import MIDDLE, as_q12
 from pc15.residual.context_models import HALF_CONTEXT
+from pc15.residual.decode import empty_field, step_q4
+from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.rdo import encode_plane
 from pc15.residual.initial_models import TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.syntax import CONTEXTS
@@ -61,9 +64,9 @@ def crops(files: Sequence[Path], count: int, side: int) -> list[Ints]:
     count = min(count, len(files))
     for path in [files[i * len(files) // count] for i in range(count)]:
         with Image.open(path) as picture:
-            luma = np.array(picture.convert("L"), dtype=np.int32)
+            luma = torch.from_numpy(np.array(picture.convert("L")))
         top, left = (max(0, length - side) // 2 for length in luma.shape)
-        planes.append((luma[top : top + side, left : left + side] * SAMPLE_ONE + 127) // 255)
+        planes.append(as_q12(luma[top : top + side, left : left + side]).numpy())
     return planes
 
 
@@ -72,8 +75,8 @@ def models_after(plane: Ints, step: int, start: Ints) -> Ints:
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
-    target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - SAMPLE_ONE // 2)
-    gray, rec, field = np.full_like(target, SAMPLE_ONE // 2), np.zeros_like(target), empty_field(*target.shape)
+    target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - MIDDLE)
+    gray, rec, field = np.full_like(target, MIDDLE), np.zeros_like(target), empty_field(*target.shape)
     encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
     return models
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pc15.proc.registry import coefficient
-from pc15.runtime.jit import entry, inner
-from pc15.search.backend.numba_scores import share_out
+from pc15.runtime.jit import jit_entry, jit_inner
+from pc15.runtime.parallel import parallel_range
 from pc15.tiling import SAMPLE_MAX
 
 Array = NDArray[Any]
@@ -24,7 +24,7 @@ _HALF = 1 << 15  # blend weights have 16 bits
 _LEAST = 1 << 18  # samples that are worth another thread
 
 
-@entry()
+@jit_entry()
 def _look(
     start: int, stop: int, tiles: Array, above: Array, acc: Array, rows: Array, cols: Array, row_of: Array,
     col_of: Array, out: Array,
@@ -41,12 +41,12 @@ def _look(
             left[width:] = left[width - 1]
 
 
-@inner(inline="always")
+@jit_inner(inline="always")
 def _shown(sample: int, most: int) -> int:
     return min(max(sample, -most), most)
 
 
-@entry()
+@jit_entry()
 def _put(
     start: int, stop: int, tiles: Array, acc: Array, rows: Array, cols: Array, row_of: Array, col_of: Array,
     own: Array, of: Array, samples: Array, new: Array, old: Array, kept: int, changed: int, most: int,
@@ -69,7 +69,7 @@ def _put(
                 total[k] += change[k]
 
 
-@entry()
+@jit_entry()
 def _show(start: int, stop: int, e: Array, cls: Array, own: Array, samples: Array, sign: int) -> None:
     side = e.shape[1]
     for i in range(start, stop):
@@ -79,7 +79,7 @@ def _show(start: int, stop: int, e: Array, cls: Array, own: Array, samples: Arra
                 e[i, r, k] += sign * ((weight[r, k] * samples[i, r, k] + _HALF) >> 16)
 
 
-@entry()
+@jit_entry()
 def _contribute(start: int, stop: int, store: Array, at: Array, factor: Array, out: Array) -> None:
     for i in range(start, stop):
         pattern = store[at[i]]
@@ -90,7 +90,7 @@ def _contribute(start: int, stop: int, store: Array, at: Array, factor: Array, o
 def look(tiles: Tensor, above: Tensor, acc: Tensor, places: tuple[Tensor, Tensor, Tensor, Tensor], tile: int) -> Tensor:
     """As in `gpu`."""
     out = torch.empty((len(tiles), tile, tile), dtype=torch.int32)
-    _share_out(_look, out, *_arrays(tiles, above, acc, *places, out))
+    _over_tiles(_look, out, *_arrays(tiles, above, acc, *places, out))
     return out
 
 
@@ -108,12 +108,12 @@ def put(
 ) -> None:
     """As in `gpu`."""
     arrays = _arrays(tiles, acc, *places, own, of, samples, new, new if old is None else old)
-    _share_out(_put, new, *arrays, int(add), int(old is not None), SAMPLE_MAX)
+    _over_tiles(_put, new, *arrays, int(add), int(old is not None), SAMPLE_MAX)
 
 
 def show(e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> None:
     """As in `gpu`."""
-    _share_out(_show, e, *_arrays(e, cls, own, samples), sign)
+    _over_tiles(_show, e, *_arrays(e, cls, own, samples), sign)
 
 
 def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
@@ -121,20 +121,20 @@ def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, st
     out = torch.empty((len(amp), tile * tile), dtype=torch.int32)
     at = torch.arange(len(amp)) if at is None else at
     factor = coefficient(amp * step, rms[at])
-    _share_out(_contribute, out, *_arrays(store.flatten(1), at, factor, out))
+    _over_tiles(_contribute, out, *_arrays(store.flatten(1), at, factor, out))
     return out.view(-1, tile, tile)
 
 
-def _share_out(loop: Callable[..., None], changed: Tensor, *arguments: Any) -> None:
-    """`share_out` the tiles [n,..] that a loop changes."""
-    share_out(loop, len(changed), *arguments, least=max(1, _LEAST // max(1, changed[:1].numel())))
+def _over_tiles(loop: Callable[..., None], changed: Tensor, *arguments: Any) -> None:
+    """`parallel_range` over the tiles [n,..] that a loop changes."""
+    parallel_range(loop, len(changed), *arguments, least=max(1, _LEAST // max(1, changed[:1].numel())))
 
 
 def _arrays(*tensors: Tensor) -> list[Array]:
     return [tensor.contiguous().numpy() for tensor in tensors]
 
 
-@entry()
+@jit_entry()
 def slopes(
     start: int, stop: int, mine: Array, rest: Array, down: Array, across: Array, rows: Array, first_row: Array,
     last_row: Array, cols: Array, first_col: Array, last_col: Array, one: int, gradient: Array, norm: Array,

@@ -2,81 +2,25 @@
 
 Each does what tensor operations in `score.py` and kernels in `gpu.py` do for a GPU, with the same integers and the
 same elementwise arithmetic, hence with the same result to the last bit; no option here may reorder or contract
-floating point.  `share_out` splits tiles among as many threads as torch would use.
+floating point.  `parallel_range` splits tiles among as many threads as torch would use.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import itertools
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pc15.runtime.jit import entry, inner
+from pc15.runtime.jit import jit_entry, jit_inner
 
 Array = NDArray[Any]
 
-_LEAST = 8  # tiles that are worth another thread
 _STRIP = 64  # scores computed before any of them is looked at
 _INDEX_BITS = 31  # of a key, which its bank row takes
 
-_crew = threading.local()
 
-
-@contextlib.contextmanager
-def crew() -> Iterator[int]:
-    """Leave the threads that this one may use to `share_out`; says how many.
-
-    Meanwhile torch's operations run alone: its own threads wait for the next one at full speed, on cores that loops
-    could use.
-    """
-    usual, outer = torch.get_num_threads(), getattr(_crew, "size", None)
-    if usual == 1:
-        yield outer or 1
-        return
-    torch.set_num_threads(1)
-    _crew.size = usual
-    try:
-        yield usual
-    finally:
-        del _crew.size
-        torch.set_num_threads(usual)
-
-
-def share_out(loop: Callable[..., None], n: int, *arguments: Any, least: int = _LEAST) -> None:
-    """Run loop(start, stop, *arguments) over 0..n, in parts of at least so many on several threads."""
-    with crew() as size:
-        parts = max(1, min(size, n // least))
-        if parts == 1:
-            loop(0, n, *arguments)
-            return
-        edges = [n * i // parts for i in range(parts + 1)]
-        waiting = [_pool(size).submit(loop, a, b, *arguments) for a, b in itertools.pairwise(edges[1:])]
-        loop(0, edges[1], *arguments)
-        for done in waiting:
-            done.result()
-
-
-@functools.cache
-def _pool(size: int) -> ThreadPoolExecutor:
-    """The threads of a crew beside the one whose crew it is, all of them started."""
-    pool = ThreadPoolExecutor(size - 1, "pc15", initializer=torch.set_num_threads, initargs=(1,))
-    everyone = threading.Barrier(size)
-    waiting = [pool.submit(everyone.wait) for _ in range(size - 1)]
-    everyone.wait()
-    for done in waiting:
-        done.result()
-    return pool
-
-
-@inner()
+@jit_inner()
 def _gather_best(keys: Array, keep: int) -> int:
     """Bring the `keep` largest of different keys to the front, in any order; returns the least of them."""
     low, high, last = 0, len(keys) - 1, keep - 1
@@ -101,7 +45,7 @@ def _gather_best(keys: Array, keep: int) -> int:
     return keys[last]
 
 
-@entry()
+@jit_entry()
 def keep_best(
     start: int,
     stop: int,
@@ -158,7 +102,7 @@ def keep_best(
         used[tile], bar[tile] = n, least
 
 
-@entry()
+@jit_entry()
 def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> None:
     """Bank rows of the best that `keep_best` has left in some lanes.
 
@@ -182,7 +126,7 @@ def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> N
         rows[i, n:] = -1
 
 
-@entry()
+@jit_entry()
 def pack(
     start: int,
     stop: int,
@@ -225,12 +169,12 @@ def pack(
         price[i] = prices[shift]
 
 
-@inner(inline="always")
+@jit_inner(inline="always")
 def _inverse(norm: int) -> float:
     return 1.0 / float(norm) if norm > 0 else 0.0
 
 
-@entry()
+@jit_entry()
 def inverse_norms(start: int, stop: int, pixels: Array, quad: Array, inverse: Array) -> None:
     """1 / sum quad * p^2 of patterns start..stop, 0 for flat ones.
 
@@ -249,7 +193,7 @@ def inverse_norms(start: int, stop: int, pixels: Array, quad: Array, inverse: Ar
             inverse[c, row] = _inverse(norm)
 
 
-@entry()
+@jit_entry()
 def rank_again(
     start: int,
     stop: int,
@@ -305,14 +249,14 @@ def rank_again(
             best[at], rows[i, at] = score, row
 
 
-@inner(inline="always")
+@jit_inner(inline="always")
 def _ssim(mx: float, my: float, sx: float, sy: float, sxy: float, c1: float, c2: float) -> float:
     luminance = (mx * my * 2.0 + c1) / (mx * mx + my * my + c1)
     structure = (sxy * 2.0 + c2) / (sx + sy + c2)
     return luminance * structure
 
 
-@entry()
+@jit_entry()
 def score_exactly(
     start: int,
     stop: int,
@@ -477,7 +421,7 @@ def score_exactly(
                     level_out[i, m] = level * sign
 
 
-@entry()
+@jit_entry()
 def moments(
     start: int, stop: int, pixels: Array, error: Array, weight: Array, product: Array, share: Array, power: Array
 ) -> None:

@@ -9,24 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc15.bitstream.records import (
-    MAX_LAYERS,
-    MERGE_FROM,
-    LayerRec,
-    Merge,
-    Programs,
-    Reader,
-    Syntax,
-    TileRec,
-    Writer,
-    activity_contexts,
-    alphabets,
-    code_section,
-    dc_contexts,
-    neighbour_contexts,
-    numbered,
-    table_names,
-)
+from pc15.bitstream.alphabets import Syntax, alphabets, numbered, table_names
+from pc15.bitstream.ports import Reader, Writer
+from pc15.bitstream.programs import MAX_LAYERS, MERGE_FROM, LayerRec, Merge, Programs, TileRec
+from pc15.bitstream.sections import activity_contexts, code_section, dc_contexts, neighbour_contexts
 from pc15.entropy.rans import rans_decode, rans_encode
 from pc15.entropy.tables import TableSet, build_rans_tables, load_table
 from pc15.errors import BitstreamError, MissingTableError

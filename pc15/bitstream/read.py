@@ -1,0 +1,148 @@
+"""Streams -> programs: sections read together, put together to grids, and concealed where they are lost."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pc15.bitstream.alphabets import Syntax, check_tables
+from pc15.bitstream.container import Stream, read_container
+from pc15.bitstream.header import MAX_PIXELS, PAYLOAD_RAW, Header, SectionSpan, section_spans, tile_counts
+from pc15.bitstream.ports import RawReader, Reader
+from pc15.bitstream.programs import Programs
+from pc15.bitstream.sections import code_sections
+from pc15.entropy.tables import TableSet, load_table
+from pc15.errors import BitstreamError
+from pc15.proc.codebook import Codebook, load_codebook
+from pc15.quant import middle_level, step_q15
+from pc15.runtime.parallel import parallel_map
+
+_CODED_TOGETHER = 1 << 16  # tiles of many sections coded at once
+
+
+def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syntax:
+    """Alphabets and contexts of one section."""
+    plane, spec, _ = header.grids[span.grid]
+    rows, nx = span.row_stop - span.row_start, tile_counts(header, span.grid)[1]
+    return Syntax.of(rows, nx, spec.tile, spec.amp_step, spec.dc_step, plane > 0, codebook)
+
+
+def coded_alike(
+    sections: Sequence[tuple[Header, SectionSpan]],
+) -> Iterator[tuple[Syntax, TableSet, list[int]]]:
+    """Groups of sections, of one stream or several, that `code_sections` may code together: places in the sequence.
+
+    All are there once, RAW ones one at a time, and no more at a time than keeps what is held of them small.
+    """
+    books = functools.cache(load_codebook)
+    groups: dict[tuple[Syntax, str, int], list[int]] = {}
+    for place, (header, span) in enumerate(sections):
+        syntax = section_syntax(header, span, books(header.codebook_id))
+        groups.setdefault((syntax, header.table_id, header.payload_fmt), []).append(place)
+    for (syntax, table_id, payload_fmt), places in groups.items():
+        most = 1 if payload_fmt == PAYLOAD_RAW else max(1, _CODED_TOGETHER // (syntax.ny * syntax.nx))
+        tables = load_table(table_id)
+        for start in range(0, len(places), most):
+            yield syntax, tables, places[start : start + most]
+
+
+def read_programs(
+    data: bytes, *, strict: bool = True, max_pixels: int = MAX_PIXELS
+) -> tuple[Header, list[Programs], dict[str, Any] | None, list[str]]:
+    """Read a stream without drawing it: header, one `Programs` per grid, metadata, damage."""
+    stream = read_container(data, strict, max_pixels=max_pixels)
+    check_tables(load_table(stream.header.table_id), load_codebook(stream.header.codebook_id))
+    ((programs, damage),) = read_sections([stream], strict)
+    return stream.header, programs, stream.metadata, damage
+
+
+def read_sections(
+    streams: Sequence[Stream], strict: bool, pool: ThreadPoolExecutor | None = None
+) -> list[tuple[list[Programs], list[str]]]:
+    """Programs of each stream, one per grid, and sentences on what is damaged."""
+    places = [
+        (i, span, payload)
+        for i, stream in enumerate(streams)
+        for span, payload in zip(section_spans(stream.header), stream.sections, strict=True)
+    ]
+    there = [(streams[i].header, span, payload) for i, span, payload in places if payload is not None]
+    parts: list[Programs | BitstreamError] = [Programs.empty(0)] * len(there)
+    alike = [*coded_alike([(header, span) for header, span, _ in there])]
+
+    def read(group: tuple[Syntax, TableSet, list[int]]) -> list[Programs | BitstreamError]:
+        syntax, tables, at = group
+        raw = there[at[0]][0].payload_fmt == PAYLOAD_RAW
+        return _read_alike(syntax, tables, [there[place][2] for place in at], raw)
+
+    def many(group: tuple[Syntax, TableSet, list[int]]) -> bool:
+        return len(group[2]) * group[0].ny * group[0].nx > _CODED_TOGETHER // 4
+
+    for (_, _, at), found in zip(alike, parallel_map(pool, read, alike, only_if=many), strict=True):
+        for place, part in zip(at, found, strict=True):
+            parts[place] = part
+    coded = iter(parts)
+    sections: list[list[tuple[SectionSpan, Programs | BitstreamError | None]]] = [[] for _ in streams]
+    for i, span, payload in places:
+        sections[i].append((span, None if payload is None else next(coded)))
+    return [join_sections(stream, own, strict) for stream, own in zip(streams, sections, strict=True)]
+
+
+def _read_alike(
+    syntax: Syntax, tables: TableSet, payloads: Sequence[bytes], raw: bool
+) -> list[Programs | BitstreamError]:
+    """Read sections of one syntax together; if anything is wrong, half of them at a time, so that it fails alone."""
+    try:
+        port = RawReader(tables, *payloads) if raw else Reader(tables, *payloads)
+        found = code_sections(port, syntax, None)
+        port.finish()
+        return [*found]
+    except BitstreamError as error:
+        half = len(payloads) // 2
+        if not half:
+            return [error]
+        return [one for part in (payloads[:half], payloads[half:]) for one in _read_alike(syntax, tables, part, raw)]
+
+
+def join_sections(
+    stream: Stream, sections: Sequence[tuple[SectionSpan, Programs | BitstreamError | None]], strict: bool
+) -> tuple[list[Programs], list[str]]:
+    """Put grids together from their sections; one that is None, or an error if not strict, is concealed."""
+    header, damage = stream.header, list(stream.damage)
+    counts = [tile_counts(header, which) for which in range(len(header.grids))]
+    programs: dict[int, Programs] = {}
+    lost: list[SectionSpan] = []
+    for span, part in sections:
+        (ny, nx), which = counts[span.grid], span.grid
+        if isinstance(part, BitstreamError):
+            where = header.grids[which].rows(span.row_start, span.row_stop)
+            if strict:
+                raise BitstreamError(f"{where}: {part}") from part
+            damage.append(f"{where}: {part}")
+        if not isinstance(part, Programs):
+            lost.append(span)
+        elif part.tiles == ny * nx:
+            programs[which] = part
+        else:
+            if which not in programs:
+                programs[which] = Programs.empty(ny * nx)
+            programs[which].put(span.row_start * nx, part)
+    grids = [programs[i] if i in programs else Programs.empty(ny * nx) for i, (ny, nx) in enumerate(counts)]
+    conceal(grids, lost, header)
+    return grids, damage
+
+
+def conceal(programs: list[Programs], lost: list[SectionSpan], header: Header) -> None:
+    """Give lost tiles the DC of the nearest sound tile row, or middle grey; upon a coarse grid they change nothing."""
+    for span in lost:
+        spec, (ny, nx) = header.grids[span.grid].spec, tile_counts(header, span.grid)
+        gone = {row for other in lost if other.grid == span.grid for row in range(other.row_start, other.row_stop)}
+        sound = [row for row in range(ny) if row not in gone]
+        level = programs[span.grid].dc.reshape(ny, nx)
+        for row in range(span.row_start, span.row_stop):
+            nearest = min(sound, key=lambda other: abs(other - row), default=None)
+            if spec.under is not None:
+                level[row] = middle_level(spec.dc_step)
+            else:
+                level[row] = (1 << 14) // step_q15(spec.dc_step) if nearest is None else level[nearest]

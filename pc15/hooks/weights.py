@@ -1,0 +1,299 @@
+"""Weights of learned hooks: a safetensors file and the YAML card beside it -> a net that the encoder can ask.
+
+Weights are never trusted: file and card are hashed, shaped and version-checked when they are loaded, nothing is ever
+unpickled.  What does not fit costs one `HooksWarning` and that predictor's opinion, not the encode; `strict=True`
+makes it a `HooksError`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+import yaml
+from torch import Tensor, nn
+
+from pc15.bitstream.programs import MAX_PARAMS
+from pc15.errors import HooksError, MissingTableError
+from pc15.hooks.features import FEATURE_VERSION, FEATURES
+from pc15.hooks.fixed_point import VALUE_BITS, VALUE_TOP, frozen, snapped
+from pc15.hooks.protocol import CandidateTable
+from pc15.proc.codebook import OFFSET_MAX, Codebook, load_codebook
+from pc15.proc.generators import NAMES, load
+
+__all__ = [
+    "CARD_VERSION",
+    "METADATA_KEY",
+    "HooksWarning",
+    "Predictor",
+    "Slot",
+    "all_numbers",
+    "card_path",
+    "codec_fingerprint",
+    "metadata_of",
+]
+
+Slot = Literal["selector", "param_predictor", "rd_predictor"]
+"""Places in `AiHooks` that a predictor can take."""
+
+CARD_VERSION = 1
+METADATA_KEY = "pc15"
+MAX_WEIGHT_BYTES = 1 << 28
+MAX_CARD_BYTES = 1 << 22
+_HIDDEN_MAX = 4096
+
+
+class HooksWarning(UserWarning):
+    """Weights could not be used; the encoder searches without that hook."""
+
+
+def card_path(weights: str | Path) -> Path:
+    """The YAML that goes with a weights file: the same name with the suffix .yaml."""
+    return Path(weights).with_suffix(".yaml")
+
+
+def codec_fingerprint(codebook: Codebook) -> str:
+    """SHA-256 of what a net's outputs mean: generators, their parameters and levels, and the codebook."""
+    meaning = [
+        [g.name, g.seeds, [[p.name, p.lo, p.hi, p.levels, p.log, p.periodic, p.kind] for p in g.params]]
+        for g in (load(gen) for gen in range(len(NAMES)))
+    ]
+    text = json.dumps([meaning, MAX_PARAMS, OFFSET_MAX, codebook.fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ---------------------------------------------------------------- weights and their card
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One role, ready: its net in encoder form, its card, its codebook."""
+
+    net: nn.Module
+    card: Mapping[str, Any]
+    codebook: Codebook
+    mean: Tensor
+    std: Tensor
+
+
+def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
+    """Read and check one predictor's files.
+
+    Raises:
+        HooksError: missing, damaged, or made for another codec, codebook, feature version or role.
+    """
+    path, role = card_path(weights), kind.role
+    card = _read_card(path)
+    if card["role"] != role:
+        raise HooksError(f"{path} is a card of role {card['role']!r}, not {role!r}; give it to that hook")
+    if (problem := kind.card_problem(card)) is not None:
+        raise HooksError(f"{path}: {problem}; export again")
+    if card["card"] != CARD_VERSION or card["feature_version"] != FEATURE_VERSION:
+        raise HooksError(
+            f"{path} was made for card version {card['card']} and features {card['feature_version']}; this build has "
+            f"{CARD_VERSION} and {FEATURE_VERSION}: fit and export again"
+        )
+    try:
+        codebook = load_codebook(card["codebook"]["id"])
+    except MissingTableError as error:
+        raise HooksError(f"{path} needs codebook {card['codebook']['id']!r}: {error}") from error
+    for what, found, expected in (
+        ("codebook", card["codebook"]["fingerprint"], codebook.fingerprint),
+        ("codec", card["codec"], codec_fingerprint(codebook)),
+    ):
+        if found != expected:
+            raise HooksError(
+                f"{path} was made for another {what} (fingerprint {found[:12]}, this build has {expected[:12]}); "
+                "label, fit and export again"
+            )
+    data = _read_bytes(weights, MAX_WEIGHT_BYTES)
+    if (digest := hashlib.sha256(data).hexdigest()) != card["sha256"]:
+        raise HooksError(
+            f"{weights} has SHA-256 {digest[:12]}, its card says {card['sha256'][:12]}; "
+            "the file is damaged or belongs to another card: export again"
+        )
+    net = kind.make_net(hidden=card["net"]["hidden"], codebook=codebook)
+    try:
+        state = safetensors.torch.load(data)
+        stated = metadata_of(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise HooksError(f"{weights} is not a safetensors file: {error}; export again") from error
+    if stated.get("role") != role or stated.get("codec") != card["codec"]:
+        raise HooksError(f"{weights} and {path.name} do not belong together; export again")
+    _fill(net, state, weights)
+    mean, std = (torch.tensor(card["normalisation"][k], dtype=torch.float64) for k in ("mean", "std"))
+    return _Loaded(frozen(net), card, codebook, mean, std)
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise HooksError(f"{path} has {size} bytes, over the limit of {limit}; it is no file of ours")
+        return path.read_bytes()
+    except OSError as error:
+        raise HooksError(f"cannot read {path}: {error.strerror or error}; check the path, or export again") from error
+
+
+def metadata_of(data: bytes) -> dict[str, Any]:
+    """The JSON under METADATA_KEY in the header of safetensors bytes, checked to be whole by their loader."""
+    length = int.from_bytes(data[:8], "little")
+    stated = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
+    if not isinstance(stated, dict):
+        raise ValueError(f"its metadata {METADATA_KEY!r} is no JSON object")
+    return stated
+
+
+def _fill(net: nn.Module, state: dict[str, Tensor], weights: Path) -> None:
+    own = net.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        if name not in own or name not in state:
+            which = "no" if name in own else "an unknown"
+            raise HooksError(f"{weights} has {which} tensor {name!r}; it was made by another version: export again")
+        if state[name].shape != own[name].shape or not bool(state[name].isfinite().all()):
+            raise HooksError(
+                f"{weights}: tensor {name!r} is {list(state[name].shape)} or not finite, "
+                f"{list(own[name].shape)} is needed; export again"
+            )
+    net.load_state_dict(state)
+
+
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "card": int,
+    "name": str,
+    "version": str,
+    "role": str,
+    "feature_version": int,
+    "codec": str,
+    "codebook": dict,
+    "net": dict,
+    "normalisation": dict,
+    "sha256": str,
+}
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    """A card whose fields have the right types and lengths."""
+    try:
+        card = yaml.safe_load(_read_bytes(path, MAX_CARD_BYTES).decode("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise HooksError(f"{path} is not YAML: {str(error).splitlines()[0]}; export again") from error
+    if not isinstance(card, dict):
+        raise HooksError(f"{path} is no card of weights, a mapping is expected; export again")
+    for name, kind in _FIELDS.items():
+        if not isinstance(card.get(name), kind):
+            raise HooksError(f"{path}: field {name!r} is missing or of the wrong type; export again")
+    for part, names in (("codebook", ("id", "fingerprint")), ("net", ("hidden",)), ("normalisation", ("mean", "std"))):
+        for name in names:
+            value = card[part].get(name)
+            good = {
+                "hidden": isinstance(value, int) and 1 <= value <= _HIDDEN_MAX,
+                "mean": all_numbers(value, FEATURES),
+                "std": all_numbers(value, FEATURES) and min(value) > 0,
+            }.get(name, isinstance(value, str))
+            if not good:
+                raise HooksError(f"{path}: {part}.{name} is missing or out of range; export again")
+    return card
+
+
+def all_numbers(value: Any, count: int | None = None) -> bool:
+    """A list of finite numbers, of that length."""
+    good = isinstance(value, list) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+    )
+    return good and (count is None or len(value) == count)
+
+
+class Predictor:
+    """One learned role in the encoder: its weights, loaded with one warning at most, and a copy of the net per device.
+
+    A subclass sets `role`, the name in cards and configs; `title`, a short name for tables; `slot`, its place in
+    `AiHooks`; and `card_extra`, the card's fields beyond those that all have, in their order.
+
+    Args:
+        weights: a .safetensors file with its .yaml beside it.
+        strict: raise `HooksError` instead of warning and staying silent.
+    """
+
+    role: ClassVar[str]
+    title: ClassVar[str]
+    slot: ClassVar[Slot]
+    card_extra: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, weights: str | Path, *, strict: bool = False) -> None:
+        self.weights = Path(weights)
+        self.strict = strict
+        self.problem: str | None = None
+        self._loaded: _Loaded | None = None
+        self._moved: dict[torch.device, tuple[nn.Module, Tensor, Tensor]] = {}
+        try:
+            self._loaded = _load(self.weights, type(self))
+        except HooksError as error:
+            self._give_up(str(error))
+
+    def _give_up(self, problem: str) -> None:
+        """Raise, or warn once and stay silent from now on."""
+        if self.strict:
+            raise HooksError(problem)
+        self.problem, self._loaded = problem, None
+        warnings.warn(f"encoding without the {self.role} hook: {problem}", HooksWarning, stacklevel=4)
+
+    @staticmethod
+    def make_net(*, hidden: int, codebook: Codebook) -> nn.Module:
+        """An untrained net of so many units per layer, for a codebook."""
+        raise NotImplementedError
+
+    @classmethod
+    def card_problem(cls, card: Mapping[str, Any]) -> str | None:
+        """Say which of the fields in `card_extra` cannot be used; None if all can."""
+        return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the weights could be used."""
+        return self._loaded is not None
+
+    @property
+    def card(self) -> Mapping[str, Any] | None:
+        """The YAML beside the weights, None if they could not be used."""
+        return None if self._loaded is None else self._loaded.card
+
+    def usable(self, candidates: CandidateTable) -> bool:
+        """Whether the weights fit these candidates; the first that do not cost the warning."""
+        if self._loaded is not None and tuple(candidates.start) != _rows_of(self._loaded.codebook):
+            self._give_up(
+                f"{self.weights} was made for codebook {self._loaded.codebook.id!r}, the encoder's has other entries; "
+                "encode with that codebook_id, or label and fit for this one"
+            )
+        return self._loaded is not None
+
+    def _on(self, device: torch.device) -> tuple[Any, Tensor, Tensor]:
+        """Net, mean and std on a device."""
+        assert self._loaded is not None
+        if device not in self._moved:
+            made = self._loaded
+            self._moved[device] = (made.net.to(device), made.mean.to(device), made.std.to(device))
+        return self._moved[device]
+
+    def _normalised(self, features: Tensor) -> Tensor:
+        _, mean, std = self._on(features.device)
+        return snapped((features.to(torch.float64) - mean) / std, VALUE_BITS, VALUE_TOP)
+
+
+@functools.lru_cache(maxsize=4)
+def _rows_of(codebook: Codebook) -> tuple[int, ...]:
+    """`CandidateTable.start` of a codebook."""
+    starts = [0]
+    for gen in range(len(NAMES)):
+        starts.append(starts[-1] + codebook.size(gen) * load(gen).seeds)
+    return tuple(starts)

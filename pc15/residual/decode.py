@@ -1,0 +1,177 @@
+"""A payload of the residual -> picture: the decoder's functions, their checks, and how planes are padded.
+
+The picture is prediction + residual, clamped to [0, 1] and deblocked.  A payload is empty when every superblock is
+off; otherwise it is one rANS stream: two raw bits for the filter's strength, then the superblocks (see `syntax`).
+"""
+
+from __future__ import annotations
+
+import decimal
+import functools
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pc15.errors import BitstreamError, ConfigError
+from pc15.residual.context_models import (
+    BROKEN,
+    DECODE,
+    HALF,
+    MODE,
+    OUTSIDE,
+    POS,
+    RANS_LOW,
+    STATE,
+    TAPE,
+    jit_entry,
+    pull,
+)
+from pc15.residual.deblock import deblock
+from pc15.residual.initial_models import Contexts, start_models
+from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
+from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
+
+Ints = npt.NDArray[Any]
+
+SAMPLE_LIMIT = 1 << 15
+"""Largest magnitude of a prediction or a residual, luma 8.0: keeps every transform inside its integers."""
+STEPS = 80
+STATE_BYTES = 4
+
+
+@functools.cache
+def step_q4(index: int) -> int:
+    """Width of a quantizer step in 1/16 of a Q12 sample: 2^(16 - index/8), rounded once."""
+    with decimal.localcontext(decimal.Context(prec=30)):
+        return int((Decimal(1 << 16) / (Decimal(2).ln() * index / 8).exp()).to_integral_value())
+
+
+def decode_residual(payload: bytes, prediction: Ints, step: int, contexts: Contexts = "mixed") -> Ints:
+    """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step.
+
+    `contexts` as the payload was made with, "mixed" in streams.
+
+    Raises:
+        BitstreamError: the payload is cut, too long or damaged.
+        ConfigError: the prediction is no plane of integers, or the step is out of range.
+    """
+    base = checked_plane("prediction", prediction)
+    check_step(step)
+    if not payload:
+        return np.clip(base, 0, SAMPLE_ONE)
+    h, w = base.shape
+    return finished(_decoded(payload, pad_edges(base), *padded_size(h, w), step, contexts), h, w)
+
+
+def decode_flat(payload: bytes, h: int, w: int, level: int, step: int, table: npt.NDArray[np.uint8]) -> Ints:
+    """`decode_residual` upon a prediction that is `level` everywhere, Q12, with every sample looked up; [h,w] uint8.
+
+    Almost all of it without the GIL: many threads decode at once.
+
+    Args:
+        payload: not empty.   table: [4097] uint8, what the samples 0..4096 become.
+    Raises:
+        BitstreamError: the payload is cut, too long or damaged.
+    """
+    H, W = padded_size(h, w)
+    picture = _decoded(payload, np.full((1, W), level, np.int32), H, W, step)
+    pixels = np.empty((h, w), np.uint8)
+    _look_up(picture, table, pixels)
+    return pixels
+
+
+def empty_field(H: int, W: int, levels: tuple[int, int] | None = None) -> Field:
+    """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `Field`."""
+    units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
+    mode, size, active = (np.zeros(units, np.uint8) for _ in range(3))
+    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8))
+
+
+def read_field(payload: bytes, h: int, w: int, step: int) -> tuple[Field, int]:
+    """All that a payload of a plane [h,w] says: the padded plane's field, and the filter's strength."""
+    H, W = padded_size(h, w)
+    field = empty_field(H, W)
+    _, strength = _read(payload, np.zeros((1, W), np.int32), field, step)
+    return field, strength
+
+
+def _decoded(payload: bytes, below: Ints, H: int, W: int, step: int, contexts: Contexts = "mixed") -> Ints:
+    """The padded picture, [H,W] int32 Q12, filtered but not clamped again, that a payload makes of a prediction."""
+    field = empty_field(H, W, levels=(SUPER, SUPER))
+    picture, strength = _read(payload, below, field, step, contexts)
+    picture += below
+    return deblock(picture, field, step_q4(step), strength, out=picture)
+
+
+def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed") -> tuple[Ints, int]:
+    """Fill a field from a payload; returns the residual [H,W] int32 upon a prediction, and the filter's strength.
+
+    below: [H,W] int32 Q12, or [1,W] if all rows are alike.
+    """
+    size = len(payload)
+    if size < STATE_BYTES:
+        raise BitstreamError(f"residual of {size} bytes is cut: it starts with {STATE_BYTES} bytes of state")
+    data = np.frombuffer(payload, np.uint8).astype(np.int64)
+    io = np.concatenate((np.zeros(TAPE, np.int64), data))
+    io[STATE], io[POS], io[MODE] = int.from_bytes(payload[:STATE_BYTES], "big"), TAPE + STATE_BYTES, DECODE
+    if io[STATE] < RANS_LOW:
+        raise BitstreamError(f"residual starts at state {io[STATE]:#x}, below 2^24: it is damaged")
+    strength = pull.py_func(io, HALF) << 1 | pull.py_func(io, HALF)  # as Python: no compiled loop for two bits
+    units_down, units_across = field.size.shape
+    drawn, models = np.empty((units_down * UNIT, units_across * UNIT), np.int32), start_models(step, contexts)
+    stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    decode_plane(models, io, field, below, drawn, step_q4(step), stack, around, work())
+    if io[BROKEN] == OUTSIDE:
+        raise BitstreamError(f"residual of {size} bytes puts a level outside its block: it is damaged")
+    if io[BROKEN]:
+        raise BitstreamError(f"residual of {size} bytes ran out before its last superblock: it is cut or damaged")
+    if io[STATE] != RANS_LOW or io[POS] != len(io):
+        raise BitstreamError(
+            f"residual ends at state {io[STATE]:#x} with {len(io) - io[POS]} of {size} bytes unread, not at "
+            f"{RANS_LOW:#x} with none: it is damaged, or made for another step or size"
+        )
+    return drawn, int(strength)
+
+
+def finished(picture: Ints, h: int, w: int) -> Ints:
+    """A filtered, padded picture, clamped and cropped."""
+    return np.ascontiguousarray(np.clip(picture[:h, :w], 0, SAMPLE_ONE))
+
+
+@jit_entry()
+def _look_up(picture: Ints, table: Ints, pixels: Ints) -> None:
+    """pixels [h,w] = table [4097] of the samples of a padded picture, clamped."""
+    h, w = pixels.shape
+    for y in range(h):
+        samples, line = picture[y], pixels[y]
+        for x in range(w):
+            line[x] = table[min(max(samples[x], 0), SAMPLE_ONE)]
+
+
+def checked_plane(name: str, plane: Ints) -> Ints:
+    """A plane as [h,w] int32, checked."""
+    array = np.asarray(plane)
+    if array.ndim != 2 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
+        raise ConfigError(f"{name} is {array.dtype} of shape {array.shape}; give integers as [h, w]")
+    low, high = int(array.min()), int(array.max())
+    if low < -SAMPLE_LIMIT or high > SAMPLE_LIMIT:
+        raise ConfigError(f"{name} reaches from {low} to {high}; keep within {SAMPLE_LIMIT} of 0 (Q12: 4096 is 1.0)")
+    return array.astype(np.int32)
+
+
+def padded_size(h: int, w: int) -> tuple[int, int]:
+    """Size of a plane with both sides rounded up to multiples of PAD."""
+    return h + -h % PAD, w + -w % PAD
+
+
+def pad_edges(plane: Ints) -> Ints:
+    """Repeat the last row and column until both sides are multiples of PAD."""
+    h, w = plane.shape
+    return np.ascontiguousarray(np.pad(plane, ((0, -h % PAD), (0, -w % PAD)), mode="edge"))
+
+
+def check_step(step: int) -> None:
+    if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 0 <= step < STEPS:
+        raise ConfigError(f"quantizer step index is {step!r}; choose 0 (coarsest) to {STEPS - 1}")

@@ -1,0 +1,134 @@
+"""Faster ways through numba, by its private names: only for the versions that `jit.TESTED` spans.
+
+Two things are not as numba does them.  It stamps an entry of its cache with the date of one file: here the stamp has
+the digest of a whole package, too.  And it optimises and assembles each function by itself and again within each of
+its callers: `inner` leaves that to the callers, which halves the time of a first call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit, types
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
+
+
+class _Locator:
+    """Another locator, with a digest in the stamp that cached code must match."""
+
+    def __init__(self, locator: Any, digest: str) -> None:
+        self._locator, self._digest = locator, digest
+
+    def get_source_stamp(self) -> tuple[Any, str]:
+        return self._locator.get_source_stamp(), self._digest
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._locator, name)
+
+
+def _cache(function: Callable[..., Any], digest: str) -> FunctionCache:
+    """numba's cache of a function, stamped with a digest."""
+
+    class Stamped(CompileResultCacheImpl):  # type: ignore[misc, unused-ignore]
+        def __init__(self, py_func: Callable[..., Any]) -> None:
+            super().__init__(py_func)
+            self._locator = _Locator(self._locator, digest)
+
+    class Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
+        _impl_class = Stamped
+
+    return Cache(function)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(NativeLowering):  # type: ignore[misc, unused-ignore]
+    """Leaves a function as it is written down, for its callers to optimise: it never runs by itself."""
+
+    _name = "pc15_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.flags.no_compile = True
+        super().run_pass(state)
+        library = state.library
+        for other in dict.fromkeys(library._linking_libraries):
+            library._final_module.link_in(other._get_module_for_linking(), preserve=True)
+        library._finalize_dynamic_globals()
+        library._finalized = True
+        code: Any = [].append  # stands for machine code: of the type that numba wants, and equal to nothing else
+        state.targetctx.insert_user_function(code, state.cr.fndesc, [library])
+        state.reload_init.extend(library._reload_init)
+        state.cr = state.cr._replace(cfunc=code)
+        return True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PrivateLowering(NativeLowering):  # type: ignore[misc, unused-ignore]
+    """Keeps all that a function calls to itself: what has one caller becomes part of it, whatever its size.
+
+    A call hands over every array's seven words; of records of arrays, that would be hundreds of them.  What is still
+    called may be called in another way then, so it has another name: no module loaded later may find it.
+    """
+
+    _name = "pc15_private_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        library = state.library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
+        library.enable_object_caching()
+        optimize = library._optimize_final_module
+
+        def optimize_privately() -> None:
+            for function in library._final_module.functions:
+                if not function.is_declaration and function.linkage.name == "linkonce_odr":
+                    function.linkage = "internal"
+                    function.name = f"private.{function.name}"
+            optimize()
+
+        library._optimize_final_module = optimize_privately
+        return bool(super().run_pass(state))
+
+
+def _pipeline(lowering: type[NativeLowering]) -> type[CompilerBase]:
+    """numba's usual compiler, but for one step."""
+
+    class Compiler(CompilerBase):  # type: ignore[misc, unused-ignore]
+        def define_pipelines(self) -> list[Any]:
+            manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+            manager.passes = [(lowering if step is NativeLowering else step, why) for step, why in manager.passes]
+            manager.finalize()
+            return [manager]
+
+    return Compiler
+
+
+_INNER, _ENTRY = _pipeline(_Lowering), _pipeline(_PrivateLowering)
+
+
+def _options(allocates: bool, options: dict[str, Any]) -> dict[str, Any]:
+    return options if allocates else {"_nrt": False, **options}
+
+
+def entry(function: Callable[..., Any], digest: str, allocates: bool, options: dict[str, Any]) -> Any:
+    """The dispatcher of a loop that Python calls; `digest` says which cached code still fits."""
+    dispatcher: Any = njit(nogil=True, pipeline_class=_ENTRY, **_options(allocates, options))(function)
+    with contextlib.suppress(OSError, RuntimeError):  # nowhere to write, or no sources: slower to start, but right
+        dispatcher._cache = _cache(function, digest)
+    return dispatcher
+
+
+def inner(function: Callable[..., Any], allocates: bool, options: dict[str, Any]) -> Any:
+    """The dispatcher of a loop that only compiled loops call."""
+    private: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_options(allocates, options)}
+    dispatcher: Any = njit(nogil=True, pipeline_class=_INNER, **private)(function)
+    usual = dispatcher.get_call_template
+
+    def get_call_template(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        # numba would compile a copy for every constant that is passed, even for the first value of a sum
+        return usual(tuple(map(types.unliteral, args)), kws)
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher

@@ -1,0 +1,91 @@
+"""The device that a run uses, its memory, its threads, and a summary of the machine."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from pc15._version import __version__
+from pc15.errors import ConfigError, did_you_mean
+from pc15.paths import own_variables, set_unless_set
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["calm_threads", "env_summary", "free_memory", "resolve_device"]
+
+
+def calm_threads() -> None:
+    """Let OpenMP threads that wait for work sleep soon: before torch is loaded, and unless somebody says otherwise.
+
+    By default they spin for milliseconds: two commands on two cores then took 40 times as long as one.  `import pc15`
+    does this; a program that imports torch before it keeps what torch has begun with.
+    """
+    if "torch" not in sys.modules:
+        set_unless_set("GOMP_SPINCOUNT", "1000", nor="OMP_WAIT_POLICY")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that can still be had, torch's own reserve included; on a CPU, what is worth using at once."""
+    import torch  # here, as below: this module is read before torch, to calm its threads
+
+    if device.type != "cuda":
+        return 1 << 34
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
+    """The device of a name: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: no such name, no CUDA, or no GPU of that number.
+    """
+    import torch
+
+    text = str(name)
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if text == "cpu":
+        return torch.device("cpu")
+    match = re.fullmatch(r"cuda(?::(\d+))?", text)
+    if match is None:
+        raise ConfigError(
+            f"unknown device {text!r}{did_you_mean(text, ['auto', 'cpu', 'cuda'])}; "
+            "choose auto, cpu, cuda, or cuda:N for one of several GPUs"
+        )
+    if not torch.cuda.is_available():
+        built = "" if torch.version.cuda else f" (torch {torch.__version__} is built without it)"
+        raise ConfigError(
+            f"device {text!r} asked for, but torch finds no CUDA{built}; use 'cpu' or 'auto', "
+            "or install a CUDA build of torch and its driver. The bytes are the same on both"
+        )
+    index = int(match[1] or 0)
+    if index >= torch.cuda.device_count():
+        raise ConfigError(f"device {text!r} asked for, but there are {torch.cuda.device_count()} GPUs, from cuda:0")
+    return torch.device(text)
+
+
+def env_summary() -> dict[str, object]:
+    """Facts about this machine for a bug report or a benchmark, as plain JSON values."""
+    import importlib.metadata  # these two cost more time than all that `import pc15` needs
+    import platform
+
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "pc15": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": str(torch.__version__),
+        "numpy": importlib.metadata.version("numpy"),
+        "pillow": importlib.metadata.version("pillow"),
+        "cuda_available": cuda,
+        "cuda_device": torch.cuda.get_device_name() if cuda else None,
+        "cuda_version": torch.version.cuda,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "env": own_variables(),
+    }

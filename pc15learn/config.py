@@ -1,0 +1,134 @@
+"""Options of a fit: configs/learn/*.yaml -> `FitConfig`.
+
+One YAML per role.  Its keys are the fields of `FitConfig` and `TrainConfig`, where types and defaults live; a wrong
+one is named before anything is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from pc15.errors import ConfigError, did_you_mean
+from pc15.hooks.roles import ROLES
+
+__all__ = ["FitConfig", "TrainConfig", "load_config"]
+
+LoggerName = Literal["none", "csv", "wandb"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a net is fitted.
+
+    Args:
+        hidden: units per layer.   lr, weight_decay: of AdamW.   batch_size: items per step.
+        max_epochs: passes over the train split.   seed: of weights and batches.
+        temperature: softness of labels, as a share of a layer's gain.
+    """
+
+    hidden: int = 128
+    lr: float = 3e-4
+    weight_decay: float = 1e-2
+    batch_size: int = 1024
+    max_epochs: int = 30
+    seed: int = 1234
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("hidden", 1, 4096),
+            ("lr", 1e-8, 1.0),
+            ("weight_decay", 0.0, 1.0),
+            ("batch_size", 1, 1 << 20),
+            ("max_epochs", 1, 100_000),
+            ("seed", 0, (1 << 31) - 1),
+            ("temperature", 1e-4, 10.0),
+        ):
+            value = getattr(self, name)
+            kind = int if isinstance(low, int) else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                number = "a whole number" if kind is int else "a number"
+                raise ConfigError(f"train.{name} is {value!r}; give {number} from {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """One fit.
+
+    Args:
+        role: a key of `pc15.hooks.roles.ROLES`.
+        labels: folder that `pc15learn label` wrote.
+        name: of the net; its checkpoints go to <out>/<name>/.
+        out: folder of all checkpoints.
+        logger: "none", "csv", or "wandb" (offline unless wandb is told otherwise).
+        device: "auto", "cpu" or "cuda".   devices: how many GPUs, more than one by DDP.
+    """
+
+    role: str
+    labels: Path
+    name: str = ""
+    out: Path = Path("checkpoints")
+    logger: LoggerName = "none"
+    device: DeviceName = "auto"
+    devices: int = 1
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("role", self.role, tuple(ROLES)),
+            ("logger", self.logger, get_args(LoggerName)),
+            ("device", self.device, get_args(DeviceName)),
+        ):
+            if value not in known:
+                raise ConfigError(
+                    f"{name} is {value!r}; choose one of {', '.join(known)}{did_you_mean(str(value), known)}"
+                )
+        if isinstance(self.devices, bool) or not isinstance(self.devices, int) or self.devices < 1:
+            raise ConfigError(f"devices is {self.devices!r}; give a whole number of at least 1")
+        object.__setattr__(self, "labels", Path(self.labels))
+        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "name", self.name or self.role)
+
+
+def load_config(path: str | Path, **changes: Any) -> FitConfig:
+    """A fit's YAML, with options changed; `train` takes a dict of changes.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key or a value out of range.
+    """
+    path = Path(path)
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}; see configs/learn/") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(stored, dict):
+        raise ConfigError(f"{path} holds no keys; see configs/learn/selector.yaml")
+    train = {**_mapping(stored.pop("train", {}), path), **changes.pop("train", {})}
+    merged = {**stored, **{key: value for key, value in changes.items() if value is not None}}
+    _known(merged, FitConfig, path, "")
+    _known(train, TrainConfig, path, "train.")
+    for key in ("role", "labels"):
+        if key not in merged:
+            raise ConfigError(f"{path} has no {key!r}; see configs/learn/selector.yaml")
+    return FitConfig(**merged, train=TrainConfig(**train))
+
+
+def _mapping(value: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: train is {value!r}; write it as keys, like train: {{lr: 3.0e-4}}")
+    return value
+
+
+def _known(given: dict[str, Any], kind: type, path: Path, prefix: str) -> None:
+    names = [f.name for f in dataclasses.fields(kind)]
+    for key in given:
+        if key not in names:
+            raise ConfigError(f"{path}: unknown key {prefix}{key}{did_you_mean(str(key), names)}")

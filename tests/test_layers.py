@@ -1,0 +1,146 @@
+"""Modules import only from layers below their own, and the decoder knows nothing of the encoder.
+
+docs/architecture.md describes the layers; this list is the rule itself.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = (
+    "pc15learn",
+    "pc15.cli",
+    "pc15.bench pc15.pil",
+    "pc15.report pc15.viz",
+    "pc15.encoder",
+    "pc15.plan",
+    "pc15.search",
+    "pc15.config",
+    "pc15.hooks",
+    "pc15.residual.enc",
+    "pc15.decoder",
+    "pc15.images pc15.metrics",
+    "pc15.draw",
+    "pc15.residual pc15.dc_surface",
+    "pc15.bitstream",
+    "pc15.proc",
+    "pc15.entropy",
+    "pc15.tiling pc15.quant pc15.color pc15.luma",
+    "pc15.runtime",
+    "pc15.paths",
+    "pc15.fixed pc15.seed",
+    "pc15.errors pc15._version",
+)
+"""From top to bottom; packages of one line do not import each other."""
+FLOOR = {name: floor for floor, names in enumerate(reversed(LAYERS)) for name in names.split()}
+HAND_ON = {"pc15", "pc15.learn", "pc15.__main__"}
+"""Modules that only hand names on, from any layer."""
+
+
+def layer(module: str) -> str | None:
+    """The longest name in FLOOR that a module lies in; None for the package root, which hands names on."""
+    parts = module.split(".")
+    names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((name for name in names if name in FLOOR), None)
+
+
+def imports(source: str) -> Iterator[str]:
+    """Modules and names of ours that a source imports when it runs, inside functions too."""
+    tree = ast.parse(source)
+    only_types = {
+        below
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for part in node.body
+        for below in ast.walk(part)
+    }
+    for node in ast.walk(tree):
+        if node in only_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("pc15", "pc15learn"):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in ("pc15", "pc15learn"))
+
+
+def files() -> Iterator[tuple[str, Path]]:
+    for package in ("pc15", "pc15learn"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+def upward(module: str, source: str) -> list[str]:
+    """Imports of a module that its layer forbids."""
+    own = layer(module)
+    others = {name: layer(name) for name in imports(source)}
+    return [
+        f"{module} imports {name}"
+        for name, other in others.items()
+        if other is None or own is None or (other != own and FLOOR[other] >= FLOOR[own])
+    ]
+
+
+def test_modules_import_only_from_layers_below() -> None:
+    wrong = [
+        line
+        for module, path in files()
+        if module not in HAND_ON
+        for line in upward(module, path.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    sources = dict(files())
+    graph = {m: {home(name, sources) for name in imports(p.read_text(encoding="utf-8"))} for m, p in sources.items()}
+    for module in HAND_ON:
+        graph.pop(module, None)
+    while free := [m for m, below in graph.items() if not (below & graph.keys()) - {m}]:
+        for module in free:
+            del graph[module]
+    assert graph == {}, "these import each other, or modules that do"
+
+
+def home(name: str, sources: dict[str, Path]) -> str:
+    """The module that an imported name is, or lies in."""
+    return name if name in sources else name.rpartition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("pc15.tiling", "from pc15.encoder import encode"),
+        ("pc15.residual.reconstruct", "def f():\n    from pc15.residual.enc.rdo import encode_plane"),
+        ("pc15.decoder", "import pc15.config"),
+        ("pc15.search.plane", "from pc15 import encode"),
+    ],
+)
+def test_an_import_from_above_is_seen(module: str, source: str) -> None:
+    assert upward(module, source)
+
+
+def test_only_the_backend_asks_which_device_it_is_on() -> None:
+    for module, path in files():
+        if module.startswith(("pc15.search.", "pc15.plan")) and not module.startswith("pc15.search.backend"):
+            text = path.read_text(encoding="utf-8")
+            assert ".is_cuda" not in text, module
+            assert "device.type" not in text, module
+
+
+def test_only_one_file_touches_private_names_of_numba() -> None:
+    for module, path in files():
+        if module != "pc15.runtime._numba_internals":
+            assert "numba.core" not in path.read_text(encoding="utf-8"), module
+
+
+def test_the_toolkit_uses_no_private_name_of_the_codec() -> None:
+    for module, path in files():
+        if module.startswith("pc15learn"):
+            used = imports(path.read_text(encoding="utf-8"))
+            private = [n for n in used if n.startswith("pc15.") and "._" in n and n != "pc15._version.__version__"]
+            assert private == [], module
