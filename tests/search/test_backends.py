@@ -466,24 +466,24 @@ def test_bank_rows_are_scored_where_they_lie(drawn: bool, way: Way) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("preset", "tile", "most"), [("fast", 16, 3), ("balanced", 12, 3), ("oracle", 16, 2)])
+@pytest.mark.parametrize(("preset", "tile", "most"), [("fast", 16, 2), ("balanced", 8, 2), ("oracle", 8, 2)])
 def test_kernels_write_the_same_streams(preset: str, tile: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = torch.Generator().manual_seed(5)
     pictures = []
-    for height, width in ((tile + 5, 2 * tile - 3), (2 * tile - 3, tile + 5)):
+    for height, width in ((tile + 5, tile - 3), (tile - 3, tile + 5)):
         y, x = torch.arange(height)[:, None], torch.arange(width)
         wave = torch.sin(x * 0.9 + y * 0.2) * 90 * (y > height // 3) + torch.randn((height, width), generator=draw) * 20
         pictures.append((128 + wave).clamp(0, 255).to(torch.uint8)[None])
     way = Way(triton_ops(), torch.device("cuda" if CUDA else "cpu"))
     cfg = CodecConfig.preset(
-        preset, tile=tile, residual=False, candidates=150, max_layers=most, lambda_rd=0.02, device=str(way.device)
+        preset, tile=tile, residual=False, candidates=60, max_layers=most, lambda_rd=0.02, device=str(way.device)
     )
     with monkeypatch.context() as patched:
         chosen(way, patched)
         found = [one["bitstream"] for one in encode_many(pictures, cfg)]
     expected = [one["bitstream"] for one in encode_many(pictures, replace(cfg, device="cpu"))]
     assert found == expected
-    assert min(map(len, found)) > 60
+    assert min(map(len, found)) > 30
 
 
 @pytest.mark.parametrize("preset", ["fast", "balanced"])
