@@ -1,4 +1,4 @@
-"""What hooks are worth: the same pictures, options and process, with every way to search.
+"""Benchmark of hooks: the same pictures, options and process, with every way to search.
 
     exhaustive   every candidate scored at full resolution: the reference of all deltas
     screened     the best search without hooks: all candidates at a quarter of the pixels
@@ -144,7 +144,7 @@ def run_bench(
 
 
 def methods_of(weights: str | Path | None, topk: Sequence[int]) -> tuple[list[Method], list[str]]:
-    """What can be compared with these weights, and notes about what cannot."""
+    """Methods that can be compared with these weights, and notes about what cannot."""
     methods = [Method("exhaustive", "exhaustive"), Method("screened", "screened")]
     notes: list[str] = []
     for k in topk:

@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 import yaml
 
 from pc15.errors import ConfigError, did_you_mean
-from pc15.hooks.roles import ROLES
 
 __all__ = ["FitConfig", "TrainConfig", "load_config"]
 
@@ -24,7 +23,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a net is fitted.
+    """Options of training a net.
 
     Args:
         hidden: units per layer.   lr, weight_decay: of AdamW.   batch_size: items per step.
@@ -80,6 +79,8 @@ class FitConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        from pc15.hooks.roles import ROLES  # loads torch, which the command line does without until a fit
+
         for name, value, known in (
             ("role", self.role, tuple(ROLES)),
             ("logger", self.logger, get_args(LoggerName)),
@@ -110,14 +111,14 @@ def load_config(path: str | Path, **changes: Any) -> FitConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(stored, dict):
-        raise ConfigError(f"{path} holds no keys; see configs/learn/selector.yaml")
+        raise ConfigError(f"{path} holds no keys; see configs/learn/")
     train = {**_mapping(stored.pop("train", {}), path), **changes.pop("train", {})}
     merged = {**stored, **{key: value for key, value in changes.items() if value is not None}}
     _known(merged, FitConfig, path, "")
     _known(train, TrainConfig, path, "train.")
     for key in ("role", "labels"):
         if key not in merged:
-            raise ConfigError(f"{path} has no {key!r}; see configs/learn/selector.yaml")
+            raise ConfigError(f"{path} has no {key!r}; see configs/learn/")
     return FitConfig(**merged, train=TrainConfig(**train))
 
 

@@ -23,14 +23,14 @@ __all__ = ["Fitted", "fit_role", "trainings"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit left: the checkpoint and its metrics on the val split."""
+    """Result of a fit: the checkpoint and its metrics on the val split."""
 
     checkpoint: Path
     metrics: dict[str, float]
 
 
 def trainings() -> dict[str, type[RoleModule]]:
-    """How each net is fitted, `pc15learn.roles.TRAINING`.
+    """Training of each net: `pc15learn.roles.TRAINING`.
 
     Raises:
         MissingExtraError: Lightning is not installed.

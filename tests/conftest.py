@@ -1,7 +1,11 @@
-"""What all tests share: one thread, no files in the user's cache, GPU tests that skip without a GPU."""
+"""What all tests share: one thread, no files in the user's cache, GPU tests that skip without a GPU.
+
+Without a GPU, Triton's kernels run in its interpreter.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +15,9 @@ import torch
 from hypothesis import settings
 
 from pc15.paths import allow_cpu_tests
+
+if not torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels ask for it when they are defined
 
 # The same examples on every run and every machine; slow CI machines are not a failure.
 settings.register_profile("pc15", deadline=None, derandomize=True, database=None, max_examples=50)

@@ -145,6 +145,10 @@ def test_a_picture_goes_there_and_back(tmp_path: Path) -> None:
     assert isinstance(enc["stats"], dict)
     assert isinstance(enc["tile_map"], list)
     assert all(isinstance(tile, TileRec) for tile in enc["tile_map"])
+    assert enc.tile_maps == [enc["tile_map"]]
+    assert dict(enc) == enc == {key: enc[key] for key in ("bitstream", "bpp", "stats", "tile_map")}
+    with pytest.raises(KeyError):
+        enc["tile_maps"]
 
     img_hat = decode_y(enc["bitstream"], device="cpu")
     assert (img_hat.shape, img_hat.dtype) == (img_y.shape, torch.float32)

@@ -23,9 +23,10 @@ from pc15.bitstream.container import Stream, read_container, write_container
 from pc15.bitstream.header import residual_spans
 from pc15.config import CodecConfig
 from pc15.decoder import decode
-from pc15.encoder import encode, plan_header, residual_lambda
+from pc15.encoder import encode
 from pc15.errors import ImageError, UnknownNameError, did_you_mean
 from pc15.luma import MIDDLE, as_q12, to_pixels
+from pc15.plan.plan import plan_header, residual_lambda
 from pc15.residual.decode import decode_residual
 from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.initial_models import Contexts

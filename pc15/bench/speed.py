@@ -30,20 +30,21 @@ from torch import Tensor
 from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_many, decode_stream
-from pc15.encoder import encode, encode_many, plan_header
+from pc15.encoder import EncodeResult, encode, encode_many
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
 from pc15.images import find_images, load_luma
 from pc15.luma import as_q12
 from pc15.metrics import psnr
 from pc15.paths import write_atomic
+from pc15.plan.plan import plan_header
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import env_summary, resolve_device
+from pc15.search.backend import backend_of
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.candidates import bank_patterns
 from pc15.search.plane import PlaneEncoder
-from pc15.search.top_k import best_of
 
 __all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv", "write_json"]
 
@@ -203,7 +204,7 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
     terms = Terms(inverse, bits, cls, price)
 
     def search() -> None:
-        best_of(n, keep, clock.device).compete(None, product, tiles, terms, 0)
+        backend_of(clock.device).best_of(n, keep, clock.device).compete(None, product, tiles, terms, 0)
 
     seconds = clock.best(search)
     share = tiles.numel() * _RANDOM_ROWS / seconds / ceiling
@@ -259,7 +260,7 @@ def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfi
 
 def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
     """Encoding and decoding of all pictures at once; seconds are of one picture."""
-    found: list[dict[str, Any]] = []
+    found: list[EncodeResult] = []
 
     def encoded() -> None:
         found[:] = encode_many(pictures, cfg)

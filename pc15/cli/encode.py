@@ -18,6 +18,8 @@ from pc15.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pc15.plan.write import EncodeResult
+
 
 EXAMPLES = (
     "encode photo.png -o photo.pc15",
@@ -25,7 +27,8 @@ EXAMPLES = (
     "encode photos/ more.jpg -o streams/ --gray --hooks heuristic",
     "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
 )
-_TOGETHER = 24  # pictures that a GPU is given at once
+PICTURES_AT_ONCE = 24
+"""Pictures that a GPU is given together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,23 +106,23 @@ def run(args: argparse.Namespace) -> int:
         picture = load_luma(source) if args.gray else load_rgb(source)
         return picture[:1] if picture.shape[0] == 3 and bool((picture == picture[:1]).all()) else picture
 
-    def work(pictures: list[Tensor]) -> list[tuple[dict[str, Any], float]]:
+    def work(pictures: list[Tensor]) -> list[tuple[EncodeResult, float]]:
         began = time.perf_counter()
         coded = encode_many(pictures, cfg)
         return [(one, (time.perf_counter() - began) / len(coded)) for one in coded]
 
-    def save(target: Path, picture: Tensor, result: tuple[dict[str, Any], float]) -> None:
+    def save(target: Path, picture: Tensor, result: tuple[EncodeResult, float]) -> None:
         coded, seconds = result
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_bitstream(target, coded["bitstream"])
+        write_bitstream(target, coded.bitstream)
         size = f"{picture.shape[2]}x{picture.shape[1]}"
         print(
-            f"{target}: {size} in {len(coded['bitstream'])} bytes, {coded['bpp']:.4f} bpp, "
-            f"{coded['stats']['layers']} layers, {seconds:.2f} s",
+            f"{target}: {size} in {len(coded.bitstream)} bytes, {coded.bpp:.4f} bpp, "
+            f"{coded.stats['layers']} layers, {seconds:.2f} s",
             flush=True,
         )
 
-    most = _TOGETHER if device.type == "cuda" else get_num_threads()
+    most = PICTURES_AT_ONCE if device.type == "cuda" else get_num_threads()
     return each_together(targets, load, work, save, most)
 
 

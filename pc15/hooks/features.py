@@ -46,7 +46,7 @@ _CHUNK_PIXELS = 1 << 18  # bounds memory; temporaries of this size still mostly 
 
 @dataclass(frozen=True)
 class Structure:
-    """What a residual looks like, [n] float64 each.
+    """Measures of a residual's structure, [n] float64 each.
 
     rms: deviation from the tile's mean, in luma.
     coherence: 0 no direction, 1 all gradients along one line.
@@ -137,7 +137,7 @@ def layer_features(residual: Tensor, layer: int) -> Tensor:
 
 
 def structure(residual: Tensor) -> Structure:
-    """What residuals look like; see `layer_features` for the argument."""
+    """Structure of residuals; see `layer_features` for the argument."""
     _check(residual)
     parts = [_look(part).structure for part in _chunks(residual)]
     return Structure(*(torch.cat([getattr(part, name) for part in parts]) for name in Structure.__dataclass_fields__))
@@ -363,7 +363,7 @@ def _power(work: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _frequencies(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each spectrum bin: radius in cycles, direction in turns [0,0.5), and which bins are within one step of it."""
+    """Radius in cycles and direction in turns [0,0.5) of each spectrum bin, and the bins within one step of it."""
     half = SPECTRUM // 2
     fy, fx = torch.meshgrid(torch.arange(1 - half, half), torch.arange(half), indexing="ij")
     fy, fx = fy.reshape(-1).to(torch.float64), fx.reshape(-1).to(torch.float64)

@@ -241,7 +241,7 @@ _USUAL: dict[str, int] = {
 """Layers in 1000 that exhaustive search gave to each generator, 23 photographs and textures; others about 6."""
 _USUAL_REST = 6
 _USUAL_WEIGHT = 0.1
-"""What a generator that is chosen twice as often gains in score; 0.05 to 0.3 measured alike."""
+"""Gain in score of a generator that is chosen twice as often; 0.05 to 0.3 measured alike."""
 
 
 def family_scores(seen: Structure) -> Tensor:

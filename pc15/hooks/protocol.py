@@ -38,7 +38,7 @@ class CandidateTable:
 
 @dataclass(frozen=True)
 class LayerView:
-    """What a hook sees of n tiles before one layer is added.
+    """View of n tiles before one layer is added.
 
     residual: [n,T,T] int32 Q12 (4096 = luma 1.0), picture minus what is drawn so far, on the encoder's device.
     layer: number of the layer about to be added, from 0.   tile: T, px.   candidates: all rows that may be proposed.

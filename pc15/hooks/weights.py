@@ -260,7 +260,7 @@ class Predictor:
 
     @property
     def ready(self) -> bool:
-        """Whether the weights could be used."""
+        """Tell if the weights could be used."""
         return self._loaded is not None
 
     @property
@@ -269,7 +269,7 @@ class Predictor:
         return None if self._loaded is None else self._loaded.card
 
     def usable(self, candidates: CandidateTable) -> bool:
-        """Whether the weights fit these candidates; the first that do not cost the warning."""
+        """Tell if the weights fit these candidates; the first that do not cost the warning."""
         if self._loaded is not None and tuple(candidates.start) != _rows_of(self._loaded.codebook):
             self._give_up(
                 f"{self.weights} was made for codebook {self._loaded.codebook.id!r}, the encoder's has other entries; "
@@ -286,6 +286,7 @@ class Predictor:
         return self._moved[device]
 
     def _normalised(self, features: Tensor) -> Tensor:
+        """Features as the net was fitted to them, in fixed point."""
         _, mean, std = self._on(features.device)
         return snapped((features.to(torch.float64) - mean) / std, VALUE_BITS, VALUE_TOP)
 

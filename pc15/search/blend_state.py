@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pc15.search.backend import fused
-from pc15.search.score import Windows
-from pc15.tiling import SAMPLE_MAX, Stack, round_blend
+from pc15.search.backend import backend_of
+from pc15.search.windows import Windows
+from pc15.tiling import Stack, round_blend
 
 
 class Canvas:
@@ -25,6 +25,7 @@ class Canvas:
 
     def __init__(self, planes: Sequence[Tensor], parts: Sequence[Stack], windows: Windows) -> None:
         device, size = planes[0].device, parts[0].grid.cfg.size
+        self._ops = backend_of(device)
         order = [planes[i].reshape(-1) for part in parts for i in part.members]
         self._plane = order[0] if len(order) == 1 else torch.cat(order)
         self._above, self._windows = self._plane, windows
@@ -56,10 +57,7 @@ class Canvas:
 
     def look(self, tiles: Tensor) -> Tensor:
         """What is left of the picture where tiles [n] lie, [n,T,T] int32 Q12."""
-        if (loops := fused.loops_on(tiles.device)) is not None:
-            return loops.look(tiles, self._above, self._acc, self._places, self._samples.shape[1])
-        at = self._at(tiles)
-        return self._above[at] - round_blend(self._acc[at])
+        return self._ops.look(tiles, self._above, self._acc, self._places, self._samples.shape[1])
 
     def samples(self, tiles: Tensor) -> Tensor:
         """[n,T,T] int32 Q12."""
@@ -67,36 +65,14 @@ class Canvas:
 
     def show(self, e: Tensor, cls: Tensor, samples: Tensor, sign: int) -> None:
         """Add samples [n,T,T] of tiles of classes [n], as the blended picture shows them, to e, or subtract them."""
-        if (loops := fused.loops_on(e.device)) is not None:
-            loops.show(e, cls, self._windows.own, samples, sign)
-            return
-        seen = (self._windows.own[cls] * samples).add_(1 << 15).bitwise_right_shift_(16)
-        e.add_(seen, alpha=sign)
+        self._ops.show(e, cls, self._windows.own, samples, sign)
 
     def add(self, tiles: Tensor, samples: Tensor, instead: Tensor | None = None) -> None:
         """Add [n,T,T] int32 Q12 to tiles that do not overlap, instead of others if they are given."""
-        if (loops := fused.loops_on(tiles.device)) is not None:
-            loops.put(tiles, self._acc, self._places, *self._weights, self._samples, samples, instead, add=True)
-            return
-        self.put(tiles, self._samples[tiles] + (samples if instead is None else samples - instead))
+        own, of = self._windows.own, self._windows.of
+        self._ops.put(tiles, self._acc, self._places, own, of, self._samples, samples, instead, add=True)
 
     def put(self, tiles: Tensor, samples: Tensor) -> None:
         """Give tiles that do not overlap other samples, [n,T,T] int32 Q12."""
-        if (loops := fused.loops_on(tiles.device)) is not None:
-            loops.put(tiles, self._acc, self._places, *self._weights, self._samples, samples, add=False)
-            return
-        before, after = (s.clamp(-SAMPLE_MAX, SAMPLE_MAX) for s in (self._samples[tiles], samples))
-        change = self._windows.own[self._windows.of[tiles]] * (after - before)
-        # Weights are zero past the border, where places repeat: adding is safe there, assigning would not be.
-        self._acc.index_add_(0, self._at(tiles).reshape(-1), change.reshape(-1))
-        self._samples[tiles] = samples
-
-    def _at(self, tiles: Tensor) -> Tensor:
-        """Place of every sample of tiles among those of all planes, [n,T,T] int64."""
-        every_row, every_col, row_of, col_of = self._places
-        rows, cols = every_row[row_of[tiles]], every_col[col_of[tiles]]
-        return rows[:, :, None] + cols[:, None, :]
-
-    @property
-    def _weights(self) -> tuple[Tensor, Tensor]:
-        return self._windows.own, self._windows.of
+        own, of = self._windows.own, self._windows.of
+        self._ops.put(tiles, self._acc, self._places, own, of, self._samples, samples, add=False)

@@ -28,7 +28,8 @@ from pc15.search.bank import Bank, get_bank
 from pc15.search.candidates import Layers, bank_patterns, draw_layers
 from pc15.search.cost import Costs
 from pc15.search.refine import address_q8, choose
-from pc15.search.score import Scorer, Windows
+from pc15.search.score import Scorer
+from pc15.search.windows import Windows
 from pc15.tiling import TileGridCfg, axis_weights
 
 

@@ -14,8 +14,8 @@ from pc15.bitstream.programs import MAX_LAYERS, MERGE_FROM, MERGE_REACH
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import RMS_FLOOR, draw_continued
 from pc15.proc.spec import fine_bits
+from pc15.search.backend.protocol import Patterns
 from pc15.search.candidates import Layers, scoreable
-from pc15.search.score import Patterns
 from pc15.tiling import TileSpec
 
 

@@ -34,8 +34,8 @@ from pc15.proc.registry import coefficient
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
 from pc15.runtime.device import free_memory
-from pc15.runtime.parallel import reserved_threads
-from pc15.search.backend import fused
+from pc15.search.backend import backend_of
+from pc15.search.backend.protocol import Backend, Patterns
 from pc15.search.bank import get_bank
 from pc15.search.blend_state import Canvas
 from pc15.search.candidates import Layers, draw_layers
@@ -45,7 +45,8 @@ from pc15.search.cost import AMP_SEARCHED, Costs
 from pc15.search.dc_surfaces import Bases
 from pc15.search.merge import Neighbours, neighbours, waves
 from pc15.search.refine import Found, Moves, Trials, address_q8, best_layers, draw_moves, first_steps
-from pc15.search.score import Patterns, Scorer, Windows, lowest_argmin
+from pc15.search.score import Scorer
+from pc15.search.windows import Windows
 from pc15.tiling import TileGridCfg, TileSpec, axis_weights, extract, stacks
 
 _BAND = 1 << 23  # samples of tiles that are searched at once
@@ -169,7 +170,8 @@ class PlaneEncoder:
         self.syntax = section_syntax(header, next(s for s in section_spans(header) if s.grid == own), codebook)
         self.costs = Costs(tables, self.syntax, self.bank)
         self.windows = Windows.joined([(self._windows_of(part.grid, device), part.planes) for part in self.stacks])
-        self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step)
+        self.ops = backend_of(device)
+        self.scorer = Scorer(cfg, self.bank, self.windows, self.costs, self.spec.amp_step, self.ops)
         few_tiles = len(planes) == 1 and searched_off_grid(self.stacks[0].grid)
         self.precise = ContinuousSearch(self.scorer, codebook, layers) if few_tiles else None
         self.x = self._extracted(pictures or planes)
@@ -231,17 +233,12 @@ class PlaneEncoder:
 
     def _contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """What layers add to their tiles' samples, as the decoder computes it; [B,T,T] int32 Q12."""
-        if (loops := fused.loops_on(amp.device)) is not None:
-            at: Tensor | None = None
-            if layers.plain and self.bank.drawn is not None:
-                store, power, at = self.bank.drawn, self.bank.drawn_rms, layers.row
-            else:
-                store, power = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
-            added: Tensor = loops.contributions(store, power, at, amp, step_q15(self.spec.amp_step), self.cfg.tile)
-            return added
-        drawn, rms = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
-        factor = coefficient(amplitude_q15(amp, self.spec.amp_step), rms)
-        return (factor.view(-1, 1, 1) * drawn + (1 << 16)) >> 17
+        at: Tensor | None = None
+        if layers.plain and self.bank.drawn is not None:
+            store, power, at = self.bank.drawn, self.bank.drawn_rms, layers.row
+        else:
+            store, power = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
+        return self.ops.contributions(store, power, at, amp, step_q15(self.spec.amp_step), self.cfg.tile)
 
     # ------------------------------------------------------------ the search
 
@@ -252,14 +249,12 @@ class PlaneEncoder:
             limit: squared error, Q24, that all is to stay below; None is returned once three layers more, each as good
                 as the last, would not bring it there, unless a sketch of the plane has come true.
         """
-        if fused.on_gpu(self.x.device):
-            return self._run(progress, limit)
-        with reserved_threads():
+        with self.ops.reserved_threads():
             return self._run(progress, limit)
 
     def _run(self, progress: tqdm[Any], limit: float) -> list[Programs] | None:
-        """`run`; on a CPU, with the threads reserved for loops."""
-        self.bases = Bases(self.stacks, self.spec.dc_step)
+        """`run`, with the threads reserved."""
+        self.bases = Bases(self.stacks, self.spec.dc_step, self.x.device)
         self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = _Tiles.of_dc(self._choose_dc())
         self._set_dc(self.tiles.dc)
@@ -396,10 +391,10 @@ class PlaneEncoder:
     def _moves(self, refine: int) -> list[dict[int, Moves]]:
         """What a descent tries first of each layer number of each group, as tiles are now, all drawn in one go.
 
-        On a GPU alone, where a call costs far more than what it draws; not if it does not fit into its memory.
+        Only where a call costs far more than what it draws; not if it does not fit into memory.
         """
         nothing: list[dict[int, Moves]] = [{} for _ in self.groups]
-        if not (fused.on_gpu(self.x.device) and refine and self.precise is None):
+        if not (self.ops.draws_ahead and refine and self.precise is None):
             return nothing
         total = int(self.tiles.count.sum())
         if total * _TRIAL_BYTES * self.cfg.tile**2 > free_memory(self.x.device) // 2:
@@ -526,7 +521,7 @@ class PlaneEncoder:
             return torch.where(source > 0, changes[more, turned], plain[(amp < 0).long(), amp.abs()])
 
         change = change + (amp_cost(amp, before, source) - first) * price
-        which = lowest_argmin(change)[:, None]
+        which = self.ops.lowest(change, 1)
         change, amp, before, cost, source = (
             part.gather(1, which)[:, 0] for part in (change, amp, before, cost, source)
         )
@@ -560,7 +555,7 @@ class PlaneEncoder:
     def _beam(self, bare: Tensor, x: Tensor, cls: Tensor) -> tuple[Tensor, list[tuple[Tensor, Layers, Tensor]]]:
         """Best program of each tile from its DC alone: (J [n], per layer (has it [n], layer, amplitude))."""
         n, width, device = len(bare), self.cfg.beam, bare.device
-        best = Leaders(self.scorer.distortion(bare, x, cls))
+        best = Leaders(self.scorer.distortion(bare, x, cls), self.ops)
         owner = torch.arange(n, device=device)  # state -> tile, ascending
         e, j, of = bare, best.j.clone(), cls
         steps: list[tuple[Found, Tensor]] = []  # per layer, what was found for each state, and what of that was kept
@@ -595,32 +590,13 @@ class Leaders:
     j: of the best state, at first of none.   depth: its layers.   offer: which offer made the last of them.
     """
 
-    def __init__(self, j: Tensor) -> None:
+    def __init__(self, j: Tensor, ops: Backend) -> None:
+        self._ops = ops
         self.j, self.depth, self.offer = j, *(torch.zeros(len(j), dtype=torch.int64, device=j.device) for _ in range(2))
 
     def offered(self, owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int) -> tuple[Tensor, Tensor]:
-        """Offers of one layer more, K for each of S states: (their J [S*K], the numbers of those that are kept [S']).
-
-        Kept are the `width` best of each tile that lower J, tile by tile, best first, ties to the first.
-
-        Args:
-            owner: [S] int64, tile of each state, ascending; `width` states at most are of one.
-            j: [S] float64, of the states.   change: [S,K], what the offers change it by.
-        """
-        if (gpu := fused.kernels_on(j.device)) is not None:
-            every, table = gpu.offered(owner, j, change, width, layer, self.j, self.depth, self.offer)
-            return every, table[table >= 0]
-        every = (j[:, None] + change).reshape(-1)
-        at = torch.nonzero(change.reshape(-1) < 0).flatten()
-        at = at[torch.sort(every[at], stable=True).indices]
-        of, order = torch.sort(owner[torch.div(at, change.shape[1], rounding_mode="floor")], stable=True)
-        at = at[order]
-        rank = torch.arange(len(at), device=of.device) - torch.searchsorted(of, of)
-        first = at[rank == 0]
-        first = first[every[first] < self.j[of[rank == 0]]]
-        tiles = owner[torch.div(first, change.shape[1], rounding_mode="floor")]
-        self.j[tiles], self.depth[tiles], self.offer[tiles] = every[first], layer + 1, first
-        return every, at[rank < width]
+        """`Backend.offered` of states [S], whose best move on in place."""
+        return self._ops.offered(owner, j, change, width, layer, self.j, self.depth, self.offer)
 
 
 def searched_off_grid(grid: TileSpec) -> bool:

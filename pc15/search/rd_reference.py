@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pc15.errors import ConfigError, ImageError
 from pc15.quant import MSE_SCALE
-from pc15.search.score import ssim_block
+from pc15.search.windows import ssim_block
 
 __all__ = ["score_rd_numpy"]
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from pc15.bitstream.programs import MAX_PARAMS
 from pc15.hooks.protocol import EncoderHooks
 from pc15.proc.codebook import Codebook
-from pc15.search.backend import fused
+from pc15.search.backend.protocol import Patterns
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
 from pc15.search.continuous import LAST, PAYS_BITS, ContinuousSearch
-from pc15.search.score import Patterns, Scorer, lowest_argmin, lowest_few
+from pc15.search.score import Scorer
 
 _TRIALS = 2
 """Steps of each layer that are scored exactly, the best by squared error."""
@@ -123,24 +123,22 @@ def choose(
         patterns = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)
         cost = scorer.costs.added_rows(layer, scorer.cfg.max_layers)[rows.clamp(min=0)]
         change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
-    gpu = fused.kernels_on(e.device)
-    if gpu is not None and offered is None and not refine and rows.shape[1] <= gpu.MOST_COMPARED:
-        fields, amp, change = gpu.pick(change, amp, rows, scorer.bank.address, 4 + MAX_PARAMS, keep)
+    if offered is None and not refine:
+        fields, amp, change = scorer.ops.pick(change, amp, rows, scorer.bank.address, 4 + MAX_PARAMS, keep)
         return Found(Layers(fields, plain=True), amp, change)
-    order = lowest_few(change, keep)  # [n,K]
+    order = scorer.ops.lowest(change, keep)  # [n,K]
     keep = order.shape[1]
     change, amp, best = (part.gather(1, order).reshape(-1) for part in (change, amp, rows))
     layers = Layers.of_rows(scorer.bank, best)
-    if offered is not None or refine:
-        each = torch.arange(n, device=e.device).repeat_interleave(keep)
-        trials = Trials(scorer, codebook, e[each], x[each], cls[each], layer)
-        if offered is not None:
-            # hooks speak of levels
-            own = offered.gather(1, order[:, :, None].expand(-1, -1, offered.shape[2])).flatten(0, 1)
-            steps = own << scorer.costs.shifts[layers.gen]
-            layers, change, amp = trials.better(layers, change, amp, layers.moved(steps))
-        layers, change, amp = trials.descend(layers, change, amp, refine)
-        change = torch.where(best >= 0, change, float("inf"))
+    each = torch.arange(n, device=e.device).repeat_interleave(keep)
+    trials = Trials(scorer, codebook, e[each], x[each], cls[each], layer)
+    if offered is not None:
+        # hooks speak of levels
+        own = offered.gather(1, order[:, :, None].expand(-1, -1, offered.shape[2])).flatten(0, 1)
+        steps = own << scorer.costs.shifts[layers.gen]
+        layers, change, amp = trials.better(layers, change, amp, layers.moved(steps))
+    layers, change, amp = trials.descend(layers, change, amp, refine)
+    change = torch.where(best >= 0, change, float("inf"))
     return Found(layers, amp.view(n, keep), change.view(n, keep))
 
 
@@ -255,11 +253,11 @@ class Trials:
         each = layers.pick(torch.arange(n, device=amp.device).repeat_interleave(trials))
         cost = address_q8(scorer, each.moved(offsets.flatten(0, 1)), self.layer).view(n, trials)
         guess, _ = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer, rough=True)
-        order = lowest_few(guess, _TRIALS)  # [n,2]
+        order = scorer.ops.lowest(guess, _TRIALS)  # [n,2]
         row = torch.arange(n, device=amp.device)[:, None]
         few = Patterns(patterns.store, patterns.at[row, order], patterns.rms[row, order])
         new_change, new_amp = scorer.exact(self.e, self.x, self.cls, few, cost[row, order], self.layer)
-        winner = lowest_argmin(torch.cat([change[:, None], new_change], dim=1))
+        winner = scorer.ops.lowest(torch.cat([change[:, None], new_change], dim=1), 1)[:, 0]
         won = torch.nonzero(winner > 0).flatten()
         kept = winner[won] - 1
         pick = order[won, kept]

@@ -14,11 +14,12 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pc15._version import __version__
 from pc15.config import PRESETS
 from pc15.errors import ConfigError, Pc15Error
+from pc15learn.config import DeviceName, LoggerName
 
 if TYPE_CHECKING:
     from pc15.config import CodecConfig
@@ -283,12 +284,12 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     one = _command(commands, fit)
-    one.add_argument("--config", required=True, type=Path, help="a YAML like configs/learn/selector.yaml")
+    one.add_argument("--config", required=True, type=Path, help="a YAML of configs/learn/")
     one.add_argument("--labels", type=Path, help="folder of labels, instead of the config's")
     one.add_argument("--out", type=Path, help="folder of checkpoints, instead of the config's")
     one.add_argument("--name", help="name of the net, instead of the config's")
-    one.add_argument("--logger", choices=["none", "csv", "wandb"], help="where metrics go; wandb works offline")
-    one.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to train")
+    one.add_argument("--logger", choices=get_args(LoggerName), help="where metrics go; wandb works offline")
+    one.add_argument("--device", choices=get_args(DeviceName), help="where to train")
     one.add_argument("--devices", type=int, help="how many GPUs, more than one by DDP")
     one.add_argument("--max-epochs", type=int)
     one.add_argument("--batch-size", type=int)

@@ -31,11 +31,11 @@ from tqdm import tqdm
 from pc15.bitstream.header import DEFAULT_SEED
 from pc15.color import rgb_to_ycbcr420
 from pc15.config import PROGRAMS, CodecConfig, default_overlap
-from pc15.encoder import plan_header
 from pc15.entropy.tables import DEFAULT_TABLE_ID, MAX_ALPHABET, load_table
 from pc15.errors import ConfigError
 from pc15.images import load_rgb
 from pc15.luma import as_q12
+from pc15.plan.plan import plan_header
 from pc15.proc.codebook import GRID_ID, Codebook, load_codebook, save_codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load

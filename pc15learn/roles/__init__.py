@@ -1,4 +1,4 @@
-"""How each net is fitted, a file each: its targets and its LightningModule.
+"""Training of each net, a file each: its targets and its LightningModule.
 
 A role is one line of `TRAINING`; docs/adding-a-net.md adds one.
 """

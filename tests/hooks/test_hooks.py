@@ -289,6 +289,20 @@ def test_the_price_of_a_bit_can_be_changed(bank: CandidateTable, weights: dict[s
     assert (dear > cheap).all()
 
 
+def test_a_folder_of_weights_becomes_hooks(weights: dict[str, Path], tmp_path: Path):
+    hooks = AiHooks.from_folder(weights["rd"].parent)
+    found = (hooks.selector, hooks.param_predictor, hooks.rd_predictor)
+    assert [type(one) for one in found] == [Selector, ParamPredictor, RdPredictor]
+    for name in ("a", "b"):
+        for source in (weights["rd"], weights["rd"].with_suffix(".yaml")):
+            (tmp_path / f"{name}{source.suffix}").write_bytes(source.read_bytes())
+    with pytest.raises(ConfigError, match="a.safetensors and .*b.safetensors are both rd weights; keep one"):
+        AiHooks.from_folder(tmp_path)
+    (tmp_path / "a.yaml").write_text("role: critic\n")
+    with pytest.raises(HooksError, match="role 'critic'; it must be one of selector, params, rd"):
+        AiHooks.from_folder(tmp_path)
+
+
 # ---------------------------------------------------------------- weights that do not fit
 
 

@@ -18,12 +18,13 @@ from pc15.bitstream.alphabets import check_tables
 from pc15.bitstream.programs import Programs, TileRec
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_y
-from pc15.encoder import encode_y, plan_header, repack
+from pc15.encoder import encode_y, repack
 from pc15.entropy.tables import load_table, save_tables
 from pc15.errors import ConfigError, SchemaError
 from pc15.images import load_luma, luma_tensor, save_image
 from pc15.luma import as_q12
 from pc15.metrics import psnr
+from pc15.plan.plan import plan_header
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.search.label import lone_scorer
 from pc15learn import cli

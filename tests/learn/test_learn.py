@@ -16,7 +16,7 @@ from pc15.config import CodecConfig
 from pc15.errors import ConfigError, HooksError, SchemaError
 from pc15.hooks.features import FEATURES, layer_features
 from pc15.hooks.learned import AiHooks
-from pc15.hooks.roles import ParamPredictor, RdPredictor, Selector
+from pc15.hooks.roles import ROLES, ParamPredictor, RdPredictor, Selector
 from pc15.images import save_image
 from pc15.proc.codebook import load_codebook
 from pc15.proc.generators import NAMES
@@ -34,6 +34,7 @@ from pc15learn.export import export_weights
 from pc15learn.label_tensors import to_tensors
 from pc15learn.labels.read import load_labels, residuals
 from pc15learn.labels.write import read_manifest
+from pc15learn.roles import TRAINING
 from pc15learn.roles.rd import isotonic_knots
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +142,14 @@ def test_isotonic_knots_rise_and_fit():
 
 
 # ---------------------------------------------------------------- fit, export, hooks
+
+
+def test_every_role_has_a_training_and_a_config():
+    assert list(TRAINING) == list(ROLES)
+    for role, predictor in ROLES.items():
+        assert (predictor.role, TRAINING[role].role) == (role, role)
+        assert (ROOT / "configs" / "learn" / f"{role}.yaml").is_file()
+    assert len({predictor.title for predictor in ROLES.values()}) == len(ROLES)
 
 
 def test_fitted_hooks_have_learned_what_the_oracle_does(exported: dict[str, Path], labels: Path):

@@ -35,10 +35,11 @@ from pc15.bitstream import read_container
 from pc15.bitstream.read import read_programs
 from pc15.decoder import decode_stream
 from pc15.draw import plane_grid
-from pc15.encoder import plan_header, repack, residual_lambda
+from pc15.encoder import repack
 from pc15.errors import ConfigError, DeviceError, ImageError
 from pc15.images import luma_tensor
 from pc15.luma import to_pixels
+from pc15.plan.plan import plan_header, residual_lambda
 from pc15.search import score as score_module
 from pc15.search.cost import Costs
 from pc15.search.plane import PlaneEncoder

@@ -34,10 +34,10 @@ from pc15.search.analysis import gradient_centres, spectrum_peaks, turning
 from pc15.search.bank import get_bank
 from pc15.search.climb import solve
 from pc15.search.coherence import coherence, is_coherent
-from pc15.search.score import pooled
 from pc15.search.single_pattern import detect_single_pattern
 from pc15.search.starts import bank_gains
 from pc15.search.view import view_of
+from pc15.search.windows import pooled
 
 CODEBOOK = load_codebook("v15_grid")
 WHOLE = CodecConfig.preset("balanced", tile=160, overlap=0, residual=False, lambda_rd=4.0, device="cpu")

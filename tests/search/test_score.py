@@ -12,12 +12,12 @@ from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, ImageError
 from pc15.proc.codebook import load_codebook
 from pc15.quant import MSE_SCALE
-from pc15.search.backend import product
+from pc15.search.backend import product, torch_ops
 from pc15.search.backend.product import Product
-from pc15.search.backend.sort_keys import Terms
+from pc15.search.backend.protocol import Patterns
 from pc15.search.plane import PlaneEncoder
-from pc15.search.score import SAMPLE_ONE, W_ONE, Patterns, Scorer, plane_distortion, seam_q8
-from pc15.search.top_k import GroupedBest, LoopedBest
+from pc15.search.score import SAMPLE_ONE, Scorer, plane_distortion
+from pc15.search.windows import W_ONE, seam_q8
 
 TILE = 16
 
@@ -165,7 +165,7 @@ def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
     )
     encoder = plane_encoder(cfg, 70, 61)
     scorer, bank = encoder.scorer, encoder.bank
-    plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, fused=False)
+    plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, torch_ops)
     e, x, cls = residual(encoder), encoder.x, encoder.windows.of
     assert torch.equal(scorer._inverse, plain._inverse)
     for side in (tile, tile // 2, 7):
@@ -223,7 +223,7 @@ def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: t
         allowed = torch.zeros(len(e), len(bank.start) - 1, dtype=torch.bool)
         allowed[:, list(generators)] = True
         allowed[4] = False
-    plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, fused=False)
+    plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, torch_ops)
     found = encoder.scorer.screen(e, cls, 1, 12, allowed)
     assert torch.equal(found, plain.screen(e, cls, 1, 12, allowed))
 
@@ -263,27 +263,3 @@ def test_every_product_is_exact(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
     for first, values in Product(pixels).blocks(tiles):
         expected = tiles.long() @ pixels[first : first + product.BLOCK].long().t()
         assert torch.equal(values.long(), expected)
-
-
-@pytest.mark.parametrize("keep", [1, 7, 64, 300])
-@pytest.mark.parametrize("count", [37, 64, 5000])
-def test_a_gpus_way_of_screening_keeps_the_same_candidates(keep: int, count: int, device: torch.device) -> None:
-    """Groups of neighbours first: through the fused kernel on a GPU, through tensor operations anywhere."""
-    draw = torch.Generator().manual_seed(count)
-    first, n, rows = 11, 9, count + 40
-    product = torch.randint(-(1 << 20), 1 << 20, (n, count), generator=draw, dtype=torch.int32)
-    product[:, 5] = product[:, 30] = product[:, 31]  # ties
-    inverse = torch.rand((4, rows), generator=draw) * 1e-9
-    inverse[:, first + 5] = inverse[:, first + 30] = inverse[:, first + 31] = 1.0
-    bits, price = torch.rand(rows, generator=draw) * 4000, torch.rand(n, generator=draw)
-    bits[first + 5] = bits[first + 30] = bits[first + 31]
-    cls = torch.randint(0, 4, (n,), generator=draw)
-    terms = Terms(inverse, bits, cls, price)
-    there = Terms(*(each.to(device) for each in terms))
-    looped, grouped = LoopedBest(n, keep), GroupedBest(n, keep, device)
-    for start in (0, count // 2):  # a second helping, overlapping nothing
-        part = product[:, start : count // 2 if start == 0 else count].contiguous()
-        tiles = None if start == 0 else torch.arange(n)
-        looped.merge(tiles, part.to(torch.float32), terms, first + start)
-        grouped.merge(None if tiles is None else tiles.to(device), part.to(device), there, first + start)
-    assert torch.equal(grouped.rows.cpu(), looped.rows)

@@ -1,4 +1,4 @@
-"""Parts that the nets share: a trunk over features, a codebook's entries as tensors, and how like they are to a tile.
+"""Parts that the nets share: a trunk over features, a codebook's entries as tensors, and their likeness to a tile.
 
 `Match` compares a residual with patterns the way the search does, by an inner product, but on 64 learned projections
 of a 16x16 patch; what is learned beyond that starts from the exact answer at low resolution.
@@ -71,7 +71,7 @@ class Entries(nn.Module):
         self.register_buffer("patterns", torch.cat(patterns), persistent=False)
 
     def own(self, gen: int) -> slice:
-        """Where a generator's entries are."""
+        """Slice of a generator's entries."""
         return slice(self.starts[gen], self.starts[gen + 1])
 
 
@@ -93,7 +93,7 @@ def _patterns(gen: int, levels: Tensor) -> Tensor:
 
 
 class Match(nn.Module):
-    """How like a residual is to each of some patterns: squared correlation on 64 projections, in about 0..1.
+    """Likeness of a residual to each of some patterns: squared correlation on 64 projections, in about 0..1.
 
     Both projections begin as the means of 2x2 blocks, so an untrained net already compares at 8x8.
     """

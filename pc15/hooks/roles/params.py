@@ -66,7 +66,7 @@ class ParamNet(nn.Module):
         return queries, self.snap(self.offset(own)).clamp(-top, top)
 
     def keys(self) -> Tensor:
-        """What entries are looked up by, [E, 128]; they do not depend on the tile."""
+        """Keys that entries are looked up by, [E, 128]; they do not depend on the tile."""
         body = self.snap(self.key_body(self.snap(waves(self.entries.shares))))
         body = self.snap(body * self.key_gate(self.entries.gens) + self.key_shift(self.entries.gens))
         return torch.cat([self.match.keys(self.entries.patterns), body], dim=1)

@@ -46,11 +46,11 @@ class RdNet(nn.Module):
         return self.meet(self.tile(features), self.candidate(entry))
 
     def tile(self, features: Tensor) -> Tensor:
-        """What one side knows, [n, 64 + hidden]."""
+        """The tile's side, [n, 64 + hidden]."""
         return torch.cat([self.match.query(features), self.snap(self.tile_part(self.trunk(features)))], dim=1)
 
     def candidate(self, entry: Tensor) -> Tensor:
-        """The other side, [.., 64 + hidden]."""
+        """The candidate's side, [.., 64 + hidden]."""
         gen = self.entries.gens[entry]
         own = self.snap(self.param_part(self.snap(waves(self.entries.shares[entry]))))
         own = self.snap(own * self.gate(gen) + self.shift(gen))

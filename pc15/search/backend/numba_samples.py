@@ -1,4 +1,4 @@
-"""Loops over the samples of tiles and of the planes they lie in, compiled for the CPU: what `triton` has kernels for.
+"""Loops over the samples of tiles and of the planes they lie in, compiled for the CPU; see `Backend`.
 
 Tiles that are changed together do not overlap, so that threads may share them.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from pc15.proc.registry import coefficient
 from pc15.runtime.jit import jit_entry, jit_inner
 from pc15.runtime.parallel import parallel_range
+from pc15.search.backend.protocol import Places
 from pc15.tiling import SAMPLE_MAX
 
 Array = NDArray[Any]
@@ -87,8 +88,7 @@ def _contribute(start: int, stop: int, store: Array, at: Array, factor: Array, o
             out[i, k] = (factor[i] * np.int32(pattern[k]) + (1 << 16)) >> 17
 
 
-def look(tiles: Tensor, above: Tensor, acc: Tensor, places: tuple[Tensor, Tensor, Tensor, Tensor], tile: int) -> Tensor:
-    """As in `gpu`."""
+def look(tiles: Tensor, above: Tensor, acc: Tensor, places: Places, tile: int) -> Tensor:
     out = torch.empty((len(tiles), tile, tile), dtype=torch.int32)
     _over_tiles(_look, out, *_arrays(tiles, above, acc, *places, out))
     return out
@@ -97,7 +97,7 @@ def look(tiles: Tensor, above: Tensor, acc: Tensor, places: tuple[Tensor, Tensor
 def put(
     tiles: Tensor,
     acc: Tensor,
-    places: tuple[Tensor, Tensor, Tensor, Tensor],
+    places: Places,
     own: Tensor,
     of: Tensor,
     samples: Tensor,
@@ -106,18 +106,15 @@ def put(
     *,
     add: bool,
 ) -> None:
-    """As in `gpu`."""
     arrays = _arrays(tiles, acc, *places, own, of, samples, new, new if old is None else old)
     _over_tiles(_put, new, *arrays, int(add), int(old is not None), SAMPLE_MAX)
 
 
 def show(e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> None:
-    """As in `gpu`."""
     _over_tiles(_show, e, *_arrays(e, cls, own, samples), sign)
 
 
 def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
-    """As in `gpu`."""
     out = torch.empty((len(amp), tile * tile), dtype=torch.int32)
     at = torch.arange(len(amp)) if at is None else at
     factor = coefficient(amp * step, rms[at])
@@ -139,7 +136,7 @@ def slopes(
     start: int, stop: int, mine: Array, rest: Array, down: Array, across: Array, rows: Array, first_row: Array,
     last_row: Array, cols: Array, first_col: Array, last_col: Array, one: int, gradient: Array, norm: Array,
 ) -> None:  # fmt: skip
-    """`Surface.adjoint` and `Surface.norms` of some knots of planes of one size.
+    """`DrawnSurface.slopes` of some knots.
 
     Args:
         mine: [m] int64, which knots.   rest: [planes*H,W].   down: [planes*H,nx] and across: [planes*H,W], shares of

@@ -1,8 +1,7 @@
 """Loops that touch every score once, compiled for the CPU.
 
-Each does what tensor operations in `score.py` and kernels in `gpu.py` do for a GPU, with the same integers and the
-same elementwise arithmetic, hence with the same result to the last bit; no option here may reorder or contract
-floating point.  `parallel_range` splits tiles among as many threads as torch would use.
+`numba_ops` makes operations of `Backend` from them; no option here may reorder or contract floating point.
+`parallel_range` splits tiles among as many threads as torch would use.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc15.runtime.jit import jit_entry, jit_inner
+from pc15.search.backend.sort_keys import INDEX_BITS, MAGNITUDE
 
 Array = NDArray[Any]
 
 _STRIP = 64  # scores computed before any of them is looked at
-_INDEX_BITS = 31  # of a key, which its bank row takes
+_LAST_ROW = (1 << INDEX_BITS) - 1
 
 
 @jit_inner()
@@ -91,13 +91,13 @@ def keep_best(
                 continue
             for k in range(len(values)):
                 if scores[k] > least:
-                    ordered = np.int64(raw[k] if raw[k] >= 0 else raw[k] ^ 0x7FFFFFFF)
-                    own[n] = (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - (first + begin + k))
+                    ordered = np.int64(raw[k] if raw[k] >= 0 else raw[k] ^ MAGNITUDE)
+                    own[n] = (ordered << INDEX_BITS) + (_LAST_ROW - (first + begin + k))
                     n += 1
                     if n == room:
                         n = room >> 1
-                        ordered = _gather_best(own, n) >> _INDEX_BITS
-                        found[0] = ordered if ordered >= 0 else ordered ^ 0x7FFFFFFF
+                        ordered = _gather_best(own, n) >> INDEX_BITS
+                        found[0] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
                         least = found.view(np.float32)[0]
         used[tile], bar[tile] = n, least
 
@@ -122,7 +122,7 @@ def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> N
             n = keep
         every[:n].sort()
         for k in range(n):
-            rows[i, k] = (1 << _INDEX_BITS) - 1 - (every[n - 1 - k] & ((1 << _INDEX_BITS) - 1))
+            rows[i, k] = _LAST_ROW - (every[n - 1 - k] & _LAST_ROW)
         rows[i, n:] = -1
 
 
@@ -138,7 +138,7 @@ def pack(
     packed: Array,
     price: Array,
 ) -> None:
-    """`Scorer.packed` of tiles start..stop.
+    """`Backend.packed` of tiles start..stop.
 
     Args:
         e: [n,T,T] int32.   cls: [n].   lin: [C,T,T] int32.   edges: [side+1], where boxes begin, and the last ends.
@@ -284,7 +284,7 @@ def score_exactly(
     change: Array,
     level_out: Array,
 ) -> None:
-    """`Scorer.exact` of tiles start..stop; alpha 0 leaves SSIM out.
+    """`Backend.exact` of tiles start..stop.
 
     Args:
         e, x: [n,T,T].   lin, quad, own: [C,T,T].   store: [R,T*T] patterns, which lose `shift` bits.

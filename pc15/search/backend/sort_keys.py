@@ -13,7 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_INDEX_BITS = 20
+INDEX_BITS = 24
+"""Bits of a key that its bank row takes."""
+MAGNITUDE = 0x7FFFFFFF
+"""All bits of a float32 but its sign: flipped where that is set, they leave integers in the order of the floats."""
 NO_KEY = -(1 << 62)
 """Below all keys: no candidate."""
 GROUP = 64
@@ -37,11 +40,11 @@ def score_keys(product: Tensor, inverse: Tensor, price: Tensor, bits: Tensor, ro
     value = product.to(torch.float32)
     score = (value * value) * inverse - price[:, None] * bits
     raw = score.view(torch.int32)
-    ordered = torch.where(raw < 0, raw ^ 0x7FFFFFFF, raw).to(torch.int64)
-    return (ordered << _INDEX_BITS) + ((1 << _INDEX_BITS) - 1 - rows)
+    ordered = torch.where(raw < 0, raw ^ MAGNITUDE, raw).to(torch.int64)
+    return (ordered << INDEX_BITS) + ((1 << INDEX_BITS) - 1 - rows)
 
 
 def key_rows(keys: Tensor) -> Tensor:
     """Bank rows that keys stand for; -1 for none."""
-    rows = (1 << _INDEX_BITS) - 1 - (keys & ((1 << _INDEX_BITS) - 1))
+    rows = (1 << INDEX_BITS) - 1 - (keys & ((1 << INDEX_BITS) - 1))
     return torch.where(keys > NO_KEY, rows, -1)

@@ -1,4 +1,4 @@
-"""The picture so far: what tiles see of it, and what they draw."""
+"""The picture so far: what tiles see of it, and what they draw; see `Backend`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pc15.proc.registry import COEFFICIENT_ONE, RMS_FLOOR
+from pc15.search.backend.protocol import Places
 from pc15.tiling import SAMPLE_MAX
 
 _PIXELS = 1024  # of a tile, that an instance works on where each is on its own
@@ -22,7 +23,7 @@ def _own_pixels(TILE: tl.constexpr, SPAN: tl.constexpr):  # type: ignore[no-unty
 
 @triton.jit
 def _in_planes(tile, at, mask, rows, cols, row_of, col_of, TILE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """`Canvas._at`."""
+    """Place of samples of a tile among those of all planes."""
     down = tl.load(rows + tl.load(row_of + tile) * TILE + at // TILE, mask=mask, other=0)
     return down + tl.load(cols + tl.load(col_of + tile) * TILE + at % TILE, mask=mask, other=0)
 
@@ -89,13 +90,7 @@ def _each_pixel(n: int, tile: int) -> tuple[tuple[int, int], dict[str, int]]:
     return (n, triton.cdiv(tile * tile, span)), {"TILE": tile, "SPAN": span}
 
 
-def look(tiles: Tensor, above: Tensor, acc: Tensor, places: tuple[Tensor, Tensor, Tensor, Tensor], tile: int) -> Tensor:
-    """`Canvas.look`, [n,T,T] int32.
-
-    Args:
-        above, acc: [S] int32, what the planes are above their bases, and the blend's accumulator.
-        places: of rows and columns of tiles [R,T], [C,T], and which of these a tile has, [N], [N]; int64.
-    """
+def look(tiles: Tensor, above: Tensor, acc: Tensor, places: Places, tile: int) -> Tensor:
     out = torch.empty((len(tiles), tile, tile), dtype=torch.int32, device=tiles.device)
     grid, sizes = _each_pixel(len(tiles), tile)
     if len(tiles):
@@ -106,7 +101,7 @@ def look(tiles: Tensor, above: Tensor, acc: Tensor, places: tuple[Tensor, Tensor
 def put(
     tiles: Tensor,
     acc: Tensor,
-    places: tuple[Tensor, Tensor, Tensor, Tensor],
+    places: Places,
     own: Tensor,
     of: Tensor,
     samples: Tensor,
@@ -115,7 +110,6 @@ def put(
     *,
     add: bool,
 ) -> None:
-    """`Canvas.put`, or with `add` `Canvas.add`; acc and samples [N,T,T] change.  See `look`, `Windows`."""
     grid, sizes = _each_pixel(len(tiles), samples.shape[1])
     new = new.contiguous()
     if len(tiles):
@@ -126,19 +120,12 @@ def put(
 
 
 def show(e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> None:
-    """`Canvas.show`: e [n,T,T] int32, contiguous, changes."""
     grid, sizes = _each_pixel(len(e), e.shape[1])
     if len(e):
         _show[grid](e, cls.contiguous(), own, samples.contiguous(), SIGN=sign, **sizes)
 
 
 def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
-    """What layers add to the samples of their tiles, as the decoder computes it; [n,T,T] int32 Q12.
-
-    Args:
-        store: [R,T*T] int16 or int32 Q14, patterns without their mean.   rms: [R] int32 Q14.
-        at: [n] int64, rows of these; None for all, in order.   amp: [n] int64, signed levels of `step`, Q15.
-    """
     out = torch.empty((len(amp), tile, tile), dtype=torch.int32, device=amp.device)
     grid, sizes = _each_pixel(len(amp), tile)
     if len(amp):

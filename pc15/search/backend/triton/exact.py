@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pc15.search.backend.protocol import ExactTerms, TileBatch
 from pc15.search.backend.triton.sizes import LANES, RUN
 
 _LANES_LARGE = 512  # of tiles above _LARGE, of which there are few: an instance has one alone
@@ -213,56 +214,46 @@ def _shape(tile: int, block: int) -> dict[str, int]:
 
 
 def score_exactly(
-    e: Tensor,
-    x: Tensor,
-    cls: Tensor,
-    lin: Tensor,
-    quad: Tensor,
-    own: Tensor,
-    drop: int,
+    tiles: TileBatch,
     store: Tensor,
     at: Tensor,
     rms: Tensor,
     address: Tensor,
     amp_cost: Tensor,
+    terms: ExactTerms,
     numbers: Tensor,
-    block: int,
     *,
-    ssim: bool,
-    by_row: bool = False,
-    shift: int = 0,
+    by_row: bool,
+    shift: int,
 ) -> tuple[Tensor, Tensor]:
-    """What `numba_scores.score_exactly` writes, ([n,M] float64, [n,M] int64); see there for the arguments.
+    """`Backend.exact`, or with `by_row` `Backend.exact_rows`.
 
     Args:
-        numbers: float64 delta, mse_weight, alpha, bit_price, c1, c2.   block: side of the SSIM blocks.
-        ssim: whether alpha is above 0.
-        by_row: `rms` and `address` are of the store's rows [R], not of the candidates; row -1 is none.
-        shift: bits that values of the store are to lose.
+        numbers: float64 delta, mse_weight, alpha, bit_price, c1, c2.
     """
-    n, m = at.shape
-    change = torch.empty((n, m), dtype=torch.float64, device=e.device)
-    level = torch.empty((n, m), dtype=torch.int64, device=e.device)
-    shape = _shape(e.shape[1], block)
+    (n, m), device, windows = at.shape, tiles.e.device, terms.windows
+    change = torch.empty((n, m), dtype=torch.float64, device=device)
+    level = torch.empty((n, m), dtype=torch.int64, device=device)
+    shape = _shape(tiles.e.shape[1], terms.block)
     if at.numel():
-        tensors = (e, x, cls, lin, quad, own, store, at, rms, address, amp_cost, numbers)
+        weights = (windows.lin, windows.quad, windows.own)
+        tensors = (*tiles, *weights, store, at, rms, address, amp_cost, numbers)
         _exact[(triton.cdiv(at.numel(), shape["PAIRS"]),)](
             *(t.contiguous() for t in tensors), at.numel(), m, change, level,
-            DROP=drop, TOP=amp_cost.shape[1] - 1, SSIM=ssim, BY_ROW=by_row, SHIFT=shift, **shape,
+            DROP=terms.drop, TOP=amp_cost.shape[1] - 1, SSIM=terms.alpha > 0.0, BY_ROW=by_row, SHIFT=shift, **shape,
             enable_fp_fusion=False,
         )  # fmt: skip
     return change, level
 
 
-def distortion(
-    e: Tensor, x: Tensor, cls: Tensor, square: Tensor, own: Tensor, numbers: Tensor, block: int, *, ssim: bool
-) -> Tensor:
-    """`Scorer.distortion`, [n] float64; for the arguments see there, `Windows` and `score_exactly`."""
-    out = torch.empty(len(e), dtype=torch.float64, device=e.device)
-    shape = _shape(e.shape[1], block)
-    if len(e):
-        tensors = (e, x, cls, square, own, numbers)
-        _distortion[(triton.cdiv(len(e), shape["PAIRS"]),)](
-            *(t.contiguous() for t in tensors), len(e), out, SSIM=ssim, **shape, enable_fp_fusion=False
+def score_distortion(tiles: TileBatch, terms: ExactTerms, numbers: Tensor) -> Tensor:
+    """`Backend.distortion`; numbers: see `score_exactly`."""
+    n = len(tiles.e)
+    out = torch.empty(n, dtype=torch.float64, device=tiles.e.device)
+    shape = _shape(tiles.e.shape[1], terms.block)
+    if n:
+        tensors = (*tiles, terms.windows.square, terms.windows.own, numbers)
+        _distortion[(triton.cdiv(n, shape["PAIRS"]),)](
+            *(t.contiguous() for t in tensors), n, out, SSIM=terms.alpha > 0.0, **shape, enable_fp_fusion=False
         )
     return out

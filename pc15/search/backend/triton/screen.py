@@ -7,9 +7,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pc15.search.backend.sort_keys import GROUP, Terms, key_rows
+from pc15.search.backend.sort_keys import GROUP, INDEX_BITS, MAGNITUDE, NO_KEY, Terms, key_rows
 from pc15.search.backend.triton.sizes import LANES, RUN
 
+_BITS = tl.constexpr(INDEX_BITS)
+_LAST_ROW = tl.constexpr((1 << INDEX_BITS) - 1)
+_MAGNITUDE = tl.constexpr(MAGNITUDE)
+_NO_KEY = tl.constexpr(NO_KEY)
 _GROUPS = 16  # groups that one program instance reduces
 MOST_COMPARED = 1024
 """Values of a row that are compared with each other at most."""
@@ -43,11 +47,7 @@ def _pack(  # type: ignore[no-untyped-def]
 
 
 def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """`Scorer.packed`, for tiles whose side is a multiple of `side`.
-
-    Args:
-        e: [n,T,T] int32.   lin: see `Windows`.   prices: [64] float32, for every shift.
-    """
+    """`Backend.packed`, for tiles whose side is a multiple of `side`."""
     n, tile = e.shape[:2]
     out = torch.empty((n, side * side), dtype=torch.int8, device=e.device)
     price = torch.empty(n, dtype=torch.float32, device=e.device)
@@ -61,13 +61,13 @@ def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tu
 def _ordered(score):  # type: ignore[no-untyped-def]
     """float32 as integers of the same order."""
     raw = score.to(tl.int32, bitcast=True)
-    return tl.where(raw < 0, raw ^ 0x7FFFFFFF, raw)
+    return tl.where(raw < 0, raw ^ _MAGNITUDE, raw)
 
 
 @triton.jit
 def _key(score, row):  # type: ignore[no-untyped-def]
     """`sort_keys.score_keys`."""
-    return (_ordered(score).to(tl.int64) << 20) + ((1 << 20) - 1 - row)
+    return (_ordered(score).to(tl.int64) << _BITS) + (_LAST_ROW - row)
 
 
 @triton.jit
@@ -83,12 +83,12 @@ def _reduce(  # type: ignore[no-untyped-def]
     norm = tl.load(inverse + tl.load(cls + row) * inverse_stride + first + at, mask=inside, other=0.0)
     cost = tl.load(bits + first + at, mask=inside, other=0.0)
     key = _key((value * value) * norm - tl.load(price + row) * cost, first + at)
-    key = tl.where(inside, key, -(1 << 62))
+    key = tl.where(inside, key, _NO_KEY)
     tl.store(out + row * groups + group, tl.max(key, axis=1), mask=group < groups)
 
 
 def group_best(product: Tensor, terms: Terms, first: int) -> Tensor:
-    """Key of the best of every GROUP candidates, [m,B/GROUP] int64; see `screen.Best` for the arguments."""
+    """Key of the best of every GROUP candidates, [m,B/GROUP] int64; see `Best.merge` for the arguments."""
     (m, count), (inverse, bits, cls, price) = product.shape, terms
     groups = -(-count // GROUP)
     out = torch.empty((m, groups), dtype=torch.int64, device=product.device)
@@ -102,8 +102,8 @@ def group_best(product: Tensor, terms: Terms, first: int) -> Tensor:
 @triton.jit
 def _halves(key):  # type: ignore[no-untyped-def]
     """A key as two int32 that sort like it; no score has the least integer, which stands for none."""
-    empty = key <= -(1 << 62)
-    high, low = (key >> 20).to(tl.int32), (key & ((1 << 20) - 1)).to(tl.int32)
+    empty = key <= _NO_KEY
+    high, low = (key >> _BITS).to(tl.int32), (key & _LAST_ROW).to(tl.int32)
     return tl.where(empty, -(1 << 31), high), tl.where(empty, 0, low)
 
 
@@ -125,7 +125,7 @@ def _cut(high, low, more_high, more_low, wanted):  # type: ignore[no-untyped-def
     top = least.to(tl.int32)
     reached = tl.sum((high >= top).to(tl.int32), axis=0) + tl.sum((more_high >= top).to(tl.int32), axis=0)
     rest = tl.full([], 0, tl.int32)
-    most = tl.where(reached > wanted, (1 << 20) - 1, 0)  # the other halves matter where scores are equal
+    most = tl.where(reached > wanted, _LAST_ROW, 0)  # the other halves matter where scores are equal
     while rest < most:
         middle = rest + (most - rest + 1) // 2
         reached = tl.sum(_no_less(high, low, top, middle).to(tl.int32), axis=0)
@@ -140,7 +140,7 @@ def _best_groups(keys, groups, out, KEEP: tl.constexpr, GROUPS: tl.constexpr):  
     """Numbers of the KEEP groups of the greatest keys, in their own order."""
     row = tl.program_id(0).to(tl.int64)
     group = tl.arange(0, GROUPS)
-    high, low = _halves(tl.load(keys + row * groups + group, mask=group < groups, other=-(1 << 62)))
+    high, low = _halves(tl.load(keys + row * groups + group, mask=group < groups, other=_NO_KEY))
     none = tl.full([1], -(1 << 31), tl.int32)
     top, rest = _cut(high, low, none, none, KEEP)
     taken = _no_less(high, low, top, rest) & (group < groups)
@@ -164,9 +164,9 @@ def _merge(  # type: ignore[no-untyped-def]
     norm = tl.load(inverse + tl.load(cls + row) * inverse_stride + first + at, mask=inside, other=0.0)
     cost = tl.load(bits + first + at, mask=inside, other=0.0)
     high = tl.where(inside, _ordered((value * value) * norm - tl.load(price + row) * cost), -(1 << 31))
-    low = tl.where(inside, (1 << 20) - 1 - (first + at), 0)
+    low = tl.where(inside, _LAST_ROW - (first + at), 0)
     slot = tl.arange(0, KEPT)
-    mine = tl.load(so_far + row * KEEP + slot, mask=slot < KEEP, other=-(1 << 62))
+    mine = tl.load(so_far + row * KEEP + slot, mask=slot < KEEP, other=_NO_KEY)
     mine_high, mine_low = _halves(mine)
     top, rest = _cut(high, low, mine_high, mine_low, KEEP)
     taken = _no_less(mine_high, mine_low, top, rest) & (mine_high > -(1 << 31))
@@ -175,9 +175,9 @@ def _merge(  # type: ignore[no-untyped-def]
     place = tl.sum(taken.to(tl.int32), axis=0) - 1
     taken = _no_less(high, low, top, rest) & inside
     place += tl.cumsum(taken.to(tl.int32), axis=0)
-    tl.store(out + row * KEEP + place, (high.to(tl.int64) << 20) + low, mask=taken)
+    tl.store(out + row * KEEP + place, (high.to(tl.int64) << _BITS) + low, mask=taken)
     filled = tl.max(place, axis=0) + 1
-    tl.store(out + row * KEEP + slot, -(1 << 62), mask=(slot >= filled) & (slot < KEEP))
+    tl.store(out + row * KEEP + slot, _NO_KEY, mask=(slot >= filled) & (slot < KEEP))
 
 
 def merge_best(own: Tensor, groups: Tensor, product: Tensor, terms: Terms, first: int) -> Tensor:
@@ -212,12 +212,12 @@ def _best_rows(  # type: ignore[no-untyped-def]
     tile = tl.program_id(0).to(tl.int64) * TILES + tl.arange(0, TILES)
     at = tl.arange(0, WIDE)[None, :]
     inside = (tile < n)[:, None] & (at < M)
-    mine = tl.load(keys + tile[:, None] * M + at, mask=inside, other=-(1 << 62))
+    mine = tl.load(keys + tile[:, None] * M + at, mask=inside, other=_NO_KEY)
     rank = tl.zeros([TILES, WIDE], tl.int32)
     for other in range(M):
-        theirs = tl.load(keys + tile * M + other, mask=tile < n, other=-(1 << 62))[:, None]
+        theirs = tl.load(keys + tile * M + other, mask=tile < n, other=_NO_KEY)[:, None]
         rank += ((theirs > mine) | ((theirs == mine) & (other < at))).to(tl.int32)
-    row = tl.where(mine > -(1 << 62), (1 << 20) - 1 - (mine & ((1 << 20) - 1)), -1)
+    row = tl.where(mine > _NO_KEY, _LAST_ROW - (mine & _LAST_ROW), -1)
     tl.store(out + tile[:, None] * KEEP + rank, row, mask=inside & (rank < KEEP))
 
 
@@ -251,7 +251,7 @@ def _lowest(  # type: ignore[no-untyped-def]
 
 
 def lowest(cost: Tensor, keep: int) -> Tensor:
-    """`score.lowest_few`."""
+    """`Backend.lowest` of at most MOST_COMPARED values."""
     n, m = cost.shape
     keep = min(keep, m)
     out = torch.empty((n, keep), dtype=torch.int64, device=cost.device)
@@ -287,13 +287,16 @@ def _rank(  # type: ignore[no-untyped-def]
     inverse = (1.0 / tl.where(usable, norm, 1).to(tl.float64)).to(tl.float32)
     pay = tl.load(price + tile, mask=inside, other=0.0)
     score = (value * value) * inverse - pay * tl.load(bits + row, mask=usable, other=0.0)
-    tl.store(out + pair, tl.where(usable, _key(score, row), -(1 << 62)), mask=inside)
+    tl.store(out + pair, tl.where(usable, _key(score, row), _NO_KEY), mask=inside)
 
 
 def rank_again(
     candidates: Tensor, packed: Tensor, pixels: Tensor, quad: Tensor, cls: Tensor, price: Tensor, bits: Tensor
 ) -> Tensor:
-    """Keys of the scores of `numba_scores.rank_again`, [n,M] int64, see there; as `sort_keys.score_keys` has them."""
+    """Keys of candidates [n,M] as `sort_keys.score_keys` has them, [n,M] int64, of no candidate for a flat row.
+
+    The other arguments are those of `Backend.ranker` and `Ranker`.
+    """
     n, m = candidates.shape
     out = torch.empty((n, m), dtype=torch.int64, device=packed.device)
     length = packed.shape[1]
@@ -338,7 +341,7 @@ def _offered(  # type: ignore[no-untyped-def]
 def offered(
     owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int, best_j: Tensor, depth: Tensor, best: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`plane.Leaders.offered`: (J of the offers [S*K], numbers of those that are kept [n,width], -1 for none)."""
+    """`Backend.offered`, with the numbers of what is kept as [n,width], -1 for none."""
     every = torch.empty(change.numel(), dtype=torch.float64, device=j.device)
     table = torch.full((len(best_j), width), -1, dtype=torch.int64, device=j.device)
     if change.numel():
@@ -376,14 +379,7 @@ def _pick(  # type: ignore[no-untyped-def]
 def pick(
     change: Tensor, level: Tensor, rows: Tensor, bank: Tensor, width: int, keep: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The `keep` candidates of lowest change of each tile, ties in order.
-
-    Returns: fields [n*keep,width], level [n,keep], change [n,keep].
-
-    Args:
-        change, level: [n,M] float64, int64.   rows: [n,M] int64, bank rows; -1 has the fields of row 0.
-        bank: [K,F] int64, fields of every row; zeros follow up to `width`.
-    """
+    """`Backend.pick` of at most MOST_COMPARED candidates."""
     n, m = change.shape
     keep = min(keep, m)
     fields = torch.empty((n * keep, width), dtype=torch.int64, device=change.device)

@@ -96,11 +96,7 @@ def _slopes(  # type: ignore[no-untyped-def]
 
 
 def draw_surfaces(knots: Tensor, out: Tensor, axes: tuple[Axis, Axis], smooth: int) -> None:
-    """Write `surface.surface` of planes of one size into out [planes*H*W] int32.
-
-    Args:
-        knots: [planes*N] int32 Q12.   smooth: `surface.least_sharp`.
-    """
+    """Write `Backend.draw_surface` into out [planes*H*W] int32; smooth: `dc_surface.least_sharp`."""
     down, across = axes
     height, width = len(down.before), len(across.before)
     grid = (len(out) // width, triton.cdiv(width, LANES))
@@ -113,14 +109,10 @@ def draw_surfaces(knots: Tensor, out: Tensor, axes: tuple[Axis, Axis], smooth: i
 def surface_slopes(
     knots: Tensor, rest: Tensor, mine: Tensor, out: Tensor, axes: tuple[Axis, Axis], smooth: int
 ) -> None:
-    """Write `Surface.adjoint` and `Surface.norms` of those knots that `mine` has into out [2,planes*N] int64.
-
-    Args:
-        rest: [planes*H*W] int32.   The others as in `draw_surfaces`.
-    """
+    """Write `DrawnSurface.slopes` of the knots that `mine` has into out [2,planes*N] int64."""
     down, across = axes
     sides = [part for axis in axes for part in (axis.before, axis.ramp, axis.step, axis.first, axis.last)]
     _slopes[(len(knots),)](
-        knots, rest, mine.to(torch.uint8), out, out.stride(0), *sides, len(down.before), len(across.before),
-        len(down.first), len(across.first), smooth, ROWS=16, COLS=32,
+        knots, rest.contiguous(), mine.to(torch.uint8), out, out.stride(0), *sides, len(down.before),
+        len(across.before), len(down.first), len(across.first), smooth, ROWS=16, COLS=32,
     )  # fmt: skip

@@ -1,0 +1,394 @@
+"""Choice among the ways to code a plane: whichever costs least is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from pc15.bitstream.header import (
+    CRC_BYTES,
+    MAX_TILE,
+    Header,
+    PlaneSpec,
+    ResidualSpan,
+    grids_of,
+    pack_plane,
+    residual_spans,
+    section_spans,
+    varint,
+)
+from pc15.bitstream.programs import MAX_LAYERS, Programs
+from pc15.config import CodecConfig, default_overlap
+from pc15.dc_surface import surface
+from pc15.draw import plane_grid, predict_grid, predict_plane
+from pc15.entropy.tables import TableSet
+from pc15.luma import MIDDLE
+from pc15.plan.picture import Picture, PlaneTask, goal_upon_coarse
+from pc15.plan.plan import (
+    AUTO_TILES,
+    FIRST_TILE_PX,
+    Plan,
+    grid_options,
+    header_of,
+    is_open,
+    plane_config,
+    plane_spec,
+    plans_of,
+    residual_lambda,
+)
+from pc15.plan.write import Chosen, write_section
+from pc15.proc.codebook import Codebook
+from pc15.residual.enc.encode import ResidualParams, encode_residual
+from pc15.runtime.parallel import parallel_map
+from pc15.search.bank import SCREEN
+from pc15.search.climb import States
+from pc15.search.plane import PlaneEncoder, bands, search_band, searched_off_grid
+from pc15.search.score import plane_distortion
+from pc15.search.single_pattern import detect_single_pattern
+from pc15.tiling import TileGridCfg, extract, grid
+
+__all__ = ["choose"]
+
+MOST_LEFT_BY_WHOLE = 0.7
+"""Share that one tile over the whole plane may leave of what the base of tiles leaves, if it is to lie under them."""
+
+BITS_PER_EMPTY_TILE = 2
+"""Bits of a tile that changes nothing."""
+
+COARSE_LAYERS_BEYOND_BANK = 2
+"""Layers of coarse tiles that are searched beyond the bank: of more, smaller tiles draw what is left."""
+
+LEAST_BITS_OF_WHOLE = 160
+"""A plane that costs less, or a flat one would in squared error, is not looked at as one pattern: that takes more."""
+
+
+@dataclass(eq=False)
+class Coded:
+    """One plane, coded.
+
+    programs: of each of its grids.
+    residuals: payload of each section of the residual.   tallies: bits of each by kind.
+    cost: J / lambda, in bits: rate + distortion / lambda.  The distortion is D for programs alone, the search's own
+        measure, else squared error.
+    squared: the same by squared error in any case.   bits: the rate alone.
+    All three are 0 if there is nothing to compare them with.
+    """
+
+    spec: PlaneSpec
+    programs: Sequence[Programs]
+    residuals: list[bytes]
+    tallies: list[dict[str, float]]
+    cost: float
+    squared: float
+    bits: float
+
+
+class CodedRows(NamedTuple):
+    """Pixel rows of a plane, coded.
+
+    payload, tally: of their residual, if they have one.
+    squared, wrong: squared error / lambda, and D / lambda where programs are searched by D, in bits; 0 if there is
+        nothing to compare them with.
+    """
+
+    payload: bytes
+    tally: dict[str, float]
+    squared: float
+    wrong: float
+
+
+def choose(
+    picture: Picture,
+    cfg: CodecConfig,
+    tables: TableSet,
+    codebook: Codebook,
+    progress: tqdm[Any],
+    pool: ThreadPoolExecutor | None = None,
+) -> Chosen:
+    """Decide on each plane of a picture.
+
+    Args:
+        pool: threads that sections of a residual may be shared out to.
+    """
+    width, height = picture.width, picture.height
+    coded: list[Coded] = []
+    section_rows: int | None = None
+    for i in range(len(picture.planes)):
+        own = plane_config(cfg, chroma=i > 0)
+        task = PlaneTask(i, own, tables, codebook, progress, pool)
+        coded.append(PlaneCoder(picture, task, section_rows, picture.known[i]).choose())
+        section_rows = header_of((coded[0].spec,) * len(picture.planes), width, height, cfg).section_rows
+    return Chosen(
+        header_of(tuple(one.spec for one in coded), width, height, cfg),
+        [programs for one in coded for programs in one.programs],
+        [payload for one in coded for payload in one.residuals],
+        [tally for one in coded for tally in one.tallies],
+        {"ai": cfg.ai.describe()} if cfg.ai is not None else None,
+    )
+
+
+@dataclass(eq=False)
+class PlaneCoder:
+    """Codes one plane of a picture one way or another.
+
+    section_rows: as the luma plane has settled it, None before.
+    known: as `Picture.known`, of this plane by these options.
+    """
+
+    picture: Picture
+    task: PlaneTask
+    section_rows: int | None
+    known: dict[tuple[int, int], Programs]
+
+    @property
+    def index(self) -> int:
+        """Number of the plane."""
+        return self.task.index
+
+    @property
+    def cfg(self) -> CodecConfig:
+        """The plane's own options."""
+        return self.task.cfg
+
+    @property
+    def plane(self) -> Tensor:
+        """[h,w] int32 Q12."""
+        return self.picture.planes[self.index]
+
+    @property
+    def open(self) -> bool:
+        """Tell if there is a choice."""
+        return is_open(self.plane, self.cfg)
+
+    def choose(self) -> Coded:
+        """The plane, coded as it costs least."""
+        if not self.open:
+            return self.best(plans_of(self.cfg))
+        side = max(self.plane.shape)
+        patterned = SCREEN < side <= MAX_TILE  # one tile may lie over all of it
+        if self.cfg.residual:
+            found = self.best(plans_of(self.cfg))
+            return self._whole(found) if patterned else found
+        # ways are compared after a quick search each
+        options = self.cfg.but(passes=0, sweeps=min(1, self.cfg.sweeps), refine=0)
+        quick = self if options == self.cfg else replace(self, task=replace(self.task, cfg=options), known={})
+        rough = quick._other_sizes(quick.best(plans_of(self.cfg)))
+        found = rough if quick is self else self.best([Plan(rough.spec.tile, 0, False)])
+        layers: list[list[States]] = []
+        if self.cfg.coarse is None:
+            layers = self._beyond_tiles() if patterned else []
+            rough = quick._upon_whole(quick._upon_larger(rough), layers)
+        found = self._whole(found) if patterned else found
+        if rough.spec.under is not None:
+            found = self.best([Plan(rough.spec.tile, rough.spec.under.tile, False)], found, layers)
+        return found
+
+    def _whole(self, found: Coded) -> Coded:
+        """The best so far, or one tile over the whole plane if a glance says that it may cost less, and it does."""
+        layers = self.sketched(found.squared)
+        refined = sorted({False, self.cfg.residual})
+        return self.best([Plan(max(self.plane.shape), 0, r) for r in refined], found, layers) if layers else found
+
+    def _other_sizes(self, found: Coded, coarse: int = 0) -> Coded:
+        """The best of other tile sizes: smaller ones as long as that gains; if it never does, larger ones.
+
+        Args:
+            coarse: px, of the grid under them.
+        """
+        tile, largest = found.spec.tile, coarse or max(self.plane.shape)
+        for sizes in ([s for s in AUTO_TILES[::-1] if s < tile], [s for s in AUTO_TILES if s > tile]):
+            before = found
+            for size in sizes:
+                one = self.best([Plan(size, coarse, False)], found) if size < largest else found
+                if one is found:
+                    break
+                found = one
+            if found is not before:
+                break
+        return found
+
+    def _upon_larger(self, found: Coded) -> Coded:
+        """The best so far, or its tiles upon a coarse grid of larger ones already searched, if that costs less."""
+        tile = found.spec.tile
+        for size in sorted(size for size, coarse in self.known if not coarse and size > tile):
+            if self._promises(size, found):
+                if not self.cfg.merge:  # layers are merged within sections, which may have other rows now
+                    self.known[0, size] = self.known[size, 0]
+                found = self.best([Plan(tile, size, False)], found)
+        return found
+
+    def _upon_whole(self, found: Coded, layers: Sequence[Sequence[States]]) -> Coded:
+        """The best so far, or tiles upon one over the whole plane, of these layers roughly, if that costs less."""
+        if not layers:
+            return found
+        side = max(self.plane.shape)
+        one = self.best([Plan(found.spec.tile, side, False)], found, layers)
+        return found if one is found else self._other_sizes(one, side)
+
+    def _promises(self, coarse: int, found: Coded) -> bool:
+        """Quick bound: would a coarse grid and smaller tiles without layers upon it cost less than the best so far?"""
+        one = self.best([Plan(coarse, 0, False)])
+        size, price = (self.plane.shape[0], self.plane.shape[1]), residual_lambda(self.cfg.lambda_rd)
+        drawn = predict_grid(one.programs[0], size, one.spec, self.cfg.seed, self.task.codebook, self.plane.device)
+        cut = TileGridCfg(size=found.spec.tile, overlap=found.spec.overlap)
+        left = float(rest_of_base(self.plane - drawn, cut).to(torch.int64).square().sum()) / price
+        return one.bits + left + BITS_PER_EMPTY_TILE * found.programs[-1].tiles < found.squared
+
+    def _beyond_tiles(self) -> list[list[States]]:
+        """Layers of one tile over the whole plane, if they draw much of what the base of tiles leaves."""
+        cut = TileGridCfg(size=FIRST_TILE_PX, overlap=default_overlap(FIRST_TILE_PX))
+        rest = rest_of_base(self.plane, cut)
+        return detect_single_pattern(rest, self.task.codebook, self.cfg.seed, MOST_LEFT_BY_WHOLE)
+
+    def best(self, plans: Sequence[Plan], found: Coded | None = None, layers: Sequence[Sequence[States]] = ()) -> Coded:
+        """The cheapest of the best so far and of plans, a tie to the first.
+
+        Plans of one tile size share their programs.  Where there is something already, a search for them is given up
+        as soon as nothing cheaper is in sight.  `layers` are suggestions for a plane of one tile.
+        """
+        limit = math.inf if found is None else found.squared
+        for plan in plans:
+            if (programs := self._programs(plan, limit, layers)) is not None:
+                one = self._code(programs, self._header(plan))
+                found = one if found is None or one.cost < found.cost else found
+        assert found is not None, "there is always a tile size to try"
+        return found
+
+    def _header(self, plan: Plan) -> Header:
+        """Header for this plane coded by `plan`.
+
+        The other planes are assumed alike; callers read only this plane's fields.
+        """
+        spec = plane_spec(self.cfg, plan, chroma=self.index > 0)
+        header = header_of((spec,) * len(self.picture.planes), self.picture.width, self.picture.height, self.cfg)
+        return header if self.section_rows is None else replace(header, section_rows=self.section_rows)
+
+    def _programs(self, plan: Plan, limit: float, layers: Sequence[Sequence[States]]) -> list[Programs] | None:
+        """Programs of the plane's grids; None if their cost would be above the limit."""
+        if not plan.tile:
+            return [Programs.empty(0)]
+        header, below = self._header(plan), []
+        if plan.coarse:
+            coarse = self.known.get((0, plan.coarse))
+            if coarse is None:
+                alone = self._header(Plan(plan.coarse, 0, False))
+                alone = replace(alone, section_rows=header.section_rows)
+                coarse = self._search(alone, math.inf, layers, [], COARSE_LAYERS_BEYOND_BANK)
+                assert coarse is not None, "there is no limit"
+                self.known[0, plan.coarse] = coarse
+            below, layers = [coarse], []
+        own = self.known.get(plan[:2])
+        if own is None:
+            own = self._search(header, limit, layers, below)
+        if own is None:
+            return None
+        self.known[plan[:2]] = own
+        return [*below, own]
+
+    def sketched(self, cost: float) -> list[list[States]]:
+        """Layers of one tile over the whole plane, if it is worth its time now that `cost` can be had."""
+        if cost < LEAST_BITS_OF_WHOLE:
+            return []
+        samples = self.plane.to(torch.int64)
+        total, square = int(samples.sum()), int((samples * samples).sum())
+        energy = (square - total * total / self.plane.numel()) / residual_lambda(self.cfg.lambda_rd)
+        if energy <= LEAST_BITS_OF_WHOLE:
+            return []
+        most = (cost - LEAST_BITS_OF_WHOLE) / energy  # layers cost as much
+        return detect_single_pattern(self.plane, self.task.codebook, self.cfg.seed, most)
+
+    def _search(
+        self,
+        header: Header,
+        limit: float,
+        layers: Sequence[Sequence[States]],
+        below: Sequence[Programs],
+        most: int = MAX_LAYERS,
+    ) -> Programs | None:
+        """Programs of the tiles that the header says; None if their cost would be above the limit.
+
+        Args:
+            below: those of the coarse grid, if the tiles lie upon one.   most: layers of tiles that are searched beyond
+                the bank.
+        """
+        spec, goal, seen = header.planes[self.index], self.plane, []
+        if below:
+            goal, seen = goal_upon_coarse(goal, below[0], spec, self.task), [self.plane]
+        own, tiles = grid_options(self.cfg, spec), plane_grid(header, grids_of(header, self.index).stop - 1)
+        if searched_off_grid(tiles):
+            own = own.but(max_layers=min(own.max_layers, most))
+        frozen = header, self.index, own, self.task.tables, self.task.codebook
+        if len(rows := bands(tiles, own)) > 1:
+            self.task.progress.reset(total=tiles.count)
+            done = Programs.empty(0)
+            for band in rows:
+                part = search_band(goal, tiles, band, done, *frozen, self.task.progress, *seen)
+                done = Programs.joined([done, part]) if done.tiles else part
+            return done
+        encoder = PlaneEncoder([goal], *frozen, self.cfg.ai, layers, pictures=seen)
+        self.task.progress.reset(total=len(encoder.x))
+        found = encoder.run(self.task.progress, limit * residual_lambda(self.cfg.lambda_rd))
+        return None if found is None else found[0]
+
+    def _code(self, programs: Sequence[Programs], header: Header) -> Coded:
+        """The plane by these programs and, if the header says so, a residual; what it costs only if that matters."""
+        spec = header.planes[self.index]
+        spans = [span for span in residual_spans(header) if span.plane == self.index]
+        drawn = None
+        if spec.tile and (self.open or spans):
+            drawn = predict_plane(programs, header, self.index, self.task.codebook, self.plane.device).cpu().numpy()
+        parts = spans or [ResidualSpan(self.index, 0, len(self.plane))] * self.open
+        many = len(parts) > 1
+        rows = [
+            *parallel_map(self.task.pool, lambda span: self._rows(span, spec, drawn), parts, only_if=lambda _: many)
+        ]
+        residuals = [one.payload for one in rows if spec.residual]
+        tallies = [one.tally for one in rows if spec.residual]
+        squared, wrong = sum(one.squared for one in rows), sum(one.wrong for one in rows)
+        bits = 0.0
+        if self.open:
+            bits += 8.0 * sum(map(len, residuals))
+            bits += 8.0 * (len(pack_plane(spec)) - len(pack_plane(replace(spec, under=None))))
+            first = grids_of(header, self.index).start
+            for span in section_spans(header):
+                if header.grids[span.grid].plane == self.index:
+                    own = programs[span.grid - first]
+                    payload = write_section(header, span, own, self.task.tables, self.task.codebook).rans_bytes()
+                    framing = CRC_BYTES + len(varint(len(payload))) if header.grids[span.grid].coarse else 0
+                    bits += 8.0 * (len(payload) + framing)  # all plans but those of a residual alone frame one grid
+        cost = bits + (squared if self.cfg.residual else wrong)
+        return Coded(spec, programs, residuals, tallies, cost, bits + squared, bits)
+
+    def _rows(self, span: ResidualSpan, spec: PlaneSpec, drawn: NDArray[np.int32] | None) -> CodedRows:
+        """Pixel rows upon what programs draw of the plane, [h,w] Q12, or middle grey."""
+        part, price = slice(span.row_start, span.row_stop), residual_lambda(self.cfg.lambda_rd)
+        payload, tally, squared, wrong = b"", {}, 0.0, 0.0
+        goal = self.plane[part].cpu().numpy()
+        picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
+        if spec.residual:
+            params = ResidualParams(spec.residual - 1, price, self.cfg.tries)
+            code = encode_residual(goal - picture, picture, params)
+            payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction
+        if self.open:
+            error = goal.astype(np.int64) - picture
+            squared = float((error * error).sum()) / price
+            if not self.cfg.residual:
+                wrong = plane_distortion(goal, picture, self.cfg.alpha_mix) / self.cfg.lambda_rd
+        return CodedRows(payload, tally, squared, wrong)
+
+
+def rest_of_base(plane: Tensor, cut: TileGridCfg) -> Tensor:
+    """Rest of a plane beyond the surface through the means of tiles, [h,w] int32 Q12."""
+    tiles = grid(plane.shape[0], plane.shape[1], cut)
+    samples = extract(plane, tiles).flatten(1)
+    means = torch.div(samples.sum(dim=1, dtype=torch.int64), samples.shape[1], rounding_mode="floor").to(torch.int32)
+    return plane - surface(means, tiles, 0).plane

@@ -1,0 +1,271 @@
+"""What a step of the search computes, whatever runs it: the one description of each operation.
+
+Three modules implement `Backend`: `torch_ops` in tensor operations, the reference; `numba_ops` in compiled loops on a
+CPU; `triton.ops` in kernels on a GPU.  All give the same result to the last bit.  Sums are of integers: int32, or int64
+and float64 that hold integers below 2^53, exact in any order.  All else is elementwise, in one sequence, each operation
+rounded once: no implementation may reorder floating point or contract a product and a sum into one rounding.
+
+Shapes: n tiles of T px a side, M candidates of each, K bank rows of P pixels, C classes of tiles (see `Windows`), N
+tiles and S samples of all planes.  Samples are int32 Q12 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, device
+
+from pc15.luma import SAMPLE_ONE
+from pc15.search.backend.product import Product
+from pc15.search.backend.sort_keys import Terms
+from pc15.search.windows import Windows
+from pc15.tiling import TileSpec
+
+SSIM_C1, SSIM_C2 = (0.01 * SAMPLE_ONE) ** 2, (0.03 * SAMPLE_ONE) ** 2
+"""Constants of SSIM in luma of Q12."""
+LEAST_TOGETHER = 1 << 8
+"""Tiles that every device screens at once."""
+
+Places = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Where the samples of tiles lie among those of all planes: of rows and columns of tiles [R,T], [C,T], and which of
+these a tile has, [N], [N]; int64.  Past the border the last place is repeated."""
+
+
+class TileBatch(NamedTuple):
+    """Some tiles.  e: [n,T,T], what is left to draw.   x: [n,T,T], the picture.   cls: [n] int64, class of each."""
+
+    e: Tensor
+    x: Tensor
+    cls: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """Candidates of some tiles: M patterns without their mean for each of n tiles, in any scale.
+
+    store: [R,T*T] int8, or int16 below 2^11.   at: [n,M] int64, rows of `store`.
+    rms: [n,M] float64, RMS in the store's scale; 0 for flat ones and for places to skip.
+    """
+
+    store: Tensor
+    at: Tensor
+    rms: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ExactTerms:
+    """What an exact score takes besides tiles and candidates.
+
+    drop: bits that weighted products lose, so that their sums stay below 2^53.   block: side of the SSIM blocks, px.
+    delta: amplitude of one level, in luma.   mse_weight: of squared error in luma, per px.   alpha: of 1 - SSIM; 0
+    leaves SSIM out.   bit_price: of 1/256 bit.
+    """
+
+    windows: Windows
+    drop: int
+    block: int
+    delta: float
+    mse_weight: float
+    alpha: float
+    bit_price: float
+
+
+class Best(Protocol):
+    """The best candidates of each tile so far, by the scores of `sort_keys`; a tie keeps the lower bank row."""
+
+    @property
+    def rows(self) -> Tensor:
+        """Bank rows [n,keep] int64, best first; -1 where there were fewer."""
+
+    def merge(self, tiles: Tensor | None, product: Tensor, terms: Terms, first: int) -> None:
+        """Let candidates from bank row `first` on compete; blocks of a tile come in the order of their rows.
+
+        Args:
+            tiles: [m] int64, which tiles the products are of; None for all, in order.
+            product: [m,B], exact integers: int32, or float32, which a CPU's product may leave them in.
+        """
+
+    def compete(self, tiles: Tensor | None, candidates: Product, packed: Tensor, terms: Terms, first: int) -> None:
+        """`merge` all candidates, the first of which is bank row `first`; `packed` [m,P] int8 are the tiles."""
+
+
+class Ranker(Protocol):
+    """Ranks a few bank rows of each tile anew, at the resolution that it was made for."""
+
+    def __call__(self, rows: Tensor, packed: Tensor, cls: Tensor, price: Tensor, bits: Tensor, keep: int) -> Tensor:
+        """The best `keep` of bank rows [n,M] int64, best first, a tie to the lower row; [n,min(keep,M)] int64.
+
+        Scores are those of `sort_keys`.  Left out are flat rows and places of -1; -1 where there are fewer.
+
+        Args:
+            packed: [n,P] int8, price: [n] float32, see `Backend.packed`.   cls: [n] int64.   bits: [K] float32.
+        """
+
+
+class DrawnSurface(Protocol):
+    """Surfaces through the DC levels of planes of one size, as `dc_surface.surface` draws them."""
+
+    @property
+    def plane(self) -> Tensor:
+        """[planes*H,W]."""
+
+    def slopes(self, rest: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
+        """`Surface.adjoint` of what is left of the planes and `Surface.norms`, [planes*N] int64 each.
+
+        Args:
+            rest: [planes*H,W].   mine: [planes*N] bool, knots that are asked for; others may have any value.
+        """
+
+
+class Backend(Protocol):
+    """Every step of the search that more than one kind of device has an implementation of."""
+
+    draws_ahead: bool
+    """Whether a call costs more than what it works on, so that much should be drawn at once."""
+
+    # ------------------------------------------------------------ how work is shared out
+
+    def reserved_threads(self) -> AbstractContextManager[object]:
+        """Context in which operations have all threads of the caller to themselves."""
+
+    def tiles_together(self, rows: int, device: device) -> int:
+        """Number of tiles that are best screened at once against a bank of so many rows."""
+
+    # ------------------------------------------------------------ every candidate
+
+    def inverse_norms(self, pixels: Tensor, quad: Tensor) -> Tensor:
+        """1 / sum quad * p^2 of every class and bank row, [C,K] float32; 0 for flat rows.
+
+        Args:
+            pixels: [K,P] int8.   quad: [C,P] int64.
+        """
+
+    def packed(self, e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Tiles as int8 rows [n,side*side] for the product, and what 1/256 bit costs each in score, [n] float32.
+
+        A row holds sums of lin * e over boxes of the tile, rounded to 7 bits by the least right shift.
+
+        Args:
+            lin: [C,T,T] int32.   prices: [64] float32, by shift.   side: boxes a side.
+        """
+
+    def best_of(self, n: int, keep: int, device: device) -> Best:
+        """A collector of the `keep` best candidates of n tiles."""
+
+    def ranker(self, pixels: Tensor, quad: Tensor) -> Ranker:
+        """What ranks candidates with pixels [K,P] int8, of norms weighted by quad [C,P] int64."""
+
+    # ------------------------------------------------------------ a few, exactly
+
+    def exact(
+        self, tiles: TileBatch, patterns: Patterns, address: Tensor, amp_cost: Tensor, terms: ExactTerms, shift: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Change of J and signed amplitude level of each candidate, [n,M] float64 and int64; +inf and 0 if unusable.
+
+        Two levels are tried, the nearest to the optimum of squared error and the one below; a tie keeps the lower.
+
+        Args:
+            address: [n,M] int, cost before the amplitude, in 1/256 bit.   amp_cost: [2,levels] int32, likewise, of
+                positive and of negative levels.   shift: bits that patterns lose before.
+        """
+
+    def exact_rows(
+        self,
+        tiles: TileBatch,
+        store: Tensor,
+        rows: Tensor,
+        rms: Tensor,
+        address: Tensor,
+        amp_cost: Tensor,
+        terms: ExactTerms,
+        shift: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """`exact` of rows [n,M] of a store [R,T*T], -1 for none; rms: [R] float64 and address: [R] int are of rows."""
+
+    def distortion(self, tiles: TileBatch, terms: ExactTerms) -> Tensor:
+        """D of the tiles as they are, in the unit of J, [n] float64."""
+
+    # ------------------------------------------------------------ choices
+
+    def lowest(self, cost: Tensor, keep: int) -> Tensor:
+        """Indices of the `keep` smallest values of each row, smallest first, ties in order.
+
+        [n,M] float64 -> [n,min(keep,M)] int64.
+        """
+
+    def pick(
+        self, change: Tensor, level: Tensor, rows: Tensor, bank: Tensor, width: int, keep: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The `lowest` candidates of each tile: fields [n*keep,width], level [n,keep], change [n,keep].
+
+        Args:
+            change, level: [n,M] float64, int64.   rows: [n,M] int64, bank rows; -1 has the fields of row 0.
+            bank: [K,F] int64, fields of every row; zeros follow up to `width`.
+        """
+
+    def offered(
+        self,
+        owner: Tensor,
+        j: Tensor,
+        change: Tensor,
+        width: int,
+        layer: int,
+        best_j: Tensor,
+        depth: Tensor,
+        best: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Extend every beam state by its K candidates: J of all S*K offers, float64, and which are kept, [S'] int64.
+
+        Kept are the `width` best of each tile that lower J, tile by tile, best first, ties to the first.
+
+        Args:
+            owner: [S] int64, tile of each state, ascending; `width` states at most are of one.
+            j: [S] float64, of the states.   change: [S,K] float64, what the offers change it by.
+            best_j, depth, best: [n] float64, int64, int64, in place: where an offer has less J than any state of its
+                tile before, its J, layer + 1 and the offer's number.
+        """
+
+    # ------------------------------------------------------------ the picture so far
+
+    def look(self, tiles: Tensor, above: Tensor, acc: Tensor, places: Places, tile: int) -> Tensor:
+        """What is left of the picture where tiles [n] lie: above - round_blend(acc), [n,T,T].
+
+        Args:
+            above: [S], what the planes are above their bases.   acc: [S] int32, the blend's accumulator.
+        """
+
+    def put(
+        self,
+        tiles: Tensor,
+        acc: Tensor,
+        places: Places,
+        own: Tensor,
+        of: Tensor,
+        samples: Tensor,
+        new: Tensor,
+        old: Tensor | None = None,
+        *,
+        add: bool,
+    ) -> None:
+        """In place: give tiles [n] that do not overlap the samples new - old [n,T,T], or with `add` add these.
+
+        Args:
+            acc: [S] int32, gets the change of the samples, clamped to +-SAMPLE_MAX, times the tile's weight.
+            own: [C,T,T] int32 and of: [N], see `Windows`.   samples: [N,T,T], of all tiles, are set unclamped.
+        """
+
+    def show(self, e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> None:
+        """In place: add to e [n,T,T] sign * samples [n,T,T] as the blended picture shows them, rounded per tile."""
+
+    def contributions(self, store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
+        """What layers add to the samples of their tiles, as the decoder computes it, [n,T,T].
+
+        Args:
+            store: [R,T*T] or [R,T,T] int16 or int32 Q14, patterns without their mean.   rms: [R] int32 Q14.
+            at: [n] int64, rows of these; None for all, in order.   amp: [n] int64, signed levels of `step`, Q15.
+        """
+
+    def draw_surface(self, knots: Tensor, grid: TileSpec, planes: int, step_q12: int) -> DrawnSurface:
+        """Draw the surfaces through knots [planes*N] int32; step_q12: the DC quantizer's step."""

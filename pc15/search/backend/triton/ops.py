@@ -1,0 +1,174 @@
+"""The search on a GPU: kernels, tensor operations for what they have no room for; see `Backend`.
+
+Numbers that float32 cannot hold reach a kernel in a tensor: Triton hands over a Python float as float32.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from pc15.dc_surface import least_sharp
+from pc15.search.backend import torch_ops
+from pc15.search.backend.protocol import (
+    SSIM_C1,
+    SSIM_C2,
+    Best,
+    DrawnSurface,
+    ExactTerms,
+    Patterns,
+    Ranker,
+    TileBatch,
+)
+from pc15.search.backend.sort_keys import Terms
+from pc15.search.backend.torch_ops import draws_ahead, inverse_norms, reserved_threads, tiles_together
+from pc15.search.backend.triton import screen
+from pc15.search.backend.triton.canvas import contributions, look, put, show
+from pc15.search.backend.triton.exact import score_distortion, score_exactly
+from pc15.search.backend.triton.surface import draw_surfaces, surface_slopes
+from pc15.search.knot_spans import axes
+from pc15.tiling import TileSpec
+
+__all__ = [
+    "best_of",
+    "contributions",
+    "distortion",
+    "draw_surface",
+    "draws_ahead",
+    "exact",
+    "exact_rows",
+    "inverse_norms",
+    "look",
+    "lowest",
+    "offered",
+    "packed",
+    "pick",
+    "put",
+    "ranker",
+    "reserved_threads",
+    "show",
+    "tiles_together",
+]
+
+
+# ---------------------------------------------------------------- every candidate
+
+
+def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    if e.shape[1] % side:
+        return torch_ops.packed(e, cls, lin, prices, side)
+    return screen.packed(e, cls, lin, prices, side)
+
+
+class _KernelBest(torch_ops.GroupedBest):
+    @property
+    def rows(self) -> Tensor:
+        return screen.best_rows(self._keys)
+
+    def _group_best(self, product: Tensor, terms: Terms, first: int) -> Tensor:
+        return screen.group_best(product, terms, first)
+
+    def _merged(self, own: Tensor, groups: Tensor, product: Tensor, terms: Terms, first: int) -> Tensor:
+        if own.shape[1] > screen.MOST_KEPT:
+            return super()._merged(own, groups, product, terms, first)
+        return screen.merge_best(own, groups, product, terms, first)
+
+
+def best_of(n: int, keep: int, device: torch.device) -> Best:
+    return _KernelBest(n, keep, device)
+
+
+def ranker(pixels: Tensor, quad: Tensor) -> Ranker:
+    return functools.partial(_ranked, pixels, quad)
+
+
+def _ranked(
+    pixels: Tensor, quad: Tensor, rows: Tensor, packed: Tensor, cls: Tensor, price: Tensor, bits: Tensor, keep: int
+) -> Tensor:
+    return screen.best_rows(screen.rank_again(rows, packed, pixels, quad, cls, price, bits), keep)
+
+
+# ---------------------------------------------------------------- a few, exactly
+
+
+def exact(
+    tiles: TileBatch, patterns: Patterns, address: Tensor, amp_cost: Tensor, terms: ExactTerms, shift: int = 0
+) -> tuple[Tensor, Tensor]:
+    numbers = _numbers(terms, tiles.e.device)
+    return score_exactly(
+        tiles, patterns.store, patterns.at, patterns.rms, address, amp_cost, terms, numbers, by_row=False, shift=shift
+    )
+
+
+def exact_rows(
+    tiles: TileBatch,
+    store: Tensor,
+    rows: Tensor,
+    rms: Tensor,
+    address: Tensor,
+    amp_cost: Tensor,
+    terms: ExactTerms,
+    shift: int = 0,
+) -> tuple[Tensor, Tensor]:
+    numbers = _numbers(terms, tiles.e.device)
+    return score_exactly(tiles, store, rows, rms, address, amp_cost, terms, numbers, by_row=True, shift=shift)
+
+
+def distortion(tiles: TileBatch, terms: ExactTerms) -> Tensor:
+    return score_distortion(tiles, terms, _numbers(terms, tiles.e.device))
+
+
+def _numbers(terms: ExactTerms, device: torch.device) -> Tensor:
+    """Factors and constants as kernels of `exact` load them, float64."""
+    return _on_device((terms.delta, terms.mse_weight, terms.alpha, terms.bit_price, SSIM_C1, SSIM_C2), device)
+
+
+@functools.lru_cache(maxsize=256)
+def _on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64, device=device)
+
+
+# ---------------------------------------------------------------- choices
+
+
+def lowest(cost: Tensor, keep: int) -> Tensor:
+    if cost.shape[1] > screen.MOST_COMPARED:
+        return torch_ops.lowest(cost, keep)
+    return screen.lowest(cost, keep)
+
+
+def pick(
+    change: Tensor, level: Tensor, rows: Tensor, bank: Tensor, width: int, keep: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    if change.shape[1] > screen.MOST_COMPARED:
+        return torch_ops.pick(change, level, rows, bank, width, keep)
+    return screen.pick(change, level, rows, bank, width, keep)
+
+
+def offered(
+    owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int, best_j: Tensor, depth: Tensor, best: Tensor
+) -> tuple[Tensor, Tensor]:
+    every, table = screen.offered(owner, j, change, width, layer, best_j, depth, best)
+    return every, table[table >= 0]
+
+
+# ---------------------------------------------------------------- the picture so far
+
+
+class _KernelSurface:
+    def __init__(self, knots: Tensor, grid: TileSpec, planes: int, smooth: int) -> None:
+        self._knots, self._axes, self._smooth = knots, axes(grid, knots.device), smooth
+        out = torch.empty(planes * grid.H * grid.W, dtype=torch.int32, device=knots.device)
+        draw_surfaces(knots, out, self._axes, smooth)
+        self.plane = out.view(-1, grid.W)
+
+    def slopes(self, rest: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
+        out = torch.zeros((2, len(mine)), dtype=torch.int64, device=rest.device)
+        surface_slopes(self._knots, rest, mine, out, self._axes, self._smooth)
+        return out[0], out[1]
+
+
+def draw_surface(knots: Tensor, grid: TileSpec, planes: int, step_q12: int) -> DrawnSurface:
+    return _KernelSurface(knots, grid, planes, least_sharp(step_q12))

@@ -1,0 +1,95 @@
+"""Blend weights of the tiles of a grid, and sums of values over boxes of a tile: integers, the same on every device."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pc15.config import CodecConfig
+from pc15.tiling import seam_weights_q8
+
+W_ONE = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Blend weights of the distinct places that tiles have in a grid, int32, W_ONE = 1.
+
+    own: [C,T,T], w.   lin, quad: [C,T,T], weights of e p and of p^2, seam weight included.
+    square: [C,T,T], weight of e^2.   of: [N] class of each tile.
+    area: [C] float64, px that a tile owns.
+    """
+
+    own: Tensor
+    quad: Tensor
+    lin: Tensor
+    square: Tensor
+    of: Tensor
+    area: Tensor
+
+    @classmethod
+    def of_grid(cls, wy: Tensor, wx: Tensor, cfg: CodecConfig, *, blended: bool) -> Windows:
+        """From the axis weights [ny,T] and [nx,T].
+
+        Args:
+            blended: the residual is the blended picture's; otherwise tiles stand alone, each error weighted by w.
+        """
+        rows, row_of = torch.unique(wy, dim=0, return_inverse=True)
+        cols, col_of = torch.unique(wx, dim=0, return_inverse=True)
+        own = (rows[:, None, :, None] * cols[None, :, None, :]).reshape(-1, wy.shape[1], wx.shape[1])
+        of = (row_of[:, None] * len(cols) + col_of[None, :]).reshape(-1)
+        seam = 256 + seam_q8(cfg).to(own.device)
+        wide = own.to(torch.int64)
+        weights = (wide, (wide * wide) >> 16, torch.full_like(wide, W_ONE)) if blended else (wide, wide, wide)
+        lin, quad, square = (((part * seam) >> 8).to(torch.int32) for part in weights)
+        area = own.sum(dim=(1, 2), dtype=torch.int64).to(torch.float64) / torch.tensor(
+            float(W_ONE), dtype=torch.float64, device=own.device
+        )
+        return cls(own, quad, lin, square, of, area)
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Windows, int]]) -> Windows:
+        """Of several grids, each so many times in a row."""
+        if len(parts) == 1 and parts[0][1] == 1:
+            return parts[0][0]
+        first = itertools.accumulate((len(one.own) for one, _ in parts), initial=0)
+        of = torch.cat([(one.of + start).repeat(times) for (one, times), start in zip(parts, first, strict=False)])
+        own, quad, lin, square, area = (
+            torch.cat([getattr(one, name) for one, _ in parts]) for name in ("own", "quad", "lin", "square", "area")
+        )
+        return cls(own, quad, lin, square, of, area)
+
+
+def seam_q8(cfg: CodecConfig) -> Tensor:
+    """Extra weight, Q8, of an error at each pixel of a tile."""
+    if not cfg.seam_weight:
+        return torch.zeros((cfg.tile, cfg.tile), dtype=torch.int32)
+    return (seam_weights_q8(cfg.tile, cfg.overlap) * round(cfg.seam_weight * 256)) >> 8
+
+
+def box_edges(tile: int, side: int, device: torch.device) -> Tensor:
+    """Where the boxes begin that stand for a tile at a lower resolution, and where the last ends; [side + 1], px."""
+    return torch.div(torch.arange(side + 1, device=device) * tile, side, rounding_mode="floor")
+
+
+def pooled(values: Tensor, side: int) -> Tensor:
+    """Sums of integers [n,T,T] over side x side boxes that differ by a pixel at most; [n,side,side] int64."""
+    n, tile, _ = values.shape
+    wide = values.to(torch.int64)
+    if tile == side:
+        return wide
+    if tile % side == 0:
+        return wide.view(n, side, tile // side, side, tile // side).sum(dim=(2, 4))
+    edges = box_edges(tile, side, values.device)
+    box = torch.repeat_interleave(torch.arange(side, device=values.device), edges[1:] - edges[:-1])
+    rows = torch.zeros((n, side, tile), dtype=torch.int64, device=values.device).index_add_(1, box, wide)
+    return torch.zeros((n, side, side), dtype=torch.int64, device=values.device).index_add_(2, box, rows)
+
+
+def ssim_block(tile: int) -> int:
+    """Side of the disjoint SSIM blocks: the divisor of the tile nearest to 8 px, the larger on a tie."""
+    return min((d for d in range(1, tile + 1) if tile % d == 0), key=lambda d: (abs(d - 8), -d))

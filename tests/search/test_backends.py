@@ -1,0 +1,501 @@
+"""Every backend computes what tensor operations do, to the last bit; Triton's kernels are interpreted without a GPU."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from pc15 import CodecConfig
+from pc15.encoder import encode, encode_many
+from pc15.quant import step_q15
+from pc15.search import backend
+from pc15.search.backend import backend_of, numba_ops, numba_samples, torch_ops
+from pc15.search.backend.protocol import Backend, Patterns
+from pc15.search.backend.sort_keys import Terms
+from pc15.search.bank import Bank
+from pc15.search.blend_state import Canvas
+from pc15.search.cost import AMP_SEARCHED
+from pc15.search.dc_surfaces import Bases
+from pc15.search.plane import Leaders, turn_groups
+from pc15.search.score import DROP, SAMPLE_ONE, Scorer
+from pc15.search.windows import Windows
+from pc15.tiling import SAMPLE_MAX, Stack, TileGridCfg, axis_weights, stacks
+
+CPU = torch.device("cpu")
+CUDA = torch.cuda.is_available()
+NAMES = ["numba", "triton", *(["torch"] if CUDA else [])]
+ROWS = 30
+SIDES = [4, 8, 12, 16, 17, 20, 22, 30, 32, 48, 64, 160]
+
+
+class Way(NamedTuple):
+    """A backend and where its tensors lie."""
+
+    ops: Backend
+    device: torch.device
+
+    def moved(self, *tensors: Tensor) -> list[Tensor]:
+        """Tensors on its device."""
+        return [each.to(self.device) for each in tensors]
+
+
+REFERENCE = Way(torch_ops, CPU)
+
+
+def triton_ops() -> Backend:
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("needs triton")
+    from pc15.search.backend.triton import ops
+
+    return ops
+
+
+@pytest.fixture(params=NAMES)
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each backend but the reference on a CPU."""
+    if request.param == "numba":
+        return Way(numba_ops, CPU)
+    ops = triton_ops() if request.param == "triton" else torch_ops
+    return Way(ops, torch.device("cuda" if CUDA else "cpu"))
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three for loops, however little there is to do."""
+    monkeypatch.setattr(numba_samples, "_LEAST", 1)
+    usual = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(usual)
+
+
+def chosen(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything that asks for a backend get this one."""
+    monkeypatch.setattr(backend, "numba_ops", way.ops)
+    monkeypatch.setattr(backend, "_on_cuda", lambda: way.ops)
+
+
+def equal(found: Any, wanted: Any) -> None:
+    """Compare tensors, or tuples and lists of them."""
+    if isinstance(wanted, Tensor):
+        assert found.dtype == wanted.dtype
+        assert torch.equal(found.cpu(), wanted)
+        return
+    for own, other in zip(found, wanted, strict=True):
+        equal(own, other)
+
+
+def test_a_device_has_a_backend() -> None:
+    assert backend_of(CPU) is numba_ops
+    if importlib.util.find_spec("triton") is not None:
+        assert backend_of(torch.device("cuda")) is triton_ops()
+
+
+def test_a_gpu_without_triton_is_searched_in_tensor_operations(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("pc15.search.backend.triton")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(backend, "triton", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with caplog.at_level("INFO"):
+        assert backend._on_cuda.__wrapped__() is torch_ops
+    assert "no Triton" in caplog.text
+
+
+def test_a_cpu_never_loads_triton() -> None:
+    code = """
+import sys, torch, pc15
+cfg = pc15.CodecConfig.preset("fast", tile=16, max_layers=2, device="cpu")
+pc15.encode_y(torch.rand((1, 1, 24, 24)), cfg)
+print([name for name in sys.modules if name.split(".")[0] == "triton" or "backend.triton" in name])
+"""
+    root = Path(__file__).resolve().parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------- every candidate
+
+
+@pytest.mark.parametrize(("side", "m", "keep"), [(4, 1, 1), (8, 9, 4), (13, 21, 21), (16, 17, 3), (32, 12, 5)])
+def test_ranking_again(side: int, m: int, keep: int, way: Way) -> None:
+    draw = torch.Generator().manual_seed(side)
+    n, classes, length = 7, 3, side * side
+    pixels = torch.randint(-127, 128, (ROWS, length), generator=draw, dtype=torch.int8)
+    pixels[3], pixels[6] = 0, pixels[5]
+    rows = torch.stack([torch.randperm(ROWS, generator=draw)[:m] for _ in range(n)])
+    rows[torch.rand(rows.shape, generator=draw) < 0.2] = -1
+    packed = torch.randint(-127, 128, (n, length), generator=draw, dtype=torch.int8)
+    packed[1] = 0  # nothing to draw: all that is left of a score is its cost
+    quad = torch.randint(0, 1 << 20, (classes, length), generator=draw)
+    cls = torch.randint(0, classes, (n,), generator=draw)
+    price, bits = torch.rand(n, generator=draw), torch.rand(ROWS, generator=draw) * 4000
+    bits[6] = bits[5]
+
+    def found(own: Way) -> Tensor:
+        rank = own.ops.ranker(*own.moved(pixels, quad))
+        return rank(*own.moved(rows, packed, cls, price, bits), keep)
+
+    equal(found(way), found(REFERENCE))
+
+
+@pytest.mark.parametrize("side", [4, 9, 32])
+def test_inverse_norms(side: int, way: Way) -> None:
+    draw = torch.Generator().manual_seed(side)
+    pixels = torch.randint(-127, 128, (2500, side * side), generator=draw, dtype=torch.int8)
+    pixels[7] = 0
+    quad = torch.randint(0, 1 << 20, (3, side * side), generator=draw)
+    equal(way.ops.inverse_norms(*way.moved(pixels, quad)), torch_ops.inverse_norms(pixels, quad))
+
+
+@pytest.mark.parametrize(
+    ("count", "keep"),
+    [(37, 1), (37, 7), (64, 128), (64, 300), (1500, 1), (1500, 2), (1500, 64), (1500, 128), (1500, 300)],
+)
+def test_candidates_are_the_best_of_all_blocks_of_products(count: int, keep: int, way: Way) -> None:
+    draw = torch.Generator().manual_seed(count)
+    first, n, rows = 11, 4, count + 40
+    product = torch.randint(-(1 << 20), 1 << 20, (n, count), generator=draw, dtype=torch.int32)
+    inverse, cls = torch.rand((4, rows), generator=draw) * 1e-9, torch.arange(n)
+    bits, price = torch.rand(rows, generator=draw) * 4000, torch.rand(n, generator=draw)
+    few = torch.randint(0, count, (count // 2,), generator=draw)
+    product[:, few], inverse[:, first + few], bits[first + few] = product[:, :1], 1.0, 9.0  # ties
+    product[3], price[3] = 0, 0.0  # nothing but ties
+
+    def found(own: Way) -> Tensor:
+        best = own.ops.best_of(n, keep, own.device)
+        for start, stop, tiles in ((0, count // 2, None), (count // 2, count, torch.tensor([3, 0, 2]))):
+            part = product[:, start:stop] if tiles is None else product[tiles, start:stop]
+            given = inverse, bits, *((cls, price) if tiles is None else (cls[tiles], price[tiles]))
+            at = None if tiles is None else tiles.to(own.device)
+            part = part.to(torch.float32).contiguous() if own.ops is numba_ops else part
+            best.merge(at, part.to(own.device), Terms(*own.moved(*given)), first + start)
+        return best.rows
+
+    equal(found(way), found(REFERENCE))
+
+
+# ---------------------------------------------------------------- choices
+
+
+@pytest.mark.parametrize(("m", "keep"), [(1, 1), (5, 5), (16, 2), (300, 3), (1100, 2)])
+def test_the_lowest_come_first_and_ties_in_order(m: int, keep: int, way: Way) -> None:
+    draw = torch.Generator().manual_seed(m)
+    cost = torch.randint(-3, 4, (37, m), generator=draw).to(torch.float64)
+    cost[torch.rand(cost.shape, generator=draw) < 0.3] = float("inf")
+    cost[3] = float("inf")
+    index = torch_ops.lowest(cost, keep)
+    assert torch.equal(index, torch.sort(cost, dim=1, stable=True).indices[:, :keep])
+    equal(way.ops.lowest(*way.moved(cost), keep), index)
+    equal(way.ops.lowest(*way.moved(cost), 1), index[:, :1])
+    level, rows = (torch.randint(-1, 9, cost.shape, generator=draw) for _ in range(2))
+    given = cost, level, rows, torch.randint(0, 99, (9, 4), generator=draw)
+    fields, levels, change = torch_ops.pick(*given, 12, keep)
+    assert not fields[:, 4:].any()
+    equal(way.ops.pick(*way.moved(*given), 12, keep), (fields, levels, change))
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_beams_keep_the_best_offers(width: int, way: Way) -> None:
+    draw = torch.Generator().manual_seed(width)
+    owners = torch.arange(90).repeat_interleave(torch.randint(0, width + 1, (90,), generator=draw))
+    j = torch.rand(len(owners), generator=draw, dtype=torch.float64).mul(4).round()
+    change = torch.rand((len(owners), 3), generator=draw, dtype=torch.float64).mul(4).round() - 2
+    base = torch.full((90,), 1.0, dtype=torch.float64)
+
+    def found(own: Way) -> tuple[Tensor, ...]:
+        leaders = Leaders(base.clone().to(own.device), own.ops)
+        every, kept = leaders.offered(*own.moved(owners, j, change), width, 3)
+        return every, kept, leaders.j, leaders.depth, leaders.offer
+
+    expected = found(REFERENCE)
+    equal(found(way), expected)
+    assert 0 < len(expected[1]) < change.numel()
+    assert len(expected[3].unique()) == 2
+
+
+# ---------------------------------------------------------------- the picture so far
+
+
+def parts_and_windows(tile: int, device: torch.device) -> tuple[list[Stack], Windows]:
+    """Planes of four sizes in tiles, two of one, one of them narrower than a tile."""
+    overlap = tile // 3
+    grid = TileGridCfg(size=tile, overlap=overlap)
+    cfg = CodecConfig.preset("fast", tile=tile, overlap=overlap)
+    sizes = [
+        (3 * tile, 2 * tile + 1),
+        (tile - 3, tile),
+        (3 * tile, 2 * tile + 1),
+        (2 * tile, tile),
+        (tile + 1, tile - 2),
+    ]
+    parts = stacks(sizes, grid)
+    ways = [[axis_weights(side, grid).to(device) for side in (p.grid.H, p.grid.W)] for p in parts]
+    return parts, Windows.joined(
+        [(Windows.of_grid(*way, cfg, blended=True), p.planes) for way, p in zip(ways, parts, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("tile", [4, 13, 40])
+@pytest.mark.usefixtures("threads")
+def test_pictures_change_as_tiles_do(tile: int, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(tile)
+    parts, _ = parts_and_windows(tile, CPU)
+    planes = {i: (p.grid.H, p.grid.W) for p in parts for i in p.members}
+    pictures = [torch.randint(0, SAMPLE_ONE, planes[i], generator=draw, dtype=torch.int32) for i in range(len(planes))]
+    base = torch.randint(0, SAMPLE_ONE, (parts[-1].samples.stop,), generator=draw, dtype=torch.int32)
+    groups = [*turn_groups(parts[0].grid)[:2], [parts[-1].tiles.start]]
+    strong = [torch.randint(-20000, 20000, (len(g), tile, tile), generator=draw, dtype=torch.int32) for g in groups]
+    weak = [one // 37 for one in strong]
+
+    def states(own: Way) -> list[Tensor]:
+        chosen(own, monkeypatch)
+        place = own.device
+        cut, windows = parts_and_windows(tile, place)
+        canvas = Canvas(own.moved(*pictures), cut, windows)
+        canvas.set_base(base.to(place))
+        out = []
+        for group, big, small in zip(groups, strong, weak, strict=True):
+            at, of = torch.tensor(group, device=place), windows.of[torch.tensor(group, device=place)]
+            canvas.put(at, big.to(place))
+            canvas.add(at, small.to(place))
+            canvas.add(at, small.to(place) * 2, small.to(place))
+            e = canvas.look(at)
+            canvas.show(e, of, big.to(place).clamp(-SAMPLE_MAX, SAMPLE_MAX), 1)
+            canvas.show(e[:1], of[:1], small[:1].to(place).transpose(1, 2), -1)
+            out += [e.cpu(), canvas.samples(at).cpu(), canvas.rest().cpu()]
+        every = torch.arange(parts[-1].tiles.stop, device=place)
+        return [*out, canvas.look(every).cpu(), canvas.look(every[:0]).cpu()]
+
+    equal(states(way), states(REFERENCE))
+
+
+@pytest.mark.parametrize("tile", [4, 13, 24])
+@pytest.mark.usefixtures("threads")
+def test_bases_move_with_their_dc_levels(tile: int, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(tile)
+    parts, _ = parts_and_windows(tile, CPU)
+    dc = torch.randint(0, 60, (parts[-1].tiles.stop,), generator=draw)
+    dc[::2] = dc[0]  # some differ little, some much
+    rest = torch.randint(-9000, 9000, (parts[-1].samples.stop,), generator=draw, dtype=torch.int32)
+    mine = torch.rand(dc.shape, generator=draw) < 0.7
+
+    def found(own: Way) -> list[Tensor]:
+        chosen(own, monkeypatch)
+        bases = Bases(parts, 24, own.device)
+        drawn = bases.draw(dc.to(own.device))
+        return [drawn, *(part.cpu()[mine] for part in bases.slopes(*own.moved(rest, mine)))]
+
+    equal(found(way), found(REFERENCE))
+
+
+@pytest.mark.parametrize("kind", [torch.int16, torch.int32])
+@pytest.mark.parametrize("tile", [4, 13, 40])
+@pytest.mark.usefixtures("threads")
+def test_what_layers_add(tile: int, kind: torch.dtype, way: Way) -> None:
+    draw = torch.Generator().manual_seed(tile)
+    store = torch.randint(-32767, 32768, (ROWS, tile * tile), generator=draw, dtype=torch.int32).to(kind)
+    rms = torch.randint(0, 20000, (ROWS,), generator=draw, dtype=torch.int32)
+    rms[:4] = torch.tensor([0, 63, 64, 65])
+    fields = torch.randint(0, ROWS, (60, 12), generator=draw)
+    fields[:4, 0] = torch.arange(4)
+    amp = torch.randint(-AMP_SEARCHED, AMP_SEARCHED + 1, (60,), generator=draw)
+
+    def found(own: Way) -> tuple[Tensor, Tensor]:
+        there, power, rows, level = own.moved(store, rms, fields, amp)
+        step = step_q15(24)
+        square = there[:9].view(-1, tile, tile)
+        return (
+            own.ops.contributions(there, power, rows[:, 0], level, step, tile),
+            own.ops.contributions(square, power[:9], None, level[:9], step, tile),
+        )
+
+    equal(found(way), found(REFERENCE))
+
+
+# ---------------------------------------------------------------- a few, exactly
+
+
+def scorer_of(way: Way, tile: int, alpha: float, seam: float) -> Scorer:
+    """A scorer with a bank of noise and nine places of tiles in a grid."""
+    draw = torch.Generator().manual_seed(tile)
+    overlap = tile // 3
+    cfg = CodecConfig.preset(
+        "fast", tile=tile, overlap=overlap, alpha_mix=alpha, seam_weight=seam, lambda_rd=0.1, search="screened"
+    )
+    ramp = (torch.arange(1, overlap + 1) * 256) // (overlap + 1)
+    weights = torch.full((3, tile), 256, dtype=torch.int32)
+    weights[1:, :overlap], weights[:2, tile - overlap :] = ramp.int(), ramp.flip(0).int()
+    pixels = torch.randint(-127, 128, (ROWS, tile * tile), generator=draw, dtype=torch.int8)
+    pixels[4] = 0
+    drawn = pixels.to(torch.int32) * 200
+    power, drawn_rms = (each.double().square().mean(dim=1).sqrt() for each in (pixels, drawn))
+    amplitudes = torch.randint(100, 9000, (2, AMP_SEARCHED + 1), generator=draw, dtype=torch.int32)
+    bits = torch.randint(500, 9000, (ROWS,), generator=draw, dtype=torch.int32)
+    place = way.device
+    zero = torch.zeros(ROWS, dtype=torch.int64, device=place)
+    bank = Bank(
+        drawn.to(torch.int16).to(place), drawn_rms.to(torch.int32).to(place), pixels.to(place), zero, zero, zero,
+        (0, ROWS), power.to(place), tile,
+    )  # fmt: skip
+    costs: Any = SimpleNamespace(amplitudes=lambda _layer: amplitudes.to(place), rows=lambda _layer: bits.to(place))
+    costs.added_rows = lambda layer, _most: costs.rows(layer)
+    windows = Windows.of_grid(weights.to(place), weights.to(place), cfg, blended=True)
+    return Scorer(cfg, bank, windows, costs, 24, way.ops)
+
+
+def tiles(tile: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What is left to draw of twelve tiles, the tiles, their classes: noise of all strengths, and nothing."""
+    draw = torch.Generator().manual_seed(tile + 1)
+    x = torch.randint(0, SAMPLE_ONE + 1, (12, tile, tile), generator=draw, dtype=torch.int32)
+    e = (torch.randn(x.shape, generator=draw) * torch.logspace(-1, 3, 12)[:, None, None]).round().to(torch.int32)
+    e[3], x[5], x[6], e[6] = 0, 0, SAMPLE_ONE, 0
+    return e, x, torch.arange(12) % 9
+
+
+def patterns_on(way: Way, patterns: Patterns) -> Patterns:
+    return Patterns(*way.moved(patterns.store, patterns.at, patterns.rms))
+
+
+@pytest.mark.parametrize(
+    ("tile", "alpha", "kind"),
+    [
+        *((tile, 0.7, torch.int16) for tile in SIDES),
+        *((tile, 0.0, torch.int16) for tile in (16, 22, 64)),
+        *((tile, 0.7, torch.int8) for tile in (8, 22)),
+    ],
+)
+def test_exact_scores(tile: int, alpha: float, kind: torch.dtype, way: Way) -> None:
+    e, x, cls = tiles(tile)
+    if tile > 32 or tile == 17:  # SSIM blocks of a pixel: many, for a kernel without a GPU
+        e, x, cls = e[7:9], x[7:9], cls[7:9]
+    draw = torch.Generator().manual_seed(7)
+    pixels = scorer_of(REFERENCE, tile, alpha, 0.75).bank.pixels
+    store = pixels.to(kind) * (1 if kind == torch.int8 else 11)
+    store[9] = torch.arange(tile * tile) // (tile * tile // 2) * 2 - 1  # halves
+    rms = store.double().square().mean(dim=1).sqrt()
+    at = torch.randint(0, ROWS, (len(e), 5), generator=draw)
+    at[:, 1] = 9
+    strength = torch.arange(len(e), dtype=torch.int32) * torch.tensor([3, -3]).repeat(6)[: len(e)].int()
+    e += strength[:, None, None] * pixels[at[:, 0]].view_as(e)
+    patterns = Patterns(store, at, torch.where(torch.rand(at.shape, generator=draw) < 0.2, 0.0, rms[at]))
+    address = torch.randint(500, 9000, at.shape, generator=draw, dtype=torch.int32)
+
+    @functools.cache
+    def scorer(own: Way) -> Scorer:
+        return scorer_of(own, tile, alpha, 0.75)
+
+    def found(own: Way, rough: bool) -> tuple[Tensor, Tensor]:
+        given = own.moved(e, x, cls), patterns_on(own, patterns), address.to(own.device)
+        return scorer(own).exact(*given[0], *given[1:], 0, rough=rough)
+
+    for rough in (False, True) if tile == 16 else (False,):
+        expected = found(REFERENCE, rough)
+        equal(found(way, rough), expected)
+        assert len(expected[1].unique()) > 3
+
+
+@pytest.mark.parametrize(("tile", "alpha"), [*((tile, 0.7) for tile in SIDES), (16, 0.0), (22, 0.0)])
+def test_distortion(tile: int, alpha: float, way: Way) -> None:
+    given = tiles(tile)
+    found = scorer_of(way, tile, alpha, 0.75).distortion(*way.moved(*given))
+    equal(found, scorer_of(REFERENCE, tile, alpha, 0.75).distortion(*given))
+
+
+def test_no_tiles_at_all_and_none_to_be_scored(way: Way) -> None:
+    scorer, (e, x, cls) = scorer_of(way, 16, 0.7, 0.0), way.moved(*tiles(16))
+    at = torch.arange(24, device=way.device).view(12, 2)
+    patterns, address = Patterns(scorer.bank.pixels, at, scorer.bank.rms[at]), torch.full_like(at, 900).int()
+    few = Patterns(patterns.store, at[:0], patterns.rms[:0])
+    change, level = scorer.exact(e[:0], x[:0], cls[:0], few, address[:0], 0)
+    assert change.shape == level.shape == (0, 2)
+    assert scorer.distortion(e[:0], x[:0], cls[:0]).shape == (0,)
+    skipped = Patterns(patterns.store[:1], at * 0, patterns.rms * 0)  # nothing was drawn
+    assert torch.isinf(scorer.exact(e, x, cls, skipped, address, 0)[0]).all()
+
+
+def test_kernels_take_tensors_of_other_layouts_and_kinds() -> None:
+    way, (e, x, cls) = Way(triton_ops(), torch.device("cuda" if CUDA else "cpu")), tiles(16)
+    plain, scorer = scorer_of(REFERENCE, 16, 0.7, 0.0), scorer_of(way, 16, 0.7, 0.0)
+    at = torch.arange(24).view(2, 12).t()
+    patterns, address = Patterns(plain.bank.pixels, at, plain.bank.rms[at]), torch.full(at.shape, 900)
+    given = way.moved(e.long(), x.transpose(1, 2).contiguous().transpose(1, 2), cls)
+    found = scorer.exact(*given, patterns_on(way, patterns), address.to(way.device), 0)
+    equal(found, plain.exact(e, x, cls, patterns, address, 0))
+    equal(scorer.distortion(*given), plain.distortion(e, x, cls))
+
+
+@pytest.mark.parametrize("tile", [4, 12, 16, 32, 64])
+def test_tiles_are_packed_alike(tile: int, way: Way) -> None:
+    e, _, cls = tiles(tile)
+    e[7] = -SAMPLE_MAX
+    found, expected = (scorer_of(own, tile, 0.7, 0.75) for own in (way, REFERENCE))
+    for side in {min(tile, 32), min(tile, 32) // 2, min(tile, 7)}:
+        equal(found.packed(*way.moved(e, cls), side), expected.packed(e, cls, side))
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_bank_rows_are_scored_where_they_lie(drawn: bool, way: Way) -> None:
+    e, x, cls = tiles(16)
+    rows = torch.randint(-1, ROWS, (len(e), 6), generator=torch.Generator().manual_seed(3))
+    plain = scorer_of(REFERENCE, 16, 0.7, 0.75)
+    own, at = torch.arange(rows.numel()).view(rows.shape), rows.clamp(min=0)
+    assert plain.bank.drawn is not None
+    store = (plain.bank.drawn >> DROP) if drawn else plain.bank.pixels
+    power = plain.bank.drawn_rms.double() / (1 << DROP) if drawn else plain.bank.rms
+    patterns = Patterns(store[at.flatten()], own, torch.where(rows >= 0, power[at], 0.0))
+    expected = plain.exact(e, x, cls, patterns, plain.costs.added_rows(0, 1)[at], 0)
+    equal(scorer_of(way, 16, 0.7, 0.75).exact_rows(*way.moved(e, x, cls, rows), 0, drawn=drawn), expected)
+    equal(plain.exact_rows(e, x, cls, rows, 0, drawn=drawn), expected)
+
+
+# ---------------------------------------------------------------- whole streams
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "tile", "most"), [("fast", 16, 2), ("balanced", 8, 2), ("oracle", 8, 2)])
+def test_kernels_write_the_same_streams(preset: str, tile: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(5)
+    pictures = []
+    for height, width in ((tile + 5, tile - 3), (tile - 3, tile + 5)):
+        y, x = torch.arange(height)[:, None], torch.arange(width)
+        wave = torch.sin(x * 0.9 + y * 0.2) * 90 * (y > height // 3) + torch.randn((height, width), generator=draw) * 20
+        pictures.append((128 + wave).clamp(0, 255).to(torch.uint8)[None])
+    way = Way(triton_ops(), torch.device("cuda" if CUDA else "cpu"))
+    cfg = CodecConfig.preset(
+        preset, tile=tile, residual=False, candidates=60, max_layers=most, lambda_rd=0.02, device=str(way.device)
+    )
+    with monkeypatch.context() as patched:
+        chosen(way, patched)
+        found = [one["bitstream"] for one in encode_many(pictures, cfg)]
+    expected = [one["bitstream"] for one in encode_many(pictures, replace(cfg, device="cpu"))]
+    assert found == expected
+    assert min(map(len, found)) > 30
+
+
+@pytest.mark.parametrize("preset", ["fast", "balanced"])
+def test_threads_write_the_same_stream(preset: str) -> None:
+    y, x = torch.arange(90)[:, None], torch.arange(130)
+    noise = torch.randn((90, 130), generator=torch.Generator().manual_seed(3)) * 25
+    picture = (128 + torch.sin(x * 0.4 + y * 0.1) * 70 + noise).clamp(0, 255).to(torch.uint8)[None]
+    cfg = CodecConfig.preset(preset, tile=16, overlap=4, residual=False, max_layers=4, lambda_rd=0.1, device="cpu")
+    usual, found = torch.get_num_threads(), []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        found.append(encode(picture, cfg)["bitstream"])
+    torch.set_num_threads(usual)
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) > 100
