@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pc15.proc.generators import load
 from pc15.proc.spec import Param
-from pc15.search.backend import numba_scores
+from pc15.search.backend import backend_of
 from pc15.search.bank import Bank
 from pc15.search.view import View
 
@@ -23,16 +23,7 @@ def bank_gains(bank: Bank, view: View) -> Tensor:
     """
     room = 31 - 7 - (bank.side**2 - 1).bit_length()
     error, weight = _rounded(view.error, room), _rounded(view.weight, room - 7)
-    if error.is_cuda:
-        parts = []
-        for chunk in bank.pixels.split(2048):
-            p = chunk.to(torch.float64)
-            parts.append(torch.stack([p @ error.double(), p @ weight.double(), p.square() @ weight.double()]))
-        product, share, power = torch.cat(parts, dim=1)
-    else:
-        sums = np.empty((3, bank.rows), np.int32)
-        numba_scores.moments(0, bank.rows, bank.pixels.numpy(), error.numpy(), weight.numpy(), *sums)
-        product, share, power = torch.from_numpy(sums).to(torch.float64)
+    product, share, power = backend_of(error.device).row_sums(bank.pixels, error, weight)
     whole = weight.sum(dtype=torch.int64).to(torch.float64)
     linear = product - share * error.sum(dtype=torch.int64).to(torch.float64) / whole
     square = power - share * share / whole

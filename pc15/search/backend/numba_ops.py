@@ -45,6 +45,7 @@ __all__ = [
     "put",
     "ranker",
     "reserved_threads",
+    "row_sums",
     "show",
     "tiles_together",
 ]
@@ -67,6 +68,12 @@ def inverse_norms(pixels: Tensor, quad: Tensor) -> Tensor:
     out = torch.empty((len(quad), len(pixels)), dtype=torch.float32)
     parallel_range(numba_scores.inverse_norms, len(pixels), pixels.numpy(), quad.numpy(), out.numpy())
     return out
+
+
+def row_sums(pixels: Tensor, error: Tensor, weight: Tensor) -> Tensor:
+    sums = torch.empty((3, len(pixels)), dtype=torch.int32)
+    numba_scores.moments(0, len(pixels), pixels.numpy(), error.numpy(), weight.numpy(), *sums.numpy())
+    return sums.to(torch.float64)
 
 
 def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:

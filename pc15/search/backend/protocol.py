@@ -142,6 +142,13 @@ class Backend(Protocol):
             pixels: [K,P] int8.   quad: [C,P] int64.
         """
 
+    def row_sums(self, pixels: Tensor, error: Tensor, weight: Tensor) -> Tensor:
+        """Sums of error * p, weight * p and weight * p^2 of each bank row p, [3,K] float64.
+
+        Args:
+            pixels: [K,P] int8.   error, weight: [P] int32, so small that no sum leaves 32 bits.
+        """
+
     def packed(self, e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Tiles as int8 rows [n,side*side] for the product, and what 1/256 bit costs each in score, [n] float32.
 

@@ -52,6 +52,14 @@ def inverse_norms(pixels: Tensor, quad: Tensor) -> Tensor:
     return torch.where(norms > 0, one / norms.clamp(min=1.0), torch.zeros_like(norms)).to(torch.float32)
 
 
+def row_sums(pixels: Tensor, error: Tensor, weight: Tensor) -> Tensor:
+    parts = []
+    for chunk in pixels.split(2048):
+        p = chunk.to(torch.float64)
+        parts.append(torch.stack([p @ error.double(), p @ weight.double(), p.square() @ weight.double()]))
+    return torch.cat(parts, dim=1)
+
+
 def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
     linear = pooled(lin[cls].to(torch.int64) * e, side).flatten(1)  # Q28
     shift = _shift(linear)

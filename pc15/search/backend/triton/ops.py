@@ -23,7 +23,7 @@ from pc15.search.backend.protocol import (
     TileBatch,
 )
 from pc15.search.backend.sort_keys import Terms
-from pc15.search.backend.torch_ops import draws_ahead, inverse_norms, reserved_threads, tiles_together
+from pc15.search.backend.torch_ops import draws_ahead, inverse_norms, reserved_threads, row_sums, tiles_together
 from pc15.search.backend.triton import screen
 from pc15.search.backend.triton.canvas import contributions, look, put, show
 from pc15.search.backend.triton.exact import score_distortion, score_exactly
@@ -48,6 +48,7 @@ __all__ = [
     "put",
     "ranker",
     "reserved_threads",
+    "row_sums",
     "show",
     "tiles_together",
 ]
