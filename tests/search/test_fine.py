@@ -31,6 +31,7 @@ from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels, gen_id
 from pc15.proc.spec import Param, fine_bits
 from pc15.search.analysis import gradient_centres, spectrum_peaks, turning
+from pc15.search.backend import numba_ops, torch_ops
 from pc15.search.bank import get_bank
 from pc15.search.climb import solve
 from pc15.search.coherence import coherence, is_coherent
@@ -219,6 +220,14 @@ def test_gains_of_bank_rows_are_those_of_least_squares() -> None:
     power = (p * p).sum(axis=1)
     wanted = np.where(power > 0, (p @ error) ** 2 / np.maximum(power, 1e-9), 0.0)
     assert np.corrcoef(gains.numpy(), wanted)[0, 1] > 0.9999
+
+
+def test_sums_over_bank_rows_are_the_same_by_loops_and_by_tensor_operations() -> None:
+    rng = np.random.default_rng(2)
+    pixels = torch.from_numpy(rng.integers(-127, 128, (2100, 1024)).astype(np.int8))
+    error, weight = (torch.from_numpy(rng.integers(0, most, 1024).astype(np.int32)) for most in (1 << 14, 1 << 7))
+    sums = [backend.row_sums(pixels, error, weight) for backend in (numba_ops, torch_ops)]
+    assert torch.equal(*sums)
 
 
 @pytest.mark.parametrize(("x", "y", "arms", "freq"), [(0.2, -0.4, 3, 4.0), (-0.4, 0.0, 2, 2.5), (0.0, 0.2, 12, 0.0)])
