@@ -24,8 +24,6 @@ from tests import format_page
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MAINS = {"pc15": pc15.cli.main, "pc15learn": pc15learn.cli.main}
-COMING = {"pc15/plan/"}
-"""Files that texts name and that are still to be moved to their places."""
 
 
 def text_of(page: str) -> str:
@@ -115,8 +113,6 @@ def test_every_relative_link_leads_somewhere(page: str) -> None:
             continue
         path, _, anchor = link.partition("#")
         target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
-        if target.relative_to(ROOT).as_posix() in COMING:
-            continue
         assert target.exists(), f"{page} links to {link}"
         if anchor:
             assert anchor in anchors(target), f"{page} links to {link}, a heading that is not there"
@@ -127,7 +123,7 @@ def test_files_that_a_page_names_exist(page: str) -> None:
     """Paths in backticks, as seen from the project's root."""
     for code in inline(text_of(page)):
         if re.fullmatch(r"(pc15|pc15learn|tests|configs|docs|datasets|checkpoints)(/[\w.-]+)+/?", code):
-            assert code in COMING or (ROOT / code).exists(), f"{page} names {code}"
+            assert (ROOT / code).exists(), f"{page} names {code}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])

@@ -103,16 +103,16 @@ def test_the_guides_net_is_fitted_exported_and_asked(tmp_path: Path, monkeypatch
     from pc15learn.fit import fit_role
     from pc15learn.roles import TRAINING
 
-    net, training, lines = blocks("adding-a-net.md", "python")
-    spaces = []
-    for code in (net, training):
+    codes, (lines,) = blocks("adding-a-net.md", "python"), blocks("adding-a-net.md", "diff")
+    for code in codes:
         path = code.splitlines()[0].removeprefix("# ")
         module = ModuleType(path.removesuffix(".py").replace("/", "."))
         monkeypatch.setitem(sys.modules, module.__name__, module)
         exec(compile(code, path, "exec"), module.__dict__)
-        spaces.append(module.__dict__)
-    rows = re.findall(r'^    "(\w+)": (\w+),$', lines, re.MULTILINE)
-    for (role, name), table, space in zip(rows, (ROLES, TRAINING), spaces, strict=True):
+    space: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"^\+(from .*)$", lines, re.MULTILINE)), space)
+    added = re.findall(r'^\+    "(\w+)": (\w+),$', lines, re.MULTILINE)
+    for (role, name), table in zip(added, (ROLES, TRAINING), strict=True):
         monkeypatch.setitem(table, role, space[name])
     config = tmp_path / "linear.yaml"
     config.write_text(blocks("adding-a-net.md", "yaml")[0])

@@ -16,7 +16,6 @@ from torch import Tensor
 import pc15
 from pc15 import CodecConfig, cli, decode, decode_many, encode, encode_many, encode_y, psnr, render
 from pc15 import decoder as decode_module
-from pc15 import encoder as encode_module
 from pc15.bitstream import Header, PlaneSpec, SectionSpan, grids_of, read_container, section_spans, tile_counts
 from pc15.bitstream.programs import LayerRec, Programs, TileRec
 from pc15.bitstream.read import read_programs
@@ -25,6 +24,8 @@ from pc15.draw import neutral_level_q12, predict_grid, predict_plane
 from pc15.encoder import repack
 from pc15.errors import BitstreamError, ConfigError
 from pc15.luma import as_q12, to_pixels
+from pc15.plan import plan
+from pc15.plan.choose import PlaneCoder
 from pc15.proc.codebook import GRID_ID, load_codebook
 from pc15.proc.generators import load
 from pc15.quant import DC_FINEST, middle_level
@@ -183,7 +184,7 @@ def test_both_grids_are_searched_in_the_sections_that_the_stream_has(monkeypatch
         return run(self, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PlaneEncoder, "run", remembered)
-    monkeypatch.setattr(encode_module, "_SECTION_TILES", 10)
+    monkeypatch.setattr(plan, "TILES_PER_SECTION", 10)
     given = picture(100, 45)
     data = encode(given, UPON.but(coarse=24, merge=True))["bitstream"]
     assert read_container(data).header.section_rows == 2 and len(read_container(data).sections) == 3 + 4
@@ -318,7 +319,7 @@ def test_a_coarse_grid_of_larger_tiles_is_taken_where_it_costs_less(monkeypatch:
     given = picture(40, 128)
     cfg = CodecConfig.preset("fast", tile=0, residual=False, lambda_rd=0.5, max_layers=3, device="cpu")
     plain = cost(given, encode(given, cfg.but(coarse=0)), cfg)
-    monkeypatch.setattr(encode_module._PlaneCoder, "_promises", lambda *_: True)
+    monkeypatch.setattr(PlaneCoder, "_promises", lambda *_: True)
     assert cost(given, encode(given, cfg), cfg) <= 1.001 * plain
 
 

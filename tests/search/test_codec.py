@@ -30,7 +30,6 @@ from pc15 import (
     psnr,
 )
 from pc15 import decoder as decode_module
-from pc15 import encoder as encode_module
 from pc15.bitstream import read_container
 from pc15.bitstream.read import read_programs
 from pc15.decoder import decode_stream
@@ -39,6 +38,7 @@ from pc15.encoder import repack
 from pc15.errors import ConfigError, DeviceError, ImageError
 from pc15.images import luma_tensor
 from pc15.luma import to_pixels
+from pc15.plan import together
 from pc15.plan.plan import plan_header, residual_lambda
 from pc15.search import score as score_module
 from pc15.search.cost import Costs
@@ -427,7 +427,7 @@ def test_pictures_together_become_what_each_becomes_alone(
 def test_batches_are_cut_where_memory_would_end(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [rgb(40, 30 + i) for i in range(4)]
     whole = encode_many(pictures, FAST)
-    monkeypatch.setattr(encode_module, "_TOGETHER", 2500)
+    monkeypatch.setattr(together, "SAMPLES_TOGETHER", 2500)
     assert [one["bitstream"] for one in encode_many(pictures, FAST)] == [one["bitstream"] for one in whole]
 
 

@@ -26,6 +26,7 @@ from pc15.bitstream.sections import code_section, code_sections
 from pc15.encoder import repack
 from pc15.entropy.tables import load_table
 from pc15.errors import BitstreamError, ConfigError, Pc15Error
+from pc15.plan.write import Chosen, finish
 from pc15.proc.codebook import GRID_ID, load_codebook, offset_reach
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import fine_bits
@@ -204,12 +205,12 @@ def test_pictures_together_are_written_as_each_alone(many: list[tuple[Header, bo
     for header, merging, seed in many:
         header, planes, _, payloads = stream(seed, header, merging)
         residuals = [b"any"] * len(list(residual_spans(header)))
-        chosen.append(encode_module._Chosen(header, planes, residuals, [], None))
+        chosen.append(Chosen(header, planes, residuals, [], None))
         expected.append((container(header, payloads), [part.records() for part in planes]))
-    together = encode_module._finish(chosen)
+    together = finish(chosen)
     assert [one["bitstream"] for one in together] == [data for data, _ in expected]
     for one, own, (_, records) in zip(together, chosen, expected, strict=True):
-        assert one == encode_module._finish([own])[0]
+        assert one == finish([own])[0]
         assert one["tile_map"] == (records if len(records) > 1 else records[0])
 
 
@@ -245,7 +246,7 @@ def test_nothing_that_is_settled_goes_to_a_thread(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(encode_module, "parallel_map", watched)
     picture = np.random.default_rng(1).integers(0, 256, (3, 20, 24)).astype(np.uint8)
-    pictures = [encode_module.torch.from_numpy(one) for one in (picture[:1], picture, picture[:1, ::-1].copy())]
+    pictures = [torch.from_numpy(one) for one in (picture[:1], picture, picture[:1, ::-1].copy())]
     tiles = CodecConfig.preset("fast", tile=16, max_layers=1, lambda_rd=0.5, residual=False, device="cpu")
     for cfg, heavy in ((tiles, False), (tiles.but(residual=True), True), (tiles.but(merge=True), True)):
         together = encode_module.encode_many(pictures, cfg)
