@@ -34,7 +34,7 @@ TWO_FILES = {
     "@jit_entry()\ndef high(x): return low(x)",
 }
 STREAMS = ["residual", "residual_colour", "residual_sections"]
-PIN = ("weave", "balanced", "sections")
+PIN = ("weave", "balanced", "as it stands")
 ASK = "from loops.high import high; print(high(1), sum(high.stats.cache_hits.values()))"
 UNTESTED = "import numba; numba.__version__ = '0.99.0'\n"
 """Makes pc15 take the public way through numba, as it does with a version that it does not know."""

@@ -498,6 +498,6 @@ def test_screening_that_finds_too_little_gpu_memory_takes_fewer_tiles_at_once(mo
         return packed(self, e, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Scorer, "packed", short)
-    monkeypatch.setattr(score_module, "_LEAST_GPU", 1)
+    monkeypatch.setattr(score_module, "LEAST_TOGETHER", 1)
     assert encode(picture, FAST)["bitstream"] == usual
     assert max(seen) > 3

@@ -160,8 +160,8 @@ def exact(
     rms = patterns.rms
     d = patterns.store[patterns.at] >> shift  # [n,M,P]
     flat = d.to(torch.float64)
-    linear = ((windows.lin[cls].to(torch.int64) * e) >> terms.drop).reshape(n, -1).to(torch.float64)  # Q28
-    quad = (windows.quad[cls] >> terms.drop).reshape(n, -1).to(torch.float64)  # Q16
+    linear = ((windows.lin[cls].to(torch.int64) * e) >> terms.drop).flatten(1).to(torch.float64)  # Q28
+    quad = (windows.quad[cls] >> terms.drop).flatten(1).to(torch.float64)  # Q16
     unit = torch.where(rms > 0, rms, torch.ones_like(rms))
     scale_l, scale_n = 2.0 ** (terms.drop - 28), 2.0 ** (terms.drop - 16)
     products = torch.bmm(flat, linear.unsqueeze(2)).squeeze(2) * scale_l / unit
