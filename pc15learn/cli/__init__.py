@@ -1,4 +1,4 @@
-"""The command `pc15learn`: make-tiles, label, fit, export, bench, codebooks, tables, demo.
+"""The command `pc15learn`: make-tiles, label, verify, show, fit, export, bench, codebooks, tables, demo.
 
 A command's function is its documentation, calls one public function, and prints one line (bench: its table).
 Nothing heavy is imported before a command runs, so --help answers at once.
@@ -81,13 +81,43 @@ def label(args: argparse.Namespace) -> int:
     at = f" at {made.rates} rates" if made.rates > 1 else ""
     print(f"{made.folder}: {made.tiles} tiles{at} in {made.shards} shards, {made.done} of them labelled now")
     if made.labelled:
-        spent = ", ".join(f"{stage} {value:.1f} s" for stage, value in made.seconds.items() if stage != "wall")
-        print(f"{made.per_second:,.0f} tiles/s: {made.labelled} in {made.seconds['wall']:.1f} s ({spent})")
+        host = {stage: 1e6 * made.seconds[stage] / made.labelled for stage in ("reading", "writing")}
+        print(
+            f"{made.per_second:,.0f} tiles/s: {made.labelled} in {made.seconds['wall']:.1f} s, of them searching "
+            f"{made.seconds['searching']:.1f} s; host {sum(host.values()):.0f} us a tile "
+            f"(reading {host['reading']:.0f}, writing {host['writing']:.0f})"
+        )
     if made.left_out:
         _complain(
             f"{made.left_out} tiles were left out, see {made.folder}/failures.jsonl; the same command tries again"
         )
     return FAILED if made.left_out else DONE
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Derive a sample of labels again, from their pixels and the manifest, and compare them bit for bit.
+
+    pc15learn verify labels --sample 1%
+    """
+    from pc15learn.labels.verify import verify_labels
+
+    found = verify_labels(args.labels, share=args.sample, device=args.device)
+    if found.wrong:
+        _complain(f"{len(found.wrong)} of {found.checked} labels differ, {found.wrong[0]} first; label again")
+        return FAILED
+    print(f"{args.labels}: {found.checked} of {found.rows} labels derived again, all equal")
+    return DONE
+
+
+def show(args: argparse.Namespace) -> None:
+    """Show labels as a page: tiles, what each layer drew, and the candidates with their costs.
+
+    pc15learn show labels --out page.html
+    """
+    from pc15learn.labels.show import labels_page
+
+    shown = labels_page(args.labels, args.out, tiles=args.tiles, seed=args.seed)
+    print(f"{args.out}: {shown} tiles of {args.labels}")
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -256,6 +286,14 @@ def _part(text: str) -> tuple[int, int]:
     return int(number), int(parts)
 
 
+def _share(text: str) -> float:
+    """A share in percent, or as a fraction."""
+    value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is no share; give 0.1% to 100%")
+    return value
+
+
 def _lambdas(text: str) -> tuple[float, ...]:
     """Rates with commas between them."""
     return tuple(float(part) for part in text.split(","))
@@ -313,7 +351,7 @@ def _parser() -> argparse.ArgumentParser:
     _codec_arguments(one, "oracle", several=True)
     one.add_argument("--top", type=int, default=32, help="best candidates kept per layer (default: 32)")
     one.add_argument("--random", type=int, default=16, help="random candidates kept per layer (default: 16)")
-    one.add_argument("--shard-size", type=int, default=4096, metavar="N", help="tiles per file (default: 4096)")
+    one.add_argument("--shard-size", type=int, default=8192, metavar="N", help="tiles per file (default: 8192)")
     one.add_argument(
         "--format", choices=["parquet", "jsonl"], default="parquet", help="jsonl can be read by eye (default: parquet)"
     )
@@ -325,6 +363,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--part", type=_part, default=(0, 1), metavar="I/N", help="do every N-th shard from I on, in 0..N-1"
     )
+
+    one = _command(commands, verify)
+    one.add_argument("labels", type=Path, metavar="FOLDER", help="folder of labels")
+    one.add_argument("--sample", type=_share, default=0.01, metavar="P%%", help="share to derive again (default: 1%%)")
+    one.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+
+    one = _command(commands, show)
+    one.add_argument("labels", type=Path, metavar="FOLDER", help="folder of labels")
+    one.add_argument("--out", required=True, type=Path, metavar="PAGE.html", help="the page to write")
+    one.add_argument("--tiles", type=int, default=24, metavar="N", help="tiles to show (default: 24)")
+    one.add_argument("--seed", type=int, default=1, help="of which ones (default: 1)")
 
     one = _command(commands, fit)
     one.add_argument("--config", required=True, type=Path, help="a YAML of configs/learn/")

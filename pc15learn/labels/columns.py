@@ -11,7 +11,7 @@ import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ from pc15.bitstream.programs import MAX_PARAMS
 from pc15.errors import MissingExtraError, SchemaError
 from pc15.search.label import LAYER_TYPES, TRIED_TYPES, TileLabels
 from pc15learn.labels.manifest import Oracle
-from pc15learn.schema import TileRow
 
 try:
     import pyarrow as pa
@@ -60,7 +59,17 @@ def _schema(tile: int) -> pa.Schema:
     )
 
 
-def table_of(rows: Sequence[TileRow], pixels: npt.NDArray[np.uint8], labels: TileLabels, lambda_rd: float) -> pa.Table:
+class Named(Protocol):
+    """A tile: its id, and the split that its picture is in."""
+
+    @property
+    def tile_id(self) -> str: ...
+
+    @property
+    def split(self) -> str: ...
+
+
+def table_of(rows: Sequence[Named], pixels: npt.NDArray[np.uint8], labels: TileLabels, lambda_rd: float) -> pa.Table:
     """The labels of some tiles at one rate.
 
     Args:
@@ -105,12 +114,24 @@ def shard_bytes(table: pa.Table, kind: Format, facts: dict[str, Any]) -> bytes:
         return "".join(line + "\n" for line in lines).encode("utf-8")
     table = table.replace_schema_metadata({_FACTS: json.dumps(facts, sort_keys=True)})
     sink = pa.BufferOutputStream()
-    # Columns are short of repeated values but for the split's: plain ones, compressed, are written and read fastest.
+    # Writing is to take less time than the search: no dictionaries, and no compression of what hardly yields to it.
+    names = [name for field in table.schema for name in _leaves(field)]
+    dense = tuple(f"candidates.list.element.{name}" for name in ("qv", "d", "bits"))
     pa.parquet.write_table(
-        table, sink, row_group_size=max(1, len(table)), use_dictionary=["split"], compression="zstd",
-        compression_level=1, write_statistics=False,
+        table, sink, row_group_size=max(1, len(table)), use_dictionary=["split"], write_statistics=False,
+        compression={name: "none" if name.endswith(dense) else "lz4" for name in names},
     )  # fmt: skip
     return bytes(sink.getvalue())
+
+
+def _leaves(field: pa.Field, prefix: str = "") -> list[str]:
+    """Parquet's names of the columns that a field is stored in."""
+    name, kind = prefix + field.name, field.type
+    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        name, kind = f"{name}.list.element", kind.value_type
+    if pa.types.is_struct(kind):
+        return [leaf for part in kind for leaf in _leaves(part, f"{name}.")]
+    return [name]
 
 
 def shard_facts(path: Path) -> dict[str, Any] | None:

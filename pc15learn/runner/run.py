@@ -1,7 +1,7 @@
 """Tasks for workers that may die: a queue, a few calls in flight at each worker, and every lost call repeated.
 
 A `Job` is what a worker needs to begin: it travels once, loads what all tasks share and answers with a `Worker`, which
-does one task after the other, two at a time, so that one task's reading and writing hide behind another's search.  A
+has a few of them at a time, so that one task's reading and writing hide behind another's search.  A
 task is small and complete, its result a file that the worker writes whole; hence it does not matter which worker does
 it, nor how often it was begun.
 """

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 __all__ = ["IN_FLIGHT", "Event", "Host", "Job", "Report", "Task", "Worker"]
 
-IN_FLIGHT = 2
+IN_FLIGHT = 3
 """Tasks that a worker has at a time."""
 
 

@@ -1,0 +1,57 @@
+"""`pc15learn verify` and `show`: labels derived again, and looked at."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pc15.errors import ConfigError, SchemaError
+from pc15learn.cli import main
+from pc15learn.labels.manifest import Oracle
+from pc15learn.labels.verify import verify_labels
+
+LABELS = Path(__file__).resolve().parents[2] / "datasets" / "samples" / "labels"
+
+
+def test_the_samples_are_derived_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(LABELS), "--sample", "20%", "--device", "cpu"]) == 0
+    assert re.search(r"labels: [1-9]\d* of \d+ labels derived again, all equal", capsys.readouterr().out)
+
+
+def test_a_label_that_was_changed_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(LABELS, tmp_path / "labels")
+    path = folder / "labels-00000.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    number = next(i for i, row in enumerate(rows) if row["layers"])
+    rows[number]["layers"][0]["amp"] += 1
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert verify_labels(folder, share=1.0, device="cpu").wrong == [rows[number]["tile_id"]]
+    assert main(["verify", str(folder), "--sample", "1.0", "--device", "cpu"]) == 1
+    assert rows[number]["tile_id"] in capsys.readouterr().err
+
+
+def test_labels_of_another_oracle_are_not_compared(tmp_path: Path) -> None:
+    folder = shutil.copytree(LABELS, tmp_path / "labels")
+    with pytest.raises(ConfigError, match="share is 0"):
+        verify_labels(folder, share=0.0)
+    stored = json.loads((folder / "labels.json").read_text())
+    stored["oracle"]["oracle"] = 1
+    stored["fingerprint"] = Oracle(stored["oracle"]).fingerprint
+    (folder / "labels.json").write_text(json.dumps(stored))
+    with pytest.raises(SchemaError, match="labelled by oracle 1"):
+        verify_labels(folder)
+
+
+def test_a_page_shows_tiles_layers_and_candidates(tmp_path: Path) -> None:
+    page, again = tmp_path / "new" / "page.html", tmp_path / "again.html"
+    assert main(["show", str(LABELS), "--out", str(page), "--tiles", "3"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<section>") == 3
+    assert text.count("data:image/png;base64,") >= 3 * 4 and "class='best'" in text
+    main(["show", str(LABELS), "--out", str(again), "--tiles", "3"])
+    assert again.read_bytes() == page.read_bytes()
+    assert main(["show", str(LABELS), "--out", str(again), "--tiles", "0"]) == 2
