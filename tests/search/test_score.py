@@ -263,3 +263,12 @@ def test_every_product_is_exact(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
     for first, values in Product(pixels).blocks(tiles):
         expected = tiles.long() @ pixels[first : first + product.BLOCK].long().t()
         assert torch.equal(values.long(), expected)
+
+
+@pytest.mark.parametrize(("tiles", "rows", "length"), [(1, 4096, 256), (1, 100, 1024), (2, 40, 400)])
+def test_small_products_take_no_more_time_than_large_ones(tiles: int, rows: int, length: int) -> None:
+    """Some libraries fall back to plain loops for them: a tile alone took as long as hundreds together."""
+    pixels, many = (torch.ones((n, length), dtype=torch.int8) for n in (4096, 64))
+    kind = product._fastest(length)
+    small, large = (product._seconds(kind(a), b) for a, b in ((pixels[:rows], many[:tiles]), (pixels, many)))
+    assert small < 3 * large
