@@ -51,6 +51,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches beyond the bank begin at few points: for tests of what is chosen and said, not of how well it fits."""
+    from pc15.search.climb import Climber
+
+    monkeypatch.setitem(Climber.starting.__kwdefaults__, "most", 300)
+
+
+@pytest.fixture
 def device() -> torch.device:
     """CUDA where there is one, else the CPU (which a test marked gpu reaches by PC15_ALLOW_CPU_TESTS=1)."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -44,7 +44,7 @@ from pc15.search.backend import backend_of
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.candidates import bank_patterns
-from pc15.search.plane import PlaneEncoder
+from pc15.search.plane_state import PlaneState, SearchTask
 
 __all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv", "write_json"]
 
@@ -95,26 +95,31 @@ def run_speed(
     Args:
         images: pictures, or folders of them.   repeats: how often everything is timed.   limit: so many pictures.
     Raises:
-        ConfigError: repeats or limit below 1.   ImageError: no picture.
+        ConfigError: repeats or limit below 1.   UnknownNameError: no such preset.   ImageError: no picture.
     """
     if repeats < 1 or (limit is not None and limit < 1):
         raise ConfigError(f"repeats is {repeats} and limit {limit}; give at least 1")
     where = resolve_device(device)
+    ways = [(preset, *_ways(preset, str(where))) for preset in presets]
     pictures = [load_luma(path) for path in find_images(list(images))[:limit]]
     clock = _Clock(where, repeats)
     first, copy = _ceiling(clock), _copy(clock)
     rows = [_random_search(clock, keep, first.rate) for keep in (1, 64)]
     ceiling = first
-    for preset in presets:
+    for preset, plain, tiles in ways:
         ceiling = max(ceiling, _ceiling(clock), key=lambda timing: timing.rate)  # a machine may be slow for a while
-        cfg = CodecConfig.preset(preset, **PROGRAMS, device=str(where))
-        rows += _stages(clock, pictures[0], preset, cfg, first.rate, copy.rate)
-        for name, own in ((f"{preset}, tile programs", cfg), (preset, CodecConfig.preset(preset, device=str(where)))):
+        rows += _stages(clock, pictures[0], preset, tiles, first.rate, copy.rate)
+        for name, own in ((f"{preset}, tile programs", tiles), (preset, plain)):
             rows += _whole(clock, pictures, name, own)
             rows += _together(clock, pictures, name, own) if len(pictures) > 1 else []
     scale = first.rate / ceiling.rate
     of_best = [replace(row, share=row.share * scale) if row.share and row.stage in _MULTIPLY else row for row in rows]
     return [ceiling, copy, *of_best]
+
+
+def _ways(preset: str, device: str) -> tuple[CodecConfig, CodecConfig]:
+    """A preset as it stands, and with tile programs alone."""
+    return CodecConfig.preset(preset, device=device), CodecConfig.preset(preset, **PROGRAMS, device=device)
 
 
 @dataclass(frozen=True)
@@ -218,9 +223,9 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     plane = as_q12(u8[0], clock.device)
     header = plan_header(width, height, cfg)
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
-    encoder = PlaneEncoder([plane], header, 0, cfg, tables, codebook, None)
-    scorer, bank, cls = encoder.scorer, encoder.bank, encoder.windows.of
-    e = encoder.x - (encoder.x.sum(dim=(1, 2), keepdim=True) // encoder.x[0].numel())
+    state = PlaneState([plane], SearchTask(header, 0, cfg, tables, codebook))
+    scorer, bank, cls = state.scorer, state.bank, state.windows.of
+    e = state.x - (state.x.sum(dim=(1, 2), keepdim=True) // state.x[0].numel())
     n = len(e)
     packed, _ = scorer.packed(e, cls)
     product = bank.product(scorer._half)
@@ -229,7 +234,7 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     rows = scorer.screen(e, cls, 0, cfg.shortlist, None)
     patterns = bank_patterns(bank, rows, codebook, cfg.tile, cfg.seed)
     cost = scorer.costs.rows(0)[rows.clamp(min=0)]
-    scored = clock.best(lambda: scorer.exact(e, encoder.x, cls, patterns, cost, 0))
+    scored = clock.best(lambda: scorer.exact(e, state.x, cls, patterns, cost, 0))
     work = n * bank.rows * packed.shape[1]
     note = f"{preset}: {n} tiles, {bank.rows} candidates of {packed.shape[1]} px"
     peak, few = clock.peak_mib(), f"{preset}: {rows.shape[1]} a tile"
@@ -289,17 +294,18 @@ def run_curve(
     Args:
         image: the picture whose luma is repeated and cropped.   megapixels: sizes, 10^6 px.
     Raises:
-        ConfigError: a size that is no number above 0, or beyond what a stream holds.   ImageError: no picture.
+        ConfigError: a size that is no number above 0, or beyond what a stream holds.
+        UnknownNameError: no such preset.   ImageError: no picture.
     """
     for size in megapixels:
         if not 0 < size * 1e6 <= MAX_PIXELS:
             raise ConfigError(f"{size} megapixels; give sizes above 0 and up to {MAX_PIXELS / 1e6:.0f}")
     where = str(resolve_device(device))
+    ways = [(preset, *_ways(preset, where)) for preset in presets]
     path = find_images([image])[0]
     rows = []
-    for preset in presets:
-        for name, options in ((preset, {}), (f"{preset}, tile programs", PROGRAMS)):
-            cfg = CodecConfig.preset(preset, **options, device=where)
+    for preset, plain, tiles in ways:
+        for name, cfg in ((preset, plain), (f"{preset}, tile programs", tiles)):
             for size in megapixels:
                 encoded, streams = _alone(_encode_point, path, size, cfg, name)
                 rows += [encoded, _alone(_decode_point, streams, cfg, name)]

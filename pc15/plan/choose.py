@@ -49,9 +49,12 @@ from pc15.plan.write import Chosen, write_section
 from pc15.proc.codebook import Codebook
 from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.runtime.parallel import parallel_map
+from pc15.search.bands import bands, search_band
 from pc15.search.bank import SCREEN
 from pc15.search.climb import States
-from pc15.search.plane import PlaneEncoder, bands, search_band, searched_off_grid
+from pc15.search.continuous import searched_off_grid
+from pc15.search.plane import PlaneEncoder
+from pc15.search.plane_state import SearchTask
 from pc15.search.score import plane_distortion
 from pc15.search.single_pattern import detect_single_pattern
 from pc15.tiling import TileGridCfg, extract, grid
@@ -194,7 +197,7 @@ class PlaneCoder:
 
     def _whole(self, found: Coded) -> Coded:
         """The best so far, or one tile over the whole plane if a glance says that it may cost less, and it does."""
-        layers = self.sketched(found.squared)
+        layers = self.detected_layers(found.squared)
         refined = sorted({False, self.cfg.residual})
         return self.best([Plan(max(self.plane.shape), 0, r) for r in refined], found, layers) if layers else found
 
@@ -294,7 +297,7 @@ class PlaneCoder:
         self.known[plan[:2]] = own
         return [*below, own]
 
-    def sketched(self, cost: float) -> list[list[States]]:
+    def detected_layers(self, cost: float) -> list[list[States]]:
         """Layers of one tile over the whole plane, if it is worth its time now that `cost` can be had."""
         if cost < LEAST_BITS_OF_WHOLE:
             return []
@@ -326,16 +329,16 @@ class PlaneCoder:
         own, tiles = grid_options(self.cfg, spec), plane_grid(header, grids_of(header, self.index).stop - 1)
         if searched_off_grid(tiles):
             own = own.but(max_layers=min(own.max_layers, most))
-        frozen = header, self.index, own, self.task.tables, self.task.codebook
+        task = SearchTask(header, self.index, own, self.task.tables, self.task.codebook)
         if len(rows := bands(tiles, own)) > 1:
             self.task.progress.reset(total=tiles.count)
             done = Programs.empty(0)
             for band in rows:
-                part = search_band(goal, tiles, band, done, *frozen, self.task.progress, *seen)
+                part = search_band(goal, tiles, band, done, task, self.task.progress, *seen)
                 done = Programs.joined([done, part]) if done.tiles else part
             return done
-        encoder = PlaneEncoder([goal], *frozen, self.cfg.ai, layers, pictures=seen)
-        self.task.progress.reset(total=len(encoder.x))
+        encoder = PlaneEncoder([goal], task, layers, pictures=seen)
+        self.task.progress.reset(total=len(encoder.state.x))
         found = encoder.run(self.task.progress, limit * residual_lambda(self.cfg.lambda_rd))
         return None if found is None else found[0]
 

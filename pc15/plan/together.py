@@ -18,7 +18,9 @@ from pc15.entropy.tables import TableSet
 from pc15.plan.picture import Picture, PlaneTask, goal_upon_coarse
 from pc15.plan.plan import grid_options, header_of, plane_config, plane_spec, plans_of
 from pc15.proc.codebook import Codebook
-from pc15.search.plane import PlaneEncoder, searched_together
+from pc15.search.bands import searched_together
+from pc15.search.plane import PlaneEncoder
+from pc15.search.plane_state import SearchTask
 from pc15.tiling import TileGridCfg
 
 __all__ = ["search_together"]
@@ -85,8 +87,9 @@ def _search(
     planes: Sequence[Tensor], header: Header, task: PlaneTask, cfg: CodecConfig, pictures: Sequence[Tensor]
 ) -> list[Programs]:
     """Programs of planes that are searched together; nothing else of the search is left when it ends."""
-    encoder = PlaneEncoder(planes, header, task.index, cfg, task.tables, task.codebook, cfg.ai, pictures=pictures)
-    task.progress.reset(total=len(encoder.x))
+    own = SearchTask(header, task.index, cfg, task.tables, task.codebook)
+    encoder = PlaneEncoder(planes, own, pictures=pictures)
+    task.progress.reset(total=len(encoder.state.x))
     found = encoder.run(task.progress)
     assert found is not None, "there is no limit"
     return found

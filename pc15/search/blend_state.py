@@ -48,19 +48,19 @@ class Canvas:
         self._samples = torch.zeros((len(rows_of), size, size), dtype=torch.int32, device=device)
 
     def set_base(self, base: Tensor) -> None:
-        """What lies under all tiles, [S] int32 Q12."""
+        """Set the surface under all tiles, [S] int32 Q12."""
         self._above = self._plane - base
 
     def rest(self) -> Tensor:
-        """What is left of all planes, int32 Q12; `Stack.of` has a stack's."""
+        """Residual of all planes, int32 Q12; `Stack.of` has a stack's."""
         return self._above - round_blend(self._acc)
 
     def look(self, tiles: Tensor) -> Tensor:
-        """What is left of the picture where tiles [n] lie, [n,T,T] int32 Q12."""
+        """Residual of the picture where tiles [n] lie, [n,T,T] int32 Q12."""
         return self._ops.look(tiles, self._above, self._acc, self._places, self._samples.shape[1])
 
     def samples(self, tiles: Tensor) -> Tensor:
-        """[n,T,T] int32 Q12."""
+        """Samples that tiles [n] draw, [n,T,T] int32 Q12."""
         return self._samples[tiles]
 
     def show(self, e: Tensor, cls: Tensor, samples: Tensor, sign: int) -> None:

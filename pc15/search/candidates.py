@@ -29,7 +29,7 @@ class Layers:
 
     fields: [B, 4 + MAX_PARAMS] int64: bank row, generator, entry, seed index, and offsets; one tensor, since on a GPU
         each one that is picked from costs the same.
-    plain: whether all offsets are known to be 0.
+    plain: all offsets are known to be 0.
     """
 
     fields: Tensor
@@ -47,7 +47,7 @@ class Layers:
 
     @classmethod
     def joined(cls, parts: Sequence[Layers]) -> Layers:
-        """Of several, one after the other."""
+        """Join several batches, one after the other."""
         return cls(torch.cat([part.fields for part in parts]), all(part.plain for part in parts))
 
     @classmethod
@@ -56,7 +56,7 @@ class Layers:
         return cls(torch.where(mask[:, None], a.fields, b.fields), a.plain and b.plain)
 
     def pick(self, index: Tensor) -> Layers:
-        """Some of them."""
+        """Some of the layers."""
         return Layers(self.fields[index], self.plain)
 
     def moved(self, offsets: Tensor) -> Layers:
@@ -70,12 +70,12 @@ class Layers:
 
     @property
     def gen(self) -> Tensor:
-        """[B]"""
+        """[B] generator id."""
         return self.fields[:, 1]
 
     @property
     def qv(self) -> Tensor:
-        """[B]"""
+        """[B] codebook entry."""
         return self.fields[:, 2]
 
     @property
@@ -85,7 +85,7 @@ class Layers:
 
     @property
     def offsets(self) -> Tensor:
-        """[B, MAX_PARAMS]"""
+        """[B, MAX_PARAMS] offsets, in sub-levels."""
         return self.fields[:, 4:]
 
 

@@ -148,30 +148,31 @@ class Climber:
     def without(self, view: View, state: States) -> View:
         """The view that is left when a state is drawn at its best amplitude and DC."""
         p = self._drawn(view, state.gen, state.steps, state.seed)[0]
-        error, weight = view.totals
-        product, share, power = (p * view.error).sum(), (p * view.weight).sum(), (p * p * view.weight).sum()
+        (error, weight), seen = view.totals, view.seen
+        product, share, power = (p * seen.error).sum(), (p * seen.weight).sum(), (p * p * seen.weight).sum()
         amount = (product - share * error / weight) / (power - share * share / weight)
         level = (error - amount * share) / weight
-        return View(view.at, (view.error - view.weight * (amount * p + level)).round(), view.weight)
+        return view.but((seen.error - seen.weight * (amount * p + level)).round())
 
     # ------------------------------------------------------------ gains
 
     def _drawn(self, view: View, gen: int, steps: Tensor, seeds: Tensor) -> Tensor:
-        """[K, S*S] float64, integers up to 2^11."""
-        drawn = draw_levels(gen, self.codebook.clamp(gen, steps, self.fine), seeds, view.at, self.seed, self.fine)
+        """Patterns where the picture is seen, [K, h*w] float64, integers up to 2^11."""
+        levels = self.codebook.clamp(gen, steps, self.fine)
+        drawn = draw_levels(gen, levels, seeds, view.seen.at, self.seed, self.fine)
         return (drawn >> _DROP_BITS).flatten(1).to(torch.float64)
 
     def _gain(self, view: View, p: Tensor) -> Tensor:
-        """Squared error that patterns [K, S*S] take off at best amplitude and DC, up to a factor; [K]."""
-        error, weight = view.totals
-        product, share, power = p @ view.error, p @ view.weight, p.square() @ view.weight
+        """Squared error that patterns [K, h*w] take off at best amplitude and DC, up to a factor; [K]."""
+        (error, weight), seen = view.totals, view.seen
+        product, share, power = p @ seen.error, p @ seen.weight, p.square() @ seen.weight
         linear = product - share * error / weight
         square = power - share * share / weight
         flat = square <= weight * 64.0  # an RMS of 8 in Q11
         return torch.where(flat, 0.0, linear * linear / torch.where(flat, 1.0, square))
 
     def _scored(self, view: View, gen: int, steps: Tensor, seeds: Tensor) -> States:
-        many = max(_STARTS_TOGETHER, _BOXES_TOGETHER // view.side**2)
+        many = max(_STARTS_TOGETHER, _BOXES_TOGETHER // len(view.seen.error))
         parts = [
             self._gain(view, self._drawn(view, gen, steps[i : i + many], seeds[i : i + many]))
             for i in range(0, len(steps), many)
@@ -224,11 +225,11 @@ class Climber:
         """Gauss-Newton steps over all parameters, whole, half and damped, [3, P] in multiples of the step tried.
 
         Args:
-            here: [1, S*S], the pattern.   slopes: [P, S*S], its difference over two steps in each parameter.
+            here: [1, h*w], the pattern.   slopes: [P, h*w], its difference over two steps in each parameter.
         """
         columns = torch.cat([here, torch.ones_like(here), slopes])
-        normal = (columns * view.weight) @ columns.t()
-        right = columns @ view.error
+        normal = (columns * view.seen.weight) @ columns.t()
+        right = columns @ view.seen.error
         a, b = normal.cpu().numpy(), right.cpu().numpy()
         out = []
         for damping in (1e-9, 1e-9, 0.03):

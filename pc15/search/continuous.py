@@ -21,11 +21,13 @@ from torch import Tensor
 from pc15.bitstream.programs import MAX_PARAMS
 from pc15.proc.codebook import Codebook
 from pc15.proc.generators import NAMES
+from pc15.proc.spec import FINE_ABOVE
 from pc15.search.analysis import COARSE_SIDE, resolution, spectrum_peaks, turning
 from pc15.search.candidates import Layers
 from pc15.search.climb import Climber, States, leading
 from pc15.search.score import Scorer
 from pc15.search.view import View, view_of
+from pc15.tiling import TileSpec
 
 FEW_TILES = 4
 """Planes of more tiles keep to the bank: a tile costs about two seconds here."""
@@ -67,26 +69,31 @@ _SECONDS = 384
 """Starts of a second layer where the first is known: far fewer than a search's, as several firsts are tried."""
 
 _LEFT = 0.03
-"""Share that the layers of a sketch may leave at first for nothing else to be looked for: a smaller one would start
+"""Share that detected layers may leave at first for nothing else to be looked for: a smaller one would start
 whole searches for what climbing on at higher resolutions may still take."""
 
 _LEAST_LEFT = 0.01
 """The same in the end; where more is left, the whole search runs after all."""
 
 _NO_PATTERN = 0.12
-"""Share left at first that says there is no pattern: then the sketch will do, for what little it draws."""
+"""Share left at first that says there is no pattern: then the detected layers will do, for what little they draw."""
+
+
+def searched_off_grid(grid: TileSpec) -> bool:
+    """Tell if there are so few tiles, and so large, that each is searched beyond the bank."""
+    return grid.cfg.size > FINE_ABOVE and grid.count <= FEW_TILES
 
 
 class ContinuousSearch(Climber):
     """Searches single tiles of a plane for the pattern that draws most of what is left of them."""
 
-    def __init__(self, scorer: Scorer, codebook: Codebook, sketch: Sequence[Sequence[States]] = ()) -> None:
-        """`sketch`: states of each layer that the plane's only tile may have, best first; they are looked at first."""
+    def __init__(self, scorer: Scorer, codebook: Codebook, detected: Sequence[Sequence[States]] = ()) -> None:
+        """Prepare a search; `detected` are states of each layer of the plane's only tile, best first, tried first."""
         super().__init__(scorer.bank, codebook, scorer.costs.fine, scorer.cfg.seed)
-        self.scorer, self.sketch = scorer, [states[0] for states in sketch]
-        self._rivals = list(sketch[0][1:]) if len(sketch) == 1 else []  # of its layer
-        self._settled = False  # whether the sketch is what has been taken, true or not
-        self.found = False  # whether the sketch has come true: then it leaves next to nothing
+        self.scorer, self.detected = scorer, [states[0] for states in detected]
+        self._rivals = list(detected[0][1:]) if len(detected) == 1 else []  # of its layer
+        self._settled = False  # the detected layers have been taken, confirmed or not
+        self.confirmed = False  # the detected layers leave next to nothing
         self._summands = [NAMES.index(name) for name in _SUMMANDS]
 
     # ------------------------------------------------------------ the whole way
@@ -97,7 +104,7 @@ class ContinuousSearch(Climber):
         Args:
             e: [n,T,T] int32 Q12 residual.   cls: [n] class of each tile.
         Returns:
-            Layers [n * LAST], best first; [n] bool, whether the best is so as the first of two layers.
+            Layers [n * LAST], best first; [n] bool, true where the best is so as the first of two layers.
         """
         found = [self._search(e[i], cls[i : i + 1], layer) for i in range(len(e))]
         pairs = torch.tensor([pair for _, pair in found], device=e.device)
@@ -123,13 +130,13 @@ class ContinuousSearch(Climber):
         windows = self.scorer.windows
         return view_of(windows.lin[cls][0].to(torch.int64) * e, windows.quad[cls][0].to(torch.int64), side)
 
-    def _sketched(self, e: Tensor, cls: Tensor, layer: int) -> States | None:
-        """The sketch's state for a layer, climbed to the top, unless another search may find more.
+    def _climbed_detected(self, e: Tensor, cls: Tensor, layer: int) -> States | None:
+        """The detected state of a layer, climbed to the top; None where another search may find more.
 
         That is where it leaves, with those after it, neither next to nothing nor so much that there is no pattern.
-        What the sketch has from this layer on becomes what has been found.
+        The detected states from this layer on become the climbed ones.
         """
-        states, one = self.sketch[layer:], 1 << self.fine
+        states, one = self.detected[layer:], 1 << self.fine
         side, no_pattern = COARSE_SIDE, False
         while states:
             view = rest = self._view(e, cls, side)
@@ -147,15 +154,15 @@ class ContinuousSearch(Climber):
                 return None
             states = climbed
             if last:
-                self.sketch[layer:], self._settled = states, True
-                self.found = self.found or not no_pattern
+                self.detected[layer:], self._settled = states, True
+                self.confirmed = self.confirmed or not no_pattern
                 return states[0]
             side *= 2
         return None
 
     def _rivalling(self, e: Tensor, cls: Tensor, layer: int) -> list[States]:
         """Other generators' answers to a plane that is one layer: a blurred edge may cost hardly any squared error."""
-        if layer or len(self.sketch) > 1:
+        if layer or len(self.detected) > 1:
             return []
         states, one = self._rivals[: LAST - 1], 1 << self.fine
         for side, step, rounds in ((2 * COARSE_SIDE, one // 2, _LONG), (_SPECTRUM_SIDE, max(1, one // 8), 4)):
@@ -179,19 +186,19 @@ class ContinuousSearch(Climber):
         return min(found, key=lambda pair: pair[1].energy) if found else ([first], self.without(view, first))
 
     def _more(self, e: Tensor, cls: Tensor) -> list[Layers]:
-        """Candidates for what a sketch leaves: mostly its own layers again, with other edges."""
+        """Candidates for what detected layers leave: mostly these layers again, with other edges."""
         side = 2 * COARSE_SIDE
         view, small = self._view(e, cls, side), self._view(e, cls, self.bank.side)
         states = leading(self.starting(view, (), self.entries(self.rows(small), LAST), most=0), LAST, each=1)
-        states = [*self.again(view, self.sketch), *states]
+        states = [*self.again(view, self.detected), *states]
         climbed = leading([self.climb(view, s, 1 << self.fine, _LONG, 1) for s in states], LAST)
         return [self._address(climbed[min(i, len(climbed) - 1)]) for i in range(LAST)]
 
     def _search(self, e: Tensor, cls: Tensor, layer: int) -> tuple[list[Layers], bool]:
-        if (sketched := self._sketched(e, cls, layer)) is not None:
-            states = [sketched, *self._rivalling(e, cls, layer)]
+        if (climbed := self._climbed_detected(e, cls, layer)) is not None:
+            states = [climbed, *self._rivalling(e, cls, layer)]
             return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], len(states) == 1
-        if self._settled and layer >= len(self.sketch):
+        if self._settled and layer >= len(self.detected):
             return self._more(e, cls), False
         peaks = spectrum_peaks(self._view(e, cls, _SPECTRUM_SIDE))
         side, slow = resolution(peaks)
@@ -216,7 +223,7 @@ class ContinuousSearch(Climber):
         return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], pair
 
     def _first_of_two(self, view: View, states: list[States]) -> tuple[list[States], bool]:
-        """Put the state first that draws most together with a second layer; whether that changes the order."""
+        """Put the state first that draws most together with a second layer, and tell if that changes the order."""
         both = []
         for state in self.again(view, states):
             rest = self.without(view, state)

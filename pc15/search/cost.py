@@ -1,4 +1,4 @@
-"""What a tile's symbols will cost before any of them is coded, in 1/256 bit.
+"""Cost of a tile's symbols before any of them is coded, in 1/256 bit.
 
 The search scores many candidates per tile, so it adds up looked-up costs instead of running the coder; rANS then
 writes this sum plus about four bytes of end state.  Integers, so that two devices never disagree about which
@@ -99,7 +99,7 @@ class Costs:
 
     @cached_method
     def merges(self, layer: int) -> tuple[Tensor, Tensor, int]:
-        """What a layer costs where some continue neighbours, as far as that is known before it is chosen.
+        """Cost of a layer where some continue neighbours, as far as that is known before it is chosen.
 
         (side and layer continued [S, MAX_LAYERS] int32, "merged" included; change of the magnitude and of the sign
         [AMP_SEARCHED * 2 + 1, 2] int32; "not merged".)  Of the modes, the one where merged layers are rare.
@@ -148,7 +148,7 @@ class Costs:
         return no, yes
 
     def offset_cost(self, steps: Tensor, gen: Tensor) -> Tensor:
-        """What offsets cost beyond none, [..] int32, for steps [.., MAX_PARAMS] of generators [..].
+        """Cost of offsets beyond none, [..] int32, for steps [.., MAX_PARAMS] of generators [..].
 
         Steps beyond the reach are out of the question.
         """

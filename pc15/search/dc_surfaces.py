@@ -15,7 +15,7 @@ from pc15.tiling import Stack
 
 
 class Bases:
-    """What lies under the tiles of all stacks."""
+    """Surfaces under the tiles of all stacks."""
 
     def __init__(self, parts: Sequence[Stack], dc_step: int, device: torch.device) -> None:
         self._parts, self._dc_step, self._step_q12 = parts, dc_step, step_q15(dc_step) >> 3

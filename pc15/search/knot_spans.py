@@ -1,4 +1,4 @@
-"""Which pixels lie between the knots of a surface, along each side of a grid of tiles."""
+"""Pixels between the knots of a surface, along each side of a grid of tiles."""
 
 from __future__ import annotations
 

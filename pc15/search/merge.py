@@ -16,6 +16,7 @@ from pc15.proc.registry import RMS_FLOOR, draw_continued
 from pc15.proc.spec import fine_bits
 from pc15.search.backend.protocol import Patterns
 from pc15.search.candidates import Layers, scoreable
+from pc15.search.tile_programs import TilePrograms
 from pc15.tiling import TileSpec
 
 
@@ -32,7 +33,7 @@ def waves(grid: TileSpec) -> list[list[int]]:
 
 @dataclass(eq=False)
 class Neighbours:
-    """What n tiles may continue, and what they draw themselves, M layers each; [n,M] int64, rms 0 for no layer.
+    """Layers that n tiles may continue, and those they have themselves, M each; [n,M] int64, rms 0 for no layer.
 
     source: as `Programs.source`, 0 for the tile's own.   root: where the pattern starts, tile * MAX_LAYERS + layer.
     amp: level in the neighbour, or in the tile.
@@ -48,22 +49,14 @@ class Neighbours:
 
 
 def neighbours(
-    tiles: Tensor,
-    count: Tensor,
-    root: Tensor,
-    amp: Tensor,
-    pool: Layers,
-    grid: TileSpec,
-    section_rows: int,
-    codebook: Codebook,
-    seed: int,
+    tiles: Tensor, every: TilePrograms, grid: TileSpec, section_rows: int, codebook: Codebook, seed: int
 ) -> Neighbours:
-    """What tiles [n] may continue, and their own layers.
+    """Layers that tiles [n] may continue, and their own.
 
     Args:
-        count: [N] layers of every tile.   root, amp: [N, MAX_LAYERS] int64 of every layer.
-        pool: [N * MAX_LAYERS] every layer.   section_rows: tile rows per section, 0 for all.
+        every: programs of all tiles.   section_rows: tile rows per section, 0 for all.
     """
+    count, root, amp, pool = every.count, every.root, every.amp, every.every()
     row, column = tiles // grid.nx, tiles % grid.nx
     least = row - row % section_rows if section_rows else torch.zeros_like(row)
     sources, roots, amps, usable = [], [], [], []

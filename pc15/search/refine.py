@@ -13,7 +13,7 @@ from torch import Tensor
 from pc15.bitstream.programs import MAX_PARAMS
 from pc15.hooks.protocol import EncoderHooks
 from pc15.proc.codebook import Codebook
-from pc15.search.backend.protocol import Patterns
+from pc15.search.backend.protocol import Patterns, TileBatch
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, scoreable, shortlist
 from pc15.search.continuous import LAST, PAYS_BITS, ContinuousSearch
 from pc15.search.score import Scorer
@@ -27,7 +27,7 @@ _POLISH = (4, 2, 1)
 
 
 @dataclass(eq=False)
-class Found:
+class BestLayers:
     """The best layers of each tile, best first; all [n, K].
 
     layers: flattened [n*K].   amp: signed level.   change: what J changes by, +inf where there is no candidate.
@@ -37,7 +37,7 @@ class Found:
     amp: Tensor
     change: Tensor
 
-    def merged(self, tiles: Tensor, other: Found) -> Found:
+    def merged(self, tiles: Tensor, other: BestLayers) -> BestLayers:
         """The best of both, as many as there are here; ties keep what is here.
 
         Args:
@@ -52,7 +52,7 @@ class Found:
         index[tiles, keep:] = n * keep + torch.arange(other.change.numel(), device=change.device).view(-1, extra)
         order = torch.sort(change, dim=1, stable=True).indices[:, :keep]
         both = Layers.joined([self.layers, other.layers])
-        return Found(both.pick(index.gather(1, order).reshape(-1)), amp.gather(1, order), change.gather(1, order))
+        return BestLayers(both.pick(index.gather(1, order).reshape(-1)), amp.gather(1, order), change.gather(1, order))
 
 
 def address_q8(scorer: Scorer, layers: Layers, layer: int) -> Tensor:
@@ -61,41 +61,41 @@ def address_q8(scorer: Scorer, layers: Layers, layer: int) -> Tensor:
     return cost if layers.plain else cost + scorer.costs.offset_cost(layers.offsets, layers.gen)
 
 
-def best_layers(
-    scorer: Scorer,
-    codebook: Codebook,
-    hooks: EncoderHooks | None,
-    e: Tensor,
-    x: Tensor,
-    cls: Tensor,
-    layer: int,
-    keep: int = 1,
-    precise: ContinuousSearch | None = None,
-) -> Found:
-    """The `keep` best next layers of each tile.
+@dataclass(frozen=True, eq=False)
+class LayerSearch:
+    """Everything that a search of the next layer of some tiles needs beside them.
 
-    Args:
-        e: [n,T,T] int32 Q12, what is left to draw.   x: [n,T,T] int32 Q12, the picture.   cls: [n].
-        precise: also search beyond the bank.
+    hooks: asked for candidates, if there are any.   continuous: search beyond the bank, for few large tiles.
     """
-    if precise is None or hooks is not None:
-        rows, offered = shortlist(scorer, hooks, e, cls, layer)
+
+    scorer: Scorer
+    codebook: Codebook
+    hooks: EncoderHooks | None = None
+    continuous: ContinuousSearch | None = None
+
+
+def best_layers(search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1) -> BestLayers:
+    """The `keep` best next layers of each tile."""
+    scorer, codebook, continuous = search.scorer, search.codebook, search.continuous
+    e, x, cls = tiles
+    if continuous is None or search.hooks is not None:
+        rows, offered = shortlist(scorer, search.hooks, e, cls, layer)
     else:  # one tile's screening is cheaper at full resolution, and what it finds only the beginning
-        rows, offered = precise.screen(e, cls, _FEW), None
+        rows, offered = continuous.screen(e, cls, _FEW), None
     found = choose(scorer, codebook, rows, offered, e, x, cls, layer, keep)
-    if precise is None:
+    if continuous is None:
         return found
     worth = scorer.distortion(e, x, cls) > scorer.cfg.lambda_rd * PAYS_BITS
     at = torch.nonzero(worth).flatten()
     if not len(at):
         return found
-    layers, pair = precise.propose(e[at], cls[at], layer)
+    layers, pair = continuous.propose(e[at], cls[at], layer)
     each = at.repeat_interleave(LAST)
-    change, amp = Trials(scorer, codebook, e[each], x[each], cls[each], layer).score(layers)
+    change, amp = OffsetDescent(scorer, codebook, TileBatch(e[each], x[each], cls[each]), layer).score(layers)
     change = change.view(-1, LAST)
     alone = pair & (change[:, 0] < 0)  # then what draws more alone is out
     found.change[at[alone]], change[alone, 1:] = float("inf"), float("inf")
-    return found.merged(at, Found(layers, amp.view(-1, LAST), change))
+    return found.merged(at, BestLayers(layers, amp.view(-1, LAST), change))
 
 
 def choose(
@@ -110,7 +110,7 @@ def choose(
     keep: int = 1,
     refine: int = 0,
     scored: tuple[Tensor, Tensor] | None = None,
-) -> Found:
+) -> BestLayers:
     """The `keep` best of a shortlist.
 
     Args:
@@ -129,25 +129,25 @@ def choose(
         change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
     if offered is None and not refine:
         fields, amp, change = scorer.ops.pick(change, amp, rows, scorer.bank.address, 4 + MAX_PARAMS, keep)
-        return Found(Layers(fields, plain=True), amp, change)
+        return BestLayers(Layers(fields, plain=True), amp, change)
     order = scorer.ops.lowest(change, keep)  # [n,K]
     keep = order.shape[1]
     change, amp, best = (part.gather(1, order).reshape(-1) for part in (change, amp, rows))
     layers = Layers.of_rows(scorer.bank, best)
     each = torch.arange(n, device=e.device).repeat_interleave(keep)
-    trials = Trials(scorer, codebook, e[each], x[each], cls[each], layer)
+    descent = OffsetDescent(scorer, codebook, TileBatch(e[each], x[each], cls[each]), layer)
     if offered is not None:
         # hooks speak of levels
         own = offered.gather(1, order[:, :, None].expand(-1, -1, offered.shape[2])).flatten(0, 1)
         steps = own << scorer.costs.shifts[layers.gen]
-        layers, change, amp = trials.better(layers, change, amp, layers.moved(steps))
-    layers, change, amp = trials.descend(layers, change, amp, refine)
+        layers, change, amp = descent.better(layers, change, amp, layers.moved(steps))
+    layers, change, amp = descent.descend(layers, change, amp, refine)
     change = torch.where(best >= 0, change, float("inf"))
-    return Found(layers, amp.view(n, keep), change.view(n, keep))
+    return BestLayers(layers, amp.view(n, keep), change.view(n, keep))
 
 
 @dataclass(eq=False)
-class Moves:
+class OffsetSteps:
     """Every single step from the offsets of n layers, drawn: [n, 2 * MAX_PARAMS].
 
     offsets: [n, 2 * MAX_PARAMS, MAX_PARAMS] int64.   patterns: flat where a generator has no such parameter.
@@ -156,14 +156,14 @@ class Moves:
     offsets: Tensor
     patterns: Patterns
 
-    def pick(self, index: Tensor) -> Moves:
-        """Those of some layers."""
+    def pick(self, index: Tensor) -> OffsetSteps:
+        """The steps of some of the layers."""
         own = self.patterns
-        return Moves(self.offsets[index], Patterns(own.store, own.at[index], own.rms[index]))
+        return OffsetSteps(self.offsets[index], Patterns(own.store, own.at[index], own.rms[index]))
 
 
-def first_steps(scorer: Scorer, rounds: int) -> list[int]:
-    """log2 of the steps that `Trials.descend` takes one after the other, in levels or sub-levels."""
+def step_sizes(scorer: Scorer, rounds: int) -> list[int]:
+    """log2 of the steps that `OffsetDescent.descend` takes one after the other, in levels or sub-levels."""
     fine = scorer.costs.fine
     return [
         size
@@ -173,7 +173,7 @@ def first_steps(scorer: Scorer, rounds: int) -> list[int]:
     ]
 
 
-def draw_moves(scorer: Scorer, codebook: Codebook, layers: Layers, step: int) -> Moves:
+def draw_steps(scorer: Scorer, codebook: Codebook, layers: Layers, step: int) -> OffsetSteps:
     """Draw every single step of a size, in levels or sub-levels, of n layers."""
     (n, width), device = layers.offsets.shape, layers.offsets.device
     eye = torch.eye(width, dtype=torch.int64, device=device)
@@ -189,31 +189,30 @@ def draw_moves(scorer: Scorer, codebook: Codebook, layers: Layers, step: int) ->
     drawn = torch.zeros((n, 2 * width), dtype=torch.int64, device=device)
     power = torch.zeros((n, 2 * width), dtype=torch.float64, device=device)
     drawn[at, trial], power[at, trial] = torch.arange(len(at), device=device), rms
-    return Moves(offsets, Patterns(store, drawn, power))
+    return OffsetSteps(offsets, Patterns(store, drawn, power))
 
 
-class Trials:
+class OffsetDescent:
     """Other offsets for the layers of some tiles, one layer each.
 
     Args:
-        e: [n,T,T] what is left to draw without those layers.
+        tiles: [n], what is left to draw without those layers.   layer: number of the layers.
     """
 
-    def __init__(self, scorer: Scorer, codebook: Codebook, e: Tensor, x: Tensor, cls: Tensor, layer: int) -> None:
-        self.scorer, self.codebook, self.e, self.x, self.cls = scorer, codebook, e, x, cls
-        self.layer = layer
+    def __init__(self, scorer: Scorer, codebook: Codebook, tiles: TileBatch, layer: int) -> None:
+        self.scorer, self.codebook, self.tiles, self.layer = scorer, codebook, tiles, layer
 
     def score(self, layers: Layers) -> tuple[Tensor, Tensor]:
         """(change of J, amplitude) of one layer per tile, drawn exactly."""
         scorer = self.scorer
         if layers.plain and scorer.bank.drawn is not None:
             rows = layers.row[:, None]
-            change, amp = scorer.exact_rows(self.e, self.x, self.cls, rows, self.layer, drawn=True)
+            change, amp = scorer.exact_rows(*self.tiles, rows, self.layer, drawn=True)
             return change[:, 0], amp[:, 0]
         store, rms = scoreable(*draw_layers(layers, scorer.bank, self.codebook, scorer.tile, scorer.cfg.seed))
         patterns = Patterns(store, torch.arange(len(rms), device=rms.device)[:, None], rms[:, None])
         cost = address_q8(scorer, layers, self.layer)[:, None]
-        change, amp = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer)
+        change, amp = scorer.exact(*self.tiles, patterns, cost, self.layer)
         return change[:, 0], amp[:, 0]
 
     def better(self, layers: Layers, change: Tensor, amp: Tensor, trial: Layers) -> tuple[Layers, Tensor, Tensor]:
@@ -224,43 +223,43 @@ class Trials:
         return layers, torch.where(wins, new_change, change), torch.where(wins, new_amp, amp)
 
     def descend(
-        self, layers: Layers, change: Tensor, amp: Tensor, rounds: int, first: Moves | None = None
+        self, layers: Layers, change: Tensor, amp: Tensor, rounds: int, first: OffsetSteps | None = None
     ) -> tuple[Layers, Tensor, Tensor]:
         """Steepest descent over offsets: in each round every single step is tried and the best one kept.
 
         Steps are of two levels, in the last round of one.  With sub-levels, a round goes on to ever smaller steps.
 
         Args:
-            first: the moves of the first round, if they are drawn already.
+            first: the steps of the first round, if they are drawn already.
         """
-        for size in first_steps(self.scorer, rounds):
+        for size in step_sizes(self.scorer, rounds):
             layers, change, amp = self._round(layers, change, amp, 1 << size, first)
             first = None
         return layers, change, amp
 
     def polish(
-        self, precise: ContinuousSearch, layers: Layers, change: Tensor, amp: Tensor
+        self, continuous: ContinuousSearch, layers: Layers, change: Tensor, amp: Tensor
     ) -> tuple[Layers, Tensor, Tensor]:
         """Climb in squared error from where the layers are, and then by small steps in J."""
-        layers, change, amp = self.better(layers, change, amp, precise.polish(layers, self.e, self.cls))
+        layers, change, amp = self.better(layers, change, amp, continuous.polish(layers, self.tiles.e, self.tiles.cls))
         for size in _POLISH:
             layers, change, amp = self._round(layers, change, amp, size)
         return layers, change, amp
 
     def _round(
-        self, layers: Layers, change: Tensor, amp: Tensor, step: int, moves: Moves | None = None
+        self, layers: Layers, change: Tensor, amp: Tensor, step: int, steps: OffsetSteps | None = None
     ) -> tuple[Layers, Tensor, Tensor]:
         scorer, n = self.scorer, len(change)
-        moves = draw_moves(scorer, self.codebook, layers, step) if moves is None else moves
-        offsets, patterns = moves.offsets, moves.patterns
+        steps = draw_steps(scorer, self.codebook, layers, step) if steps is None else steps
+        offsets, patterns = steps.offsets, steps.patterns
         trials = offsets.shape[1]
         each = layers.pick(torch.arange(n, device=amp.device).repeat_interleave(trials))
         cost = address_q8(scorer, each.moved(offsets.flatten(0, 1)), self.layer).view(n, trials)
-        guess, _ = scorer.exact(self.e, self.x, self.cls, patterns, cost, self.layer, rough=True)
+        guess, _ = scorer.exact(*self.tiles, patterns, cost, self.layer, rough=True)
         order = scorer.ops.lowest(guess, _TRIALS)  # [n,2]
         row = torch.arange(n, device=amp.device)[:, None]
         few = Patterns(patterns.store, patterns.at[row, order], patterns.rms[row, order])
-        new_change, new_amp = scorer.exact(self.e, self.x, self.cls, few, cost[row, order], self.layer)
+        new_change, new_amp = scorer.exact(*self.tiles, few, cost[row, order], self.layer)
         winner = scorer.ops.lowest(torch.cat([change[:, None], new_change], dim=1), 1)[:, 0]
         won = torch.nonzero(winner > 0).flatten()
         kept = winner[won] - 1

@@ -17,11 +17,26 @@ from pc15.search.score import box_edges, pooled
 
 
 @dataclass(frozen=True, eq=False)
+class Seen:
+    """The h x w boxes of a view that any of the picture lies in: all else draws nothing that is seen.
+
+    at: grid of their centres.   error, weight: [h*w], as in `View`.
+    rows, columns: place in the view.
+    """
+
+    at: Grid
+    error: Tensor
+    weight: Tensor
+    rows: slice
+    columns: slice
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """A tile at a resolution of S x S boxes.
 
     at: grid of the boxes' centres.   error: [S*S] float64, sum of weight * residual of each box.
-    weight: [S*S] float64, sum of weight^2.   Both hold integers.
+    weight: [S*S] float64, sum of weight^2, 0 beyond the picture.   Both hold integers.
     """
 
     at: Grid
@@ -40,10 +55,34 @@ class View:
         own = self.error * self.error / self.weight.clamp(min=1.0)
         return float((own * 2.0**-8).round().sum() * 2.0**8 - error * error / weight)  # integers: an exact sum
 
+    @functools.cached_property
+    def seen(self) -> Seen:
+        """The part that shows the picture: sums over it are sums over all, and a small picture's take less time."""
+        shown = self.weight.view(self.side, self.side) > 0
+        rows, columns = (_span(shown.any(dim=axis)) for axis in (1, 0))
+        at = Grid(self.at.x[:, :, columns], self.at.y[:, rows], self.at.pixel, self.at.far)
+        error, weight = (
+            part.view(self.side, self.side)[rows, columns].reshape(-1) for part in (self.error, self.weight)
+        )
+        return Seen(at, error, weight, rows, columns)
+
+    def but(self, error: Tensor) -> View:
+        """The view with another error of the boxes that are seen, [h*w]."""
+        whole = torch.zeros_like(self.error).view(self.side, self.side)
+        part = whole[self.seen.rows, self.seen.columns]
+        part.copy_(error.view_as(part))
+        return View(self.at, whole.reshape(-1), self.weight)
+
     @property
     def side(self) -> int:
         """S."""
         return int(self.at.x.shape[2])
+
+
+def _span(used: Tensor) -> slice:
+    """From the first to the last that is true, or all if none is."""
+    at = torch.nonzero(used).flatten().tolist() or [0, len(used) - 1]
+    return slice(at[0], at[-1] + 1)
 
 
 def view_of(linear: Tensor, quad: Tensor, side: int) -> View:

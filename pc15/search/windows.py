@@ -53,7 +53,7 @@ class Windows:
 
     @classmethod
     def joined(cls, parts: Sequence[tuple[Windows, int]]) -> Windows:
-        """Of several grids, each so many times in a row."""
+        """Join the windows of several grids, each so many times in a row."""
         if len(parts) == 1 and parts[0][1] == 1:
             return parts[0][0]
         first = itertools.accumulate((len(one.own) for one, _ in parts), initial=0)
@@ -72,7 +72,7 @@ def seam_q8(cfg: CodecConfig) -> Tensor:
 
 
 def box_edges(tile: int, side: int, device: torch.device) -> Tensor:
-    """Where the boxes begin that stand for a tile at a lower resolution, and where the last ends; [side + 1], px."""
+    """Edges of the boxes that stand for a tile at a lower resolution, the end of the last included; [side + 1], px."""
     return torch.div(torch.arange(side + 1, device=device) * tile, side, rounding_mode="floor")
 
 

@@ -44,6 +44,7 @@ from pc15.search.backend.product import Product
 from pc15.search.bank import SCREEN, centred, stretch
 from pc15.search.label import lone_scorer
 from pc15.search.plane import PlaneEncoder
+from pc15.search.plane_state import SearchTask
 from pc15.search.score import Scorer
 from pc15learn.codebooks.loops import best_entries, by_entry, choose_greedily, sift
 from pc15learn.labels.manifest import Rate
@@ -123,23 +124,19 @@ class Targets:
         return math.isqrt(len(self.quad))
 
 
-class _Listener(PlaneEncoder):
-    """Searches a plane and notes what was asked of the layers of its inner tiles, all weighed alike."""
+def _targets_of(plane: Tensor, task: SearchTask) -> Targets:
+    """Search a plane [h,w] int32 Q12 and note what its inner tiles, all weighed alike, are asked to draw."""
+    asked: list[Tensor] = []
 
-    def listen(self) -> Targets:
-        """The targets of a search of the whole plane."""
-        self._asked: list[Tensor] = []
-        grid = self.stacks[0].grid
-        self._inner = int(self.windows.of[grid.ny // 2 * grid.nx + grid.nx // 2])
-        with tqdm(total=0, disable=True) as quiet:
-            self.run(quiet)
-        return Targets.of(self.scorer, self._inner, self._asked)
+    def note(tiles: Tensor, residuals: Tensor) -> None:
+        asked.append(residuals[state.windows.of[tiles] == inner])
 
-    def _add_layer(self, tiles: Tensor, layer: int, active: Tensor) -> None:
-        inner = tiles[self.windows.of[tiles] == self._inner]
-        if len(inner):
-            self._asked.append(self.canvas.look(inner))
-        super()._add_layer(tiles, layer, active)
+    encoder = PlaneEncoder([plane], task, on_residuals=note)
+    state, grid = encoder.state, encoder.state.stacks[0].grid
+    inner = int(state.windows.of[grid.ny // 2 * grid.nx + grid.nx // 2])
+    with tqdm(total=0, disable=True) as quiet:
+        encoder.run(quiet)
+    return Targets.of(state.scorer, inner, [part for part in asked if len(part)])
 
 
 def collect_targets(
@@ -169,9 +166,7 @@ def collect_targets(
                 search="exhaustive", shortlist=4, sweeps=0, device="cpu", codebook_id=codebook_id, table_id=table_id,
             )  # fmt: skip
             header = plan_header(plane.shape[1], plane.shape[0], cfg)
-            found.append(
-                _Listener([as_q12(plane, torch.device("cpu"))], header, 0, cfg, tables, codebook, None).listen()
-            )
+            found.append(_targets_of(as_q12(plane, torch.device("cpu")), SearchTask(header, 0, cfg, tables, codebook)))
     if not found:
         raise ConfigError(f"no picture of {len(images)} has {3 * tile} px a side, what three tiles of {tile} px need")
     return Targets.drawn_from(found, most, seed)

@@ -25,6 +25,8 @@ def test_stages_and_wholes_are_timed(
     photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "_RANDOM_ROWS", 5000)
+    monkeypatch.setattr(speed, "_CEILING_SHAPES", {"cpu": ((64, 512), (512, 512))})
+    monkeypatch.setattr(speed, "_COPIED", {"cpu": 1 << 22})
     out, js = photo.with_name("speed.csv"), photo.with_name("speed.json")
     arguments = ["--presets", "fast", "--repeats", "1", "--device", "cpu", "--out", str(out), "--json", str(js)]
     assert cli.main(["bench", "speed", "--images", str(photo), *arguments]) == 0
@@ -58,14 +60,14 @@ def test_a_curve_is_over_the_size_of_the_picture(
 ) -> None:
     monkeypatch.setattr(speed, "_alone", lambda work, *arguments: work(*arguments))  # four processes take their time
     out = photo.with_name("curve.csv")
-    arguments = ["--presets", "fast", "--device", "cpu", "--curve", "0.01", "--out", str(out)]
+    arguments = ["--presets", "fast", "--device", "cpu", "--curve", "0.003", "--out", str(out)]
     assert cli.main(["bench", "speed", "--images", str(photo), *arguments]) == 0
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["stage"] for row in rows] == ["encode", "decode"] * 2
-    assert all("121 x 83" in row["note"] for row in rows) and "tile programs" in rows[2]["note"]
+    assert all("66 x 45" in row["note"] for row in rows) and "tile programs" in rows[2]["note"]
     assert all(float(row["seconds"]) > 0 and float(row["peak_mib"]) > 1 for row in rows)
-    assert "121 x 83" in capsys.readouterr().out
+    assert "66 x 45" in capsys.readouterr().out
     assert cli.main(["bench", "speed", "--images", str(photo), "--curve", "0"]) == 2
     assert "megapixels" in capsys.readouterr().err
 
@@ -81,7 +83,13 @@ def test_a_picture_grows_by_repeating_itself() -> None:
     assert torch.equal(big[:, 2:4, 3:6], u8) and torch.equal(speed.grown(u8, 6), u8)
 
 
-def test_wrong_usage_is_refused(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_refused_before_anything_is_timed(
+    photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_ceiling", None)
     assert cli.main(["bench", "speed", "--images", str(photo), "--repeats", "0"]) == 2
     assert cli.main(["bench", "speed", "--images", str(photo), "--presets", "fats"]) != 0
+    assert "did you mean fast?" in capsys.readouterr().err
+    arguments = ["--presets", "fats", "--curve", "0.1"]
+    assert cli.main(["bench", "speed", "--images", str(photo), *arguments]) != 0
     assert "did you mean fast?" in capsys.readouterr().err

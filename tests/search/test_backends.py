@@ -24,11 +24,12 @@ from pc15.search.backend import backend_of, numba_ops, numba_samples, torch_ops
 from pc15.search.backend.protocol import Backend, Patterns
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.bank import Bank
+from pc15.search.beam import Beam
 from pc15.search.blend_state import Canvas
 from pc15.search.cost import AMP_SEARCHED
 from pc15.search.dc_surfaces import Bases
-from pc15.search.plane import Leaders, turn_groups
 from pc15.search.score import DROP, SAMPLE_ONE, Scorer
+from pc15.search.turns import turn_groups
 from pc15.search.windows import Windows
 from pc15.tiling import SAMPLE_MAX, Stack, TileGridCfg, axis_weights, stacks
 
@@ -217,9 +218,9 @@ def test_beams_keep_the_best_offers(width: int, way: Way) -> None:
     base = torch.full((90,), 1.0, dtype=torch.float64)
 
     def found(own: Way) -> tuple[Tensor, ...]:
-        leaders = Leaders(base.clone().to(own.device), own.ops)
-        every, kept = leaders.offered(*own.moved(owners, j, change), width, 3)
-        return every, kept, leaders.j, leaders.depth, leaders.offer
+        beam = Beam(base.clone().to(own.device), own.ops)
+        every, kept = beam.extend(*own.moved(owners, j, change), width, 3)
+        return every, kept, beam.j, beam.depth, beam.offer
 
     expected = found(REFERENCE)
     equal(found(way), expected)

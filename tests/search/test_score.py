@@ -1,4 +1,4 @@
-"""The encoder's integer scores are the cost that `score_rd_numpy` defines."""
+"""The state's integer scores are the cost that `score_rd_numpy` defines."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from pc15.quant import MSE_SCALE
 from pc15.search.backend import product, torch_ops
 from pc15.search.backend.product import Product
 from pc15.search.backend.protocol import Patterns
-from pc15.search.plane import PlaneEncoder
+from pc15.search.plane_state import PlaneState, SearchTask
 from pc15.search.score import SAMPLE_ONE, Scorer, plane_distortion
 from pc15.search.windows import W_ONE, seam_q8
 
 TILE = 16
 
 
-def plane_encoder(cfg: CodecConfig, height: int = 32, width: int = 48) -> PlaneEncoder:
-    """An encoder that has not begun, over a noisy plane."""
+def plane_state(cfg: CodecConfig, height: int = 32, width: int = 48) -> PlaneState:
+    """A search that has not begun, over a noisy plane."""
     noise = torch.Generator().manual_seed(1)
     plane = torch.randint(0, SAMPLE_ONE + 1, (height, width), generator=noise, dtype=torch.int32)
     spec = PlaneSpec(tile=cfg.tile, overlap=cfg.overlap, window=0, subsample=0, amp_step=24, dc_step=24)
     header = Header(width=width, height=height, color=0, planes=(spec,))
-    return PlaneEncoder([plane], header, 0, cfg, load_table(cfg.table_id), load_codebook(cfg.codebook_id), None)
+    task = SearchTask(header, 0, cfg, load_table(cfg.table_id), load_codebook(cfg.codebook_id))
+    return PlaneState([plane], task)
 
 
-def residual(encoder: PlaneEncoder) -> torch.Tensor:
+def residual(state: PlaneState) -> torch.Tensor:
     noise = torch.Generator().manual_seed(2)
-    return torch.randint(-900, 901, encoder.x.shape, generator=noise, dtype=torch.int32)
+    return torch.randint(-900, 901, state.x.shape, generator=noise, dtype=torch.int32)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("seam", [0.0, 0.75])
 def test_distortion_is_the_reference_where_tiles_do_not_overlap(alpha: float, seam: float) -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=0, alpha_mix=alpha, seam_weight=seam)
-    encoder = plane_encoder(cfg)
-    e, cls = residual(encoder), encoder.windows.of
-    found = encoder.scorer.distortion(e, encoder.x, cls) / encoder.windows.area[cls]
-    y = encoder.x.double().numpy() / SAMPLE_ONE
-    y_hat = (encoder.x - e).double().numpy() / SAMPLE_ONE
+    state = plane_state(cfg)
+    e, cls = residual(state), state.windows.of
+    found = state.scorer.distortion(e, state.x, cls) / state.windows.area[cls]
+    y = state.x.double().numpy() / SAMPLE_ONE
+    y_hat = (state.x - e).double().numpy() / SAMPLE_ONE
     expected = score_rd_numpy(y, y_hat, 0.0, alpha_mix=alpha, seam=seam_q8(cfg).numpy() / 256)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
 
@@ -70,11 +71,11 @@ def test_a_plane_is_as_wrong_as_its_blocks(alpha: float) -> None:
 
 def test_ssim_blocks_are_weighted_by_the_blend_window() -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=6, alpha_mix=1.0)
-    encoder = plane_encoder(cfg, 50, 43)
-    e, cls = residual(encoder), encoder.windows.of
-    found = encoder.scorer.distortion(e, encoder.x, cls) / encoder.windows.area[cls]
-    y = encoder.x.double().numpy() / SAMPLE_ONE
-    weights = encoder.windows.own[cls].double().numpy() / W_ONE
+    state = plane_state(cfg, 50, 43)
+    e, cls = residual(state), state.windows.of
+    found = state.scorer.distortion(e, state.x, cls) / state.windows.area[cls]
+    y = state.x.double().numpy() / SAMPLE_ONE
+    weights = state.windows.own[cls].double().numpy() / W_ONE
     expected = score_rd_numpy(y, y - e.double().numpy() / SAMPLE_ONE, 0.0, alpha_mix=1.0, weights=weights)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
 
@@ -83,10 +84,10 @@ def test_ssim_blocks_are_weighted_by_the_blend_window() -> None:
 def test_a_layers_score_is_what_it_changes_in_the_reference(alpha: float) -> None:
     """J of a tile with the layer, minus J without, plus its bits: for every candidate, in pixels of D."""
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=0, alpha_mix=alpha, lambda_rd=0.02)
-    encoder = plane_encoder(cfg)
-    scorer, bank = encoder.scorer, encoder.bank
+    state = plane_state(cfg)
+    scorer, bank = state.scorer, state.bank
     tile, rows = torch.tensor([0]), torch.arange(0, bank.rows, bank.rows // 6)
-    e, x, cls = residual(encoder)[tile], encoder.x[tile], encoder.windows.of[tile]
+    e, x, cls = residual(state)[tile], state.x[tile], state.windows.of[tile]
     d = bank.pixels[rows].to(torch.int32).view(1, -1, TILE, TILE)
     address = scorer.costs.rows(0)[rows][None]
     patterns = Patterns(bank.pixels, rows[None], bank.rms[rows][None])
@@ -163,10 +164,10 @@ def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
     cfg = CodecConfig.preset(
         "balanced", tile=tile, overlap=overlap, alpha_mix=alpha, seam_weight=seam, lambda_rd=0.1, search="exhaustive"
     )
-    encoder = plane_encoder(cfg, 70, 61)
-    scorer, bank = encoder.scorer, encoder.bank
-    plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, torch_ops)
-    e, x, cls = residual(encoder), encoder.x, encoder.windows.of
+    state = plane_state(cfg, 70, 61)
+    scorer, bank = state.scorer, state.bank
+    plain = Scorer(cfg, bank, state.windows, state.costs, state.spec.amp_step, torch_ops)
+    e, x, cls = residual(state), state.x, state.windows.of
     assert torch.equal(scorer._inverse, plain._inverse)
     for side in (tile, tile // 2, 7):
         for own, wanted in zip(scorer.packed(e, cls, side), plain.packed(e, cls, side), strict=True):
@@ -192,8 +193,8 @@ def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
 @pytest.mark.parametrize("generators", [None, (3, 11, 50)])
 def test_screening_keeps_the_best_by_score_and_the_lowest_row_on_a_tie(generators: tuple[int, ...] | None) -> None:
     cfg = CodecConfig.preset("oracle", tile=TILE, overlap=4, lambda_rd=0.05)
-    encoder = plane_encoder(cfg)
-    scorer, bank, e, cls = encoder.scorer, encoder.bank, residual(encoder), encoder.windows.of
+    state = plane_state(cfg)
+    scorer, bank, e, cls = state.scorer, state.bank, residual(state), state.windows.of
     e[2] = e[1]
     e[3] = 0  # nothing to draw: all that is left of a score is its cost
     allowed = None
@@ -214,8 +215,8 @@ def test_screening_keeps_the_best_by_score_and_the_lowest_row_on_a_tie(generator
 @pytest.mark.parametrize("generators", [None, (32, 12, 49)])
 def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: tuple[int, ...] | None) -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=4, search="screened")
-    encoder = plane_encoder(cfg)
-    bank, e, cls = encoder.bank, residual(encoder), encoder.windows.of
+    state = plane_state(cfg)
+    bank, e, cls = state.bank, residual(state), state.windows.of
     e[2] = e[1]
     e[3] = 0
     allowed = None
@@ -223,8 +224,8 @@ def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: t
         allowed = torch.zeros(len(e), len(bank.start) - 1, dtype=torch.bool)
         allowed[:, list(generators)] = True
         allowed[4] = False
-    plain = Scorer(cfg, bank, encoder.windows, encoder.costs, encoder.spec.amp_step, torch_ops)
-    found = encoder.scorer.screen(e, cls, 1, 12, allowed)
+    plain = Scorer(cfg, bank, state.windows, state.costs, state.spec.amp_step, torch_ops)
+    found = state.scorer.screen(e, cls, 1, 12, allowed)
     assert torch.equal(found, plain.screen(e, cls, 1, 12, allowed))
 
     usable = torch.ones(len(e), bank.rows, dtype=torch.bool) if allowed is None else allowed[:, bank.gen]
@@ -237,7 +238,7 @@ def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: t
         return torch.sort(score, dim=1, descending=True, stable=True).indices[:, :keep]
 
     passed = torch.zeros_like(usable).scatter_(1, best(bank.halved, TILE // 2, plain._inverse[cls], usable, 48), True)
-    norms = encoder.windows.quad[cls].flatten(1).double() @ bank.pixels.double().square().t()
+    norms = state.windows.quad[cls].flatten(1).double() @ bank.pixels.double().square().t()
     expected = best(bank.pixels, TILE, (1 / norms.clamp(min=1)).float(), passed & usable & (norms > 0), 12)
     own = [row for row in range(len(e)) if usable[row].any()]
     assert torch.equal(found[own], expected[own])
@@ -246,10 +247,10 @@ def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: t
 
 def test_fewer_candidates_than_asked_for_leave_places_empty() -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=4)
-    encoder = plane_encoder(cfg)
-    allowed = torch.zeros(len(encoder.x), len(encoder.bank.start) - 1, dtype=torch.bool)
-    rows = encoder.scorer.screen(residual(encoder), encoder.windows.of, 0, 24, allowed)
-    assert torch.equal(rows, torch.full((len(encoder.x), 24), -1))
+    state = plane_state(cfg)
+    allowed = torch.zeros(len(state.x), len(state.bank.start) - 1, dtype=torch.bool)
+    rows = state.scorer.screen(residual(state), state.windows.of, 0, 24, allowed)
+    assert torch.equal(rows, torch.full((len(state.x), 24), -1))
 
 
 @pytest.mark.parametrize("kind", ["_fastest", "_integer", "_floating"])
@@ -263,3 +264,13 @@ def test_every_product_is_exact(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
     for first, values in Product(pixels).blocks(tiles):
         expected = tiles.long() @ pixels[first : first + product.BLOCK].long().t()
         assert torch.equal(values.long(), expected)
+
+
+@pytest.mark.parametrize(("tiles", "rows", "length"), [(1, 4096, 256), (1, 100, 1024), (2, 40, 400)])
+def test_small_products_take_no_more_time_than_large_ones(tiles: int, rows: int, length: int) -> None:
+    """Some libraries fall back to plain loops for them: a tile alone took as long as hundreds together."""
+    pixels, many = (torch.ones((n, length), dtype=torch.int8) for n in (4096, 64))
+    kind = product._fastest(length)
+    small, large = kind(pixels[:rows]), kind(pixels)
+    ratios = [product._seconds(small, many[:tiles]) / product._seconds(large, many) for _ in range(5)]
+    assert min(ratios) < 3

@@ -254,7 +254,7 @@ def test_nothing_that_is_settled_goes_to_a_thread(monkeypatch: pytest.MonkeyPatc
         assert [one["bitstream"] for one in together] == [encode(one, cfg)["bitstream"] for one in pictures]
 
 
-@pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32, "residual": True}, {"tile": 0, "max_layers": 0}])
+@pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32, "max_layers": 1}, {"tile": 0, "max_layers": 0}])
 def test_sections_of_a_residual_are_shared_out_in_order(options: dict[str, Any]) -> None:
     """A picture alone has its sections coded by threads; beside another it has one thread to itself."""
     rng = np.random.default_rng(5)

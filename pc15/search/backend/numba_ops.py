@@ -116,7 +116,7 @@ class LoopedBest:
         parallel_range(work, lanes, least=1)
 
     def _collect(self, tiles: Tensor | None, terms: Terms, lane: int) -> Callable[[int, Tensor], None]:
-        """What lets one block of products after the other, by its first row, compete in a lane."""
+        """A function that lets one block of products, by its first row, compete in a lane."""
         tiles = torch.arange(len(terms.cls)) if tiles is None else tiles
         given = [t.numpy() for t in (terms.inverse, terms.cls, terms.price, terms.bits, tiles)]
         own = [part[lane].numpy() for part in (self._keys, self._used, self._bar)]

@@ -1,4 +1,4 @@
-"""What a step of the search computes, whatever runs it: the one description of each operation.
+"""Operations of the search, whatever runs them: the one description of each.
 
 Three modules implement `Backend`: `torch_ops` in tensor operations, the reference; `numba_ops` in compiled loops on a
 CPU; `triton.ops` in kernels on a GPU.  All give the same result to the last bit.  Sums are of integers: int32, or int64
@@ -29,7 +29,7 @@ LEAST_TOGETHER = 1 << 8
 """Tiles that every device screens at once."""
 
 Places = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Where the samples of tiles lie among those of all planes: of rows and columns of tiles [R,T], [C,T], and which of
+"""Places of the samples of tiles among those of all planes: of rows and columns of tiles [R,T], [C,T], and which of
 these a tile has, [N], [N]; int64.  Past the border the last place is repeated."""
 
 
@@ -56,7 +56,7 @@ class Patterns:
 
 @dataclass(frozen=True, eq=False)
 class ExactTerms:
-    """What an exact score takes besides tiles and candidates.
+    """Terms of an exact score besides tiles and candidates.
 
     drop: bits that weighted products lose, so that their sums stay below 2^53.   block: side of the SSIM blocks, px.
     delta: amplitude of one level, in luma.   mse_weight: of squared error in luma, per px.   alpha: of 1 - SSIM; 0
@@ -123,7 +123,7 @@ class Backend(Protocol):
     """Every step of the search that more than one kind of device has an implementation of."""
 
     draws_ahead: bool
-    """Whether a call costs more than what it works on, so that much should be drawn at once."""
+    """True if a call costs more than what it works on, so that much should be drawn at once."""
 
     # ------------------------------------------------------------ how work is shared out
 
@@ -162,7 +162,7 @@ class Backend(Protocol):
         """A collector of the `keep` best candidates of n tiles."""
 
     def ranker(self, pixels: Tensor, quad: Tensor) -> Ranker:
-        """What ranks candidates with pixels [K,P] int8, of norms weighted by quad [C,P] int64."""
+        """A ranker of candidates with pixels [K,P] int8, of norms weighted by quad [C,P] int64."""
 
     # ------------------------------------------------------------ a few, exactly
 
@@ -237,7 +237,7 @@ class Backend(Protocol):
     # ------------------------------------------------------------ the picture so far
 
     def look(self, tiles: Tensor, above: Tensor, acc: Tensor, places: Places, tile: int) -> Tensor:
-        """What is left of the picture where tiles [n] lie: above - round_blend(acc), [n,T,T].
+        """Residual of the picture where tiles [n] lie: above - round_blend(acc), [n,T,T].
 
         Args:
             above: [S], what the planes are above their bases.   acc: [S] int32, the blend's accumulator.
@@ -267,7 +267,7 @@ class Backend(Protocol):
         """In place: add to e [n,T,T] sign * samples [n,T,T] as the blended picture shows them, rounded per tile."""
 
     def contributions(self, store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
-        """What layers add to the samples of their tiles, as the decoder computes it, [n,T,T].
+        """Samples that layers add to their tiles, as the decoder computes them, [n,T,T].
 
         Args:
             store: [R,T*T] or [R,T,T] int16 or int32 Q14, patterns without their mean.   rms: [R] int32 Q14.

@@ -24,7 +24,7 @@ GROUP = 64
 
 
 class Terms(NamedTuple):
-    """What a score takes besides the product, float32 but for `cls`.
+    """Terms of a score besides the product, float32 but for `cls`.
 
     inverse: [C,K], bits: [K], of the whole bank.   cls: [m] int64, price: [m], of the tiles.
     """

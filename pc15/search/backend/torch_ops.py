@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import Surface, surface
+from pc15.luma import scaled_pattern
 from pc15.proc.registry import coefficient
 from pc15.runtime.device import free_memory
 from pc15.search.backend.product import BLOCK_GPU, Product
@@ -368,8 +369,7 @@ def show(e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> Non
 def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
     if at is not None:
         store, rms = store[at], rms[at]
-    factor = coefficient(amp * step, rms).view(-1, 1, 1)
-    return (factor * store.reshape(-1, tile, tile).to(torch.int32) + (1 << 16)) >> 17
+    return scaled_pattern(coefficient(amp * step, rms), store.reshape(-1, tile, tile).to(torch.int32))
 
 
 class PlainSurface:

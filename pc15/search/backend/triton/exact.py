@@ -23,7 +23,7 @@ def _whole(values):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _mean(sums, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Of the pixels of an SSIM block; by a product where that is exact."""
+    """Sum of the pixels of an SSIM block; by a product where that is exact."""
     if (BLOCK & (BLOCK - 1)) == 0:
         return sums.to(tl.float64) * (1.0 / (BLOCK * BLOCK))
     else:
@@ -41,7 +41,7 @@ def _ssim(mx, my, sx, sy, sxy, c1, c2):  # type: ignore[no-untyped-def]
 def _places(  # type: ignore[no-untyped-def]
     first, usable, TILE: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr, COLS: tl.constexpr
 ):  # type: ignore[no-untyped-def]
-    """Where in a tile the first rows of BLOCKS SSIM blocks lie, and which of them to read; [PAIRS,BLOCKS,COLS]."""
+    """Places in a tile of the first rows of BLOCKS SSIM blocks, and which to read; [PAIRS,BLOCKS,COLS]."""
     block = first + tl.arange(0, BLOCKS)
     column = tl.arange(0, COLS)
     across = TILE // BLOCK
@@ -55,7 +55,7 @@ def _picture(  # type: ignore[no-untyped-def]
     e, x, own, tile, place, first, usable, c1, c2,
     TILE: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr, COLS: tl.constexpr,
 ):  # type: ignore[no-untyped-def] # fmt: skip
-    """Of BLOCKS SSIM blocks: means, variances, covariance of x and x - e, their SSIM, area; float64 [PAIRS,BLOCKS]."""
+    """Means, variances, covariance of x and x - e of BLOCKS SSIM blocks, SSIM, area; float64 [PAIRS,BLOCKS]."""
     corner, mask = _places(first, usable, TILE, BLOCK, BLOCKS, COLS)
     at, weight_at = tile[:, None, None] * (TILE * TILE) + corner, place[:, None, None] * (TILE * TILE) + corner
     tx = tl.zeros([tile.shape[0], BLOCKS], tl.int64)
@@ -204,7 +204,7 @@ def _distortion(  # type: ignore[no-untyped-def]
 
 
 def _shape(tile: int, block: int) -> dict[str, int]:
-    """How a program instance shares out pairs of a tile and a candidate, or tiles: see `LANES`."""
+    """Sizes by which a program instance shares out pairs of a tile and a candidate, or tiles: see `LANES`."""
     lanes = LANES if tile <= _LARGE else _LANES_LARGE
     blocks = min(lanes, triton.next_power_of_2((tile // block) ** 2))
     if 1 < blocks < 8:  # more pairs of few blocks make layouts that Triton 3.6 fails on

@@ -1,4 +1,4 @@
-"""How kernels share out their work."""
+"""Sizes that kernels share out their work by."""
 
 LANES = 128
 """Threads of a program instance; in exact scores, each has one SSIM block of one candidate."""

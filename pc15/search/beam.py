@@ -1,0 +1,81 @@
+"""Beam search: the whole program of each tile anew, its neighbours as they are; the better one stays."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pc15.search.backend.protocol import Backend, TileBatch
+from pc15.search.candidates import Layers
+from pc15.search.plane_state import PlaneState
+from pc15.search.refine import BestLayers, LayerSearch, best_layers
+
+
+class Beam:
+    """The best state of each of n tiles so far, as a beam moves on; all [n].
+
+    j: of the best state, at first of none.   depth: its layers.   offer: which offer made the last of them.
+    """
+
+    def __init__(self, j: Tensor, ops: Backend) -> None:
+        self._ops = ops
+        self.j, self.depth, self.offer = j, *(torch.zeros(len(j), dtype=torch.int64, device=j.device) for _ in range(2))
+
+    def extend(self, owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int) -> tuple[Tensor, Tensor]:
+        """Extend states [S] by `Backend.offered`, and note each tile's best."""
+        return self._ops.offered(owner, j, change, width, layer, self.j, self.depth, self.offer)
+
+
+def search_again(state: PlaneState, group: Tensor) -> None:
+    """Search each tile's whole program anew with a beam, its neighbours as they are; keep the better one.
+
+    Args:
+        group: [n] int64, tiles that do not overlap.
+    """
+    batch = state.batch(group)
+    old_j = state.scorer.distortion(*batch) + state.program_bits(group) * state.bit_price
+    state.canvas.show(batch.e, batch.cls, state.canvas.samples(group), 1)
+    new_j, trail = _best_programs(state, batch)
+    better = new_j < old_j
+    tiles = group[better]
+    if not len(tiles):
+        return
+    state.tiles.clear(tiles)
+    state.canvas.put(tiles, torch.zeros_like(batch.e[: len(tiles)]))
+    for layer, (has, layers, amp) in enumerate(trail):
+        at = torch.nonzero(better & has).flatten()
+        if len(at):
+            state.put_layer(group[at], layer, layers.pick(at), amp[at])
+
+
+def _best_programs(state: PlaneState, bare: TileBatch) -> tuple[Tensor, list[tuple[Tensor, Layers, Tensor]]]:
+    """Best program of each tile from its DC alone: (J [n], per layer (has it [n], layer, amplitude))."""
+    n, width, device = len(bare.e), state.cfg.beam, bare.e.device
+    best = Beam(state.scorer.distortion(*bare), state.ops)
+    owner = torch.arange(n, device=device)  # state -> tile, ascending
+    e, j, of = bare.e, best.j.clone(), bare.cls
+    search = LayerSearch(state.scorer, state.codebook, state.cfg.ai)
+    steps: list[tuple[BestLayers, Tensor]] = []  # per layer, what was found for each state, and what of that was kept
+    for layer in range(state.cfg.max_layers):
+        x_of = bare.x if not layer else bare.x[owner]
+        found = best_layers(search, TileBatch(e, x_of, of), layer, width)
+        j, kept = best.extend(owner, j, found.change, width, layer)
+        if not len(kept):
+            break
+        steps.append((found, kept))
+        parent = torch.div(kept, found.change.shape[1], rounding_mode="floor")
+        e, j, owner = e[parent], j[kept], owner[parent]
+        of = bare.cls[owner]
+        added = state.contribution(found.layers.pick(kept), found.amp.reshape(-1)[kept])
+        state.canvas.show(e, of, added, -1)
+    trail = []
+    at = best.offer
+    for layer in range(len(steps) - 1, -1, -1):
+        found, _ = steps[layer]
+        has = best.depth > layer
+        now = torch.where(has, at, 0)
+        trail.append((has, found.layers.pick(now), found.amp.reshape(-1)[now]))
+        if layer:
+            parent = torch.div(now, found.change.shape[1], rounding_mode="floor")
+            at = torch.where(has, steps[layer - 1][1][parent], at)
+    return best.j, trail[::-1]
