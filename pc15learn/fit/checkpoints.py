@@ -220,7 +220,7 @@ class SaveCheckpoints(Checkpoint):
 
     def where(self) -> str:
         """Epochs and steps that are done."""
-        part = f" and {self.progress.batch} batches" if self.progress.batch else ""
+        part = f" and batch {self.progress.batch} of the next" if self.progress.batch else ""
         return f"{self.progress.epochs} of {self.cfg.train.max_epochs} epochs{part}, {self.progress.step} steps"
 
     def _diverged(self, what: str) -> ConfigError:

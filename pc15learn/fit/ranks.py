@@ -36,14 +36,14 @@ def launched_ranks() -> int | None:
     found = variables("LOCAL_RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
     if {"LOCAL_RANK", "WORLD_SIZE"} <= found.keys():
         return int(found["WORLD_SIZE"])
-    tasks = int(found.get("SLURM_STEP_NUM_TASKS", 1))
+    tasks = int(found.get("SLURM_STEP_NUM_TASKS", "1"))
     return tasks if tasks > 1 else None
 
 
 def own_rank() -> int:
     """Number of this process among all ranks."""
     found = variables("RANK", "SLURM_PROCID")
-    return int(found.get("RANK") or found.get("SLURM_PROCID", 0))
+    return int(found.get("RANK", found.get("SLURM_PROCID", "0")))
 
 
 def strategy_of(cfg: FitConfig) -> Any:
@@ -54,13 +54,10 @@ def strategy_of(cfg: FitConfig) -> Any:
     from lightning.pytorch.strategies import DDPStrategy
 
     torchrun_or_srun = variables("TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS")
-    # A batch may have no item of some generator, whose weights then have no gradient on that rank.
-    return DDPStrategy(
-        cluster_environment=None if torchrun_or_srun else LightningEnvironment(), find_unused_parameters=True
-    )
+    return DDPStrategy(cluster_environment=None if torchrun_or_srun else LightningEnvironment())
 
 
-def run_ranks(cfg: FitConfig, stop: StopSignals, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+def run_ranks(cfg: FitConfig, stop: StopSignals, *, resume: bool) -> dict[str, Any]:
     """Start this machine's ranks and wait for them; returns what rank 0 of them tells.
 
     Raises:
@@ -78,7 +75,7 @@ def run_ranks(cfg: FitConfig, stop: StopSignals, *, resume: bool, overwrite: boo
                 log = opened.enter_context((folder / f"log-{local}").open("wb")) if local else None
                 ranks.append(_start(folder, local, cfg, node, log))
             stop.deferring = True
-            _wait(ranks, stop)
+            failed = _wait(ranks, stop)
         finally:
             stop.deferring = False
             for process in ranks:
@@ -87,7 +84,7 @@ def run_ranks(cfg: FitConfig, stop: StopSignals, *, resume: bool, overwrite: boo
                 process.wait()
                 if process.stdin is not None:
                     process.stdin.close()
-        return _outcome(folder, ranks, stop)
+        return _outcome(folder, ranks, failed, stop)
 
 
 def _node(cfg: FitConfig) -> dict[str, str]:
@@ -128,23 +125,33 @@ def _start(folder: Path, local: int, cfg: FitConfig, node: dict[str, str], log: 
     )
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]], stop: StopSignals) -> None:
-    """Until all have ended; signals are handed on, and a failure ends the others."""
-    told, failed_at = 0, None
+def _wait(ranks: list[subprocess.Popen[bytes]], stop: StopSignals) -> int | None:
+    """Wait until all have ended, or one has failed and the others had time to; returns which failed first, if any.
+
+    Signals are handed on.
+    """
+    told, failed, failed_at = 0, None, 0.0
     while any(process.poll() is None for process in ranks):
         if stop.count > told and stop.received is not None:
             told = stop.count
             for process in ranks:
                 if process.poll() is None:
                     process.send_signal(stop.received)
-        if failed_at is None and any(process.poll() not in (None, 0) for process in ranks):
-            failed_at = time.monotonic()
-        if failed_at is not None and time.monotonic() - failed_at > _GRACE_S:
-            return
+        if failed is None:
+            failed, failed_at = _first_failed(ranks), time.monotonic()
+        elif time.monotonic() - failed_at > _GRACE_S:
+            break
         time.sleep(0.05)
+    return _first_failed(ranks) if failed is None else failed
 
 
-def _outcome(folder: Path, ranks: list[subprocess.Popen[bytes]], stop: StopSignals) -> dict[str, Any]:
+def _first_failed(ranks: list[subprocess.Popen[bytes]]) -> int | None:
+    return next((local for local, process in enumerate(ranks) if process.poll() not in (None, 0)), None)
+
+
+def _outcome(
+    folder: Path, ranks: list[subprocess.Popen[bytes]], failed: int | None, stop: StopSignals
+) -> dict[str, Any]:
     """What the ranks told, or the error of the one that failed first."""
     told = [_told(folder / f"told-{local}.json") for local in range(len(ranks))]
     for kind in ("error", "stopped"):
@@ -154,16 +161,15 @@ def _outcome(folder: Path, ranks: list[subprocess.Popen[bytes]], stop: StopSigna
             if one["type"] == "OSError":
                 raise OSError(one["errno"], one["error"])
             raise getattr(pc15.errors, one["type"])(one["error"])
-    for local, process in enumerate(ranks):
-        if process.returncode != 0:
-            why = process.returncode
-            how = f"by {signal.Signals(-why).name}" if why < 0 else f"with code {why}"
-            log = folder / f"log-{local}"
-            last = (log.read_text(errors="replace").strip().splitlines() or [""])[-1] if log.exists() else ""
-            raise Pc15Error(
-                f"rank {local} of this machine's {len(ranks)} ended {how}{f': {last}' if last else ''}; the last "
-                "checkpoint is whole, go on with --resume"
-            )
+    if failed is not None:
+        code = ranks[failed].returncode
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+        log = folder / f"log-{failed}"
+        last = (log.read_text(errors="replace").strip().splitlines() or [""])[-1] if log.exists() else ""
+        raise Pc15Error(
+            f"rank {failed} of this machine's {len(ranks)} ended {how}{f': {last}' if last else ''}; the last "
+            "checkpoint is whole, go on with --resume"
+        )
     return told[0]
 
 

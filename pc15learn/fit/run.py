@@ -79,6 +79,12 @@ def fit_role(cfg: FitConfig, *, resume: bool = False, overwrite: bool = False) -
         FitStopped: SIGINT or SIGTERM came.
         OSError: the disk refuses; the checkpoint before is as it was.
     """
+    with StopSignals() as stop:
+        return _fit(cfg, stop, resume=resume, overwrite=overwrite)
+
+
+def _fit(cfg: FitConfig, stop: StopSignals, *, resume: bool, overwrite: bool) -> Fitted:
+    """Fit in this process or several; arguments and errors as in `fit_role`."""
     trainings()
     from pc15learn.fit.ranks import launched_ranks, run_ranks
 
@@ -91,12 +97,10 @@ def fit_role(cfg: FitConfig, *, resume: bool = False, overwrite: bool = False) -
             f"{cfg.num_nodes} make {cfg.ranks}; let them agree"
         )
     _check_start(last, resume=resume, overwrite=overwrite)
-    with StopSignals() as stop:
-        if cfg.ranks > 1 and launched is None:
-            told = run_ranks(cfg, stop, resume=resume, overwrite=overwrite)
-            best = cfg.folder / "best.ckpt" if told["best"] else None
-            return Fitted(last, told["metrics"], best)
-        return train_rank(cfg, stop, resume=resume)
+    if cfg.ranks > 1 and launched is None:
+        told = run_ranks(cfg, stop, resume=resume)
+        return Fitted(last, told["metrics"], cfg.folder / "best.ckpt" if told["best"] else None)
+    return train_rank(cfg, stop, resume=resume)
 
 
 def _check_machine(cfg: FitConfig) -> None:
@@ -175,7 +179,7 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
         longer = train.max_epochs - stored["pc15_run"]["train"]["max_epochs"]
         if longer:
             _log.info("epochs changed by %+d: the learning rate follows the new schedule, and does not rise", longer)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+    for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # The sets are small and in memory: more workers would only copy them.
@@ -183,7 +187,6 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
         warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # `_start_at` does it
-        warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         logger = make_logger(cfg, progress, rank)
         trainer = Trainer(
