@@ -198,12 +198,11 @@ def _keys() -> tuple[str, ...]:
 
 
 def _near(key: str) -> str:
-    """Offer the key that was meant: its own name in the other part, or the nearest of its part."""
-    _, dot, inner = key.rpartition(".")
-    if (other := inner if dot else f"train.{inner}") in _keys():
-        return f"; did you mean {other}?"
-    own = did_you_mean(key, _keys())
-    return own or did_you_mean(f"train.{inner}", _keys())
+    """Offer the key whose own name, before and after a dot alike, is nearest."""
+    names = {known.rpartition(".")[2]: known for known in _keys()}
+    inner = key.rpartition(".")[2]
+    near = inner if inner in names else did_you_mean(inner, names).removeprefix("; did you mean ").removesuffix("?")
+    return f"; did you mean {names[near]}?" if near else ""
 
 
 def _numbers(given: dict[str, Any]) -> dict[str, Any]:
