@@ -111,6 +111,7 @@ def export(args: argparse.Namespace) -> None:
 def bench(args: argparse.Namespace) -> None:
     """Compare searches with and without hooks on the same pictures: seconds, quality, rate."""
     from pc15learn.bench import run_bench, table_text, verdict
+    from pc15learn.tracking import track_bench
 
     result = run_bench(
         args.images,
@@ -125,6 +126,8 @@ def bench(args: argparse.Namespace) -> None:
     print(table_text(result.table))
     print(verdict(result.table))
     print(f"{result.html}: {len(result.measured)} encodes")
+    if args.logger == "wandb":
+        track_bench(result)
 
 
 def codebooks(args: argparse.Namespace) -> None:
@@ -331,6 +334,7 @@ def _parser() -> argparse.ArgumentParser:
         "--repeats", type=int, default=1, metavar="N", help="encode N times, take the shortest (default: 1)"
     )
     one.add_argument("--tile", type=int, help="tile side, px, instead of the preset's")
+    one.add_argument("--logger", choices=["none", "wandb"], default="none", help="also show table and curves there")
     _codec_arguments(one, "balanced")
 
     one = _command(commands, codebooks)

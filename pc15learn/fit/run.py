@@ -148,7 +148,7 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
     from pc15learn.dataset import LabelData
     from pc15learn.fit.checkpoints import AtomicIO, Progress, SaveCheckpoints, check_same_fit, read_checkpoint
     from pc15learn.fit.ranks import own_rank, strategy_of
-    from pc15learn.fit.tracking import make_logger, track_end, track_start
+    from pc15learn.tracking import close_logger, make_logger, track_end, track_start
 
     train, folder, kind = cfg.train, cfg.folder, trainings()[cfg.role]
     last = folder / "last.ckpt"
@@ -206,12 +206,17 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
             num_sanity_val_steps=0,
             log_every_n_steps=10,
         )
-        track_start(logger, cfg, module.facts, progress)
-        _train(trainer, module, data, saving, ckpt=last if resume else None)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        fitted = Fitted(last, metrics, _best(folder, progress), rank)
-        if rank == 0:
-            track_end(logger, cfg, module, fitted.best or last)
+        done = False
+        try:
+            track_start(logger, cfg, module.facts, progress)
+            _train(trainer, module, data, saving, ckpt=last if resume else None)
+            metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+            fitted = Fitted(last, metrics, _best(folder, progress), rank)
+            if rank == 0:
+                track_end(logger, cfg, module, fitted.best or last)
+            done = True
+        finally:
+            close_logger(logger, cfg, rank, done=done)
     return fitted
 
 

@@ -27,13 +27,15 @@ from tests.fake_oracle import fake_labels
 pytest.importorskip("lightning")
 pytest.importorskip("datasets")
 
-from pc15learn.dataset import EpochSampler, RankBatches
+from pc15learn.bench import BenchResult
+from pc15learn.dataset import EpochSampler, LabelData, RankBatches
 from pc15learn.export import export_weights
 from pc15learn.fit import ranks
 from pc15learn.fit.checkpoints import read_checkpoint
 from pc15learn.fit.stopping import StopSignals
 from pc15learn.roles import TRAINING
 from pc15learn.roles.selector import SelectorModule
+from pc15learn.tracking import track_bench
 
 
 def label(folder: Path, pictures: int, seed: int) -> Path:
@@ -561,3 +563,86 @@ def test_a_logger_that_is_missing_has_its_install_line(
         monkeypatch.setitem(__import__("sys").modules, "wandb", None)
         with pytest.raises(MissingExtraError, match=rf"{name}; install it with: pip install 'pc15\[track\]'"):
             fit_role(config(labels, tmp_path, logger=name))
+
+
+@pytest.fixture
+def wandb_disabled(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """wandb, told by the user's environment to do nothing."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for name in ("WANDB_PROJECT", "WANDB_NAME", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return wandb
+
+
+def test_wandb_obeys_its_environment_and_gets_config_tables_and_weights(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb_disabled: Any
+) -> None:
+    asked: list[dict[str, Any]] = []
+    logged: list[Any] = []
+    begin = wandb_disabled.init
+
+    def init(**options: Any) -> Any:
+        asked.append(options)
+        run = begin(**options)
+        for name in ("log_artifact", "log"):
+            monkeypatch.setattr(run, name, lambda what, *_, **__: logged.append(what), raising=False)
+        return run
+
+    monkeypatch.setattr(wandb_disabled, "init", init)
+    fitted = fit_role(config(labels, tmp_path, max_epochs=1, logger="wandb"))
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    fit_role(config(labels, tmp_path, "rd", max_epochs=1, batch_size=500, logger="wandb"))
+    assert [(one["project"], one["name"], one.get("mode")) for one in asked] == [
+        ("pc15", "selector", None),
+        ("mine", "rd", None),
+    ]
+    assert not list(tmp_path.glob("*/wandb"))  # a run that is disabled writes nothing
+    artifacts = [one for one in logged if isinstance(one, wandb_disabled.Artifact)]
+    assert [(one.name, sorted(one.manifest.entries)) for one in artifacts] == [
+        ("pc15-selector", ["selector.safetensors", "selector.yaml"]),
+        ("pc15-rd", ["rd.safetensors", "rd.yaml"]),
+    ]
+    tables = {name: table for one in logged if isinstance(one, dict) for name, table in one.items() if "/" not in name}
+    data = LabelData(labels, "selector")
+    data.setup()
+    assert sum(row[1] for row in tables["generators"].data) == data.counts["val_items"]
+    assert read_checkpoint(fitted.checkpoint)["pc15_run"]["progress"]["tracked"] is not None
+
+
+def test_wandb_that_refuses_is_one_line(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb_disabled: Any
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise wandb_disabled.errors.UsageError("No API key configured.\nUse wandb login")
+
+    monkeypatch.setattr(wandb_disabled, "init", refuse)
+    with pytest.raises(ConfigError, match="wandb: No API key configured; run wandb login, set WANDB_MODE=offline"):
+        fit_role(config(labels, tmp_path, logger="wandb"))
+
+
+def test_a_benchmark_goes_to_wandb_with_its_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb_disabled: Any
+) -> None:
+    logged: list[Any] = []
+    begin = wandb_disabled.init
+
+    def init(**options: Any) -> Any:
+        run = begin(**options)
+        for name in ("log_artifact", "log"):
+            monkeypatch.setattr(run, name, logged.append, raising=False)
+        return run
+
+    monkeypatch.setattr(wandb_disabled, "init", init)
+    for name in ("bench.csv", "bench.html", "M1.json"):
+        (tmp_path / name).write_text("x")
+    table = [
+        {"method": method, "bpp": bpp, "psnr": 30.0 + bpp, "ssim": 0.9}
+        for method in ("exhaustive", "M1")
+        for bpp in (1, 2)
+    ]
+    track_bench(BenchResult([], table, tmp_path / "bench.csv", tmp_path / "bench.html", [tmp_path / "M1.json"]))
+    told, artifact = logged
+    assert set(told) == {"means", "curve/psnr", "curve/ssim"}
+    assert len(told["means"].data) == 4
+    assert sorted(artifact.manifest.entries) == ["M1.json", "bench.csv", "bench.html"]
