@@ -47,14 +47,14 @@ def own_rank() -> int:
 
 
 def strategy_of(cfg: FitConfig) -> Any:
-    """How Lightning brings the ranks together."""
+    """How Lightning brings the ranks together, if there are several."""
     if cfg.ranks == 1:
         return "auto"
     from lightning.pytorch.plugins.environments import LightningEnvironment
     from lightning.pytorch.strategies import DDPStrategy
 
-    torchrun_or_srun = variables("TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS")
-    return DDPStrategy(cluster_environment=None if torchrun_or_srun else LightningEnvironment())
+    started_here = "LOCAL_RANK" in (found := variables("LOCAL_RANK", "TORCHELASTIC_RUN_ID")) and len(found) == 1
+    return DDPStrategy(cluster_environment=LightningEnvironment() if started_here else None)
 
 
 def run_ranks(cfg: FitConfig, stop: StopSignals, *, resume: bool) -> dict[str, Any]:
@@ -69,6 +69,7 @@ def run_ranks(cfg: FitConfig, stop: StopSignals, *, resume: bool) -> dict[str, A
     with tempfile.TemporaryDirectory(prefix="pc15-fit-") as temp, contextlib.ExitStack() as opened:
         folder = Path(temp)
         (folder / "job.json").write_text(json.dumps({"cfg": cfg.as_dict(), "resume": resume}), encoding="utf-8")
+        stop.kept = f"{cfg.folder / 'last.ckpt'}, if it is there, holds the last checkpoint: --resume goes on from it"
         ranks: list[subprocess.Popen[bytes]] = []
         try:
             for local in range(cfg.devices):

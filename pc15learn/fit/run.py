@@ -6,9 +6,12 @@ A stopped run goes on with `resume`, and sees the batches it would have seen, by
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pc15.errors import ConfigError, MissingExtraError, SchemaError
 from pc15learn.config import FitConfig
 from pc15learn.fit.stopping import FitStopped, StopSignals, StopTraining
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -86,7 +94,7 @@ def fit_role(cfg: FitConfig, *, resume: bool = False, overwrite: bool = False) -
 def _fit(cfg: FitConfig, stop: StopSignals, *, resume: bool, overwrite: bool) -> Fitted:
     """Fit in this process or several; arguments and errors as in `fit_role`."""
     trainings()
-    from pc15learn.fit.ranks import launched_ranks, run_ranks
+    from pc15learn.fit.ranks import launched_ranks, own_rank, run_ranks
 
     _check_machine(cfg)
     last = cfg.folder / "last.ckpt"
@@ -97,10 +105,39 @@ def _fit(cfg: FitConfig, stop: StopSignals, *, resume: bool, overwrite: bool) ->
             f"{cfg.num_nodes} make {cfg.ranks}; let them agree"
         )
     _check_start(last, resume=resume, overwrite=overwrite)
-    if cfg.ranks > 1 and launched is None:
-        told = run_ranks(cfg, stop, resume=resume)
-        return Fitted(last, told["metrics"], cfg.folder / "best.ckpt" if told["best"] else None)
-    return train_rank(cfg, stop, resume=resume)
+    if last.exists():
+        stop.kept = f"{last} is as it was"
+    if launched is not None and own_rank() > 0:
+        return train_rank(cfg, stop, resume=resume)
+    cfg.folder.mkdir(parents=True, exist_ok=True)
+    with _only_writer(cfg.folder):
+        if cfg.ranks > 1 and launched is None:
+            told = run_ranks(cfg, stop, resume=resume)
+            return Fitted(last, told["metrics"], cfg.folder / "best.ckpt" if told["best"] else None)
+        return train_rank(cfg, stop, resume=resume)
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which the end of this process releases however it comes, where there are locks.
+
+    Raises:
+        ConfigError: another fit is writing to it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another fit is writing to {folder}; let it end, or give another --name") from error
+        except OSError:
+            _log.debug("%s cannot be locked", folder)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _check_machine(cfg: FitConfig) -> None:
@@ -144,6 +181,7 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
     import torch
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import TQDMProgressBar
+    from lightning.pytorch.plugins.environments import LightningEnvironment
 
     from pc15learn.dataset import LabelData
     from pc15learn.fit.checkpoints import AtomicIO, Progress, SaveCheckpoints, check_same_fit, read_checkpoint
@@ -170,7 +208,6 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
             if rank == 0:
                 _log.warning("%s has nothing left to do: %s", last, why)
             return Fitted(last, metrics, _best(folder, progress), rank)
-    folder.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr.isatty()
     saving = SaveCheckpoints(cfg, stop, progress, _start_at)
     if resume and rank == 0:
@@ -200,7 +237,7 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
             use_distributed_sampler=False,  # LabelData shares out batches itself
             logger=logger,
             callbacks=[saving, *([TQDMProgressBar(leave=False)] if terminal and rank == 0 else [])],
-            plugins=[AtomicIO()],
+            plugins=[AtomicIO(), *([LightningEnvironment()] if cfg.ranks == 1 else [])],  # Slurm may run this one alone
             enable_progress_bar=terminal and rank == 0,
             enable_model_summary=False,
             num_sanity_val_steps=0,

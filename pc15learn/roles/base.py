@@ -99,7 +99,8 @@ class RoleModule(LightningModule):
         Args:
             values: [n], of this rank's items.   weight: [n]; None for equal ones.
         """
-        weight = torch.ones_like(values) if weight is None else weight
+        values = values.float()  # mixed precision cannot count a batch
+        weight = torch.ones_like(values) if weight is None else weight.float()
         total = weight.detach().sum()
         ranks = self.trainer.world_size
         if ranks > 1:

@@ -110,7 +110,7 @@ def die() -> None:
 def test_a_signal_saves_and_the_resumed_fit_ends_like_one_in_one_go(
     role: str, signum: int, step: int, place: str, done: tuple[int, int], labels: Path, tmp_path: Path
 ) -> None:
-    size = {"batch_size": 300 if role == "rd" else 33}
+    size = {"batch_size": 500, "max_epochs": 2} if role == "rd" else {"batch_size": 33}
     whole = fit_role(config(labels, tmp_path / "whole", role, **size))
     cfg = config(labels, tmp_path / "stopped", role, **size)
     with pytest.MonkeyPatch.context() as patch:
@@ -149,6 +149,22 @@ def test_a_second_signal_does_not_wait(labels: Path, tmp_path: Path, monkeypatch
     at_step(monkeypatch, "selector", twice, 10, "training_step")
     with pytest.raises(FitStopped, match="holds 1 of 4 epochs, 8 steps"):
         fit_role(config(labels, tmp_path))
+
+
+def test_two_fits_do_not_write_to_one_folder(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl")
+    cfg = config(labels, tmp_path, max_epochs=1)
+    refused: list[str] = []
+
+    def again() -> None:
+        with pytest.raises(ConfigError, match="another fit is writing to .*selector; .*--name") as caught:
+            fit_role(cfg, overwrite=True)
+        refused.append(str(caught.value))
+
+    at_step(monkeypatch, "selector", again, 3, "training_step")
+    fit_role(cfg)
+    assert len(refused) == 1
+    fit_role(cfg, overwrite=True)
 
 
 def test_signals_are_as_before_once_a_fit_has_ended(labels: Path, tmp_path: Path) -> None:
@@ -430,9 +446,9 @@ def test_settings_count_more_than_options_and_reach_any_key(tmp_path: Path) -> N
 
 def test_mixed_precision_fits(labels: Path, tmp_path: Path) -> None:
     for role in ("selector", "rd"):
-        plain = fit_role(config(labels, tmp_path, role, max_epochs=1, batch_size=100))
+        plain = fit_role(config(labels, tmp_path, role, max_epochs=1, batch_size=500))
         mixed = fit_role(
-            config(labels, tmp_path, role, max_epochs=1, batch_size=100, name="b", precision="bf16"), overwrite=True
+            config(labels, tmp_path, role, max_epochs=1, batch_size=500, name="b", precision="bf16"), overwrite=True
         )
         assert mixed.metrics["val/loss"] == pytest.approx(plain.metrics["val/loss"], rel=0.05)
         assert mixed.metrics != plain.metrics
