@@ -48,6 +48,11 @@ class Progress:
     best_epoch: int = 0
     tracked: str | None = None
 
+    def said(self, cfg: FitConfig) -> str:
+        """Epochs and steps that are done."""
+        part = f" and batch {self.batch} of the next" if self.batch else ""
+        return f"{self.epochs} of {cfg.train.max_epochs} epochs{part}, {self.step} steps"
+
     def ended(self, cfg: FitConfig) -> str | None:
         """Say why there is nothing left to do; None if there is."""
         if self.epochs >= cfg.train.max_epochs:
@@ -216,12 +221,9 @@ class SaveCheckpoints(Checkpoint):
         self.progress.step = trainer.global_step
         trainer.save_checkpoint(path or self.last)
         self._saved_at = time.monotonic()
-        self.stop.kept = f"{self.last} holds {self.where()}: the same command with --resume goes on from there"
-
-    def where(self) -> str:
-        """Epochs and steps that are done."""
-        part = f" and batch {self.progress.batch} of the next" if self.progress.batch else ""
-        return f"{self.progress.epochs} of {self.cfg.train.max_epochs} epochs{part}, {self.progress.step} steps"
+        self.stop.kept = (
+            f"{self.last} holds {self.progress.said(self.cfg)}: the same command with --resume goes on from there"
+        )
 
     def _diverged(self, what: str) -> ConfigError:
         kept = f"; {self.last} is from before" if self.last.exists() else ""

@@ -179,17 +179,13 @@ def _check_start(last: Path, *, resume: bool, overwrite: bool) -> None:
 def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fitted:
     """This process's part of a fit, all of it if there is one; arguments and errors as in `fit_role`."""
     import torch
-    from lightning.pytorch import Trainer
-    from lightning.pytorch.callbacks import TQDMProgressBar
-    from lightning.pytorch.plugins.environments import LightningEnvironment
 
     from pc15learn.dataset import LabelData
-    from pc15learn.fit.checkpoints import AtomicIO, Progress, SaveCheckpoints, check_same_fit, read_checkpoint
-    from pc15learn.fit.ranks import own_rank, strategy_of
+    from pc15learn.fit.checkpoints import Progress, SaveCheckpoints
+    from pc15learn.fit.ranks import own_rank
     from pc15learn.tracking import close_logger, make_logger, track_end, track_start
 
-    train, folder, kind = cfg.train, cfg.folder, trainings()[cfg.role]
-    last = folder / "last.ckpt"
+    train, kind, last = cfg.train, trainings()[cfg.role], cfg.folder / "last.ckpt"
     rank = own_rank() if cfg.ranks > 1 else 0
     data = LabelData(cfg.labels, cfg.role, batch_size=train.batch_size, seed=train.seed, temperature=train.temperature)
     data.setup()
@@ -197,27 +193,10 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
     torch.manual_seed(train.seed)
     module = kind(codebook_id=data.codebook.id, hidden=train.hidden, lr=train.lr, weight_decay=train.weight_decay)
     module.facts = _facts(cfg, data, kind)
-    progress = Progress()
     resume = resume and last.exists()
-    if resume:
-        stored = read_checkpoint(last)
-        check_same_fit(last, stored, cfg, module.facts)
-        progress = Progress(**stored["pc15_run"]["progress"])
-        metrics = {name: value for name, value in stored["pc15"]["metrics"].items() if name.startswith("val/")}
-        if (why := progress.ended(cfg)) is not None:
-            if rank == 0:
-                _log.warning("%s has nothing left to do: %s", last, why)
-            return Fitted(last, metrics, _best(folder, progress), rank)
-    terminal = sys.stderr.isatty()
-    saving = SaveCheckpoints(cfg, stop, progress, _start_at)
-    if resume and rank == 0:
-        rate = stored["pc15_lr_share"] * train.lr
-        _log.info("going on from %s: %s, learning rate %.3g", last, saving.where(), rate)
-        longer = train.max_epochs - stored["pc15_run"]["train"]["max_epochs"]
-        if longer:
-            _log.info("epochs changed by %+d: the learning rate follows the new schedule, and does not rise", longer)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    progress, metrics = _stored(cfg, module.facts, rank) if resume else (Progress(), {})
+    if progress.ended(cfg) is not None:
+        return Fitted(last, metrics, _best(cfg, progress), rank)
     with warnings.catch_warnings():
         # The sets are small and in memory: more workers would only copy them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -226,35 +205,73 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # `_start_at` does it
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         logger = make_logger(cfg, progress, rank)
-        trainer = Trainer(
-            accelerator={"cpu": "cpu", "cuda": "gpu"}[_device_type(cfg)],
-            devices=cfg.devices,
-            num_nodes=cfg.num_nodes,
-            strategy=strategy_of(cfg),
-            precision=_PRECISIONS[cfg.precision],
-            max_epochs=train.max_epochs,
-            deterministic=True,
-            use_distributed_sampler=False,  # LabelData shares out batches itself
-            logger=logger,
-            callbacks=[saving, *([TQDMProgressBar(leave=False)] if terminal and rank == 0 else [])],
-            plugins=[AtomicIO(), *([LightningEnvironment()] if cfg.ranks == 1 else [])],  # Slurm may run this one alone
-            enable_progress_bar=terminal and rank == 0,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=10,
-        )
         done = False
         try:
+            saving = SaveCheckpoints(cfg, stop, progress, _start_at)
+            trainer = _trainer(cfg, logger, saving, rank)
             track_start(logger, cfg, module.facts, progress)
             _train(trainer, module, data, saving, ckpt=last if resume else None)
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-            fitted = Fitted(last, metrics, _best(folder, progress), rank)
+            fitted = Fitted(last, metrics, _best(cfg, progress), rank)
             if rank == 0:
                 track_end(logger, cfg, module, fitted.best or last)
             done = True
         finally:
             close_logger(logger, cfg, rank, done=done)
     return fitted
+
+
+def _stored(cfg: FitConfig, facts: dict[str, Any], rank: int) -> tuple[Progress, dict[str, float]]:
+    """Progress and val metrics of the last.ckpt that a fit goes on from, which rank 0 says."""
+    from pc15learn.fit.checkpoints import Progress, check_same_fit, read_checkpoint
+
+    last = cfg.folder / "last.ckpt"
+    stored = read_checkpoint(last)
+    check_same_fit(last, stored, cfg, facts)
+    progress = Progress(**stored["pc15_run"]["progress"])
+    if rank == 0:
+        if (why := progress.ended(cfg)) is not None:
+            _log.warning("%s has nothing left to do: %s", last, why)
+        else:
+            rate = stored["pc15_lr_share"] * cfg.train.lr
+            _log.info("going on from %s: %s, learning rate %.3g", last, progress.said(cfg), rate)
+            if longer := cfg.train.max_epochs - stored["pc15_run"]["train"]["max_epochs"]:
+                _log.info(
+                    "epochs changed by %+d: the learning rate follows the new schedule, and does not rise", longer
+                )
+    return progress, {name: value for name, value in stored["pc15"]["metrics"].items() if name.startswith("val/")}
+
+
+def _trainer(cfg: FitConfig, logger: Any, saving: SaveCheckpoints, rank: int) -> Trainer:
+    """Lightning's trainer of one rank."""
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.callbacks import TQDMProgressBar
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+
+    from pc15.runtime.device import resolve_device
+    from pc15learn.fit.checkpoints import AtomicIO
+    from pc15learn.fit.ranks import strategy_of
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    shown = sys.stderr.isatty() and rank == 0
+    return Trainer(
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[resolve_device(cfg.device).type],
+        devices=cfg.devices,
+        num_nodes=cfg.num_nodes,
+        strategy=strategy_of(cfg),
+        precision=_PRECISIONS[cfg.precision],
+        max_epochs=cfg.train.max_epochs,
+        deterministic=True,
+        use_distributed_sampler=False,  # LabelData shares out batches itself
+        logger=logger,
+        callbacks=[saving, *([TQDMProgressBar(leave=False)] if shown else [])],
+        plugins=[AtomicIO(), *([LightningEnvironment()] if cfg.ranks == 1 else [])],  # Slurm may run this one alone
+        enable_progress_bar=shown,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+    )
 
 
 def _train(
@@ -309,11 +326,6 @@ def _start_at(trainer: Trainer, batch: int) -> None:
     loader.batch_sampler.start_at(batch)
 
 
-def _best(folder: Path, progress: Progress) -> Path | None:
-    return folder / "best.ckpt" if progress.best is not None else None
-
-
-def _device_type(cfg: FitConfig) -> str:
-    from pc15.runtime.device import resolve_device
-
-    return resolve_device(cfg.device).type
+def _best(cfg: FitConfig, progress: Progress) -> Path | None:
+    """The best checkpoint, if there is one."""
+    return cfg.folder / "best.ckpt" if progress.best is not None else None
