@@ -9,11 +9,12 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "LabelRow": "schema",
+    "LabelFolder": "labels.read",
+    "LabelOptions": "labels.write",
     "TileRow": "schema",
     "export_weights": "export",
     "fit_role": "fit",
-    "make_labels": "labels",
+    "make_labels": "labels.write",
     "make_tiles": "tiles",
     "run_bench": "bench",
 }
@@ -28,11 +29,20 @@ _MODULES = (
     "labels",
     "roles",
     "schema",
-    "shards",
+    "runner",
     "tiles",
 )
 
-__all__ = ["LabelRow", "TileRow", "export_weights", "fit_role", "make_labels", "make_tiles", "run_bench"]
+__all__ = [
+    "LabelFolder",
+    "LabelOptions",
+    "TileRow",
+    "export_weights",
+    "fit_role",
+    "make_labels",
+    "make_tiles",
+    "run_bench",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from pc15.errors import ConfigError, SchemaError
 from pc15learn.label_tensors import LabelTensors, TargetOptions, to_tensors
-from pc15learn.labels.read import LabelFolder, load_labels
+from pc15learn.labels.read import LabelFolder
 from pc15learn.roles import TRAINING
 
 __all__ = ["EpochSampler", "LabelData", "RankBatches", "normalisation"]
@@ -129,15 +129,15 @@ class LabelData(LightningDataModule):
         super().__init__()
         self.labels, self.role = Path(labels), role
         self.batch_size, self.seed, self.temperature = batch_size, seed, temperature
-        folder = LabelFolder.open(self.labels)
-        self.oracle, self.codebook = folder.oracle, folder.codebook
+        self.folder = LabelFolder.open(self.labels)
+        self.oracle, self.codebook = self.folder.oracle, self.folder.codebook
         self._sets: tuple[_Items, _Items] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Read and draw everything once."""
         if self._sets is not None:
             return
-        data = to_tensors(load_labels(self.labels), self.oracle, codebook=self.codebook)
+        data = to_tensors(self.folder)
         held_back = _with_validation(data)
         self.normalisation = normalisation(data.features[held_back == 0].numpy())
         mean, std = (torch.tensor(self.normalisation[key]) for key in ("mean", "std"))
@@ -160,9 +160,8 @@ class LabelData(LightningDataModule):
     @property
     def options(self) -> TargetOptions:
         """Options that the targets are made by."""
-        own = self.oracle.facts["options"]
-        lam, tile, overlap = float(own["lambda_rd"]), int(own["tile"]), int(own["overlap"])
-        return TargetOptions(lam, self.temperature, tile, overlap, self.codebook)
+        lambdas = tuple(rate.lambda_rd for rate in self.folder.rates)
+        return TargetOptions(lambdas, self.temperature, self.folder.tile, self.folder.overlap, self.codebook)
 
     @property
     def train_targets(self) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from pc15learn.bench import add_summary, machine, run_bench, table_text
 from pc15learn.config import FitConfig
 from pc15learn.export import export_weights
 from pc15learn.fit import fit_role, trainings
-from pc15learn.labels.write import make_labels
+from pc15learn.labels.write import LabelOptions, make_labels
 from pc15learn.tiles import make_tiles
 
 __all__ = ["run_demo"]
@@ -78,7 +78,8 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
     made = make_tiles(out / "images", out / "tiles.jsonl", limit=_TILES_PER_PIECE, val_percent=20, test_percent=0)
     clock.done(f"cut {made.rows} tiles")
     oracle = CodecConfig.preset("fast", **PROGRAMS, search="exhaustive", lambda_rd=_LAMBDA)
-    labelled = make_labels(out / "tiles.jsonl", out / "labels", oracle, limit=tiles, top=24, random=8, shard_size=50)
+    options = LabelOptions(cfg=oracle, limit=tiles, top=24, random=8, device="cpu")
+    labelled = make_labels(out / "tiles.jsonl", out / "labels", options)
     clock.done(f"labelled {labelled.tiles} of them by exhaustive search")
 
     metrics = []

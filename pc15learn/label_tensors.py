@@ -16,8 +16,7 @@ from torch import Tensor
 from pc15.errors import SchemaError
 from pc15.hooks.features import FEATURES, layer_features
 from pc15.proc.codebook import Codebook
-from pc15learn.labels.read import LabelBatch, label_batches, residuals
-from pc15learn.labels.write import Oracle
+from pc15learn.labels.read import LabelBatch, LabelFolder, residuals
 
 __all__ = ["LabelTensors", "TargetOptions", "to_tensors"]
 
@@ -27,7 +26,8 @@ class LabelTensors:
     """One row per (tile, layer) that the oracle filled: N of them, with M candidates in all.
 
     features: [N,F] float32.   picture: [N] int64, number of the picture.   held_back: [N] 0 train, 1 val, 2 test.
-    gen, qv: [N] int64, the choice.   offsets: [N,MAX_PARAMS] int64.   d0, rd: [N] float64, before and after.
+        gen, qv: [N] int64, the choice.   offsets: [N,MAX_PARAMS] int64.
+    lambda_rd: [N] float64.   d0, rd: [N] float64, before and after.
     area: pixels that a tile owns, which bits are shared among.
     owner: [M] int64, row that a candidate belongs to.   c_gen, c_qv, c_amp: [M] int64.   c_d, c_bits: [M] float64.
     """
@@ -38,6 +38,7 @@ class LabelTensors:
     gen: Tensor
     qv: Tensor
     offsets: Tensor
+    lambda_rd: Tensor
     d0: Tensor
     rd: Tensor
     area: float
@@ -56,45 +57,43 @@ class LabelTensors:
 class TargetOptions:
     """Options that targets are made by.
 
-    lambda_rd: price of a bit, the oracle's.   temperature: softness of labels, as a share of a layer's gain.
+    lambdas: prices of a bit, of the labels.   temperature: softness of labels, as a share of a layer's gain.
     tile, overlap: px, of the oracle's tiles.   codebook: that the labels refer to.
     """
 
-    lambda_rd: float
+    lambdas: tuple[float, ...]
     temperature: float
     tile: int
     overlap: int
     codebook: Codebook
 
 
-def to_tensors(rows: Any, oracle: Oracle, *, codebook: Codebook) -> LabelTensors:
-    """Features and targets of a labels dataset.
+def to_tensors(folder: LabelFolder) -> LabelTensors:
+    """Features and targets of a folder's labels, of all its rates.
 
     Raises:
         SchemaError: not one filled layer in it, or values out of range.
     """
-    options, steps = oracle.facts["options"], (oracle.facts["steps"]["amp"], oracle.facts["steps"]["dc"])
     pictures: dict[str, int] = {}
     parts: list[dict[str, Any]] = []
     first = 0
-    for batch in label_batches(rows, options["tile"], "drawing residuals"):
-        made = _one_batch(batch, steps, options["seed"], codebook, pictures)
+    seed = int(folder.oracle.facts["options"]["seed"])
+    for batch in folder.batches("drawing residuals"):
+        made = _one_batch(batch, seed, folder.codebook, pictures)
         made["owner"] += first
         first += len(made["gen"])
         parts.append(made)
     if not first:
         raise SchemaError("the labels hold no tile with a layer: every tile was flat; label pictures with detail")
     columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    return LabelTensors(area=float((options["tile"] - options["overlap"]) ** 2), **columns)
+    return LabelTensors(area=float((folder.tile - folder.overlap) ** 2), **columns)
 
 
-def _one_batch(
-    batch: LabelBatch, steps: tuple[int, int], seed: int, codebook: Codebook, pictures: dict[str, int]
-) -> dict[str, Tensor]:
+def _one_batch(batch: LabelBatch, seed: int, codebook: Codebook, pictures: dict[str, int]) -> dict[str, Tensor]:
     """Columns of `LabelTensors` for one batch, layer by layer; owners count from 0."""
     programs = batch.programs(codebook)
     features, order = [], []
-    for layer, at, residual in residuals(batch.pixels, programs, steps=steps, seed=seed, codebook=codebook):
+    for layer, at, residual in residuals(batch.pixels, programs, steps=batch.rate.steps, seed=seed, codebook=codebook):
         features.append(layer_features(residual, layer))
         order.append(batch.layer_start[at.numpy()] + layer)
     rows = np.concatenate([np.zeros(0, np.int64), *order])  # number of each row's layer in the batch
@@ -118,6 +117,7 @@ def _one_batch(
         "gen": whole(batch.layer["gen"][rows]),
         "qv": whole(batch.layer["qv"][rows]),
         "offsets": whole(batch.offsets[rows]),
+        "lambda_rd": torch.full((len(rows),), batch.rate.lambda_rd, dtype=torch.float64),
         "d0": real(batch.layer["d0"][rows]),
         "rd": real(batch.layer["rd"][rows]),
         "owner": whole(np.repeat(np.arange(len(rows)), lengths)),

@@ -18,7 +18,7 @@ from torch import Tensor
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.images import save_image
 from pc15.proc.registry import render
-from pc15learn.labels.write import make_labels
+from pc15learn.labels.write import LabelOptions, make_labels
 from pc15learn.tiles import make_tiles
 
 __all__ = ["draw_samples", "make_samples"]
@@ -84,7 +84,8 @@ def make_samples(folder: str | Path) -> Path:
     shutil.rmtree(labels, ignore_errors=True)
     make_tiles(folder, tiles, limit=_TILES_PER_PICTURE, val_percent=30, test_percent=0)
     oracle = CodecConfig.preset("fast", **PROGRAMS, search="exhaustive", lambda_rd=_LAMBDA)
-    make_labels(tiles, labels, oracle, limit=_LABELLED, top=8, random=4, shard_size=12)
+    options = LabelOptions(cfg=oracle, limit=_LABELLED, top=8, random=4, shard_size=12, format="jsonl", device="cpu")
+    make_labels(tiles, labels, options)
     return folder
 
 

@@ -1,49 +1,28 @@
-"""Rows of tiles.jsonl and of the labels: one JSON object per line, versioned, with fixed types.
-
-Rows have the same keys always, numbers of fixed kinds and no key that depends on data, so that Hugging Face
-`datasets` reads them with the `Features` that `features_of` gives.  A label row carries its tile's pixels: labels
-can be moved and trained on without the pictures.
-"""
+"""Rows of tiles.jsonl: one JSON object per line, versioned, with fixed types and the same keys always."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import importlib
 import importlib.util
 import json
 import logging
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor
-
-from pc15.bitstream.programs import MAX_LAYERS
 from pc15.errors import MissingExtraError, SchemaError, did_you_mean
 from pc15.paths import write_atomic
-from pc15.proc.codebook import offset_reach
-from pc15.proc.generators import NAMES, load
-from pc15.proc.spec import fine_bits
 
 __all__ = [
     "SCHEMA_VERSION",
-    "CandidateRow",
-    "LabelRow",
-    "LayerRow",
     "Split",
     "TileRow",
     "check",
     "dump",
-    "features_of",
     "hf_datasets",
     "mend",
-    "pixels_from_text",
-    "pixels_to_text",
     "place_of",
     "read_rows",
     "write_rows",
@@ -78,59 +57,6 @@ class TileRow:
     slope: float
 
 
-@dataclass(frozen=True)
-class CandidateRow:
-    """Candidates that were scored exactly for a layer, best first, then random ones; lists of one length."""
-
-    gen: list[int]
-    qv: list[int]
-    seed: list[int]
-    amp: list[int]
-    d: list[float]
-    bits: list[float]
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One layer that the oracle chose, and what else it could have chosen.
-
-    params: levels after offsets, sub-levels in tiles above 32 px.
-    d0: D of the tile before the layer, d after it, per pixel that the tile owns.
-    bits: of this layer alone.   rd: d + lambda * bits / (tile - overlap)^2.
-    """
-
-    gen: int
-    qv: int
-    offsets: list[int]
-    params: list[int]
-    seed: int
-    amp: int
-    d0: float
-    d: float
-    bits: float
-    rd: float
-    candidates: CandidateRow
-
-
-@dataclass(frozen=True)
-class LabelRow:
-    """The oracle's program for one tile.
-
-    pixels: base64 of tile*tile luma bytes.   dc: DC level.   layers: in order, none for a flat tile.
-    """
-
-    v: int
-    tile_id: str
-    split: str
-    tile: int
-    pixels: str
-    dc: int
-    layers: list[LayerRow]
-
-
-Row = TypeVar("Row", TileRow, LabelRow)
-
-
 def place_of(tile_id: str) -> tuple[str, int, int]:
     """A tile's picture, as its name in tile ids, and its top left pixel, y and x.
 
@@ -144,42 +70,19 @@ def place_of(tile_id: str) -> tuple[str, int, int]:
         raise SchemaError(f"{tile_id!r} is no tile id like 0123456789abcdef-32-0-24; make the tiles anew") from error
 
 
-# ---------------------------------------------------------------- pixels
-
-
-def pixels_to_text(tile: Tensor) -> str:
-    """uint8 [T,T] -> base64."""
-    return base64.b64encode(tile.contiguous().cpu().numpy().tobytes()).decode("ascii")
-
-
-def pixels_from_text(text: str, tile: int) -> Tensor:
-    """base64 -> uint8 [T,T].
-
-    Raises:
-        SchemaError: not base64, or another number of pixels.
-    """
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise SchemaError(f"pixels are not base64 ({error}); label these tiles again") from error
-    if len(raw) != tile * tile:
-        raise SchemaError(f"pixels hold {len(raw)} bytes for a tile of {tile}x{tile}; label these tiles again")
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(tile, tile)
-
-
 # ---------------------------------------------------------------- rows <-> JSON
 
 
-def dump(row: TileRow | LabelRow) -> str:
+def dump(row: TileRow) -> str:
     """A row as one line of JSON: keys in the order of the fields, no spaces, no newline."""
     return json.dumps(dataclasses.asdict(row), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def check(row: TileRow | LabelRow) -> None:
+def check(row: TileRow) -> None:
     """Check a row's values beyond their types.
 
     Raises:
-        SchemaError: version, split, tile, generator, level or amplitude out of range.
+        SchemaError: version, split, tile, place or hash out of range.
     """
     if row.v != SCHEMA_VERSION:
         raise SchemaError(f"row {row.tile_id!r} has version {row.v}, this build reads {SCHEMA_VERSION}; make it anew")
@@ -187,36 +90,8 @@ def check(row: TileRow | LabelRow) -> None:
         raise SchemaError(f"row {row.tile_id!r} has split {row.split!r}; use one of {', '.join(get_args(Split))}")
     if not 4 <= row.tile <= 1024:
         raise SchemaError(f"row {row.tile_id!r} has tile {row.tile}; tiles are 4 to 1024 px")
-    if isinstance(row, TileRow):
-        if row.y < 0 or row.x < 0 or not 0 <= row.overlap < row.tile or len(row.sha256) != 64:
-            raise SchemaError(f"row {row.tile_id!r}: y, x, overlap or sha256 is out of range; make the tiles anew")
-        return
-    if len(row.layers) > MAX_LAYERS or row.dc < 0:
-        raise SchemaError(f"row {row.tile_id!r} has {len(row.layers)} layers, dc {row.dc}; label it again")
-    for number, layer in enumerate(row.layers):
-        _check_layer(layer, fine_bits(row.tile), f"row {row.tile_id!r}, layer {number}")
-
-
-def _check_layer(layer: LayerRow, fine: int, where: str) -> None:
-    if not 0 <= layer.gen < len(NAMES):
-        raise SchemaError(f"{where}: gen is {layer.gen}, this build has {len(NAMES)} generators; label it again")
-    params, reach = load(layer.gen).params_at(fine), offset_reach(fine)
-    if len(layer.params) != len(params) or len(layer.offsets) != len(params):
-        raise SchemaError(f"{where}: {len(layer.params)} params for {NAMES[layer.gen]}, which has {len(params)}")
-    for level, param in zip(layer.params, params, strict=True):
-        first, last = param.span(fine)
-        if not first <= level <= last:
-            raise SchemaError(f"{where}: {param.name} has level {level}, not in {first}..{last}")
-    if any(abs(step) > reach for step in layer.offsets):
-        raise SchemaError(f"{where}: offsets {layer.offsets} go beyond +-{reach}; label it again")
-    if not all(math.isfinite(value) for value in (layer.d0, layer.d, layer.bits, layer.rd)):
-        raise SchemaError(f"{where}: D, bits or RD is not finite; label it again")
-    tried = layer.candidates
-    lists = [getattr(tried, field.name) for field in dataclasses.fields(tried)]
-    if len({len(values) for values in lists}) != 1:
-        raise SchemaError(f"{where}: candidate lists of {[len(values) for values in lists]} items; label it again")
-    if any(not 0 <= gen < len(NAMES) for gen in tried.gen):
-        raise SchemaError(f"{where}: a candidate names no generator of this build; label it again")
+    if row.y < 0 or row.x < 0 or not 0 <= row.overlap < row.tile or len(row.sha256) != 64:
+        raise SchemaError(f"row {row.tile_id!r}: y, x, overlap or sha256 is out of range; make the tiles anew")
 
 
 def _number(value: Any) -> bool:
@@ -227,51 +102,32 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _list_of(test: Any) -> Any:
-    return lambda value: isinstance(value, list) and all(test(item) for item in value)
-
-
 _TESTS: dict[str, tuple[Any, str]] = {
     "int": (_whole, "a whole number"),
     "float": (_number, "a number"),
     "str": (lambda value: isinstance(value, str), "text"),
-    "list[int]": (_list_of(_whole), "a list of whole numbers"),
-    "list[float]": (_list_of(_number), "a list of numbers"),
-    "list[LayerRow]": (lambda value: isinstance(value, list), "a list of layers"),
-    "CandidateRow": (lambda value: isinstance(value, dict), "an object of lists"),
 }
 
 
-def _build(kind: type, value: Any, where: str) -> Any:
-    """A dataclass from a JSON object: every key there, none more, every value of its type."""
-    if not isinstance(value, dict):
-        raise SchemaError(f"{where}: an object is expected, not {type(value).__name__}")
-    names = [field.name for field in dataclasses.fields(kind)]
-    for key in value:
-        if key not in names:
-            raise SchemaError(f"{where}: unknown key {key!r}{did_you_mean(key, names)}; made by another version?")
-    made: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        if field.name not in value:
-            raise SchemaError(f"{where}: key {field.name!r} is missing; was the file edited or cut?")
-        item = value[field.name]
-        test, wanted = _TESTS[str(field.type)]
-        if not test(item):
-            raise SchemaError(f"{where}: {field.name} is {repr(item)[:60]}; {wanted} is expected")
-        if field.type == "list[LayerRow]":
-            item = [_build(LayerRow, part, f"{where}, layer {i}") for i, part in enumerate(item)]
-        elif field.type == "CandidateRow":
-            item = _build(CandidateRow, item, f"{where}, candidates")
-        made[field.name] = item
-    return kind(**made)
-
-
-def _parse(kind: type[Row], line: str, where: str) -> Row:
+def _parse(line: str, where: str) -> TileRow:
+    """A row from a line: every key there, none more, every value of its type."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise SchemaError(f"{where}: not JSON ({error}); was the file edited or cut?") from error
-    row: Row = _build(kind, value, where)
+    if not isinstance(value, dict):
+        raise SchemaError(f"{where}: an object is expected, not {type(value).__name__}")
+    names = [field.name for field in dataclasses.fields(TileRow)]
+    for key in value:
+        if key not in names:
+            raise SchemaError(f"{where}: unknown key {key!r}{did_you_mean(key, names)}; made by another version?")
+    for field in dataclasses.fields(TileRow):
+        if field.name not in value:
+            raise SchemaError(f"{where}: key {field.name!r} is missing; was the file edited or cut?")
+        test, wanted = _TESTS[str(field.type)]
+        if not test(value[field.name]):
+            raise SchemaError(f"{where}: {field.name} is {repr(value[field.name])[:60]}; {wanted} is expected")
+    row = TileRow(**value)
     check(row)
     return row
 
@@ -279,7 +135,7 @@ def _parse(kind: type[Row], line: str, where: str) -> Row:
 # ---------------------------------------------------------------- files
 
 
-def read_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
+def read_rows(path: str | Path) -> Iterator[TileRow]:
     """Rows of a JSONL file, in order.  A torn last line, as a killed writer leaves it, is left out with a warning.
 
     Raises:
@@ -298,10 +154,10 @@ def read_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise SchemaError(f"{path}:{number}: not UTF-8 ({error}); was the file damaged?") from error
-        yield _parse(kind, text, f"{path}:{number}")
+        yield _parse(text, f"{path}:{number}")
 
 
-def write_rows(path: str | Path, rows: Iterable[TileRow | LabelRow]) -> None:
+def write_rows(path: str | Path, rows: Iterable[TileRow]) -> None:
     """Write a whole JSONL file, all of it or nothing; rows are checked first."""
     lines = []
     for row in rows:
@@ -330,36 +186,7 @@ def _whole_lines(data: bytes) -> tuple[bytes, int]:
     return data[:end], len(data) - end
 
 
-# ---------------------------------------------------------------- for Hugging Face datasets
-
-
-def features_of(kind: type) -> Any:
-    """`datasets.Features` of a row: the types that a JSON loader must not guess."""
-    datasets = hf_datasets()
-    value = datasets.Value
-    simple = {"int": value("int32"), "float": value("float64"), "str": value("string")}
-
-    def of(inner: type) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for field in dataclasses.fields(inner):
-            name = str(field.type)
-            if name in simple:
-                out[field.name] = simple[name]
-            elif name == "CandidateRow":
-                out[field.name] = of(CandidateRow)
-            elif name == "list[LayerRow]":
-                out[field.name] = _list(of(LayerRow))
-            else:
-                out[field.name] = _list(simple[name.removeprefix("list[").removesuffix("]")])
-        return out
-
-    return datasets.Features(of(kind))
-
-
-def _list(feature: Any) -> Any:
-    """A list feature; `datasets` 4 renamed it."""
-    datasets = hf_datasets()
-    return datasets.List(feature) if hasattr(datasets, "List") else [feature]
+# ---------------------------------------------------------------- Hugging Face datasets
 
 
 def hf_datasets() -> Any:

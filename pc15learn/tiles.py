@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -25,7 +26,7 @@ from pc15.images import IMAGE_SUFFIXES, find_images, load_luma
 from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.schema import SCHEMA_VERSION, Split, TileRow, dump, mend, read_rows
 
-__all__ = ["TilesMade", "load_tile_pixels", "make_tiles", "open_luma", "resolve_image", "split_of"]
+__all__ = ["TilesMade", "by_picture", "cut_tiles", "load_tile_pixels", "make_tiles", "resolve_image", "split_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class _Existing:
         data = out.read_bytes()
         start, position = 0, 0
         current = ""
-        for row, line in zip(read_rows(out, TileRow), data.splitlines(keepends=True), strict=True):
+        for row, line in zip(read_rows(out), data.splitlines(keepends=True), strict=True):
             if (row.tile, row.overlap) != (cfg.size, cfg.overlap):
                 raise SchemaError(
                     f"{out} holds tiles of {row.tile} px with overlap {row.overlap}, not {cfg.size} and {cfg.overlap}; "
@@ -198,7 +199,7 @@ def _rows_of(
     if limit is not None and len(places) > limit:
         chosen = sorted(places, key=lambda place: hashlib.sha256(f"{digest}/{place[0]}/{place[1]}".encode()).digest())
         places = sorted(chosen[:limit])
-    pixels = torch.stack([cut_tile(luma, y, x, cfg.size) for y, x in places])
+    pixels = cut_tiles(luma, [y for y, _ in places], [x for _, x in places], cfg.size)
     return [
         TileRow(
             v=SCHEMA_VERSION,
@@ -218,11 +219,14 @@ def _rows_of(
     ]
 
 
-def cut_tile(luma: Tensor, y: int, x: int, tile: int) -> Tensor:
-    """[H,W] -> [tile,tile], edge pixels repeated past the border."""
-    rows = torch.arange(y, y + tile).clamp(max=luma.shape[0] - 1)
-    cols = torch.arange(x, x + tile).clamp(max=luma.shape[1] - 1)
-    return luma[rows][:, cols]
+def cut_tiles(luma: Tensor, ys: Sequence[int], xs: Sequence[int], tile: int) -> Tensor:
+    """Tiles of a picture [H,W] from their top left pixels [n]; [n,tile,tile], edges repeated past the border."""
+    along = torch.arange(tile)
+    rows, cols = (
+        (torch.tensor(starts, dtype=torch.int64)[:, None] + along).clamp(max=length - 1)
+        for starts, length in zip((ys, xs), luma.shape, strict=True)
+    )
+    return luma[rows[:, :, None], cols[:, None, :]]
 
 
 def _statistics(pixels: Tensor) -> Iterator[tuple[float, float, float]]:
@@ -309,23 +313,28 @@ def resolve_image(row: TileRow, folder: Path) -> str:
     return row.image if is_url(row.image) else str(folder / row.image)
 
 
-def load_tile_pixels(rows: list[TileRow], folder: Path) -> Tensor:
+def by_picture(rows: Iterable[TileRow]) -> Iterator[list[TileRow]]:
+    """Runs of rows of one picture."""
+    for _, own in itertools.groupby(rows, key=lambda row: row.sha256):
+        yield list(own)
+
+
+def load_tile_pixels(rows: Iterable[TileRow], folder: Path) -> Tensor:
     """Pixels of tiles, uint8 [N,T,T]; each picture is read once and its hash compared.
 
+    Args:
+        folder: that of their tiles.jsonl.
     Raises:
-        ImageError: a picture is gone or has changed since its tiles were cut.
+        ImageError: a picture is gone, has changed since its tiles were cut, or cannot be decoded.
     """
-    pixels: list[Tensor] = []
-    current, luma = "", torch.empty(0)
-    for row in rows:
-        if row.sha256 != current:
-            name = resolve_image(row, folder)
-            data = read_bytes(name)
-            if (digest := hashlib.sha256(data).hexdigest()) != row.sha256:
-                raise ImageError(
-                    f"{name} has changed since its tiles were cut (SHA-256 {digest[:12]}, was {row.sha256[:12]}); "
-                    "run make-tiles again"
-                )
-            luma, current = open_luma(data, name), row.sha256
-        pixels.append(cut_tile(luma, row.y, row.x, row.tile))
-    return torch.stack(pixels) if pixels else torch.empty((0, 0, 0), dtype=torch.uint8)
+    parts: list[Tensor] = []
+    for own in by_picture(rows):
+        name = resolve_image(own[0], folder)
+        data = read_bytes(name)
+        if (digest := hashlib.sha256(data).hexdigest()) != own[0].sha256:
+            raise ImageError(
+                f"{name} has changed since its tiles were cut (SHA-256 {digest[:12]}, was {own[0].sha256[:12]}); "
+                "cut tiles into another file"
+            )
+        parts.append(cut_tiles(open_luma(data, name), [row.y for row in own], [row.x for row in own], own[0].tile))
+    return torch.cat(parts) if parts else torch.empty((0, 0, 0), dtype=torch.uint8)

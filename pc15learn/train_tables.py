@@ -170,9 +170,9 @@ def count_labels(folder: LabelFolder) -> Counts:
     Raises:
         SchemaError: as `LabelFolder.pictures`.
     """
-    tile, codebook = folder.cfg.tile, folder.codebook
+    tile, codebook = folder.tile, folder.codebook
     sections = [
-        (Syntax.of(one.ny, one.nx, tile, *folder.steps, False, codebook), one.programs) for one in folder.pictures()
+        (Syntax.of(one.ny, one.nx, tile, *one.rate.steps, False, codebook), one.programs) for one in folder.pictures()
     ]
     return _count(sections, flat_tables(codebook, "any"))
 

@@ -26,6 +26,11 @@ def calm_threads() -> None:
         set_unless_set("GOMP_SPINCOUNT", "1000", nor="OMP_WAIT_POLICY")
 
 
+def cache_bytes(device: torch.device) -> int:
+    """Bytes that are well spent on keeping what could be made again."""
+    return 1 << (31 if device.type == "cuda" else 29)
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes of a GPU that can still be had, torch's own reserve included; on a CPU, what is worth using at once."""
     import torch  # here, as below: this module is read before torch, to calm its threads

@@ -35,6 +35,7 @@ from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.runtime.memo import cached_method
 from pc15.search.backend.product import Product
+from pc15.search.single_steps import SingleSteps
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,6 +95,11 @@ class Bank:
     def address(self) -> Tensor:
         """[K,4] int64: row, generator, entry and seed index of every row."""
         return torch.stack([torch.arange(self.rows, device=self.gen.device), self.gen, self.qv, self.seed], dim=1)
+
+    @functools.cached_property
+    def single_steps(self) -> SingleSteps:
+        """Patterns of all rows with one parameter moved by one level; of a bank at the tiles' own resolution."""
+        return SingleSteps(self.params[self.gen], self.side * self.side)
 
     @functools.cached_property
     def halved(self) -> Tensor:

@@ -20,6 +20,8 @@ from pc15.proc.spec import fine_bits
 from pc15.search.bank import Bank
 from pc15.search.score import DROP, Patterns, Scorer
 
+_FILL_ROWS = 1 << 17  # patterns that are drawn at once to fill a store
+
 
 @dataclass(eq=False)
 class Layers:
@@ -90,24 +92,57 @@ class Layers:
 def draw_layers(layers: Layers, bank: Bank, codebook: Codebook, tile: int, seed: int) -> tuple[Tensor, Tensor]:
     """Patterns without their mean, [B,T,T] int32 Q14, and their RMS, [B] int32 Q14 (0 if flat).
 
-    The bank's own drawings serve where no offsets ask for another; all others are drawn now, by generator.
+    The bank's own drawings serve where no offsets ask for another, and what it has drawn one step beside them; all
+    others are drawn now.
     """
+    if bank.drawn is None:
+        return _drawn_now(layers, codebook, tile, seed)
+    out = bank.drawn[layers.row].to(torch.int32).view(-1, tile, tile)
+    power = bank.drawn_rms[layers.row]
+    if layers.plain:
+        return out, power
+    used = torch.arange(layers.offsets.shape[1], device=out.device) < bank.params[layers.gen][:, None]
+    offsets = torch.where(used, layers.offsets, 0)
+    moved = torch.nonzero((offsets != 0).any(dim=1)).flatten()
+    keys = bank.single_steps.keys(layers.row[moved], offsets[moved])
+    one, far = moved[keys >= 0], moved[keys < 0]
+    if len(one):
+
+        def draw(which: Tensor) -> tuple[Tensor, Tensor]:
+            drawn, rms = _drawn_now(layers.pick(one[which]), codebook, tile, seed)
+            return drawn.flatten(1), rms
+
+        kept, power[one] = bank.single_steps.look_up(keys[keys >= 0], draw)
+        out[one] = kept.view(-1, tile, tile).to(torch.int32)
+    if len(far):
+        out[far], power[far] = _drawn_now(layers.pick(far), codebook, tile, seed)
+    return out, power
+
+
+def fill_single_steps(bank: Bank, codebook: Codebook, tile: int, seed: int) -> None:
+    """Draw all that `Bank.single_steps` will be asked for, if it has room: at once is faster than a few at a time."""
+    params = bank.params[bank.gen]
+    row = torch.arange(bank.rows, device=params.device).repeat_interleave(2 * params)
+    if not bank.single_steps.holds(len(row)):
+        return
+    start = torch.cumsum(2 * params, dim=0) - 2 * params
+    step = torch.arange(len(row), device=params.device) - start[row]
+    up = step >= params[row]
+    offsets = torch.zeros((len(row), MAX_PARAMS), dtype=torch.int64, device=params.device)
+    offsets.scatter_(1, (step - up * params[row])[:, None], torch.where(up, 1, -1)[:, None])
+    layers = Layers.of_rows(bank, row).moved(offsets)
+    for some in torch.arange(len(row), device=params.device).split(_FILL_ROWS):
+        draw_layers(layers.pick(some), bank, codebook, tile, seed)
+
+
+def _drawn_now(layers: Layers, codebook: Codebook, tile: int, seed: int) -> tuple[Tensor, Tensor]:
+    """`draw_layers` of layers that nobody has drawn yet, by generator."""
     device, count, fine = layers.gen.device, len(layers.gen), fine_bits(tile)
-    if bank.drawn is not None:
-        out = bank.drawn[layers.row].to(torch.int32).view(count, tile, tile)
-        power = bank.drawn_rms[layers.row]
-        if layers.plain:
-            return out, power
-        used = torch.arange(layers.offsets.shape[1], device=device) < bank.params[layers.gen][:, None]
-        redraw = torch.nonzero(((layers.offsets != 0) & used).any(dim=1)).flatten()
-    else:
-        out = torch.zeros((count, tile, tile), dtype=torch.int32, device=device)
-        power = torch.zeros(count, dtype=torch.int32, device=device)
-        redraw = torch.arange(count, device=device)
+    out = torch.zeros((count, tile, tile), dtype=torch.int32, device=device)
+    power = torch.zeros(count, dtype=torch.int32, device=device)
     at = tile_grid(tile, device=device)
-    gens = layers.gen[redraw]
-    for gen in torch.unique(gens).tolist():
-        pick = redraw[gens == gen]
+    for gen in torch.unique(layers.gen).tolist():
+        pick = torch.nonzero(layers.gen == gen).flatten()
         levels = codebook.levels(gen, layers.qv[pick], layers.offsets[pick], fine)
         drawn = draw_levels(gen, levels, layers.seed[pick], at, seed, fine)
         mean, rms = mean_rms(drawn)

@@ -3,74 +3,93 @@
 A tile is searched on its own, as if its neighbours drew the same: errors are weighted by the window of a tile inside
 a large picture.  Every layer comes with the best candidates and some random ones, each with its exact D and bits, so
 that a model sees good and bad ones.
+
+Answers are columns, one row per tile, per layer and per candidate, that stay on the search's device until all tiles
+are done: no object per candidate is ever made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pc15.bitstream.alphabets import Syntax
+from pc15.bitstream.programs import MAX_PARAMS
 from pc15.config import CodecConfig
 from pc15.draw import amplitude_q15, dc_samples
 from pc15.entropy.tables import load_table
-from pc15.errors import ImageError
+from pc15.errors import ConfigError, ImageError
 from pc15.luma import as_q12, scaled_pattern
 from pc15.proc.codebook import load_codebook
 from pc15.proc.registry import coefficient
 from pc15.quant import dc_levels, step_q15, steps_for
 from pc15.runtime.device import resolve_device
-from pc15.search.bank import Bank, get_bank
-from pc15.search.candidates import Layers, bank_patterns, draw_layers
+from pc15.search.bank import get_bank
+from pc15.search.candidates import Layers, bank_patterns, draw_layers, fill_single_steps
 from pc15.search.cost import Costs
 from pc15.search.refine import address_q8, choose
 from pc15.search.score import Scorer
 from pc15.search.windows import Windows
 from pc15.tiling import TileGridCfg, axis_weights
 
+Column = npt.NDArray[Any]
 
-@dataclass(frozen=True)
-class CandidateLabel:
-    """One candidate of a layer: D per pixel of the tile if it were chosen, and its bits."""
+LAYER_TYPES: dict[str, Any] = {
+    "gen": np.uint8, "qv": np.uint16, "seed": np.uint8, "amp": np.int16,
+    "d0": np.float32, "d": np.float32, "bits": np.float32, "rd": np.float32,
+}  # fmt: skip
+"""Columns of layers beside their offsets, and their types."""
+TRIED_TYPES: dict[str, Any] = {
+    "gen": np.uint8, "qv": np.uint16, "seed": np.uint8, "amp": np.int16, "d": np.float32, "bits": np.float32,
+}  # fmt: skip
+"""Columns of candidates, and their types."""
 
-    gen: int
-    qv_id: int
-    seed_index: int
-    amp: int
-    d: float
-    bits: float
+_PIXELS_TOGETHER = 1 << 19  # of tiles that are searched at once, where a call costs little
+_PIXELS_TOGETHER_GPU = 1 << 24  # and where each costs as much as a thousand tiles
 
 
-@dataclass(frozen=True)
-class LayerLabel:
-    """The oracle's choice for one layer.
+@dataclass(frozen=True, eq=False)
+class TileLabels:
+    """Programs of n tiles with L layers in all, and M candidates that were scored for them.
 
-    d_before, d: D of the tile without and with it.   bits: of this layer.   rd: d + lambda * bits / area.
-    candidates: best first, then random ones.
+    dc: [n] int32, DC level.
+    layer_start: [n+1] int64, layers of tile i are layer_start[i]:layer_start[i+1]; none if nothing pays.
+    layer: columns [L], see `LAYER_TYPES`: generator, entry, seed index and signed amplitude level; d0 and d, D per
+        pixel that a tile owns without and with the layer; its bits; rd = d + lambda * bits / area.
+    offsets: [L, MAX_PARAMS] int16.
+    tried_start: [L+1] int64, candidates of layer i are tried_start[i]:tried_start[i+1], best first, then random ones.
+    tried: columns [M], see `TRIED_TYPES`; d is D if the candidate were the layer.
     """
 
-    gen: int
-    qv_id: int
-    offsets: tuple[int, ...]
-    seed_index: int
-    amp: int
-    d_before: float
-    d: float
-    bits: float
-    rd: float
-    candidates: tuple[CandidateLabel, ...]
+    dc: Column
+    layer_start: Column
+    layer: dict[str, Column]
+    offsets: Column
+    tried_start: Column
+    tried: dict[str, Column]
 
+    def __len__(self) -> int:
+        return len(self.dc)
 
-@dataclass(frozen=True)
-class TileLabel:
-    """One tile: DC level and its layers, in order; none if nothing pays."""
-
-    dc: int
-    layers: tuple[LayerLabel, ...]
+    @classmethod
+    def joined(cls, parts: Sequence[TileLabels]) -> TileLabels:
+        """Those of several batches, one after the other; at least one."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            dc=np.concatenate([part.dc for part in parts]),
+            layer_start=_starts(np.concatenate([np.diff(part.layer_start) for part in parts])),
+            layer={name: np.concatenate([part.layer[name] for part in parts]) for name in LAYER_TYPES},
+            offsets=np.concatenate([part.offsets for part in parts]),
+            tried_start=_starts(np.concatenate([np.diff(part.tried_start) for part in parts])),
+            tried={name: np.concatenate([part.tried[name] for part in parts]) for name in TRIED_TYPES},
+        )
 
 
 def inner_weights(cfg: CodecConfig) -> Tensor:
@@ -94,95 +113,199 @@ def lone_scorer(cfg: CodecConfig) -> Scorer:
     return Scorer(cfg, bank, windows, Costs(load_table(cfg.table_id), syntax, bank), amp_step)
 
 
-def label_tiles(
-    tiles: Tensor, cfg: CodecConfig, *, top: int = 32, random: int = 16, rng_seeds: Sequence[int] = ()
-) -> list[TileLabel]:
-    """Search every tile exhaustively and say what was found.
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Matching pursuit of some tiles, one layer further.  All is on the search's device.
+
+    tile: [m] int64, tiles that the layer pays in.   residual: [m,T,T] int32 Q12, what it was asked to draw.
+    layers, amp: [m], the choice.   d0, d, bits: [m] float64, as in `TileLabels`.
+    rows, tried_amp, tried_d, tried_bits: [m, top + random], candidates: bank row, signed amplitude level, 0 for one
+        that draws nothing, D and bits; the `top` best as screening orders them, then random ones.
+    """
+
+    layer: int
+    tile: Tensor
+    residual: Tensor
+    layers: Layers
+    amp: Tensor
+    d0: Tensor
+    d: Tensor
+    bits: Tensor
+    rows: Tensor
+    tried_amp: Tensor
+    tried_d: Tensor
+    tried_bits: Tensor
+
+
+class TileOracle:
+    """Exhaustive search of tiles on their own, at one rate; the bank is loaded once for all calls.
 
     Args:
-        tiles: [N,T,T] uint8 luma, T = cfg.tile.
-        top, random: candidates reported per layer.
-        rng_seeds: one seed per tile for its random candidates; the tile's number if empty.
-    Raises:
-        ImageError: tiles of another shape or type.
+        top, random: candidates reported per layer: the best, and some drawn at random from the bank.
     """
-    if tiles.dim() != 3 or tiles.shape[1:] != (cfg.tile, cfg.tile) or tiles.dtype != torch.uint8:
-        raise ImageError(f"label_tiles got {tiles.dtype} {list(tiles.shape)}; give uint8 [N,{cfg.tile},{cfg.tile}]")
-    cfg = cfg.but(shortlist=top)
-    device = resolve_device(cfg.device)
-    codebook = load_codebook(cfg.codebook_id)
-    scorer = lone_scorer(cfg)
-    bank, windows, amp_step = scorer.bank, scorer.windows, scorer.amp_step
-    area = float(windows.area[0])
-    dc_step = steps_for(cfg.lambda_rd, cfg.alpha_mix, area)[1]
 
-    x = as_q12(tiles, device)
-    cls = torch.zeros(len(x), dtype=torch.int64, device=device)
-    dc = _mean_levels(x, windows.own[0], dc_step, dc_levels(dc_step))
-    samples = dc_samples(dc, dc_step).view(-1, 1, 1).repeat(1, cfg.tile, cfg.tile)
-    alive = torch.arange(len(x), device=device)
-    labels: list[list[LayerLabel]] = [[] for _ in range(len(x))]
-    seeds = rng_seeds or range(len(x))
-    for layer in range(cfg.max_layers):
-        e = (x - samples)[alive]
-        rows = scorer.screen(e, cls[alive], layer, top, None)
-        drawn = _random_rows(bank, [seeds[n] for n in alive.tolist()], layer, random).to(device)
-        tried = torch.cat([rows, drawn], dim=1)
-        known = _candidates(scorer, codebook.id, e, x[alive], cls[alive], layer, tried, area)
-        found = choose(scorer, codebook, rows, None, e, x[alive], cls[alive], layer, refine=cfg.refine)
-        pays = torch.nonzero(found.change[:, 0] < 0).flatten()
-        if not len(pays):
-            break
-        layers, amp, change = found.layers.pick(pays), found.amp[pays, 0], found.change[pays, 0]
-        bits = address_q8(scorer, layers, layer)
-        bits = (bits + scorer.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]).to(torch.float64) / 256.0
-        before = scorer.distortion(e, x[alive], cls[alive])[pays]
-        after = before + change - cfg.lambda_rd * bits
-        for i, n in enumerate(alive[pays].tolist()):
-            labels[n].append(
-                LayerLabel(
-                    gen=int(layers.gen[i]), qv_id=int(layers.qv[i]), offsets=tuple(layers.offsets[i].tolist()),
-                    seed_index=int(layers.seed[i]), amp=int(amp[i]), d_before=float(before[i]) / area,
-                    d=float(after[i]) / area, bits=float(bits[i]),
-                    rd=float(after[i] + cfg.lambda_rd * bits[i]) / area, candidates=known[int(pays[i])],
-                )
+    def __init__(self, cfg: CodecConfig, *, top: int = 32, random: int = 16) -> None:
+        if top < 1 or random < 0:
+            raise ConfigError(f"top is {top} and random {random}; give at least 1 and 0")
+        self.cfg, self.top, self.random = cfg.but(shortlist=top), top, random
+        self.scorer = lone_scorer(self.cfg)
+        self.codebook = load_codebook(cfg.codebook_id)
+        self.area = float(self.scorer.windows.area[0])
+        self.dc_step = steps_for(cfg.lambda_rd, cfg.alpha_mix, self.area)[1]
+        self.device = self.scorer.bank.gen.device
+        if cfg.refine and self.scorer.ops.draws_ahead and self.scorer.bank.drawn is not None:
+            fill_single_steps(self.scorer.bank, self.codebook, cfg.tile, cfg.seed)
+
+    @property
+    def together(self) -> int:
+        """Number of tiles that are best searched at once."""
+        pixels = _PIXELS_TOGETHER_GPU if self.scorer.ops.draws_ahead else _PIXELS_TOGETHER
+        return max(1, pixels // self.cfg.tile**2)
+
+    def __call__(self, tiles: Tensor, seeds: Sequence[int] | Tensor = ()) -> TileLabels:
+        """Search every tile and say what was found.
+
+        Args:
+            tiles: [N,T,T] uint8 luma, T = cfg.tile.
+            seeds: one per tile, in [0, 2^31), for its random candidates; the tile's number if empty.
+        Raises:
+            ImageError: tiles of another shape or type.
+        """
+        side = self.cfg.tile
+        if tiles.dim() != 3 or tiles.shape[1:] != (side, side) or tiles.dtype != torch.uint8:
+            raise ImageError(f"the oracle got {tiles.dtype} {list(tiles.shape)}; give uint8 [N,{side},{side}]")
+        own = torch.as_tensor(seeds if len(seeds) else range(len(tiles)), dtype=torch.int64)
+        starts = range(0, max(1, len(tiles)), self.together)
+        parts = [self._columns(tiles[i : i + self.together], own[i : i + self.together]) for i in starts]
+        return TileLabels.joined(parts)
+
+    def dc_levels(self, x: Tensor) -> Tensor:
+        """The weighted mean of each tile, [N,T,T] int32 Q12, as the nearest DC level, [N] int64."""
+        own, top = self.scorer.windows.own[0], dc_levels(self.dc_step)
+        total = (own.to(torch.int64) * x).sum(dim=(1, 2))
+        unit = int(own.sum(dtype=torch.int64)) * step_q15(self.dc_step)
+        return torch.div(16 * total + unit, 2 * unit, rounding_mode="floor").clamp(0, top - 1)
+
+    def pursue(self, x: Tensor, dc: Tensor, seeds: Tensor) -> Iterator[Step]:
+        """Layer after layer of tiles, until none pays any more.
+
+        Args:
+            x: [N,T,T] int32 Q12, the tiles.   dc: [N] int64, their DC levels.   seeds: [N] int64.
+        """
+        cfg, scorer = self.cfg, self.scorer
+        e = x - dc_samples(dc, self.dc_step).view(-1, 1, 1)
+        alive = torch.arange(len(x), device=self.device)
+        for layer in range(cfg.max_layers):
+            cls = torch.zeros_like(alive)
+            rows = scorer.screen(e, cls, layer, self.top, None)
+            top = rows.shape[1]
+            rows = torch.cat([rows, random_rows(seeds[alive], layer, self.random, scorer.bank.rows)], dim=1)
+            change, amp = self._exact(e, x, cls, rows, layer)
+            pays = torch.nonzero(change[:, :top].amin(dim=1) < 0).flatten()
+            if not len(pays):
+                return
+            alive, e, x, cls, rows, change, amp = (part[pays] for part in (alive, e, x, cls, rows, change, amp))
+            best = change[:, :top], amp[:, :top]
+            found = choose(scorer, self.codebook, rows[:, :top], None, e, x, cls, layer, refine=cfg.refine, scored=best)
+            layers, chosen, gain = found.layers, found.amp[:, 0], found.change[:, 0]
+            before = scorer.distortion(e, x, cls)
+            address = scorer.costs.added_rows(layer, cfg.max_layers)[rows.clamp(min=0)]
+            bits = self._bits(address_q8(scorer, layers, layer), chosen, layer)
+            tried_bits = self._bits(address, amp, layer)
+            yield Step(
+                layer, alive, e, layers, chosen, before / self.area,
+                (before + gain - cfg.lambda_rd * bits) / self.area, bits,
+                rows, torch.where((rows >= 0) & torch.isfinite(change), amp, 0),
+                (before[:, None] + change - cfg.lambda_rd * tried_bits) / self.area, tried_bits,
             )  # fmt: skip
-        pattern, rms = draw_layers(layers, bank, codebook, cfg.tile, cfg.seed)
-        factor = coefficient(amplitude_q15(amp, amp_step), rms)
-        alive = alive[pays]
-        samples[alive] += scaled_pattern(factor, pattern)
-    return [TileLabel(int(level), tuple(found)) for level, found in zip(dc.tolist(), labels, strict=True)]
+            pattern, rms = draw_layers(layers, scorer.bank, self.codebook, cfg.tile, cfg.seed)
+            e = e - scaled_pattern(coefficient(amplitude_q15(chosen, scorer.amp_step), rms), pattern)
+
+    def _exact(self, e: Tensor, x: Tensor, cls: Tensor, rows: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Change of J and amplitude of bank rows [m,M]."""
+        scorer = self.scorer
+        if scorer.bank.drawn is not None:
+            return scorer.exact_rows(e, x, cls, rows, layer)
+        patterns = bank_patterns(scorer.bank, rows, self.codebook, scorer.tile, scorer.cfg.seed)
+        cost = scorer.costs.added_rows(layer, self.cfg.max_layers)[rows.clamp(min=0)]
+        return scorer.exact(e, x, cls, patterns, cost, layer)
+
+    def _bits(self, address: Tensor, amp: Tensor, layer: int) -> Tensor:
+        """Bits of layers: address in 1/256 bit and amplitude."""
+        return (address + self.scorer.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]).to(torch.float64) / 256.0
+
+    def _columns(self, tiles: Tensor, seeds: Tensor) -> TileLabels:
+        """`__call__` of tiles that are searched at once."""
+        x = as_q12(tiles, self.device)
+        dc = self.dc_levels(x)
+        steps = list(self.pursue(x, dc, seeds.to(self.device)))
+        count = np.zeros(len(tiles), np.int64)
+        if not steps:
+            return _no_layers(dc.to(torch.int32).cpu().numpy())
+        tile = torch.cat([step.tile for step in steps])
+        # layers come in the order of the search: all first ones, all second ones; stably sorted, tile by tile
+        order = torch.sort(tile, stable=True).indices
+        layers = Layers.joined([step.layers for step in steps]).pick(order)
+        bank, price = self.scorer.bank, self.cfg.lambda_rd / self.area
+        amp, d0, d, bits, rows, tried_amp, tried_d, tried_bits = (
+            torch.cat([getattr(step, name) for step in steps])[order]
+            for name in ("amp", "d0", "d", "bits", "rows", "tried_amp", "tried_d", "tried_bits")
+        )
+        kept = tried_amp != 0
+        at = rows[kept]
+        own = {"gen": layers.gen, "qv": layers.qv, "seed": layers.seed, "amp": amp, "d0": d0, "d": d, "bits": bits}
+        own["rd"] = d + price * bits
+        used = torch.arange(MAX_PARAMS, device=self.device) < self.scorer.costs.params[layers.gen][:, None]
+        tried = {
+            "gen": bank.gen[at], "qv": bank.qv[at], "seed": bank.seed[at], "amp": tried_amp[kept],
+            "d": tried_d[kept], "bits": tried_bits[kept],
+        }  # fmt: skip
+        np.add.at(count, tile.cpu().numpy(), 1)
+        return TileLabels(
+            dc=dc.to(torch.int32).cpu().numpy(),
+            layer_start=_starts(count),
+            layer={name: _column(own[name], kind) for name, kind in LAYER_TYPES.items()},
+            offsets=_column(torch.where(used, layers.offsets, 0), np.int16),
+            tried_start=_starts(kept.sum(dim=1).cpu().numpy()),
+            tried={name: _column(tried[name], kind) for name, kind in TRIED_TYPES.items()},
+        )
 
 
-def _mean_levels(x: Tensor, own: Tensor, dc_step: int, top: int) -> Tensor:
-    """Weighted mean of each tile as the nearest DC level, [N] int64."""
-    total = (own.to(torch.int64) * x).sum(dim=(1, 2))
-    unit = int(own.sum(dtype=torch.int64)) * step_q15(dc_step)
-    return torch.div(16 * total + unit, 2 * unit, rounding_mode="floor").clamp(0, top - 1)
+def random_rows(seeds: Tensor, layer: int, count: int, rows: int) -> Tensor:
+    """Random bank rows in [0, rows), [n, count] int64; a tile's depend on its seed and the layer alone.
+
+    A hash of (seed, layer, number) in place of a generator's state, so that all are drawn at once on any device: the
+    finaliser of MurmurHash3 (A. Appleby), twice.
+
+    Args:
+        seeds: [n] int64 in [0, 2^31).
+    """
+    number = torch.arange(count, device=seeds.device) + (layer << 16)
+    return _mixed(_mixed(seeds)[:, None] ^ number) % rows
 
 
-def _random_rows(bank: Bank, seeds: Sequence[int], layer: int, count: int) -> Tensor:
-    """Random bank rows, [n, count]; a tile's depend on its seed and the layer alone."""
-    picks = [np.random.Generator(np.random.PCG64([seed, layer])).integers(0, bank.rows, count) for seed in seeds]
-    return torch.from_numpy(np.stack(picks) if picks else np.zeros((0, count), np.int64))
+def _mixed(h: Tensor) -> Tensor:
+    """Bits of 32-bit words in int64, mixed; products that leave 64 bits keep their low ones on every device."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = ((h ^ (h >> shift)) * factor) & 0xFFFFFFFF
+    return h ^ (h >> 16)
 
 
-def _candidates(
-    scorer: Scorer, codebook_id: str, e: Tensor, x: Tensor, cls: Tensor, layer: int, rows: Tensor, area: float
-) -> list[tuple[CandidateLabel, ...]]:
-    """Exact D and bits of the candidates of each tile; those that draw nothing are left out."""
-    n, m = rows.shape
-    layers = Layers.of_rows(scorer.bank, rows.reshape(-1))
-    patterns = bank_patterns(scorer.bank, rows, load_codebook(codebook_id), scorer.tile, scorer.cfg.seed)
-    cost = address_q8(scorer, layers, layer).view(n, m)
-    change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
-    bits = (cost + scorer.costs.amplitudes(layer)[(amp < 0).long(), amp.abs()]).to(torch.float64) / 256.0
-    before = scorer.distortion(e, x, cls)[:, None]
-    after = (before + change - scorer.cfg.lambda_rd * bits) / area
-    bank, at = scorer.bank, rows.clamp(min=0)
-    columns = [t.tolist() for t in (bank.gen[at], bank.qv[at], bank.seed[at], amp, after, bits)]
-    usable = ((rows >= 0) & torch.isfinite(change)).tolist()
-    return [
-        tuple(CandidateLabel(*values) for values, ok in zip(zip(*tile, strict=True), keep, strict=True) if ok)
-        for tile, keep in zip(zip(*columns, strict=True), usable, strict=True)
-    ]
+def _column(values: Tensor, kind: Any) -> Column:
+    """A column on the host, made small before it travels."""
+    narrow = {np.uint16: torch.int32}.get(kind) or torch.from_numpy(np.zeros(0, kind)).dtype
+    return np.ascontiguousarray(values.to(narrow).cpu().numpy().astype(kind, copy=False))
+
+
+def _starts(lengths: Column) -> Column:
+    """Where each list begins in the values of all, [n+1] int64."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _no_layers(dc: Column) -> TileLabels:
+    """Labels of tiles that nothing pays in."""
+    return TileLabels(
+        dc, np.zeros(len(dc) + 1, np.int64), {name: np.zeros(0, kind) for name, kind in LAYER_TYPES.items()},
+        np.zeros((0, MAX_PARAMS), np.int16), np.zeros(1, np.int64),
+        {name: np.zeros(0, kind) for name, kind in TRIED_TYPES.items()},
+    )  # fmt: skip

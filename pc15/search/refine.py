@@ -109,15 +109,19 @@ def choose(
     layer: int,
     keep: int = 1,
     refine: int = 0,
+    scored: tuple[Tensor, Tensor] | None = None,
 ) -> Found:
     """The `keep` best of a shortlist.
 
     Args:
         rows: [n,M] bank rows, -1 for none.   offered: [n,M,P] offsets to try on them, or None.
         refine: rounds of descent over their offsets.
+        scored: change of J and amplitude level of `rows`, [n,M] each, where they are known already.
     """
     n = e.shape[0]
-    if scorer.bank.drawn is not None:
+    if scored is not None:
+        change, amp = scored
+    elif scorer.bank.drawn is not None:
         change, amp = scorer.exact_rows(e, x, cls, rows, layer)
     else:
         patterns = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)

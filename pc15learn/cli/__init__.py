@@ -51,26 +51,44 @@ def make_tiles(args: argparse.Namespace) -> None:
     print(f"{args.out}: {made.rows} tiles; {made.cut} pictures cut now, {made.kept} there already{left}")
 
 
-def label(args: argparse.Namespace) -> None:
+def label(args: argparse.Namespace) -> int:
     """Label tiles by exhaustive search: what it chooses for each layer, and what else it could have.
 
-    The folder is continued shard by shard; one folder holds the labels of one oracle.
+    Labels are Parquet shards with a dataset card, which `datasets.load_dataset(FOLDER)` reads.  The folder is continued
+    shard by shard, and extended where tiles were added; it holds the labels of one oracle, at one rate or several.
+    Several GPUs are used by --workers, several machines by --part or --on ray.
+
+      pc15learn label --tiles tiles.jsonl --out labels --lambda 4,2,1,0.5,0.25
+      pc15learn label --tiles tiles.jsonl --out labels --part $SLURM_ARRAY_TASK_ID/16
     """
+    from pc15learn.labels.write import LabelOptions
     from pc15learn.labels.write import make_labels as run
 
-    cfg = _codec(args)
-    made = run(
-        args.tiles,
-        args.out,
-        cfg,
+    lambdas, args.lambda_rd = args.lambda_rd, None
+    options = LabelOptions(
+        cfg=_codec(args),
+        lambdas=lambdas,
         limit=args.limit,
-        device=args.device,
         top=args.top,
         random=args.random,
         shard_size=args.shard_size,
+        format=args.format,
+        device=args.device,
         workers=args.workers,
+        on=args.on,
+        part=args.part,
     )
-    print(f"{made.folder}: {made.tiles} tiles in {made.shards} shards, {made.done} of them labelled now")
+    made = run(args.tiles, args.out, options)
+    at = f" at {made.rates} rates" if made.rates > 1 else ""
+    print(f"{made.folder}: {made.tiles} tiles{at} in {made.shards} shards, {made.done} of them labelled now")
+    if made.labelled:
+        spent = ", ".join(f"{stage} {value:.1f} s" for stage, value in made.seconds.items() if stage != "wall")
+        print(f"{made.per_second:,.0f} tiles/s: {made.labelled} in {made.seconds['wall']:.1f} s ({spent})")
+    if made.left_out:
+        _complain(
+            f"{made.left_out} tiles were left out, see {made.folder}/failures.jsonl; the same command tries again"
+        )
+    return FAILED if made.left_out else DONE
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -229,7 +247,7 @@ def _of_images(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return given
 
 
-def _command(commands: Any, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+def _command(commands: Any, run: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
     """A sub-command whose help is its function's docstring."""
     text = inspect.getdoc(run) or ""
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -242,11 +260,28 @@ def _command(commands: Any, run: Callable[[argparse.Namespace], None]) -> argpar
     return parser
 
 
-def _codec_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
+def _part(text: str) -> tuple[int, int]:
+    """I/N of --part."""
+    number, _, parts = text.partition("/")
+    return int(number), int(parts)
+
+
+def _lambdas(text: str) -> tuple[float, ...]:
+    """Rates with commas between them."""
+    return tuple(float(part) for part in text.split(","))
+
+
+def _codec_arguments(parser: argparse.ArgumentParser, preset: str, *, several: bool = False) -> None:
     parser.add_argument("--preset", choices=list(PRESETS), default=preset, help=f"search options (default: {preset})")
-    parser.add_argument(
-        "--lambda", dest="lambda_rd", type=float, metavar="L", help="price of a bit; larger is smaller files"
-    )
+    if several:
+        parser.add_argument(
+            "--lambda", dest="lambda_rd", type=_lambdas, default=(), metavar="L,..",
+            help="prices of a bit, each tile is labelled at all; larger is smaller files",
+        )  # fmt: skip
+    else:
+        parser.add_argument(
+            "--lambda", dest="lambda_rd", type=float, metavar="L", help="price of a bit; larger is smaller files"
+        )
     parser.add_argument(
         "--alpha", dest="alpha_mix", type=float, metavar="A", help="share of SSIM in the distortion, 0..1"
     )
@@ -285,12 +320,20 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--limit", type=int, metavar="N", help="label N tiles, spread over all pictures")
     one.add_argument("--codebook", metavar="ID", help="codebook to search (default: the trained one)")
     one.add_argument("--tables", metavar="ID", help="tables that say what bits cost (default: the codebook's)")
-    _codec_arguments(one, "oracle")
+    _codec_arguments(one, "oracle", several=True)
     one.add_argument("--top", type=int, default=32, help="best candidates kept per layer (default: 32)")
     one.add_argument("--random", type=int, default=16, help="random candidates kept per layer (default: 16)")
-    one.add_argument("--shard-size", type=int, default=256, help="tiles per file (default: 256)")
+    one.add_argument("--shard-size", type=int, default=4096, metavar="N", help="tiles per file (default: 4096)")
     one.add_argument(
-        "--workers", choices=["inline", "ray"], default="inline", help="who does the shards (default: inline)"
+        "--format", choices=["parquet", "jsonl"], default="parquet", help="jsonl can be read by eye (default: parquet)"
+    )
+    one.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="processes, each with a GPU of its own where there are several; on ray 0 is one per GPU (default: 1)",
+    )  # fmt: skip
+    one.add_argument("--on", choices=["local", "ray"], default="local", help="where they work (default: local)")
+    one.add_argument(
+        "--part", type=_part, default=(0, 1), metavar="I/N", help="do every N-th shard from I on, in 0..N-1"
     )
 
     one = _command(commands, fit)
@@ -376,9 +419,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _complain(str(message), "warning")
-            args.run(args)
+            code: int | None = args.run(args)
             sys.stdout.flush()
-        return DONE
+        return DONE if code is None else code
     except FitStopped as stopped:
         _complain(str(stopped))
         return stopped.exit_code

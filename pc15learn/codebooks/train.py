@@ -46,6 +46,7 @@ from pc15.search.label import lone_scorer
 from pc15.search.plane import PlaneEncoder
 from pc15.search.score import Scorer
 from pc15learn.codebooks.loops import best_entries, by_entry, choose_greedily, sift
+from pc15learn.labels.manifest import Rate
 from pc15learn.labels.read import LabelFolder, open_together, residuals
 from pc15learn.train_tables import middle
 
@@ -186,18 +187,23 @@ def labelled_targets(labels: Sequence[Path], *, most: int, seed: int = 1) -> Tar
         SchemaError: folders that do not go together, are not finished, or have no picture in the train split.
     """
     folders = open_together(labels, tiles_differ=False)
-    _check_tile(folders[0].cfg.tile)
-    return Targets.drawn_from(
-        [Targets.of(lone_scorer(folder.cfg), 0, _asked_of(folder)) for folder in folders], most, seed
-    )
+    _check_tile(folders[0].tile)
+    found = [
+        Targets.of(lone_scorer(folder.cfg(rate)), 0, _asked_of(folder, rate))
+        for folder in folders
+        for rate in folder.rates
+    ]
+    return Targets.drawn_from(found, most, seed)
 
 
-def _asked_of(folder: LabelFolder) -> Iterator[Tensor]:
-    """What was left of a folder's tiles before each layer and after the last one, [m,T,T] int32 Q12."""
-    cfg = folder.cfg
+def _asked_of(folder: LabelFolder, rate: Rate) -> Iterator[Tensor]:
+    """What was left of a folder's tiles at a rate before each layer and after the last one, [m,T,T] int32 Q12."""
+    cfg = folder.cfg(rate)
     for batch in folder.train_batches():
+        if batch.rate != rate:
+            continue
         asked = residuals(
-            batch.pixels, batch.programs(folder.codebook), steps=folder.steps, seed=cfg.seed,
+            batch.pixels, batch.programs(folder.codebook), steps=rate.steps, seed=cfg.seed,
             codebook=folder.codebook, max_layers=cfg.max_layers,
         )  # fmt: skip
         for _, _, left in asked:

@@ -1,88 +1,71 @@
 """Labels read back: whose they are, their tiles as programs, and what those leave of them, drawn again.
 
 A label holds pixels and a program; what every layer was asked to draw follows from them by the decoder's own code.
-Nets, codebooks and tables are all trained on labels as they are read here.
+Nets, codebooks and tables are all trained on labels as they are read here, a batch at a time: no more than a shard of
+a set is in memory.
 """
 
 from __future__ import annotations
 
 import itertools
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Programs
+from pc15.bitstream.programs import MAX_LAYERS, Programs
 from pc15.config import CodecConfig
 from pc15.draw import dc_samples, draw_tiles
 from pc15.errors import ConfigError, SchemaError
 from pc15.hooks.weights import codec_fingerprint
 from pc15.luma import as_q12
-from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import NAMES
+from pc15.search.label import LAYER_TYPES, TRIED_TYPES
 from pc15.tiling import TileGridCfg, axis_starts
-from pc15learn.labels.write import Oracle, read_manifest, shard_paths
-from pc15learn.schema import LabelRow, features_of, hf_datasets, mend, pixels_from_text, place_of
+from pc15learn.labels.columns import read_shard
+from pc15learn.labels.manifest import Oracle, Rate, read_manifest, shard_paths
+from pc15learn.schema import hf_datasets, place_of
 
-__all__ = ["LabelBatch", "LabelFolder", "Picture", "label_batches", "load_labels", "open_together", "residuals"]
+__all__ = ["LabelBatch", "LabelFolder", "Picture", "load_labels", "open_together", "residuals"]
 
-_BATCH_TILES = 256
-_MAY_DIFFER = ("options.lambda_rd", "options.alpha_mix", "steps.", "tiles.", "random", "shard_size")
+_BATCH_TILES = 512
+_MAY_DIFFER = ("options.alpha_mix", "options.lambda_rd", "rates", "steps.", "tiles.", "random", "shard_size")
 """Facts of the oracles of folders that are trained on together, where they may differ: rate, measure, which tiles."""
+_log = logging.getLogger(__name__)
 
 
 # ---------------------------------------------------------------- rows
 
 
 def load_labels(folder: str | Path) -> Any:
-    """All labels of a folder as one Hugging Face dataset, memory-mapped, with fixed types.
+    """All labels of a folder, of either format, as one Hugging Face dataset in memory.
 
     Raises:
         SchemaError: no labels there, or rows that do not follow the schema.
+        MissingExtraError: `datasets` is not installed.
     """
-    datasets = hf_datasets()
-    paths = shard_paths(folder)
-    for path in paths:
-        mend(path)
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(
-            "json",
-            data_files=[str(path) for path in paths],
-            features=features_of(LabelRow),
-            split="train",
-            cache_dir=str(cache_dir() / "datasets"),
-        )
-    except (datasets.exceptions.DatasetGenerationError, ValueError, TypeError) as error:
-        cause = error.__cause__ or error
-        raise SchemaError(f"labels in {folder} do not follow the schema: {cause}; label them again") from error
-
-
-def label_batches(rows: Any, tile: int, what: str) -> Iterator[LabelBatch]:
-    """A labels dataset, some hundred tiles at a time; `what` names the work that its progress bar shows."""
-    with tqdm(total=len(rows), desc=what, unit="tile", disable=None, leave=False) as progress:
-        for table in rows.with_format("arrow").iter(batch_size=_BATCH_TILES):
-            batch = LabelBatch.read(table, tile)
-            yield batch
-            progress.update(len(batch.pixels))
+    opened = LabelFolder.open(folder)
+    tables = [read_shard(path, opened.oracle) for path in shard_paths(folder)]
+    return hf_datasets().Dataset(pa.concat_tables(tables))
 
 
 @dataclass(frozen=True, eq=False)
 class LabelBatch:
-    """Rows of one batch as arrays: tiles, their layers one after another, and those layers' candidates likewise.
+    """Rows of one rate as arrays: tiles, their layers one after another, and those layers' candidates likewise.
 
-    place: picture, y and x of each tile.   pixels: [n,T,T] uint8.
-    layer_start: [n+1], layers of tile i are layer_start[i]:layer_start[i+1].   tried_start: [L+1] likewise.
+    rate: that the tiles were labelled at.   place: picture, y and x of each tile.   pixels: [n,T,T] uint8.
+    dc, layer_start, layer, offsets, tried_start, tried: as in `TileLabels`, but that tables hold int64 and float64.
     """
 
+    rate: Rate
     place: list[tuple[str, int, int]]
     split: list[str]
     pixels: Tensor
@@ -94,50 +77,51 @@ class LabelBatch:
     tried: dict[str, np.ndarray[Any, Any]]
 
     @classmethod
-    def read(cls, table: Any, tile: int) -> LabelBatch:
-        """From an Arrow table of `LabelRow`s."""
+    def read(cls, table: pa.Table, tile: int, rate: Rate) -> LabelBatch:
+        """From rows of one rate, see `labels.columns`.
+
+        Raises:
+            SchemaError: more layers than a tile can have.
+        """
         table = table.combine_chunks()
         columns = {name: _whole(table.column(name)) for name in table.column_names}
         layers = columns["layers"].flatten()
-        offsets = layers.field("offsets")
-        tried = layers.field("candidates")
-        steps = np.zeros((len(layers), MAX_PARAMS), np.int64)
-        start = _starts(offsets)
-        for column in range(MAX_PARAMS):
-            has = np.flatnonzero(np.diff(start) > column)
-            steps[has, column] = _array(offsets.flatten())[start[has] + column]
+        lists = layers.field("candidates")
+        tried = lists.flatten()
+        starts = _starts(columns["layers"])
+        if np.diff(starts).max(initial=0) > MAX_LAYERS:
+            raise SchemaError(
+                f"a tile has {np.diff(starts).max()} layers, at most {MAX_LAYERS} are possible; label again"
+            )
+        pixels = np.frombuffer(b"".join(columns["pixels"].to_pylist()), np.uint8).reshape(-1, tile, tile)
         return cls(
+            rate=rate,
             place=[place_of(name) for name in columns["tile_id"].to_pylist()],
             split=columns["split"].to_pylist(),
-            pixels=torch.stack([pixels_from_text(text, tile) for text in columns["pixels"].to_pylist()]),
+            pixels=torch.from_numpy(pixels.copy()),
             dc=_array(columns["dc"]).astype(np.int64),
-            layer_start=_starts(columns["layers"]),
-            layer={name: _array(layers.field(name)) for name in ("gen", "qv", "seed", "amp", "d0", "rd")},
-            offsets=steps,
-            tried_start=_starts(tried.field("gen")),
-            tried={name: _array(tried.field(name).flatten()) for name in ("gen", "qv", "amp", "d", "bits")},
+            layer_start=starts,
+            layer={name: _wide(layers.field(name)) for name in LAYER_TYPES},
+            offsets=_wide(layers.field("offsets").flatten()).reshape(len(layers), -1),
+            tried_start=_starts(lists),
+            tried={name: _wide(tried.field(name)) for name in TRIED_TYPES},
         )
 
     def programs(self, codebook: Codebook) -> Programs:
         """The tiles' programs.
 
         Raises:
-            SchemaError: they name entries that this codebook does not have, or more layers than there can be.
+            SchemaError: they name entries that this codebook does not have.
         """
         programs = Programs.empty(len(self.dc))
         programs.dc[:] = self.dc
         programs.count[:] = np.diff(self.layer_start)
-        gens, entries = self.layer["gen"], self.layer["qv"]
         sizes = np.array([codebook.size(gen) for gen in range(len(NAMES))])
-        for gen, qv in ((gens, entries), (self.tried["gen"], self.tried["qv"])):
+        for gen, qv in ((self.layer["gen"], self.layer["qv"]), (self.tried["gen"], self.tried["qv"])):
             if len(gen) and (gen.min() < 0 or gen.max() >= len(NAMES) or (qv < 0).any() or (qv >= sizes[gen]).any()):
                 raise SchemaError(f"the labels name entries that codebook {codebook.id!r} does not have; label again")
-        if programs.count.max(initial=0) > MAX_LAYERS:
-            raise SchemaError(
-                f"a tile has {programs.count.max()} layers, at most {MAX_LAYERS} are possible; label again"
-            )
         tile = np.repeat(np.arange(len(self.dc)), np.diff(self.layer_start))
-        layer = np.arange(len(gens)) - self.layer_start[tile]
+        layer = np.arange(len(tile)) - self.layer_start[tile]
         for name in ("gen", "qv", "seed", "amp"):
             getattr(programs, name)[tile, layer] = self.layer[name]
         programs.offsets[tile, layer] = self.offsets
@@ -151,6 +135,12 @@ def _whole(column: Any) -> Any:
 
 def _array(values: Any) -> np.ndarray[Any, Any]:
     return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def _wide(values: Any) -> np.ndarray[Any, Any]:
+    """A column as int64 or float64."""
+    own = _array(values)
+    return own.astype(np.float64 if own.dtype.kind == "f" else np.int64)
 
 
 def _starts(lists: Any) -> np.ndarray[Any, Any]:
@@ -196,9 +186,11 @@ def residuals(
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture's tiles, all of them, or of a rectangle of it: `programs` in raster order, `ny` rows of `nx`."""
+    """A picture's tiles at one rate, all of them, or of a rectangle of it: `programs` in raster order, `ny` rows of
+    `nx`."""
 
     name: str
+    rate: Rate
     ny: int
     nx: int
     programs: Programs
@@ -233,63 +225,118 @@ class LabelFolder:
             raise SchemaError(f"{path} was labelled with other generators than this build has; label again")
         return cls(path, oracle, codebook)
 
-    @property
-    def cfg(self) -> CodecConfig:
-        """Options of the search that made the labels.
+    def cfg(self, rate: Rate) -> CodecConfig:
+        """Options of the search that made the labels of a rate.
 
         Raises:
             SchemaError: this build has no such options.
         """
+        options = {**self.oracle.facts["options"], "lambda_rd": rate.lambda_rd}
         try:
-            return CodecConfig(**self.oracle.facts["options"], device="cpu")
+            return CodecConfig(**options, device="cpu")
         except (TypeError, ConfigError) as error:
             raise SchemaError(
                 f"{self.path} was labelled with options of another build ({error}); label again"
             ) from error
 
     @property
-    def steps(self) -> tuple[int, int]:
-        """Indices of amplitude and DC step."""
-        return self.oracle.facts["steps"]["amp"], self.oracle.facts["steps"]["dc"]
+    def rates(self) -> tuple[Rate, ...]:
+        """Rates that every tile was labelled at."""
+        return self.oracle.rates
+
+    @property
+    def tile(self) -> int:
+        """Tile side, px."""
+        return int(self.oracle.facts["options"]["tile"])
+
+    @property
+    def overlap(self) -> int:
+        """Pixels shared by neighbouring tiles."""
+        return int(self.oracle.facts["options"]["overlap"])
+
+    def batches(self, what: str, split: str | None = None) -> Iterator[LabelBatch]:
+        """All rows in the order of the shards, some hundred of one rate at a time.
+
+        Args:
+            what: names the work that the progress bar shows.   split: of the rows; None for all.
+        Raises:
+            SchemaError: labelling was not finished, or rows that do not follow the schema.
+        """
+        rates = {rate.lambda_rd: rate for rate in self.rates}
+        wanted, found = self.oracle.facts["tiles"]["count"] * len(rates), 0
+        paths = shard_paths(self.path)
+        with tqdm(total=wanted, desc=what, unit="tile", disable=None, leave=False) as progress:
+            for path in paths:
+                table = read_shard(path, self.oracle)
+                found += len(table)
+                own = np.asarray(table.column("lambda_rd").to_numpy())
+                if split is not None:
+                    own = np.where(np.asarray(table.column("split").to_pylist()) == split, own, np.nan)
+                for value in dict.fromkeys(own[~np.isnan(own)].tolist()):
+                    if value not in rates:
+                        raise SchemaError(f"{path} has labels at lambda {value}, which {self.path} is not of")
+                    at = np.flatnonzero(own == value)
+                    for start in range(0, len(at), _BATCH_TILES):
+                        rows = table.take(at[start : start + _BATCH_TILES])
+                        yield LabelBatch.read(rows, self.tile, rates[value])
+                progress.update(len(table))
+        self._check_whole(found, wanted)
+
+    def _check_whole(self, found: int, wanted: int) -> None:
+        """Compare the rows that were read with those that there should be."""
+        left_out = {
+            line.split('"tile_id": ')[1].split('"')[1]
+            for path in sorted(self.path.glob("failures*.jsonl"))
+            for line in path.read_text(encoding="utf-8").splitlines()
+        }
+        if found + len(left_out) * len(self.rates) < wanted or found > wanted:
+            raise SchemaError(
+                f"{self.path} labels {found} of {wanted} tiles; run the same pc15learn label again to go on"
+            )
+        if found < wanted:
+            _log.warning(
+                "%s lacks %d tiles whose pictures could not be read: see failures.jsonl", self.path, len(left_out)
+            )
 
     def train_batches(self) -> Iterator[LabelBatch]:
-        """The tiles of the train split, in order, some hundred at a time.
+        """The tiles of the train split, in order, some hundred of one rate at a time.
 
         Raises:
-            SchemaError: labelling was not finished, or no picture is in that split.
+            SchemaError: as `batches`, or no picture is in that split.
         """
-        rows = load_labels(self.path)
-        if len(rows) != (wanted := self.oracle.facts["tiles"]["count"]):
-            raise SchemaError(
-                f"{self.path} labels {len(rows)} of {wanted} tiles; run the same pc15learn label again to go on"
-            )
-        at = np.flatnonzero(np.asarray(rows["split"]) == "train")
-        if not len(at):
+        any_of_them = False
+        for batch in self.batches(f"reading {self.path.name}", "train"):
+            any_of_them = True
+            yield batch
+        if not any_of_them:
             raise SchemaError(
                 f"{self.path} has no picture in the train split, and others are held back; cut tiles of more pictures, "
                 "or with --val-percent 0 --test-percent 0"
             )
-        return label_batches(rows.select(at), self.cfg.tile, f"reading {self.path.name}")
 
     def pictures(self) -> Iterator[Picture]:
-        """Pictures of the train split, each with its tiles on their grid.
+        """Pictures of the train split at every rate, each with its tiles on their grid.
 
         Raises:
             SchemaError: some lack tiles; as `train_batches`.
         """
-        places: list[tuple[str, int, int]] = []
-        parts: list[Programs] = []
+        by_rate: dict[Rate, list[LabelBatch]] = {}
         for batch in self.train_batches():
-            places += batch.place
-            parts.append(batch.programs(self.codebook))
-        programs, cut = Programs.packed(parts), TileGridCfg(self.cfg.tile, self.cfg.overlap)
+            by_rate.setdefault(batch.rate, []).append(batch)
+        for rate, batches in by_rate.items():
+            yield from self._pictures(rate, batches)
+
+    def _pictures(self, rate: Rate, batches: list[LabelBatch]) -> Iterator[Picture]:
+        places = [place for batch in batches for place in batch.place]
+        programs = Programs.packed([batch.programs(self.codebook) for batch in batches])
+        cut = TileGridCfg(self.tile, self.overlap)
         start, found, lacking = 0, [], []
         for name, group in itertools.groupby(places, key=lambda place: place[0]):
             own = [(y, x) for _, y, x in group]
             ys, xs = (axis_starts(max(along) + cut.size, cut) for along in zip(*own, strict=True))
             if own != [(y, x) for y in ys for x in xs]:
                 lacking.append(f"{name}: {len(own)} of at least {len(ys) * len(xs)} tiles")
-            found.append(Picture(name, len(ys), len(xs), programs.rows(start, start + len(own))))
+            found.append(Picture(name, rate, len(ys), len(xs), programs.rows(start, start + len(own))))
             start += len(own)
         if lacking:
             raise SchemaError(
@@ -320,6 +367,7 @@ def open_together(folders: Sequence[str | Path], *, tiles_differ: bool) -> list[
                 f"{opened[0].path} and {one.path} hold labels of different oracles (different: {', '.join(differs)}); "
                 "label both with the same build and options, or name one of them"
             )
-        if (other := known.setdefault(one.oracle.fingerprint, one)) is not one:
+        labels = one.oracle.fingerprint + one.oracle.facts["tiles"]["sha256"]
+        if (other := known.setdefault(labels, one)) is not one:
             raise SchemaError(f"{other.path} and {one.path} hold the same labels; name one of them")
     return opened

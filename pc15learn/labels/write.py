@@ -1,149 +1,171 @@
 """tiles.jsonl -> labels: what the exhaustive search chooses for each tile, and what else it could have chosen.
 
-    out/labels.json          which oracle made them: options, codebook, tables, code; a folder holds one oracle's labels
-    out/labels-00000.jsonl   one `LabelRow` per tile, `shard_size` tiles per file
+    out/labels.json             which oracle made them: options, rates, codebook, tables, code
+    out/labels-00000.parquet    the labels of `shard_size` tiles at one rate, a row each
+    out/README.md               the dataset card: `datasets.load_dataset(out)` reads the folder
+    out/failures.jsonl          tiles that could not be labelled, if any: their picture is gone, or has changed
 
-Every shard depends on its tiles alone, so a run that was stopped goes on and ends with the same bytes.
+Every shard depends on its tiles and its rate alone, whoever labels it, so a run that was stopped goes on and ends with
+the same bytes.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import hashlib
 import json
 import logging
+import os
+import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pc15._version import __version__
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.entropy.tables import load_table
-from pc15.errors import ConfigError, SchemaError
-from pc15.hooks.weights import codec_fingerprint
+from pc15.errors import ConfigError, ImageError, SchemaError
 from pc15.paths import write_atomic
-from pc15.proc.codebook import Codebook, load_codebook
-from pc15.proc.generators import load
-from pc15.proc.spec import fine_bits
-from pc15.quant import steps_for
 from pc15.runtime.device import resolve_device
-from pc15learn.schema import (
-    SCHEMA_VERSION,
-    CandidateRow,
-    LabelRow,
-    LayerRow,
-    TileRow,
-    check,
-    dump,
-    pixels_to_text,
-    read_rows,
-)
-from pc15learn.shards import Shard, Workers, plan, run_shards
-from pc15learn.tiles import load_tile_pixels
+from pc15.search.label import TileLabels, TileOracle
+from pc15learn.labels.columns import FORMATS, Format, card, shard_bytes, shard_facts, table_of
+from pc15learn.labels.manifest import STEM, Oracle, claim, oracle_of, tiles_digest
+from pc15learn.runner.run import Place, run
+from pc15learn.runner.tasks import Report, Task
+from pc15learn.schema import TileRow, read_rows
+from pc15learn.tiles import by_picture, load_tile_pixels
 
-if TYPE_CHECKING:
-    from pc15.search.label import TileLabel
+__all__ = ["LabelJob", "LabelOptions", "LabelsMade", "make_labels", "rng_seed"]
 
-__all__ = [
-    "MANIFEST",
-    "LabelsMade",
-    "Oracle",
-    "make_labels",
-    "oracle_of",
-    "quantizer_steps",
-    "read_manifest",
-    "shard_paths",
-]
+SHARD_TILES = 4096
+"""Tiles of a shard: some 12 MB, and enough to keep a GPU busy."""
 
-ORACLE_VERSION = 1
-"""Raised by one with every change of what the oracle answers: what it draws, what bits cost, how it searches.
-
-A test labels `datasets/samples` again and compares the bytes, so that no such change goes unnoticed; changes that
-leave the answers alone leave labels that were begun before them usable.
-"""
-MANIFEST = "labels.json"
-_STEM = "labels"
 _log = logging.getLogger(__name__)
 
-Labeller = Callable[..., "Sequence[TileLabel]"]
-"""`pc15.search.label.label_tiles`, or what stands in for it."""
+Searcher = Callable[[Tensor, Sequence[int]], TileLabels]
+"""`TileOracle`, or what stands in for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """How a set of tiles is labelled.
+
+    Args:
+        cfg: options of the search; the oracle preset if None.  Its tile and overlap are those of the tiles.
+        lambdas: prices of a bit; every tile is labelled at each.  Empty for the configuration's own.
+        limit: label so many tiles, spread over all pictures by hash; None for all.
+        top, random: candidates kept per layer: the best, and some drawn at random from the bank.
+        shard_size: tiles per file.   format: "parquet", or "jsonl" to be read by eye.
+        device: "cpu", "cuda" or "auto"; the labels are the same.
+        workers: processes that share the work on this machine, each with a GPU of its own where there are several; or
+            actors on Ray, where 0 is one per GPU.   on: "local" or "ray".
+        part: (i, n) does the shards with number i modulo n, so that n runs on any machines share the work.
+    Raises:
+        ConfigError: an option out of range.
+    """
+
+    cfg: CodecConfig | None = None
+    lambdas: Sequence[float] = ()
+    limit: int | None = None
+    top: int = 32
+    random: int = 16
+    shard_size: int = SHARD_TILES
+    format: Format = "parquet"
+    device: str = "auto"
+    workers: int = 1
+    on: Place = "local"
+    part: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        for name, low in (("top", 1), ("random", 0), ("shard_size", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ConfigError(f"{name} is {value!r}; give a whole number of at least {low}")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit is {self.limit} tiles; give at least 1, or leave it out")
+        if self.format not in FORMATS:
+            raise ConfigError(f"format is {self.format!r}; choose one of {', '.join(FORMATS)}")
+        number, parts = self.part
+        if parts < 1 or not 0 <= number < parts:
+            raise ConfigError(f"part is {number}/{parts}; give I/N with 0 <= I < N")
+        if len(set(self.lambdas)) < len(self.lambdas):
+            raise ConfigError(f"lambdas are {', '.join(map(str, self.lambdas))}; give each once")
+
+    def search(self, rows: Sequence[TileRow]) -> CodecConfig:
+        """Options of the search of these tiles."""
+        base = CodecConfig.preset("oracle", **PROGRAMS) if self.cfg is None else self.cfg
+        return base.but(tile=rows[0].tile, overlap=rows[0].overlap, ai=None, device=str(resolve_device(self.device)))
 
 
 @dataclass(frozen=True)
 class LabelsMade:
-    """What `make_labels` did: the folder, tiles in it, shards in it, shards done now."""
+    """What `make_labels` did.
+
+    folder, tiles, rates, shards: of the whole set.   done: shards labelled now, and `labelled` rows in them.
+    left_out: tiles that could not be labelled.   seconds: by stage, of all workers; `wall` from the first shard's
+    beginning to the last one's end, after workers had loaded what they share.
+    """
 
     folder: Path
     tiles: int
+    rates: int
     shards: int
     done: int
-
-
-@dataclass(frozen=True)
-class Oracle:
-    """What decides a label, as plain JSON, and the SHA-256 of that."""
-
-    facts: dict[str, Any]
+    labelled: int
+    left_out: int
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(_canonical(self.facts).encode()).hexdigest()
-
-    def differences(self, other: Oracle) -> list[str]:
-        """Names of the facts that differ, as `options.tile`."""
-        return _differences(self.facts, other.facts)
+    def per_second(self) -> float:
+        """Rows labelled in a second of the wall clock."""
+        return self.labelled / max(self.seconds.get("wall", 0.0), 1e-9)
 
 
 def make_labels(
-    tiles: str | Path,
-    out: str | Path,
-    cfg: CodecConfig | None = None,
-    *,
-    limit: int | None = None,
-    device: str = "auto",
-    top: int = 32,
-    random: int = 16,
-    shard_size: int = 256,
-    workers: Workers = "inline",
-    label: Labeller | None = None,
+    tiles: str | Path, out: str | Path, options: LabelOptions | None = None, *, search: Searcher | None = None
 ) -> LabelsMade:
     """Label tiles by exhaustive search.
 
     Args:
         tiles: a tiles.jsonl.
-        out: folder of the labels; continued if the same oracle began it.
-        cfg: options of the search; the oracle preset if None.  Its tile and overlap are those of the tiles.
-        limit: label so many tiles, spread over all pictures by hash; None for all.
-        device: "cpu", "cuda" or "auto"; the labels are the same.
-        top, random: candidates kept per layer: the best, and some drawn at random from the bank.
-        shard_size: tiles per file.
-        workers: "inline", or "ray" for several GPUs or machines.
-        label: the labeller; `pc15.search.label.label_tiles` if None.
+        out: folder of the labels; continued if the same oracle began it, and extended if tiles came behind the others.
+        search: what labels tiles in place of `TileOracle`, at any rate; in this process alone.
     Raises:
         ConfigError: an option out of range.
-        SchemaError: tiles of several sizes, or a folder with another oracle's labels.
-        ImageError: a picture is gone or has changed.
+        SchemaError: tiles of several sizes, or a folder with another oracle's labels or of other tiles.
     """
-    for name, value, low in (("top", top, 1), ("random", random, 0), ("shard_size", shard_size, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ConfigError(f"{name} is {value!r}; give a whole number of at least {low}")
+    options = LabelOptions() if options is None else options
     tiles, out = Path(tiles), Path(out)
-    rows = _chosen(list(read_rows(tiles, TileRow)), limit, tiles)
-    base = CodecConfig.preset("oracle", **PROGRAMS) if cfg is None else cfg
-    cfg = base.but(tile=rows[0].tile, overlap=rows[0].overlap, ai=None, device=str(resolve_device(device)))
-    oracle = oracle_of(cfg, rows, top=top, random=random, shard_size=shard_size)
+    rows = _chosen(list(read_rows(tiles)), options.limit, tiles)
+    cfg = options.search(rows)
+    lambdas = tuple(float(value) for value in options.lambdas) or (cfg.lambda_rd,)
+    shared = {"top": options.top, "random": options.random, "shard_size": options.shard_size}
+    oracle = oracle_of(cfg, lambdas, rows, **shared)
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out, oracle)
-    shards = plan(len(rows), shard_size, out, _STEM)
-    work = functools.partial(_label_shard, rows=rows, folder=tiles.parent, cfg=cfg, top=top, random=random, label=label)
-    gpus = 1.0 if cfg.device.startswith("cuda") else 0.0
-    done = run_shards(shards, work, workers=workers, gpus_per_task=gpus, what="labelling")
-    return LabelsMade(out, len(rows), len(shards), done)
+    claim(out, oracle, rows)
+    _write_card(out, oracle, options.format)
+    shards = _plan(rows, lambdas, options, out, tiles.parent)
+    missing = [shard for shard in shards if not _is_there(shard, oracle.fingerprint)]
+    own = [shard for shard in missing if shard.index % options.part[1] == options.part[0]]
+    if len(missing) < len(shards):
+        _log.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
+    job = LabelJob(cfg, oracle, options.format, search)
+    tasks = [Task(shard.index, len(shard.rows), shard) for shard in own]
+    seconds: dict[str, float] = {}
+    failures: list[dict[str, Any]] = []
+    labelled, first, last = 0, float("inf"), 0.0
+    for report in run(tasks, job, workers=options.workers, on=options.on, what="labelling"):
+        for stage, spent in report.seconds.items():
+            if stage not in ("begun", "ended"):
+                seconds[stage] = seconds.get(stage, 0.0) + spent
+        first, last = min(first, report.seconds["begun"]), max(last, report.seconds["ended"])
+        labelled += report.items - len(report.left_out)
+        failures += report.left_out
+    seconds["wall"] = max(0.0, last - first)
+    left_out = _write_failures(out, failures, options.part)
+    return LabelsMade(out, len(rows), len(lambdas), len(shards), len(own), labelled, left_out, seconds)
 
 
 def _chosen(rows: list[TileRow], limit: int | None, path: Path) -> list[TileRow]:
@@ -152,132 +174,87 @@ def _chosen(rows: list[TileRow], limit: int | None, path: Path) -> list[TileRow]
         raise SchemaError(f"{path} holds no tiles; run make-tiles first")
     if len({(row.tile, row.overlap) for row in rows}) > 1:
         raise SchemaError(f"{path} mixes tile sizes; make one tiles.jsonl per size")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit} tiles; give at least 1, or leave it out")
     if limit is None or limit >= len(rows):
         return rows
     ranked = sorted(range(len(rows)), key=lambda i: hashlib.sha256(rows[i].tile_id.encode()).digest())
     return [rows[i] for i in sorted(ranked[:limit])]
 
 
-def oracle_of(cfg: CodecConfig, rows: Sequence[TileRow], *, top: int, random: int, shard_size: int) -> Oracle:
-    """What decides the labels of these tiles."""
-    codebook, tables = load_codebook(cfg.codebook_id), load_table(cfg.table_id)
-    options = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg) if f.name not in ("ai", "device")}
-    ids = hashlib.sha256("\n".join(f"{row.tile_id} {row.split}" for row in rows).encode()).hexdigest()
-    return Oracle(
-        {
-            "schema": SCHEMA_VERSION,
-            "version": __version__,
-            "oracle": ORACLE_VERSION,
-            "codec": codec_fingerprint(codebook),
-            "codebook": {"id": codebook.id, "fingerprint": codebook.fingerprint},
-            "tables": {"id": cfg.table_id, "fingerprint": tables.fingerprint()},
-            "options": options,
-            "steps": dict(zip(("amp", "dc"), quantizer_steps(cfg), strict=True)),
-            "top": top,
-            "random": random,
-            "shard_size": shard_size,
-            "tiles": {"count": len(rows), "sha256": ids},
-        }
-    )
+# ---------------------------------------------------------------- shards
 
 
-def quantizer_steps(cfg: CodecConfig) -> tuple[int, int]:
-    """Indices of amplitude and DC step that the encoder derives from the options."""
-    return steps_for(cfg.lambda_rd, cfg.alpha_mix, float((cfg.tile - cfg.overlap) ** 2))
+@dataclass(frozen=True)
+class LabelShard:
+    """Tiles to label at one rate, and the file that their labels go to.
+
+    folder: that the rows' paths begin at.
+    """
+
+    index: int
+    path: Path
+    lambda_rd: float
+    rows: tuple[TileRow, ...]
+    folder: Path
+
+    def facts(self, fingerprint: str, left_out: int) -> dict[str, Any]:
+        """What the file says of itself; without tiles left out, the same whenever and wherever it is made."""
+        return {
+            "oracle": fingerprint, "shard": self.index, "lambda_rd": self.lambda_rd, "tiles": len(self.rows),
+            "sha256": tiles_digest(self.rows), "left_out": left_out,
+        }  # fmt: skip
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _plan(
+    rows: Sequence[TileRow], lambdas: Sequence[float], options: LabelOptions, out: Path, folder: Path
+) -> list[LabelShard]:
+    """All shards: the first tiles at every rate, then the next; tiles that are added later only add shards."""
+    size, folder, shards = options.shard_size, folder.resolve(), list[LabelShard]()
+    for start in range(0, len(rows), size):
+        own = tuple(rows[start : start + size])
+        for lambda_rd in lambdas:
+            path = out.resolve() / f"{STEM}-{len(shards):05d}.{options.format}"
+            shards.append(LabelShard(len(shards), path, lambda_rd, own, folder))
+    return shards
 
 
-def _claim(out: Path, oracle: Oracle) -> None:
-    """Write the manifest, or check that the one there is of the same oracle."""
-    path = out / MANIFEST
-    if not path.exists():
-        if any(out.glob(f"{_STEM}-*.jsonl")):
-            raise SchemaError(f"{out} holds labels but no {MANIFEST}; move them away, or choose another --out")
-        text = {"oracle": oracle.facts, "fingerprint": oracle.fingerprint}
-        write_atomic(path, (json.dumps(text, sort_keys=True, indent=1) + "\n").encode())
+def _is_there(shard: LabelShard, fingerprint: str) -> bool:
+    """Whether a shard is done, all of it; one that tiles were left out of is tried again."""
+    if not shard.path.exists():
+        return False
+    if shard.path.suffix == ".jsonl":
+        return shard.path.read_bytes().count(b"\n") == len(shard.rows)
+    return shard_facts(shard.path) == shard.facts(fingerprint, 0)
+
+
+def _write_card(out: Path, oracle: Oracle, kind: Format) -> None:
+    """README.md beside the shards, unless one is there."""
+    if (out / "README.md").exists():
         return
-    there = read_manifest(out)
-    if there.fingerprint != oracle.fingerprint:
-        differs = ", ".join(there.differences(oracle)) or "its own text"
-        raise SchemaError(
-            f"{out} holds labels of another oracle (different: {differs}); "
-            "use the same options and code, or another --out"
-        )
+    facts = oracle.facts
+    about = (
+        f"# Tiles of {facts['options']['tile']} px, labelled by exhaustive search\n\n"
+        f"Each row is a tile of luma and the program that the search found for it at a price of a bit: layers with "
+        f"generator, entry, seed, offsets, amplitude, D without and with it (`d0`, `d`), bits and RD cost; and for "
+        f"each layer up to {facts['top']} best and {facts['random']} random candidates.\n\n"
+        f"- rates (`lambda_rd`): {', '.join(str(rate.lambda_rd) for rate in oracle.rates)}\n"
+        f"- codebook: {facts['codebook']['id']}, tables: {facts['tables']['id']}\n"
+        f"- made by `pc15learn label`, version {facts['version']}; all options are in `labels.json`\n\n"
+        "`split` says which pictures are held back: train, val or test.\n"
+    )
+    write_atomic(out / "README.md", card(kind, facts["options"]["tile"], about).encode())
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    """Names of the facts that differ."""
-    names: list[str] = []
-    for key in sorted(a.keys() | b.keys()):
-        if isinstance(a.get(key), dict) and isinstance(b.get(key), dict):
-            names += _differences(a[key], b[key], f"{prefix}{key}.")
-        elif a.get(key) != b.get(key):
-            names.append(f"{prefix}{key}")
-    return names
-
-
-def read_manifest(folder: str | Path) -> Oracle:
-    """Which oracle made a folder's labels.
-
-    Raises:
-        SchemaError: no manifest, or a damaged one.
-    """
-    path = Path(folder) / MANIFEST
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        oracle = Oracle(dict(stored["oracle"]))
-        sound = stored["fingerprint"] == oracle.fingerprint
-    except OSError as error:
-        raise SchemaError(f"no {MANIFEST} in {folder} ({error.strerror or error}); run pc15learn label") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise SchemaError(f"{path} is damaged ({error}); label into another folder") from error
-    if not sound:
-        raise SchemaError(f"{path} was edited: its fingerprint does not fit; label into another folder")
-    return oracle
-
-
-def shard_paths(folder: str | Path) -> list[Path]:
-    """The label files of a folder, in order.
-
-    Raises:
-        SchemaError: there is none.
-    """
-    found = sorted(Path(folder).glob(f"{_STEM}-*.jsonl"))
-    if not found:
-        raise SchemaError(f"no {_STEM}-*.jsonl in {folder}; run pc15learn label")
-    return found
-
-
-def _label_shard(
-    shard: Shard,
-    *,
-    rows: list[TileRow],
-    folder: Path,
-    cfg: CodecConfig,
-    top: int,
-    random: int,
-    label: Labeller | None,
-) -> bytes:
-    """The bytes of one shard's file."""
-    if label is None:
-        from pc15.search.label import label_tiles
-
-        label = label_tiles
-    own = rows[shard.start : shard.stop]
-    pixels = load_tile_pixels(own, folder)
-    labels = label(pixels, cfg, top=top, random=random, rng_seeds=[rng_seed(row.tile_id) for row in own])
-    codebook = load_codebook(cfg.codebook_id)
-    lines = []
-    for row, tile, found in zip(own, pixels, labels, strict=True):
-        made = label_row(row, tile, found, codebook)
-        check(made)
-        lines.append(dump(made) + "\n")
-    return "".join(lines).encode("utf-8")
+def _write_failures(out: Path, failures: list[dict[str, Any]], part: tuple[int, int]) -> int:
+    """failures.jsonl of this run, one row per tile; none is there if all went well."""
+    path = out / ("failures.jsonl" if part[1] == 1 else f"failures-{part[0]}-of-{part[1]}.jsonl")
+    if not failures:
+        path.unlink(missing_ok=True)
+        return 0
+    ordered = sorted(failures, key=lambda row: (row["shard"], row["tile_id"]))
+    write_atomic(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in ordered).encode())
+    for picture in sorted({row["image"]: row["error"] for row in ordered}.items()):
+        _log.warning("left out: %s: %s", *picture)
+    return len({row["tile_id"] for row in ordered})
 
 
 def rng_seed(tile_id: str) -> int:
@@ -285,47 +262,113 @@ def rng_seed(tile_id: str) -> int:
     return int.from_bytes(hashlib.sha256(tile_id.encode()).digest()[:4], "big") >> 1
 
 
-def label_row(row: TileRow, pixels: Tensor, found: TileLabel, codebook: Codebook) -> LabelRow:
-    """The search's answer as a row."""
-    return LabelRow(
-        v=SCHEMA_VERSION,
-        tile_id=row.tile_id,
-        split=row.split,
-        tile=row.tile,
-        pixels=pixels_to_text(pixels),
-        dc=int(found.dc),
-        layers=[_layer_row(layer, codebook, fine_bits(row.tile)) for layer in found.layers],
-    )
+# ---------------------------------------------------------------- the work
 
 
-def _layer_row(layer: Any, codebook: Codebook, fine: int) -> LayerRow:
-    count = len(load(layer.gen).params_at(fine))
-    steps = [int(step) for step in layer.offsets[:count]]
-    given = torch.tensor([steps], dtype=torch.int64).view(1, count)
-    levels = codebook.levels(layer.gen, torch.tensor([layer.qv_id]), given, fine)[0].tolist()
-    tried = layer.candidates
-    return LayerRow(
-        gen=int(layer.gen),
-        qv=int(layer.qv_id),
-        offsets=steps,
-        params=[int(level) for level in levels],
-        seed=int(layer.seed_index),
-        amp=int(layer.amp),
-        d0=_rounded(layer.d_before),
-        d=_rounded(layer.d),
-        bits=_rounded(layer.bits),
-        rd=_rounded(layer.rd),
-        candidates=CandidateRow(
-            gen=[int(c.gen) for c in tried],
-            qv=[int(c.qv_id) for c in tried],
-            seed=[int(c.seed_index) for c in tried],
-            amp=[int(c.amp) for c in tried],
-            d=[_rounded(c.d) for c in tried],
-            bits=[_rounded(c.bits) for c in tried],
-        ),
-    )
+@dataclass(frozen=True)
+class LabelJob:
+    """What a worker needs to begin.
+
+    search: in place of the oracle.
+    """
+
+    cfg: CodecConfig
+    oracle: Oracle
+    format: Format
+    search: Searcher | None = None
+
+    @property
+    def gpus(self) -> float:
+        """GPUs that a worker takes."""
+        return 1.0 if self.cfg.device.startswith("cuda") else 0.0
+
+    def start(self, number: int, workers: int) -> ShardLabeller:
+        """Load bank and codebook, on the worker's own device.
+
+        Raises:
+            SchemaError: this machine's build is another oracle.
+        """
+        cfg = self.cfg
+        if cfg.device.startswith("cuda"):
+            cfg = cfg.but(device=f"cuda:{number % max(1, torch.cuda.device_count())}" if workers > 1 else cfg.device)
+        elif workers > 1:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        facts = self.oracle.facts
+        here = oracle_of(
+            cfg, [rate.lambda_rd for rate in self.oracle.rates], (), top=facts["top"], random=facts["random"],
+            shard_size=facts["shard_size"],
+        )  # fmt: skip
+        if here.fingerprint != self.oracle.fingerprint:
+            differs = ", ".join(name for name in here.differences(self.oracle) if not name.startswith("tiles"))
+            raise SchemaError(f"a worker's build is another oracle (different: {differs}); install the same everywhere")
+        return ShardLabeller(self, cfg)
 
 
-def _rounded(value: float) -> float:
-    """To seven decimals: finer than any gain that counts, and short in JSON."""
-    return round(float(value), 7)
+class ShardLabeller:
+    """Labels shards, from pictures to files; while one is searched, others are read and written."""
+
+    def __init__(self, job: LabelJob, cfg: CodecConfig) -> None:
+        self._job, self._cfg = job, cfg
+        self._oracles: dict[float, Searcher] = {}
+        self._searching = threading.Lock()
+        if job.search is None:
+            self._oracle(job.oracle.rates[0].lambda_rd)
+
+    def _oracle(self, lambda_rd: float) -> Searcher:
+        if self._job.search is not None:
+            return self._job.search
+        if lambda_rd not in self._oracles:
+            facts = self._job.oracle.facts
+            made = TileOracle(self._cfg.but(lambda_rd=lambda_rd), top=facts["top"], random=facts["random"])
+            self._oracles[lambda_rd] = made
+        return self._oracles[lambda_rd]
+
+    def __call__(self, task: Task) -> Report:
+        shard: LabelShard = task.data
+        clock = _Clock()
+        rows, pixels, left_out = _pixels_of(shard)
+        clock.lap("reading")
+        seeds = [rng_seed(row.tile_id) for row in rows]
+        with self._searching:
+            clock.lap("waiting")
+            labels = self._oracle(shard.lambda_rd)(pixels, seeds)
+            clock.lap("searching")
+        table = table_of(rows, pixels.numpy(), labels, shard.lambda_rd)
+        facts = shard.facts(self._job.oracle.fingerprint, len(left_out))
+        write_atomic(shard.path, shard_bytes(table, self._job.format, facts))
+        clock.lap("writing")
+        return Report(task.index, task.items, clock.seconds(), left_out)
+
+
+def _pixels_of(shard: LabelShard) -> tuple[list[TileRow], Tensor, list[dict[str, Any]]]:
+    """The tiles that can be read, their pixels [n,T,T] uint8, and rows of those that cannot."""
+    found: list[TileRow] = []
+    left_out: list[dict[str, Any]] = []
+    side = shard.rows[0].tile
+    pixels = torch.empty((len(shard.rows), side, side), dtype=torch.uint8)
+    for picture in by_picture(shard.rows):
+        own = slice(len(found), len(found) + len(picture))
+        try:
+            pixels[own] = load_tile_pixels(picture, shard.folder)
+        except ImageError as error:
+            said = {"shard": shard.index, "image": picture[0].image, "error": str(error)}
+            left_out += [{**said, "tile_id": row.tile_id} for row in picture]
+            continue
+        found += picture
+    return found, pixels[: len(found)], left_out
+
+
+class _Clock:
+    """Seconds of a task, stage by stage."""
+
+    def __init__(self) -> None:
+        self._begun, self._spent = time.time(), dict[str, float]()
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._spent[stage] = self._spent.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        return {**self._spent, "begun": self._begun, "ended": time.time()}

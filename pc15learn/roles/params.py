@@ -38,7 +38,7 @@ class ParamModule(RoleModule):
         owner: [P] row.   gen, qv: [P].   offsets: [P,MAX_PARAMS] float32.   chosen: [P] 1 where offsets count.
         weight: [P], by how near the pair came to the best.
         """
-        rd = data.c_d + options.lambda_rd * data.c_bits / data.area
+        rd = data.c_d + data.lambda_rd[data.owner] * data.c_bits / data.area
         owner = torch.cat([torch.arange(len(data)), data.owner])
         gen, qv = torch.cat([data.gen, data.c_gen]), torch.cat([data.qv, data.c_qv])
         rd = torch.cat([data.rd, rd])

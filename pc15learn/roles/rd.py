@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pc15.errors import SchemaError
 from pc15.proc.generators import NAMES
 from pc15learn.config import TrainConfig
 from pc15learn.label_tensors import LabelTensors, TargetOptions
@@ -41,12 +42,19 @@ class RdModule(RoleModule):
 
     @classmethod
     def card_facts(cls, targets: dict[str, Tensor], options: TargetOptions) -> dict[str, Any]:
-        """Scale of the targets, and the prices that they were made at."""
+        """Scale of the targets, and the price that they were made at.
+
+        Raises:
+            SchemaError: labels of several rates: this net knows one.
+        """
+        if len(options.lambdas) > 1:
+            rates = ", ".join(str(value) for value in options.lambdas)
+            raise SchemaError(f"the rd net is fitted at one rate, and these labels are of {rates}; label at one")
         target = targets["target"]
         std = target.std(dim=0).clamp(min=1e-6)
         return {
             "target": {"mean": target.mean(dim=0).tolist(), "std": std.tolist()},
-            "lambda_rd": options.lambda_rd,
+            "lambda_rd": options.lambdas[0],
             "area_share": (1.0 - options.overlap / options.tile) ** 2,
         }
 

@@ -35,7 +35,7 @@ class SelectorModule(RoleModule):
 
         Several generators are often nearly tied; a hard label would teach noise.
         """
-        rd = data.c_d + options.lambda_rd * data.c_bits / data.area
+        rd = data.c_d + data.lambda_rd[data.owner] * data.c_bits / data.area
         n, gens = len(data), len(NAMES)
         best = torch.full((n * gens,), float("inf"), dtype=torch.float64)
         best.scatter_reduce_(0, data.owner * gens + data.c_gen, rd, "amin")

@@ -20,9 +20,10 @@ from pc15.images import save_image
 from pc15learn import cli
 from pc15learn.config import FitConfig, TrainConfig, load_config, parse_settings
 from pc15learn.fit import FitStopped, fit_role
-from pc15learn.labels.write import make_labels
+from pc15learn.labels.write import LabelOptions, make_labels
+from pc15learn.schema import read_rows
 from pc15learn.tiles import make_tiles
-from tests.fake_oracle import fake_labels
+from tests.fake_oracle import FakeOracle
 
 pytest.importorskip("lightning")
 pytest.importorskip("datasets")
@@ -48,7 +49,9 @@ def label(folder: Path, pictures: int, seed: int) -> Path:
         save_image(folder / "in" / f"p{i}.png", picture)
     make_tiles(folder / "in", folder / "tiles.jsonl", tile=16, overlap=4, val_percent=30, test_percent=0)
     cfg = CodecConfig.preset("fast", lambda_rd=0.05)
-    make_labels(folder / "tiles.jsonl", folder / "labels", cfg, shard_size=100, top=4, random=4, label=fake_labels)
+    options = LabelOptions(cfg=cfg, shard_size=100, top=4, random=4, device="cpu")
+    search = FakeOracle(options.search(list(read_rows(folder / "tiles.jsonl"))), 4, 4)
+    make_labels(folder / "tiles.jsonl", folder / "labels", options, search=search)
     return folder / "labels"
 
 

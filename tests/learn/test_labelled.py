@@ -29,8 +29,9 @@ from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.search.label import lone_scorer
 from pc15learn import cli
 from pc15learn.codebooks.train import train_codebook, train_codebook_on_labels
-from pc15learn.labels.write import MANIFEST, Oracle, make_labels, shard_paths
-from pc15learn.schema import LabelRow, read_rows
+from pc15learn.labels.manifest import MANIFEST, Oracle, shard_paths
+from pc15learn.labels.write import LabelOptions, make_labels
+from pc15learn.schema import read_rows
 from pc15learn.tiles import make_tiles
 from pc15learn.train_tables import (
     build_tables,
@@ -40,7 +41,7 @@ from pc15learn.train_tables import (
     tables_from_labels,
     tables_from_streams,
 )
-from tests.fake_oracle import fake_labels
+from tests.fake_oracle import FakeOracle
 
 pytest.importorskip("datasets")
 
@@ -63,7 +64,8 @@ def label(folder: Path, name: str, cfg: CodecConfig = CFG, limit: int | None = N
     where = folder / f"{name}.jsonl"
     options = {"tile": 32, "overlap": 8, "val_percent": 0, "test_percent": 0, **tiles}
     make_tiles(folder / "pictures", where, **options)
-    return make_labels(where, folder / name, cfg, limit=limit, device="cpu", top=6, random=1, shard_size=40).folder
+    own = LabelOptions(cfg=cfg, limit=limit, device="cpu", top=6, random=1, shard_size=40)
+    return make_labels(where, folder / name, own).folder
 
 
 @pytest.fixture(scope="module")
@@ -89,23 +91,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_residuals_are_what_the_search_saw(made: Path) -> None:
     folder = LabelFolder.open(made / "low")
-    scorer = lone_scorer(folder.cfg)
-    rows = [row for path in shard_paths(folder.path) for row in read_rows(path, LabelRow)]
-    seen = ended = 0
+    (rate,) = folder.rates
+    scorer, seed = lone_scorer(folder.cfg(rate)), folder.cfg(rate).seed
+    seen = ended = tiles = layers = 0
     for batch in folder.train_batches():
-        x = as_q12(batch.pixels)
-        how = {"steps": folder.steps, "seed": folder.cfg.seed, "codebook": folder.codebook}
-        for layer, tiles, left in residuals(batch.pixels, batch.programs(folder.codebook), max_layers=12, **how):
-            distortion = scorer.distortion(left, x[tiles], torch.zeros_like(tiles)) / scorer.windows.area[0]
-            for tile, d in zip(tiles.tolist(), distortion.tolist(), strict=True):
-                layers = rows[tile].layers
-                if layer < len(layers):
-                    assert d == pytest.approx(layers[layer].d0, abs=1e-7)
-                elif layers:
-                    assert d < layers[-1].d0
-                seen, ended = seen + 1, ended + (layer == len(layers))
-    assert ended == sum(len(row.layers) < 12 for row in rows)
-    assert seen == ended + sum(len(row.layers) for row in rows)
+        x, count = as_q12(batch.pixels), np.diff(batch.layer_start)
+        tiles, layers = tiles + int((count < 12).sum()), layers + int(count.sum())
+        how = {"steps": rate.steps, "seed": seed, "codebook": folder.codebook}
+        for layer, at, left in residuals(batch.pixels, batch.programs(folder.codebook), max_layers=12, **how):
+            distortion = scorer.distortion(left, x[at], torch.zeros_like(at)) / scorer.windows.area[0]
+            for tile, d in zip(at.tolist(), distortion.tolist(), strict=True):
+                own = batch.layer["d0"][batch.layer_start[tile] : batch.layer_start[tile + 1]]
+                if layer < len(own):
+                    assert d == pytest.approx(own[layer], rel=1e-6, abs=1e-7)
+                elif len(own):
+                    assert d < own[-1]
+                seen, ended = seen + 1, ended + (layer == len(own))
+    assert ended == tiles
+    assert seen == ended + layers
 
 
 def test_pictures_come_with_their_tiles_on_the_grid(made: Path) -> None:
@@ -148,7 +151,9 @@ def test_codebooks_do_not_need_every_tile(made: Path, tmp_path: Path) -> None:
 
 def test_codebooks_are_of_small_tiles(made: Path, tmp_path: Path) -> None:
     make_tiles(made / "pictures", tmp_path / "t.jsonl", tile=64, overlap=16, val_percent=0, test_percent=0)
-    make_labels(tmp_path / "t.jsonl", tmp_path / "l", CFG.but(codebook_id="v15_grid"), label=fake_labels)
+    options = LabelOptions(cfg=CFG.but(codebook_id="v15_grid"), top=4, random=2, device="cpu")
+    search = FakeOracle(options.search(list(read_rows(tmp_path / "t.jsonl"))))
+    make_labels(tmp_path / "t.jsonl", tmp_path / "l", options, search=search)
     for train, given in (
         (train_codebook_on_labels, [tmp_path / "l"]),
         (lambda *args, **options: train_codebook(*args, tile=64, **options), [made / "pictures" / "0.png"]),
@@ -163,7 +168,7 @@ def test_codebooks_are_of_small_tiles(made: Path, tmp_path: Path) -> None:
 def write_streams(folder: LabelFolder, out: Path, table_id: str) -> list[Path]:
     """Streams of the programs of a folder's pictures."""
     out.mkdir(exist_ok=True)
-    header = dataclasses.replace(plan_header(120, 100, folder.cfg), table_id=table_id)
+    header = dataclasses.replace(plan_header(120, 100, folder.cfg(folder.rates[0])), table_id=table_id)
     paths = []
     for one in folder.pictures():
         paths.append(out / f"{folder.path.name}-{one.name}.pc15")
@@ -258,7 +263,8 @@ def test_labels_of_another_build_are_refused(change: dict[str, Any], says: str, 
     oracle = Oracle({**LabelFolder.open(made / "low").oracle.facts, **change})
     (tmp_path / MANIFEST).write_text(json.dumps({"oracle": oracle.facts, "fingerprint": oracle.fingerprint}))
     with pytest.raises(SchemaError, match=says):
-        print(open_together([tmp_path], tiles_differ=True)[0].cfg)
+        opened = open_together([tmp_path], tiles_differ=True)[0]
+        opened.cfg(opened.rates[0])
 
 
 def test_pictures_that_are_held_back_are_not_trained_on(made: Path, tmp_path: Path) -> None:
@@ -304,7 +310,8 @@ def test_commands_make_a_codebook_and_its_tables_from_labels(
     assert "counted.json: " in capsys.readouterr().out
     given = ["--tiles", str(made / "low.jsonl"), "--out", str(tmp_path / "again"), "--limit", "2", "--device", "cpu"]
     assert cli.main(["label", *given, "--preset", "fast", "--codebook", "own", "--top", "4"]) == 0
-    assert LabelFolder.open(tmp_path / "again").cfg.table_id == "own"
+    again = LabelFolder.open(tmp_path / "again")
+    assert again.cfg(again.rates[0]).table_id == "own"
 
 
 @pytest.mark.parametrize("command", ["codebooks", "tables"])

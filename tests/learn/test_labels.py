@@ -1,29 +1,37 @@
-"""Labels: shards that can be stopped and resumed, and a folder that belongs to one oracle."""
+"""Labels: shards that can be stopped, shared out and resumed, and a folder that belongs to one oracle."""
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from pc15.config import CodecConfig
-from pc15.errors import ConfigError, MissingExtraError, SchemaError
+from pc15.config import PROGRAMS, CodecConfig
+from pc15.errors import ConfigError, SchemaError
 from pc15.images import save_image
-from pc15learn.labels import write as labels_module
-from pc15learn.labels.write import ORACLE_VERSION, make_labels, read_manifest, shard_paths
+from pc15learn.cli import main
+from pc15learn.labels.columns import read_shard
+from pc15learn.labels.manifest import ORACLE_VERSION, read_manifest, shard_paths
+from pc15learn.labels.read import LabelFolder, load_labels
+from pc15learn.labels.write import LabelOptions, make_labels
 from pc15learn.sample_data import make_samples
-from pc15learn.schema import LabelRow, TileRow, pixels_from_text, read_rows
-from pc15learn.shards import plan, run_shards
+from pc15learn.schema import read_rows
 from pc15learn.tiles import load_tile_pixels, make_tiles
-from tests.fake_oracle import fake_labels
+from tests.fake_oracle import FakeOracle
 
-SAMPLES = Path(__file__).resolve().parents[2] / "datasets" / "samples"
-CFG = CodecConfig.preset("fast", lambda_rd=0.05, device="cpu")  # with a GPU, tasks would ask for a share of it
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "datasets" / "samples"
+CFG = CodecConfig.preset("fast", lambda_rd=0.05, device="cpu")
 
 
 @pytest.fixture
@@ -38,64 +46,157 @@ def tiles(tmp_path: Path) -> Path:
     return tmp_path / "tiles.jsonl"
 
 
-def label(tiles: Path, out: Path, **options: Any) -> Any:
-    return make_labels(tiles, out, CFG, **{"shard_size": 20, "top": 4, "random": 2, "label": fake_labels, **options})
+def label(tiles: Path, out: Path, *, search: Any = None, cfg: CodecConfig = CFG, **options: Any) -> Any:
+    own = LabelOptions(**{"cfg": cfg, "shard_size": 20, "top": 4, "random": 2, "device": "cpu", **options})
+    search = FakeOracle(cfg.but(tile=16, overlap=4)) if search is None else search
+    return make_labels(tiles, out, own, search=search)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_every_tile_is_labelled_once_and_carries_its_pixels(tiles: Path, tmp_path: Path):
-    made = label(tiles, tmp_path / "out")
-    rows = list(read_rows(tiles, TileRow))
-    found = [row for path in shard_paths(made.folder) for row in read_rows(path, LabelRow)]
-    assert [row.tile_id for row in found] == [row.tile_id for row in rows]
-    assert [row.split for row in found] == [row.split for row in rows]
-    assert made.tiles == len(rows)
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    oracle = read_manifest(folder)
+    return [row for path in shard_paths(folder) for row in read_shard(path, oracle).to_pylist()]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_every_tile_is_labelled_once_and_carries_its_pixels(tiles: Path, tmp_path: Path, kind: Any):
+    made = label(tiles, tmp_path / "out", format=kind)
+    rows, found = list(read_rows(tiles)), rows_of(made.folder)
+    assert [row["tile_id"] for row in found] == [row.tile_id for row in rows]
+    assert [row["split"] for row in found] == [row.split for row in rows]
+    assert made.tiles == made.labelled == len(rows)
     assert made.shards == made.done == -(-len(rows) // 20)
-    pixels = torch.stack([pixels_from_text(row.pixels, row.tile) for row in found])
-    assert torch.equal(pixels, load_tile_pixels(rows, tmp_path))
-    layer = found[0].layers[0]
-    assert len(layer.candidates.gen) == 6
-    assert layer.params != [] and len(layer.params) == len(layer.offsets)
-    assert layer.rd == pytest.approx(layer.d + CFG.lambda_rd * layer.bits / 144)
+    assert b"".join(row["pixels"] for row in found) == load_tile_pixels(rows, tmp_path).numpy().tobytes()
+    layer = found[0]["layers"][0]
+    assert len(layer["candidates"]) == 6
+    assert found[0]["lambda_rd"] == CFG.lambda_rd
+    assert layer["rd"] == pytest.approx(layer["d"] + CFG.lambda_rd * layer["bits"] / 144)
+
+
+def test_both_formats_hold_the_same_rows(tiles: Path, tmp_path: Path):
+    label(tiles, tmp_path / "a")
+    label(tiles, tmp_path / "b", format="jsonl")
+    a, b = rows_of(tmp_path / "a"), rows_of(tmp_path / "b")
+    for one, other in zip(a, b, strict=True):
+        assert {k: v for k, v in one.items() if k != "layers"} == {k: v for k, v in other.items() if k != "layers"}
+        for x, y in zip(one["layers"], other["layers"], strict=True):
+            assert [c["qv"] for c in x["candidates"]] == [c["qv"] for c in y["candidates"]]
+            assert x["d"] == pytest.approx(y["d"], abs=1e-7)
+
+
+def test_labels_of_the_first_schema_are_read(tiles: Path, tmp_path: Path):
+    """JSONL with lists of candidates, parameters beside offsets and a manifest of one rate."""
+    label(tiles, tmp_path / "new", limit=5)
+    out = tmp_path / "old"
+    out.mkdir()
+    oracle = read_manifest(tmp_path / "new")
+    facts = {**oracle.facts, "schema": 1, "steps": {"amp": 3, "dc": 2}}
+    facts["options"] = {**facts["options"], "lambda_rd": 0.05}
+    del facts["rates"]
+    old = type(oracle)(facts)
+    (out / "labels.json").write_text(json.dumps({"oracle": facts, "fingerprint": old.fingerprint}))
+    lines = []
+    for path in shard_paths(tmp_path / "new"):
+        for row in read_shard(path, oracle).to_pylist():
+            row["pixels"] = base64.b64encode(row["pixels"]).decode()
+            row |= {"v": 1, "tile": 16}
+            del row["lambda_rd"]
+            for layer in row["layers"]:
+                layer["offsets"] = layer["offsets"][:3]
+                layer["params"] = [1, 2, 3]
+                layer["candidates"] = {name: [c[name] for c in layer["candidates"]] for name in layer["candidates"][0]}
+            lines.append(json.dumps(row))
+    (out / "labels-00000.jsonl").write_text("\n".join(lines) + "\n")
+    assert rows_of(out) == rows_of(tmp_path / "new")
+    folder = LabelFolder.open(out)
+    assert [rate.steps for rate in folder.rates] == [(3, 2)]
+    assert sum(len(batch.dc) for batch in folder.batches("reading")) == 5
 
 
 def test_stopped_anywhere_it_ends_with_the_same_bytes(tiles: Path, tmp_path: Path):
     label(tiles, tmp_path / "whole")
     calls = 0
 
-    def stopping(*args: Any, **options: Any) -> Any:
+    def stopping(*args: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise KeyboardInterrupt
-        return fake_labels(*args, **options)
+        return FakeOracle(CFG.but(tile=16, overlap=4))(*args)
 
     with pytest.raises(KeyboardInterrupt):
-        label(tiles, tmp_path / "out", label=stopping)
-    assert len(shard_paths(tmp_path / "out")) == 1
+        label(tiles, tmp_path / "out", search=stopping)
+    there = len(shard_paths(tmp_path / "out"))
+    assert there in (1, 2)  # another was on its way
     made = label(tiles, tmp_path / "out")
-    assert made.done == made.shards - 1
+    assert made.done == made.shards - there
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert label(tiles, tmp_path / "out").done == 0
+
+
+def test_a_damaged_shard_is_made_again(tiles: Path, tmp_path: Path):
+    made = label(tiles, tmp_path / "out")
+    before = contents(made.folder)
+    path = shard_paths(made.folder)[1]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(SchemaError, match="damaged"):
+        rows_of(made.folder)
+    assert label(tiles, tmp_path / "out").done == 1
+    assert contents(made.folder) == before
 
 
 def test_shard_size_does_not_change_the_labels(tiles: Path, tmp_path: Path):
     label(tiles, tmp_path / "a")
     label(tiles, tmp_path / "b", shard_size=7)
-    a, b = (b"".join(path.read_bytes() for path in shard_paths(tmp_path / name)) for name in "ab")
-    assert a == b
+    assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
+
+
+def test_parts_make_the_whole(tiles: Path, tmp_path: Path):
+    label(tiles, tmp_path / "whole", lambdas=(0.5, 0.05))
+    counts = [label(tiles, tmp_path / "out", lambdas=(0.5, 0.05), part=(i, 3)).done for i in (2, 0, 1)]
+    assert sum(counts) == len(shard_paths(tmp_path / "whole")) and min(counts) > 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_every_tile_is_labelled_at_every_rate(tiles: Path, tmp_path: Path):
+    made = label(tiles, tmp_path / "out", lambdas=(2.0, 0.5))
+    found, count = rows_of(made.folder), made.tiles
+    assert (made.rates, len(found), made.labelled) == (2, 2 * count, 2 * count)
+    assert sorted({row["lambda_rd"] for row in found}) == [0.5, 2.0]
+    assert len({(row["tile_id"], row["lambda_rd"]) for row in found}) == 2 * count
+    folder = LabelFolder.open(made.folder)
+    coarse, fine = folder.rates
+    assert coarse.lambda_rd == 2.0 and coarse.steps != fine.steps
+    assert {batch.rate for batch in folder.batches("reading")} == {coarse, fine}
+
+
+def test_a_set_grows_with_its_tiles(tiles: Path, tmp_path: Path):
+    whole = tiles.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    tiles.write_bytes(b"".join(lines[:30]))
+    label(tiles, tmp_path / "out", lambdas=(0.5, 0.05))
+    tiles.write_bytes(whole)
+    grown = label(tiles, tmp_path / "out", lambdas=(0.5, 0.05))
+    assert grown.done == grown.shards - 2  # the last shard of each rate was not full
+    label(tiles, tmp_path / "at once", lambdas=(0.5, 0.05))
+    assert contents(tmp_path / "out") == contents(tmp_path / "at once")
+    tiles.write_bytes(b"".join(lines[1:]))
+    with pytest.raises(SchemaError, match="not the first"):
+        label(tiles, tmp_path / "out", lambdas=(0.5, 0.05))
 
 
 def test_a_folder_keeps_to_one_oracle(tiles: Path, tmp_path: Path):
     label(tiles, tmp_path / "out")
-    with pytest.raises(SchemaError, match="another oracle .different: options.lambda_rd"):
-        make_labels(tiles, tmp_path / "out", CFG.but(lambda_rd=0.1), shard_size=20, top=4, random=2, label=fake_labels)
+    with pytest.raises(SchemaError, match="another oracle .different: rates"):
+        label(tiles, tmp_path / "out", cfg=CFG.but(lambda_rd=0.1))
+    with pytest.raises(SchemaError, match="different: options.alpha_mix"):
+        label(tiles, tmp_path / "out", cfg=CFG.but(alpha_mix=0.1))
     with pytest.raises(SchemaError, match="different: top"):
         label(tiles, tmp_path / "out", top=5)
-    with pytest.raises(SchemaError, match="tiles.count"):
+    with pytest.raises(SchemaError, match="not the first"):
         label(tiles, tmp_path / "out", limit=10)
     manifest = tmp_path / "out" / "labels.json"
     stored = json.loads(manifest.read_text())
@@ -108,6 +209,15 @@ def test_a_folder_keeps_to_one_oracle(tiles: Path, tmp_path: Path):
         label(tiles, tmp_path / "out")
 
 
+def test_of_two_runs_at_once_one_claims_the_folder(tiles: Path, tmp_path: Path):
+    def second(*args: Any) -> Any:
+        with pytest.raises(SchemaError, match="another oracle"):
+            label(tiles, tmp_path / "out", top=3)
+        return FakeOracle(CFG.but(tile=16, overlap=4))(*args)
+
+    label(tiles, tmp_path / "out", search=second)
+
+
 def test_the_fingerprint_does_not_depend_on_the_device(tiles: Path, tmp_path: Path):
     label(tiles, tmp_path / "a", device="cpu")
     label(tiles, tmp_path / "b", device="auto")
@@ -116,12 +226,59 @@ def test_the_fingerprint_does_not_depend_on_the_device(tiles: Path, tmp_path: Pa
 
 def test_a_limit_takes_tiles_from_all_over(tiles: Path, tmp_path: Path):
     made = label(tiles, tmp_path / "out", limit=25)
-    rows = [row for path in shard_paths(made.folder) for row in read_rows(path, LabelRow)]
+    rows = rows_of(made.folder)
     assert len(rows) == made.tiles == 25
-    assert len({row.tile_id.split("-")[0] for row in rows}) == 3
+    assert len({row["tile_id"].split("-")[0] for row in rows}) == 3
 
 
-@pytest.mark.parametrize("bad", [{"limit": 0}, {"top": 0}, {"random": -1}, {"shard_size": 0}, {"workers": "threads"}])
+@pytest.mark.parametrize("fault", ["gone", "changed"])
+def test_a_picture_that_cannot_be_read_fails_alone(tiles: Path, tmp_path: Path, fault: str):
+    picture = tmp_path / "in" / "p1.png"
+    good = picture.read_bytes()
+    picture.unlink()
+    if fault == "changed":
+        save_image(picture, torch.zeros((1, 60, 60), dtype=torch.uint8))
+    made = label(tiles, tmp_path / "out")
+    rows = list(read_rows(tiles))
+    lost = sum(row.image == "in/p1.png" for row in rows)
+    assert (made.left_out, made.labelled) == (lost, len(rows) - lost)
+    said = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert {row["image"] for row in said} == {"in/p1.png"} and len(said) == lost
+    assert ("has changed" if fault == "changed" else "cannot read") in said[0]["error"]
+    assert sum(len(batch.dc) for batch in LabelFolder.open(made.folder).batches("reading")) == len(rows) - lost
+    picture.write_bytes(good)
+    again = label(tiles, tmp_path / "out")
+    assert again.left_out == 0 and not (tmp_path / "out" / "failures.jsonl").exists()
+    label(tiles, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["with [brackets]", "a::b", "ünïcode # ?"])
+def test_folders_of_any_name_are_read(tiles: Path, tmp_path: Path, name: str):
+    made = label(tiles, tmp_path / name)
+    label(tiles, tmp_path / "w")  # what "[..]" would match as a pattern
+    rows = load_labels(made.folder)
+    assert len(rows) == made.tiles
+    assert sum(len(batch.dc) for batch in LabelFolder.open(made.folder).batches("reading")) == made.tiles
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_hugging_face_loads_the_folder(tiles: Path, tmp_path: Path, kind: Any):
+    datasets = pytest.importorskip("datasets")
+    made = label(tiles, tmp_path / "out", format=kind)
+    rows = datasets.load_dataset(str(made.folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(rows) == made.tiles
+    assert rows.features["layers"].feature["candidates"].feature["qv"].dtype == "uint16"
+    assert rows[0]["layers"][0]["gen"] == rows_of(made.folder)[0]["layers"][0]["gen"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"limit": 0}, {"top": 0}, {"random": -1}, {"shard_size": 0}, {"format": "csv"}, {"part": (2, 2)},
+        {"part": (0, 0)}, {"lambdas": (1.0, 1.0)}, {"on": "moon"}, {"workers": 0},
+    ],
+)  # fmt: skip
 def test_options_out_of_range_are_refused(tiles: Path, tmp_path: Path, bad: dict[str, Any]):
     with pytest.raises(ConfigError):
         label(tiles, tmp_path / "out", **bad)
@@ -135,53 +292,40 @@ def test_no_tiles_is_an_error_that_says_what_to_do(tmp_path: Path):
         shard_paths(tmp_path)
 
 
-def test_shards_cut_the_whole_and_write_what_is_missing(tmp_path: Path):
-    shards = plan(10, 4, tmp_path, "s")
-    assert [(s.start, s.stop, s.path.name) for s in shards] == [
-        (0, 4, "s-00000.jsonl"), (4, 8, "s-00001.jsonl"), (8, 10, "s-00002.jsonl"),
-    ]  # fmt: skip
-    shards[1].path.write_bytes(b"there")
-    assert run_shards(shards, lambda shard: b"%d" % shard.index) == 2
-    assert [s.path.read_bytes() for s in shards] == [b"0", b"there", b"2"]
-    assert plan(0, 4, tmp_path, "s") == []
+def test_the_command_says_how_fast_it_was(tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    command = ["label", "--tiles", str(tiles), "--out", str(tmp_path / "out"), "--limit", "6", "--device", "cpu"]
+    command += ["--codebook", "v15_grid", "--lambda", "2,0.5", "--top", "4", "--random", "2"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "6 tiles at 2 rates in 2 shards" in said
+    assert "tiles/s" in said and "searching" in said
+    (tmp_path / "in" / "p0.png").unlink()
+    assert main([*command[:4], str(tmp_path / "other"), *command[5:]]) == 1
 
 
-def test_without_ray_the_message_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match="pip install"):
-        run_shards(plan(1, 1, tmp_path, "s"), lambda shard: b"", workers="ray")
-
-
-def test_on_ray_every_shard_is_a_task(tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A stand-in for Ray: tasks run when they are waited for, in an order of its own."""
-    ray: Any = ModuleType("ray")
-    options: list[dict[str, Any]] = []
-
-    class Task:
-        def __init__(self, work: Any) -> None:
-            self.work = work
-
-        def remote(self, shard: Any) -> tuple[Any, Any]:
-            return self.work, shard
-
-    def remote(**given: Any) -> Any:
-        options.append(given)
-        return Task
-
-    ray.remote = remote
-    ray.is_initialized = lambda: True
-    ray.wait = lambda waiting, num_returns: ([waiting[-1]], waiting[:-1])
-    ray.get = lambda reference: reference[0](reference[1])
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    label(tiles, tmp_path / "inline")
-    made = label(tiles, tmp_path / "ray", workers="ray")
-    assert made.done == made.shards
-    assert contents(tmp_path / "ray") == contents(tmp_path / "inline")
-    assert options == [{"num_gpus": 0.0, "max_retries": 3}]
-
-
-def test_the_real_labeller_is_the_default():
-    assert labels_module.make_labels.__kwdefaults__["label"] is None
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(tiles: Path, tmp_path: Path):
+    """The command in a process of its own, with two workers, killed without warning again and again."""
+    options = ["--tiles", str(tiles), "--codebook", "v15_grid", "--shard-size", "8", "--device", "cpu", "--top", "4"]
+    command = [sys.executable, "-m", "pc15learn", "label", *options, "--limit", "40"]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+    }
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], env=env, check=True, capture_output=True)
+    draw = np.random.default_rng(5)
+    for _ in range(2):
+        process = subprocess.Popen(
+            [*command, "--workers", "2", "--out", str(tmp_path / "out")], env=env, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        time.sleep(float(draw.uniform(2.0, 5.0)))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, "--out", str(tmp_path / "out")], env=env, check=True, capture_output=True)
+    assert {name: data for name, data in contents(tmp_path / "out").items() if not name.startswith(".")} == contents(
+        tmp_path / "whole"
+    )
 
 
 def test_the_oracle_answers_as_its_version_says(tmp_path: Path) -> None:
@@ -191,3 +335,31 @@ def test_the_oracle_answers_as_its_version_says(tmp_path: Path) -> None:
         assert made.read_bytes() == kept.read_bytes()
     assert read_manifest(SAMPLES / "labels").facts["oracle"] == ORACLE_VERSION
     assert read_manifest(again / "labels").fingerprint == read_manifest(SAMPLES / "labels").fingerprint
+
+
+def test_the_bank_s_patterns_beside_its_own_are_what_the_decoder_draws():
+    """Labels of a store that is filled at once, on demand, and that is too small, are the same."""
+    import pc15.search.single_steps as single_steps
+    from pc15.search.candidates import fill_single_steps
+    from pc15.search.label import TileOracle
+
+    cfg = CodecConfig.preset("oracle", **PROGRAMS, device="cpu").but(
+        tile=8, overlap=2, codebook_id="v15_grid", lambda_rd=0.02
+    )
+    draw = torch.randint(0, 256, (40, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    oracle = TileOracle(cfg, top=4, random=2)
+    oracle.scorer.bank.__dict__.pop("single_steps", None)
+    first, again = oracle(draw), oracle(draw)
+    oracle.scorer.bank.__dict__.pop("single_steps")
+    fill_single_steps(oracle.scorer.bank, oracle.codebook, 8, cfg.seed)
+    filled = oracle(draw)
+    oracle.scorer.bank.__dict__.pop("single_steps")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(single_steps, "cache_bytes", lambda device: 40 * 128)
+        few = oracle(draw)
+    oracle.scorer.bank.__dict__.pop("single_steps")
+    assert first.offsets.any()
+    for other in (again, filled, few):
+        assert np.array_equal(first.offsets, other.offsets)
+        assert all(np.array_equal(first.tried[name], other.tried[name]) for name in first.tried)
+        assert all(np.array_equal(first.layer[name], other.layer[name]) for name in first.layer)

@@ -22,9 +22,10 @@ from pc15.proc.codebook import load_codebook
 from pc15.proc.generators import NAMES
 from pc15learn.config import FitConfig, TrainConfig, load_config
 from pc15learn.fit import fit_role
-from pc15learn.labels.write import make_labels
+from pc15learn.labels.write import LabelOptions, make_labels
+from pc15learn.schema import read_rows
 from pc15learn.tiles import make_tiles
-from tests.fake_oracle import GENS, fake_labels
+from tests.fake_oracle import GENS, FakeOracle
 
 pytest.importorskip("lightning")
 pytest.importorskip("datasets")
@@ -32,8 +33,8 @@ pytest.importorskip("datasets")
 from pc15learn.dataset import EpochSampler, LabelData
 from pc15learn.export import export_weights
 from pc15learn.label_tensors import to_tensors
-from pc15learn.labels.read import load_labels, residuals
-from pc15learn.labels.write import read_manifest
+from pc15learn.labels.manifest import read_manifest
+from pc15learn.labels.read import LabelFolder, residuals
 from pc15learn.roles import TRAINING
 from pc15learn.roles.rd import isotonic_knots
 
@@ -52,7 +53,9 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_image(folder / "in" / f"p{i}.png", picture)
     make_tiles(folder / "in", folder / "tiles.jsonl", tile=16, overlap=4, val_percent=30, test_percent=0)
     cfg = CodecConfig.preset("fast", lambda_rd=0.05)
-    make_labels(folder / "tiles.jsonl", folder / "labels", cfg, shard_size=100, top=4, random=4, label=fake_labels)
+    options = LabelOptions(cfg=cfg, shard_size=100, top=4, random=4, device="cpu")
+    search = FakeOracle(options.search(list(read_rows(folder / "tiles.jsonl"))), 4, 4)
+    make_labels(folder / "tiles.jsonl", folder / "labels", options, search=search)
     return folder / "labels"
 
 
@@ -76,7 +79,7 @@ def exported(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def test_labels_become_one_row_per_tile_and_layer(labels: Path):
     oracle = read_manifest(labels)
-    data = to_tensors(load_labels(labels), oracle, codebook=load_codebook("v15_grid"))
+    data = to_tensors(LabelFolder.open(labels))
     assert data.features.shape == (len(data), FEATURES)
     assert len(data) == 2 * oracle.facts["tiles"]["count"]
     assert set(data.gen.tolist()) <= set(GENS)
@@ -111,7 +114,9 @@ def test_batches_follow_from_seed_and_epoch_alone():
 def test_a_single_picture_cannot_be_split(labels: Path, tmp_path: Path):
     save_image(tmp_path / "p.png", torch.randint(0, 256, (1, 60, 60), dtype=torch.uint8))
     make_tiles(tmp_path / "p.png", tmp_path / "tiles.jsonl", tile=16, overlap=4)
-    make_labels(tmp_path / "tiles.jsonl", tmp_path / "labels", top=2, random=0, label=fake_labels)
+    options = LabelOptions(top=2, random=0, device="cpu")
+    search = FakeOracle(options.search(list(read_rows(tmp_path / "tiles.jsonl"))), 2, 0)
+    make_labels(tmp_path / "tiles.jsonl", tmp_path / "labels", options, search=search)
     with pytest.raises(SchemaError, match="one picture"):
         LabelData(tmp_path / "labels", "selector").setup()
 
@@ -120,7 +125,9 @@ def test_pictures_lend_a_validation_split_where_there_is_none(tmp_path: Path, ca
     for i in range(3):
         save_image(tmp_path / f"p{i}.png", torch.randint(0, 256, (1, 60, 60), dtype=torch.uint8))
     make_tiles(tmp_path, tmp_path / "tiles.jsonl", tile=16, overlap=4, val_percent=0, test_percent=0)
-    make_labels(tmp_path / "tiles.jsonl", tmp_path / "labels", top=2, random=0, label=fake_labels)
+    options = LabelOptions(top=2, random=0, device="cpu")
+    search = FakeOracle(options.search(list(read_rows(tmp_path / "tiles.jsonl"))), 2, 0)
+    make_labels(tmp_path / "tiles.jsonl", tmp_path / "labels", options, search=search)
     data = LabelData(tmp_path / "labels", "selector")
     with caplog.at_level(logging.WARNING):
         data.setup()
@@ -154,7 +161,7 @@ def test_every_role_has_a_training_and_a_config():
 
 def test_fitted_hooks_have_learned_what_the_oracle_does(exported: dict[str, Path], labels: Path):
     selector = Selector(exported["selector"], strict=True)
-    data = to_tensors(load_labels(labels), read_manifest(labels), codebook=load_codebook("v15_grid"))
+    data = to_tensors(LabelFolder.open(labels))
     best = selector.logits(data.features).argmax(dim=1)
     assert (best == data.gen).float().mean() > 0.9
     params = ParamPredictor(exported["params"], strict=True)

@@ -22,9 +22,10 @@ from pc15.report import Report, png_bytes, svg_plot
 from pc15learn import cli
 from pc15learn.bench import Measured, compressai_results, methods_of, run_bench, summary, table_text, verdict
 from pc15learn.demo import jpeg_of, pieces
-from pc15learn.labels.write import shard_paths
+from pc15learn.labels.columns import read_shard
+from pc15learn.labels.manifest import read_manifest, shard_paths
 from pc15learn.sample_data import draw_samples
-from pc15learn.schema import LabelRow, TileRow, read_rows
+from pc15learn.schema import read_rows
 from pc15learn.tiles import load_tile_pixels
 
 SAMPLES = Path(__file__).resolve().parents[2] / "datasets" / "samples"
@@ -160,11 +161,12 @@ def test_samples_are_what_the_project_draws():
 
 
 def test_samples_have_tiles_and_labels_that_can_be_read():
-    tiles = list(read_rows(SAMPLES / "tiles.jsonl", TileRow))
+    tiles = list(read_rows(SAMPLES / "tiles.jsonl"))
     assert load_tile_pixels(tiles, SAMPLES).shape == (len(tiles), 32, 32)
-    labels = [found for path in shard_paths(SAMPLES / "labels") for found in read_rows(path, LabelRow)]
-    assert {found.tile_id for found in labels} <= {found.tile_id for found in tiles}
-    assert sum(len(found.layers) for found in labels) > len(labels)
+    oracle = read_manifest(SAMPLES / "labels")
+    labels = [found for path in shard_paths(SAMPLES / "labels") for found in read_shard(path, oracle).to_pylist()]
+    assert {found["tile_id"] for found in labels} <= {found.tile_id for found in tiles}
+    assert sum(len(found["layers"]) for found in labels) > len(labels)
 
 
 def test_the_best_jpeg_within_a_size_is_found():

@@ -12,7 +12,7 @@ import torch
 from pc15.errors import ConfigError, ImageError, SchemaError
 from pc15.images import load_luma, save_image
 from pc15.tiling import TileGridCfg, extract, grid
-from pc15learn.schema import TileRow, read_rows
+from pc15learn.schema import read_rows
 from pc15learn.tiles import load_tile_pixels, make_tiles, split_of
 
 
@@ -28,7 +28,7 @@ def pictures(folder: Path, count: int = 4, side: int = 70) -> Path:
 def test_rows_are_the_grid_of_every_picture(tmp_path: Path):
     out = tmp_path / "data" / "tiles.jsonl"
     made = make_tiles(pictures(tmp_path / "in"), out, tile=32, overlap=8)
-    rows = list(read_rows(out, TileRow))
+    rows = list(read_rows(out))
     assert made.rows == len(rows)
     assert made.cut == 4
     first = [row for row in rows if row.image == "../in/p1.png"]
@@ -45,7 +45,7 @@ def test_a_picture_is_in_one_split_by_its_bytes(tmp_path: Path):
     folder = pictures(tmp_path / "in", 12, 40)
     make_tiles(folder, tmp_path / "tiles.jsonl")
     seen: dict[str, set[str]] = {}
-    for row in read_rows(tmp_path / "tiles.jsonl", TileRow):
+    for row in read_rows(tmp_path / "tiles.jsonl"):
         seen.setdefault(row.sha256, set()).add(row.split)
         assert row.sha256 == hashlib.sha256((folder / Path(row.image).name).read_bytes()).hexdigest()
     assert len(seen) == 12
@@ -76,7 +76,7 @@ def test_pictures_added_later_are_appended_even_after_a_stop(tmp_path: Path):
     save_image(folder / "a-new.png", torch.full((1, 40, 40), 9, dtype=torch.uint8))
     made = make_tiles(folder, out)
     assert out.read_bytes().startswith(whole)
-    rows = list(read_rows(out, TileRow))
+    rows = list(read_rows(out))
     assert len({row.tile_id for row in rows}) == len(rows) == made.rows
     assert make_tiles(folder, out).cut == 0
 
@@ -103,9 +103,9 @@ def test_limit_and_stride_choose_the_same_tiles_every_time(tmp_path: Path):
     make_tiles(folder, b, limit=3)
     assert a.read_bytes() == b.read_bytes()
     make_tiles(folder, tmp_path / "c.jsonl", stride=48)
-    assert {row.x for row in read_rows(tmp_path / "c.jsonl", TileRow)} == {0, 48, 96}
+    assert {row.x for row in read_rows(tmp_path / "c.jsonl")} == {0, 48, 96}
     make_tiles(folder, tmp_path / "d.jsonl", stride=16)
-    assert {row.x for row in read_rows(tmp_path / "d.jsonl", TileRow)} == {*range(0, 118, 16), 118}
+    assert {row.x for row in read_rows(tmp_path / "d.jsonl")} == {*range(0, 118, 16), 118}
 
 
 def test_a_picture_that_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -125,7 +125,7 @@ def test_a_picture_that_changed_is_noticed(tmp_path: Path):
     make_tiles(folder, out)
     save_image(folder / "p0.png", torch.zeros(1, 70, 70, dtype=torch.uint8))
     with pytest.raises(ImageError, match="has changed since its tiles were cut"):
-        load_tile_pixels(list(read_rows(out, TileRow)), out.parent)
+        load_tile_pixels(list(read_rows(out)), out.parent)
 
 
 @pytest.mark.parametrize("bad", [{"tile": 2}, {"overlap": 40}, {"stride": 0}, {"limit": 0}, {"val_percent": 100}])
@@ -137,7 +137,7 @@ def test_options_out_of_range_are_refused(tmp_path: Path, bad: dict[str, int]):
 def test_a_small_picture_is_one_tile_with_repeated_edges(tmp_path: Path):
     save_image(tmp_path / "in.png", torch.full((1, 5, 7), 100, dtype=torch.uint8))
     make_tiles(tmp_path / "in.png", tmp_path / "tiles.jsonl", tile=32)
-    rows = list(read_rows(tmp_path / "tiles.jsonl", TileRow))
+    rows = list(read_rows(tmp_path / "tiles.jsonl"))
     assert load_tile_pixels(rows, tmp_path).eq(100).all()
     assert rows[0].std == 0.0
 
@@ -150,10 +150,10 @@ def test_pictures_may_lie_behind_a_url(tmp_path: Path):
     out = tmp_path / "tiles.jsonl"
     try:
         make_tiles("memory://pc15-test", out)
-        rows = list(read_rows(out, TileRow))
+        rows = list(read_rows(out))
         assert rows[0].image == "memory://pc15-test/p0.png"
         make_tiles(tmp_path / "in", tmp_path / "local.jsonl")
-        local = list(read_rows(tmp_path / "local.jsonl", TileRow))
+        local = list(read_rows(tmp_path / "local.jsonl"))
         assert torch.equal(load_tile_pixels(rows, tmp_path), load_tile_pixels(local, tmp_path))
     finally:
         memory.rm("/pc15-test", recursive=True)

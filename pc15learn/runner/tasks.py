@@ -1,0 +1,79 @@
+"""What the runner and its hosts speak of: tasks, reports, workers, and what happens to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+__all__ = ["IN_FLIGHT", "Event", "Host", "Job", "Report", "Task", "Worker"]
+
+IN_FLIGHT = 2
+"""Tasks that a worker has at a time."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work: its number, the items in it, and what the worker is told; all of it pickles."""
+
+    index: int
+    items: int
+    data: Any
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker says of a task: seconds by stage, and what it had to leave out, in rows of text."""
+
+    index: int
+    items: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Worker(Protocol):
+    """Does tasks; called from `IN_FLIGHT` threads."""
+
+    def __call__(self, task: Task) -> Report: ...
+
+
+class Job(Protocol):
+    """Makes a worker; pickles.  `gpus` is the share of a GPU that a worker takes, 0 for none."""
+
+    @property
+    def gpus(self) -> float: ...
+
+    def start(self, number: int, workers: int) -> Worker:
+        """Load what all tasks share.
+
+        Args:
+            number: of the worker among `workers` on its machine, to choose a device and a share of the cores by.
+        """
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a host has to tell.
+
+    kind: "ready", "done" with a report, "failed" with the error of a task, or "lost".   worker: its number.
+    """
+
+    kind: Literal["ready", "done", "failed", "lost"]
+    worker: int
+    report: Report | None = None
+    error: BaseException | None = None
+
+
+class Host(Protocol):
+    """Starts workers somewhere and talks to them."""
+
+    def start(self, worker: int) -> None:
+        """Begin a worker of that number."""
+
+    def submit(self, worker: int, task: Task) -> None:
+        """Send a task to a worker that is ready."""
+
+    def events(self) -> list[Event]:
+        """What has happened; waits until something has."""
+
+    def close(self) -> None:
+        """End all workers."""
