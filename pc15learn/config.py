@@ -104,13 +104,14 @@ class FitConfig:
         _check_number("devices", self.devices, 1, 1024)
         _check_number("num_nodes", self.num_nodes, 1, 4096)
         _check_number("save_minutes", self.save_minutes, 0.0, 1e6)
-        for name in ("labels", "out"):
+        for name, types in (("labels", str | Path), ("out", str | Path), ("name", str)):
             value = getattr(self, name)
-            if not isinstance(value, str | Path):
-                raise ConfigError(f"{name} is {value!r}; give the path of a folder")
-            object.__setattr__(self, name, Path(value))
-        if not isinstance(self.name, str):
-            raise ConfigError(f"name is {self.name!r}; give text, in quotes if it looks like a number")
+            if not isinstance(value, types) or "\0" in str(value):
+                raise ConfigError(f"{name} is {value!r}; give text, in quotes if it looks like a number")
+        if self.name in (".", "..") or any(mark in self.name for mark in "/\\"):
+            raise ConfigError(f"name is {self.name!r}; give the name of a folder in {self.out}, not a path")
+        object.__setattr__(self, "labels", Path(self.labels))
+        object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "name", self.name or self.role)
 
     @property
