@@ -22,10 +22,12 @@ __all__ = [
     "PathsConfig",
     "allow_cpu_tests",
     "cache_dir",
+    "child_environment",
     "models_dir",
     "own_variables",
     "set_models_dir",
     "set_unless_set",
+    "variables",
     "write_atomic",
 ]
 
@@ -130,6 +132,16 @@ def set_unless_set(name: str, value: str, *, nor: str) -> None:
     """Set a variable for this process, unless it or `nor`, which says the same in another way, is set already."""
     if not os.environ.keys() & {name, nor}:
         os.environ[name] = value
+
+
+def variables(*names: str) -> dict[str, str]:
+    """Those of other programs' variables that are set and not empty, such as torchrun's and wandb's, by name."""
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """All variables of this process, with changes, for one that it starts."""
+    return {**os.environ, **changes}
 
 
 def own_variables() -> dict[str, str]:

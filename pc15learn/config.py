@@ -7,6 +7,7 @@ one is named before anything is read.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,20 +16,23 @@ import yaml
 
 from pc15.errors import ConfigError, did_you_mean
 
-__all__ = ["FitConfig", "TrainConfig", "load_config"]
+__all__ = ["DeviceName", "FitConfig", "LoggerName", "PrecisionName", "TrainConfig", "load_config", "parse_settings"]
 
-LoggerName = Literal["none", "csv", "wandb"]
+LoggerName = Literal["none", "csv", "tensorboard", "wandb"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+PrecisionName = Literal["32", "bf16", "16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Options of training a net.
+    """Options of training a net; what it becomes follows from them, from the labels and from the precision.
 
     Args:
-        hidden: units per layer.   lr, weight_decay: of AdamW.   batch_size: items per step.
+        hidden: units per layer.   lr, weight_decay: of AdamW.
+        batch_size: items per step, shared out among all GPUs.
         max_epochs: passes over the train split.   seed: of weights and batches.
         temperature: softness of labels, as a share of a layer's gain.
+        patience: epochs without a better val/loss before the fit stops early; 0 for never.
     """
 
     hidden: int = 128
@@ -38,6 +42,7 @@ class TrainConfig:
     max_epochs: int = 30
     seed: int = 1234
     temperature: float = 0.1
+    patience: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -48,12 +53,9 @@ class TrainConfig:
             ("max_epochs", 1, 100_000),
             ("seed", 0, (1 << 31) - 1),
             ("temperature", 1e-4, 10.0),
+            ("patience", 0, 100_000),
         ):
-            value = getattr(self, name)
-            kind = int if isinstance(low, int) else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                number = "a whole number" if kind is int else "a number"
-                raise ConfigError(f"train.{name} is {value!r}; give {number} from {low} to {high}")
+            _check_number(f"train.{name}", getattr(self, name), low, high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,12 @@ class FitConfig:
         labels: folder that `pc15learn label` wrote.
         name: of the net; its checkpoints go to <out>/<name>/.
         out: folder of all checkpoints.
-        logger: "none", "csv", or "wandb" (offline unless wandb is told otherwise).
-        device: "auto", "cpu" or "cuda".   devices: how many GPUs, more than one by DDP.
+        logger: "none", "csv", "tensorboard", or "wandb", which obeys its own variables (WANDB_MODE, WANDB_PROJECT).
+        device: "auto", "cpu" or "cuda".
+        devices: how many GPUs of this machine, or processes on the CPU; more than one work by DDP.
+        num_nodes: how many machines, each with so many devices.
+        precision: "32", or "bf16" or "16" for mixed precision; "16" needs a GPU.
+        save_minutes: most minutes between two checkpoints; there is one after every epoch in any case.
     """
 
     role: str
@@ -76,25 +82,59 @@ class FitConfig:
     logger: LoggerName = "none"
     device: DeviceName = "auto"
     devices: int = 1
+    num_nodes: int = 1
+    precision: PrecisionName = "32"
+    save_minutes: float = 10.0
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
         from pc15.hooks.roles import ROLES  # loads torch, which the command line does without until a fit
 
+        object.__setattr__(self, "precision", str(self.precision))  # YAML reads 32 as a number
         for name, value, known in (
             ("role", self.role, tuple(ROLES)),
             ("logger", self.logger, get_args(LoggerName)),
             ("device", self.device, get_args(DeviceName)),
+            ("precision", self.precision, get_args(PrecisionName)),
         ):
             if value not in known:
                 raise ConfigError(
                     f"{name} is {value!r}; choose one of {', '.join(known)}{did_you_mean(str(value), known)}"
                 )
-        if isinstance(self.devices, bool) or not isinstance(self.devices, int) or self.devices < 1:
-            raise ConfigError(f"devices is {self.devices!r}; give a whole number of at least 1")
+        _check_number("devices", self.devices, 1, 1024)
+        _check_number("num_nodes", self.num_nodes, 1, 4096)
+        _check_number("save_minutes", self.save_minutes, 0.0, 1e6)
+        for name, types in (("labels", str | Path), ("out", str | Path), ("name", str)):
+            value = getattr(self, name)
+            if not isinstance(value, types) or "\0" in str(value):
+                raise ConfigError(f"{name} is {value!r}; give text, in quotes if it looks like a number")
+        if self.name in (".", "..") or any(mark in self.name for mark in "/\\"):
+            raise ConfigError(f"name is {self.name!r}; give the name of a folder in {self.out}, not a path")
         object.__setattr__(self, "labels", Path(self.labels))
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "name", self.name or self.role)
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return self.devices * self.num_nodes
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this fit's checkpoints."""
+        return self.out / self.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `load_config` reads them."""
+        return {**dataclasses.asdict(self), "labels": str(self.labels), "out": str(self.out)}
+
+
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    """Refuse what is no number of that range; whole, where `low` is."""
+    kind = int if isinstance(low, int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        number = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{name} is {value!r}; give {number} from {low} to {high}")
 
 
 def load_config(path: str | Path, **changes: Any) -> FitConfig:
@@ -108,28 +148,80 @@ def load_config(path: str | Path, **changes: Any) -> FitConfig:
         stored = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}; see configs/learn/") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(stored, dict):
         raise ConfigError(f"{path} holds no keys; see configs/learn/")
     train = {**_mapping(stored.pop("train", {}), path), **changes.pop("train", {})}
     merged = {**stored, **{key: value for key, value in changes.items() if value is not None}}
-    _known(merged, FitConfig, path, "")
-    _known(train, TrainConfig, path, "train.")
+    for prefix, given in (("", merged), ("train.", train)):
+        for key in given:
+            if f"{prefix}{key}" not in _keys():
+                raise ConfigError(f"{path}: unknown key {prefix}{key}{_near(f'{prefix}{key}')}")
     for key in ("role", "labels"):
         if key not in merged:
             raise ConfigError(f"{path} has no {key!r}; see configs/learn/")
-    return FitConfig(**merged, train=TrainConfig(**train))
+    return FitConfig(**_numbers(merged), train=TrainConfig(**_numbers(train)))
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Changes that `load_config` takes, from texts KEY=VALUE such as train.lr=1e-3; the last of a key counts.
+
+    Raises:
+        ConfigError: no "=", an unknown key, or a value that is not YAML.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals:
+            raise ConfigError(f"--set {setting}: give KEY=VALUE, such as train.lr=1e-3")
+        if key not in _keys():
+            raise ConfigError(f"--set {setting}: unknown key {key}{_near(key) or '; keys: ' + ', '.join(_keys())}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: {text!r} is not a value: {str(error).splitlines()[0]}") from error
+        if value is None:
+            raise ConfigError(f"--set {setting}: {key} gets no value; give KEY=VALUE, such as train.lr=1e-3")
+        outer, dot, inner = key.partition(".")
+        if dot:
+            changes.setdefault(outer, {})[inner] = value
+        else:
+            changes[key] = value
+    return changes
+
+
+def _keys() -> tuple[str, ...]:
+    """All keys of a config, those of `TrainConfig` as train.KEY."""
+    own = [f.name for f in dataclasses.fields(FitConfig) if f.name != "train"]
+    return (*own, *(f"train.{f.name}" for f in dataclasses.fields(TrainConfig)))
+
+
+def _near(key: str) -> str:
+    """Offer the key whose own name, before and after a dot alike, is nearest."""
+    names = {known.rpartition(".")[2]: known for known in _keys()}
+    inner = key.rpartition(".")[2]
+    near = inner if inner in names else did_you_mean(inner, names).removeprefix("; did you mean ").removesuffix("?")
+    return f"; did you mean {names[near]}?" if near else ""
+
+
+def _numbers(given: dict[str, Any]) -> dict[str, Any]:
+    """The same with texts such as "1e-3", which YAML does not take for a number, as numbers where one is wanted."""
+    wanted = {f.name for kind in (FitConfig, TrainConfig) for f in dataclasses.fields(kind) if f.type == "float"}
+    return {key: _number(value) if key in wanted else value for key, value in given.items()}
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value  # refused by its range check, which names the key
 
 
 def _mapping(value: Any, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: train is {value!r}; write it as keys, like train: {{lr: 3.0e-4}}")
     return value
-
-
-def _known(given: dict[str, Any], kind: type, path: Path, prefix: str) -> None:
-    names = [f.name for f in dataclasses.fields(kind)]
-    for key in given:
-        if key not in names:
-            raise ConfigError(f"{path}: unknown key {prefix}{key}{did_you_mean(str(key), names)}")

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
-from pc15.errors import SchemaError
+from pc15.errors import ConfigError, SchemaError
 from pc15learn.label_tensors import LabelTensors, TargetOptions, to_tensors
 from pc15learn.labels.read import LabelFolder
 from pc15learn.roles import TRAINING
 
-__all__ = ["EpochSampler", "LabelData", "normalisation"]
+__all__ = ["EpochSampler", "LabelData", "RankBatches", "normalisation"]
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +71,47 @@ class EpochSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.count
+
+
+class RankBatches(Sampler[list[int]]):
+    """One rank's share of every batch.
+
+    All ranks walk through one order, cut into the same batches, so what a step sees does not depend on how many there
+    are, and every rank has as many steps.  Shares of a batch differ by one item at most and are never empty: a last
+    batch of fewer items than ranks is joined to the one before it.
+
+    Args:
+        sampler: the order of all items; Lightning sets its epoch.   batch_size: items per step, of all ranks.
+        rank, ranks: this process, and how many there are.
+    Raises:
+        ConfigError: fewer items, or a smaller batch, than ranks.
+    """
+
+    def __init__(self, sampler: Sampler[int], batch_size: int, *, rank: int = 0, ranks: int = 1) -> None:
+        self.sampler, self.batch_size, self.rank, self.ranks = sampler, batch_size, rank, ranks
+        self._first = 0
+        count = len(sampler)  # type: ignore[arg-type]
+        if min(count, batch_size) < ranks:
+            raise ConfigError(
+                f"{ranks} processes cannot share batches of {batch_size} of {count} items; give fewer --devices, a "
+                "larger train.batch_size, or more labels"
+            )
+        starts = range(0, count, batch_size)
+        self._starts = starts[:-1] if len(starts) > 1 and count - starts[-1] < ranks else starts
+
+    def start_at(self, batch: int) -> None:
+        """Leave out so many batches of the next pass, which a stopped run has seen."""
+        self._first = batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first, self._first = self._first, 0
+        order = list(self.sampler)
+        ends = [*self._starts[1:], len(order)]
+        for start, end in zip(self._starts[first:], ends[first:], strict=True):
+            yield order[start + self.rank : end : self.ranks]
+
+    def __len__(self) -> int:
+        return len(self._starts)
 
 
 class LabelData(LightningDataModule):
@@ -130,13 +171,17 @@ class LabelData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self._sets is not None, "call setup() first"
-        items = self._sets[0]
-        sampler = EpochSampler(len(items), self.seed)
-        return DataLoader(items, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_is)
+        return self._batches(self._sets[0], EpochSampler(len(self._sets[0]), self.seed))
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self._sets is not None, "call setup() first"
-        return DataLoader(self._sets[1], batch_size=self.batch_size, collate_fn=_as_is)
+        return self._batches(self._sets[1], SequentialSampler(self._sets[1]))
+
+    def _batches(self, items: _Items, sampler: Sampler[int]) -> DataLoader[dict[str, Tensor]]:
+        """This rank's share of the items' batches."""
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        batches = RankBatches(sampler, self.batch_size, rank=rank, ranks=ranks)
+        return DataLoader(items, batch_sampler=batches, collate_fn=_as_is)
 
 
 def _with_validation(data: LabelTensors) -> Tensor:

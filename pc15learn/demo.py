@@ -85,7 +85,8 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
     metrics = []
     for role, kind in trainings().items():
         fitted = fit_role(
-            FitConfig(role=role, labels=out / "labels", out=out / "checkpoints", device="cpu", train=kind.demo)
+            FitConfig(role=role, labels=out / "labels", out=out / "checkpoints", device="cpu", train=kind.demo),
+            overwrite=True,
         )
         export_weights(fitted.checkpoint, out / "weights", name=f"demo-{role}")
         metrics.append([role, *[f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items())][:3]])

@@ -1,4 +1,4 @@
-"""last.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.weights` checks.
+"""last.ckpt or best.ckpt -> net.safetensors + the YAML beside it, which `pc15.hooks.weights` checks.
 
 The weights are written first and the card, which has their hash, second: an export that is stopped between the two
 leaves a pair that does not match, and is refused.  The same checkpoint gives the same bytes.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pc15.hooks.features import FEATURE_VERSION
 from pc15.hooks.roles import ROLES
 from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, card_path
 from pc15.paths import write_atomic
+from pc15learn.fit.checkpoints import read_checkpoint
 
 __all__ = ["Exported", "export_weights"]
 
@@ -39,14 +39,14 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
     """Write a checkpoint's net for the encoder.
 
     Args:
-        ckpt: a last.ckpt of `pc15learn fit`.
+        ckpt: a last.ckpt or best.ckpt of `pc15learn fit`.
         out: folder; the files are <out>/<role>.safetensors and <out>/<role>.yaml.
         name: of the net, in its card and in streams; the fit's if None.
     Raises:
-        HooksError: not a checkpoint of ours.
+        HooksError: not a checkpoint of ours, or one that lacks what a validation finds out.
     """
     ckpt, out = Path(ckpt), Path(out)
-    facts, state = _read_checkpoint(ckpt)
+    facts, state = _read_net(ckpt)
     role = facts["role"]
     stated = {"role": role, "feature_version": FEATURE_VERSION, "codec": facts["codec"], "version": __version__}
     text = json.dumps(stated, sort_keys=True, separators=(",", ":"))
@@ -68,6 +68,10 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
         **{key: facts[key] for key in ROLES[role].card_extra if key in facts},
         "normalisation": facts["normalisation"],
     }
+    if (problem := ROLES[role].card_problem(card)) is not None:
+        raise HooksError(
+            f"{ckpt} is of before the first validation ({problem}); go on with --resume until an epoch ends"
+        )
     out.mkdir(parents=True, exist_ok=True)
     weights = out / f"{role}.safetensors"
     write_atomic(weights, data)
@@ -76,24 +80,13 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
     return Exported(weights, card_path(weights))
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Facts and weights of the net; read without running any pickled code."""
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        facts, state = stored["pc15"], stored["state_dict"]
-    except OSError as error:
-        raise HooksError(f"cannot read {path}: {error.strerror or error}; run pc15learn fit first") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise HooksError(f"{path} is no checkpoint of pc15learn fit: {why}") from error
-    if not isinstance(facts, dict):
-        raise HooksError(f"{path} has no facts about its net; fit again")
-    if facts.get("role") not in ROLES:
-        raise HooksError(f"{path} is of role {facts.get('role')!r}; this build has {', '.join(ROLES)}: fit again")
+def _read_net(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Facts and weights of the net."""
+    stored = read_checkpoint(path)
     prefix = "net."
     net = {
         key[len(prefix) :]: value.to(torch.float32).contiguous()
-        for key, value in sorted(state.items())
+        for key, value in sorted(stored["state_dict"].items())
         if key.startswith(prefix)
     }
-    return facts, net
+    return stored["pc15"], net

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["hooks_of"]
 
 
-def hooks_of(spec: str) -> EncoderHooks:
-    """Make the hooks that --hooks names.
+def hooks_of(spec: str) -> EncoderHooks | None:
+    """Make the hooks that --hooks names; None for a folder of weights that cannot be used, which warns.
 
     Raises:
         ConfigError: neither a name, a folder of weights nor a class that answers the encoder's questions.
-        HooksError: a folder with a card that cannot be read.
     """
     if spec == "heuristic":
         from pc15.hooks.heuristic import HeuristicHooks

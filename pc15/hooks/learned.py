@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from pc15.bitstream.programs import MAX_PARAMS
@@ -24,7 +24,7 @@ from pc15.hooks.roles import ROLES
 from pc15.hooks.roles.params import ParamPredictor
 from pc15.hooks.roles.rd import RdPredictor
 from pc15.hooks.roles.selector import Selector
-from pc15.hooks.weights import Predictor, card_path
+from pc15.hooks.weights import HooksWarning, Predictor, card_path, read_role
 from pc15.proc.generators import NAMES, load
 
 __all__ = ["AiHooks"]
@@ -81,25 +81,30 @@ class AiHooks:
         return cls(**{predictor.slot: predictor for predictor in predictors}, **options)  # type: ignore[arg-type]
 
     @classmethod
-    def from_folder(cls, folder: Path) -> AiHooks:
-        """Hooks of all weights in a folder, by the role in their cards.
+    def from_folder(cls, folder: Path) -> AiHooks | None:
+        """Hooks of all weights in a folder, by the role in their cards; None if none of them can be used.
+
+        Weights without a card, a card without weights, and a pair that does not fit cost one `HooksWarning` each.
 
         Raises:
-            HooksError: a card that cannot be read, or of no known role.
-            ConfigError: no weights, or two that would answer the same question.
+            ConfigError: neither weights nor cards, or two weights that would answer the same question.
         """
         found: dict[str, tuple[Path, str]] = {}  # path and role by slot
-        for weights in sorted(folder.glob("*.safetensors")):
+        names = {
+            path.with_suffix(".safetensors") for kind in ("safetensors", "yaml") for path in folder.glob(f"*.{kind}")
+        }
+        for weights in sorted(names):
             role = _role_of(weights)
+            if role is None:
+                continue
             slot = ROLES[role].slot
             if slot in found:
                 other, other_role = found[slot]
                 kinds = f"both {role} weights" if role == other_role else f"{other_role} and {role}, which do one job"
                 raise ConfigError(f"{other} and {weights} are {kinds}; keep one of them in {folder}")
             found[slot] = weights, role
-        if not found:
-            raise ConfigError(f"no .safetensors file in {folder}; write some with pc15learn export")
-        return cls.of(ROLES[role](weights) for weights, role in found.values())
+        usable = [made for made in (ROLES[role](weights) for weights, role in found.values()) if made.ready]
+        return cls.of(usable) if usable else None
 
     def select(self, view: LayerView) -> Tensor | None:
         """The `topk` likeliest generators of each tile, [n,G] bool; None without M1."""
@@ -137,7 +142,7 @@ class AiHooks:
         return self.rd_predictor.cost(self._features(view), view, rows)
 
     def describe(self) -> dict[str, Any]:
-        """Which weights are in use, briefly: it travels in the stream.
+        """Which weights are in use, briefly: it travels in the stream.  Empty if none are, which writes nothing.
 
         norm and sha256 are the first digits; sha256 is the file's own, or of all files' hashes one after another.
         """
@@ -147,7 +152,7 @@ class AiHooks:
             if hook is not None and hook.card is not None
         }
         if not cards:
-            return {"name": "none", "version": "none"}
+            return {}
         norms = json.dumps({role: card["normalisation"] for role, card in cards.items()}, sort_keys=True)
         files = "".join(str(card["sha256"]) for card in cards.values())
         if len(cards) > 1:
@@ -166,17 +171,15 @@ class AiHooks:
         return self._seen[1]
 
 
-def _role_of(weights: Path) -> str:
-    """The role in the card beside weights."""
-    card = card_path(weights)
+def _role_of(weights: Path) -> str | None:
+    """The role of weights, by their card or, if that cannot be read, by their name; None, and a warning, if unknown."""
     try:
-        content = yaml.safe_load(card.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HooksError(f"{weights} has no readable card {card.name}: {error}; export it again") from error
-    role = content.get("role") if isinstance(content, dict) else None
-    if role not in ROLES:
-        raise HooksError(f"{card} has role {role!r}; it must be one of {', '.join(ROLES)}")
-    return str(role)
+        return read_role(card_path(weights), tuple(ROLES))
+    except HooksError as error:
+        if weights.stem in ROLES:
+            return weights.stem  # its predictor says what is wrong, once
+        warnings.warn(f"encoding without {weights.name}: {error}", HooksWarning, stacklevel=4)
+        return None
 
 
 def _gathered(

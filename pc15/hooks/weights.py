@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -41,6 +41,7 @@ __all__ = [
     "card_path",
     "codec_fingerprint",
     "metadata_of",
+    "read_role",
 ]
 
 Slot = Literal["selector", "param_predictor", "rd_predictor"]
@@ -182,14 +183,32 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    """A card whose fields have the right types and lengths."""
+def read_role(path: Path, known: Collection[str]) -> str:
+    """The role that a card names.
+
+    Raises:
+        HooksError: no card, or no known role in it.
+    """
+    role = _read_mapping(path).get("role")
+    if not isinstance(role, str) or role not in known:
+        raise HooksError(f"{path} has role {role!r}; it must be one of {', '.join(known)}: export again")
+    return role
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """A card's YAML, whatever its fields."""
     try:
         card = yaml.safe_load(_read_bytes(path, MAX_CARD_BYTES).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise HooksError(f"{path} is not YAML: {str(error).splitlines()[0]}; export again") from error
     if not isinstance(card, dict):
         raise HooksError(f"{path} is no card of weights, a mapping is expected; export again")
+    return card
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    """A card whose fields have the right types and lengths."""
+    card = _read_mapping(path)
     for name, kind in _FIELDS.items():
         if not isinstance(card.get(name), kind):
             raise HooksError(f"{path}: field {name!r} is missing or of the wrong type; export again")

@@ -135,8 +135,14 @@ def choose(
         [programs for one in coded for programs in one.programs],
         [payload for one in coded for payload in one.residuals],
         [tally for one in coded for tally in one.tallies],
-        {"ai": cfg.ai.describe()} if cfg.ai is not None else None,
+        _metadata(cfg),
     )
+
+
+def _metadata(cfg: CodecConfig) -> dict[str, Any] | None:
+    """What the stream says about hooks; nothing where none were asked, or none had an answer."""
+    described = cfg.ai.describe() if cfg.ai is not None else {}
+    return {"ai": described} if described else None
 
 
 @dataclass(eq=False)

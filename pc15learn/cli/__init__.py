@@ -2,7 +2,7 @@
 
 A command's function is its documentation, calls one public function, and prints one line (bench: its table).
 Nothing heavy is imported before a command runs, so --help answers at once.
-Exit codes: 0 done, 1 a file or the disk failed, 2 wrong usage or input, 130 interrupted.
+Exit codes: 0 done, 1 a file or the disk failed, 2 wrong usage or input, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from pc15._version import __version__
 from pc15.config import PRESETS
 from pc15.errors import ConfigError, Pc15Error
-from pc15learn.config import DeviceName, LoggerName
+from pc15learn.config import DeviceName, LoggerName, PrecisionName
+from pc15learn.fit.stopping import FitStopped
 
 if TYPE_CHECKING:
     from pc15.config import CodecConfig
@@ -121,24 +122,30 @@ def show(args: argparse.Namespace) -> None:
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Fit one net to labels, as a YAML of configs/learn/ says."""
-    from pc15learn.config import load_config
+    """Fit one net to labels, as a YAML of configs/learn/ says.
+
+    <out>/<name>/ gets last.ckpt, after every epoch and a signal, and best.ckpt, the least val/loss.  After Ctrl-C or
+    SIGTERM, --resume goes on.  --set changes any key of the config and counts more than the options above it.
+
+      pc15learn fit --config configs/learn/selector.yaml --set train.lr=1e-3 train.patience=5
+      pc15learn fit --config configs/learn/selector.yaml --devices 4 --precision bf16
+    """
+    from pc15learn.config import load_config, parse_settings
     from pc15learn.fit import fit_role
 
+    options = ("labels", "out", "name", "logger", "device", "devices", "num_nodes", "precision")
     train = {name: getattr(args, name) for name in ("max_epochs", "batch_size", "lr", "seed", "hidden")}
-    cfg = load_config(
-        args.config,
-        labels=args.labels,
-        out=args.out,
-        name=args.name,
-        logger=args.logger,
-        device=args.device,
-        devices=args.devices,
-        train={name: value for name, value in train.items() if value is not None},
-    )
-    fitted = fit_role(cfg, resume=args.resume)
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items()))
-    print(f"{fitted.checkpoint}: {metrics}")
+    settings = parse_settings(args.set)
+    settings["train"] = {
+        **{name: value for name, value in train.items() if value is not None},
+        **settings.get("train", {}),
+    }
+    cfg = load_config(args.config, **{**{name: getattr(args, name) for name in options}, **settings})
+    logging.getLogger("pc15learn.fit").setLevel(logging.INFO)
+    fitted = fit_role(cfg, resume=args.resume, overwrite=args.overwrite)
+    if fitted.rank == 0:
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items()))
+        print(f"{fitted.checkpoint}: {metrics}")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -152,6 +159,7 @@ def export(args: argparse.Namespace) -> None:
 def bench(args: argparse.Namespace) -> None:
     """Compare searches with and without hooks on the same pictures: seconds, quality, rate."""
     from pc15learn.bench import run_bench, table_text, verdict
+    from pc15learn.tracking import track_bench
 
     result = run_bench(
         args.images,
@@ -166,6 +174,8 @@ def bench(args: argparse.Namespace) -> None:
     print(table_text(result.table))
     print(verdict(result.table))
     print(f"{result.html}: {len(result.measured)} encodes")
+    if args.logger == "wandb":
+        track_bench(result)
 
 
 def codebooks(args: argparse.Namespace) -> None:
@@ -380,18 +390,28 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--labels", type=Path, help="folder of labels, instead of the config's")
     one.add_argument("--out", type=Path, help="folder of checkpoints, instead of the config's")
     one.add_argument("--name", help="name of the net, instead of the config's")
-    one.add_argument("--logger", choices=get_args(LoggerName), help="where metrics go; wandb works offline")
+    one.add_argument(
+        "--logger",
+        choices=get_args(LoggerName),
+        help="where metrics go; wandb obeys WANDB_MODE and its other variables",
+    )
     one.add_argument("--device", choices=get_args(DeviceName), help="where to train")
-    one.add_argument("--devices", type=int, help="how many GPUs, more than one by DDP")
+    one.add_argument("--devices", type=int, metavar="N", help="GPUs, or processes on the CPU; several work by DDP")
+    one.add_argument("--num-nodes", type=int, metavar="N", help="machines, each with so many devices")
+    one.add_argument("--precision", choices=get_args(PrecisionName), help="32, or bf16 or 16 for mixed precision")
     one.add_argument("--max-epochs", type=int)
     one.add_argument("--batch-size", type=int)
     one.add_argument("--lr", type=float)
     one.add_argument("--hidden", type=int)
     one.add_argument("--seed", type=int)
-    one.add_argument("--resume", action="store_true", help="go on from last.ckpt if it is there")
+    one.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any key, such as train.lr=1e-3"
+    )
+    one.add_argument("--resume", action="store_true", help="go on from last.ckpt; begin if there is none")
+    one.add_argument("--overwrite", action="store_true", help="begin again where there is a last.ckpt")
 
     one = _command(commands, export)
-    one.add_argument("--ckpt", required=True, type=Path, help="a last.ckpt of fit")
+    one.add_argument("--ckpt", required=True, type=Path, help="a last.ckpt or best.ckpt of fit")
     one.add_argument("--out", required=True, type=Path, help="folder of the weights")
     one.add_argument("--name", help="name in the card and in streams")
 
@@ -406,6 +426,7 @@ def _parser() -> argparse.ArgumentParser:
         "--repeats", type=int, default=1, metavar="N", help="encode N times, take the shortest (default: 1)"
     )
     one.add_argument("--tile", type=int, help="tile side, px, instead of the preset's")
+    one.add_argument("--logger", choices=["none", "wandb"], default="none", help="also show table and curves there")
     _codec_arguments(one, "balanced")
 
     one = _command(commands, codebooks)
@@ -450,6 +471,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int | None = args.run(args)
             sys.stdout.flush()
         return DONE if code is None else code
+    except FitStopped as stopped:
+        _complain(str(stopped))
+        return stopped.exit_code
     except KeyboardInterrupt:
         _complain("interrupted; what was finished stays, and the same command goes on from there")
         return INTERRUPTED

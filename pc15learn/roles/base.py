@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from pc15learn.config import TrainConfig
 from pc15learn.label_tensors import LabelTensors, TargetOptions
 
 __all__ = ["RoleModule"]
+
+_LEAST_LR = 0.02  # of the rate that a fit begins with
 
 
 class RoleModule(LightningModule):
@@ -36,6 +40,8 @@ class RoleModule(LightningModule):
         self.lr, self.weight_decay, self.hidden = lr, weight_decay, hidden
         self.net: nn.Module = ROLES[self.role].make_net(hidden=hidden, codebook=load_codebook(codebook_id))
         self.facts: dict[str, Any] = {}
+        self.lr_cap = 1.0
+        self._sums: dict[str, Tensor] = {}
 
     @staticmethod
     def targets(data: LabelTensors, options: TargetOptions) -> dict[str, Tensor]:
@@ -47,11 +53,25 @@ class RoleModule(LightningModule):
         """Plain values for the card's own fields, from the targets of the train split."""
         return {}
 
+    def tables(self) -> dict[str, tuple[list[str | int], list[list[Any]]]]:
+        """Tables of the last validation for a logger that shows them: columns and rows by name."""
+        return {}
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW, cosine over all steps."""
+        """AdamW; a cosine over all steps that falls to 2 %, and that no resuming lets rise.
+
+        A resumed fit with more epochs follows the longer cosine as soon as that is below the rate it had reached, and
+        keeps that rate until then.
+        """
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=self.lr * 0.02)
+
+        def share(step: int) -> float:
+            return min(
+                self.lr_cap, _LEAST_LR + (1.0 - _LEAST_LR) * (1.0 + math.cos(math.pi * min(step / steps, 1.0))) / 2.0
+            )
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -60,3 +80,66 @@ class RoleModule(LightningModule):
             name: round(float(value), 6) for name, value in sorted(self.trainer.callback_metrics.items()) if "/" in name
         }
         checkpoint["pc15"] = {"role": self.role, "hidden": self.hidden, "metrics": metrics, **self.facts}
+        checkpoint["pc15_lr_share"] = self.trainer.optimizers[0].param_groups[0]["lr"] / self.lr
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what was learned beside the weights, such as a calibration, and the learning rate reached."""
+        self.facts = {**checkpoint["pc15"], **self.facts}
+        for name in ("role", "hidden", "metrics"):
+            self.facts.pop(name, None)
+        self.lr_cap = float(checkpoint["pc15_lr_share"])
+
+    # ---------------------------------------------------------------- right numbers on several ranks
+
+    def mean_of_batch(self, values: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Weighted mean over a batch whose items are shared out among ranks: a loss whose gradients add up to it.
+
+        DDP takes the mean of the ranks' gradients, so each rank's sum is divided by the mean of the ranks' weights.
+
+        Args:
+            values: [n], of this rank's items.   weight: [n]; None for equal ones.
+        """
+        values = values.float()  # mixed precision cannot count a batch
+        weight = torch.ones_like(values) if weight is None else weight.float()
+        total = weight.detach().sum()
+        ranks = self.trainer.world_size
+        if ranks > 1:
+            torch.distributed.all_reduce(total)
+        return (values * weight).sum() * ranks / total
+
+    def add_to_mean(self, name: str, values: Tensor, weight: Tensor | None = None) -> None:
+        """Count items towards a metric that is logged when this validation ends: the mean over all ranks' items.
+
+        Args:
+            name: val/...   values: [n].   weight: [n]; None for equal ones.
+        """
+        values = values.detach().double()
+        weight = torch.ones_like(values) if weight is None else weight.detach().double()
+        own = torch.stack([(values * weight).sum(), weight.sum()])
+        self._sums[name] = self._sums[name] + own if name in self._sums else own
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what `add_to_mean` counted."""
+        for name, sums in self._sums.items():
+            if self.trainer.world_size > 1:
+                torch.distributed.all_reduce(sums)
+            self.log(name, (sums[0] / sums[1]).float())
+        self._sums.clear()
+
+    def of_all_ranks(self, values: Tensor) -> Tensor:
+        """Rows of all ranks, one rank after the other, on the CPU; values: [n, ...], of any n per rank."""
+        ranks = self.trainer.world_size
+        if ranks == 1:
+            return values.cpu()
+        counts = torch.zeros(ranks, dtype=torch.int64, device=self.device)
+        counts[self.trainer.global_rank] = len(values)
+        torch.distributed.all_reduce(counts)
+        padded = values.new_zeros((int(counts.max()), *values.shape[1:]), device=self.device)
+        padded[: len(values)] = values
+        parts = [torch.empty_like(padded) for _ in range(ranks)]
+        torch.distributed.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts.tolist(), strict=True)]).cpu()
+
+    def log(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:
+        """As Lightning's, with the mean over all ranks."""
+        super().log(name, value, *arguments, **{**options, "sync_dist": True})

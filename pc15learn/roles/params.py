@@ -64,8 +64,8 @@ class ParamModule(RoleModule):
     def __init__(self, *, codebook_id: str, hidden: int = 128, lr: float = 1e-3, weight_decay: float = 1e-2) -> None:
         super().__init__(codebook_id=codebook_id, hidden=hidden, lr=lr, weight_decay=weight_decay)
 
-    def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(loss, hit [B]: the entry is among its generator's top 8)."""
+    def _costs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """(cost [B], weight [B], hit [B]: the entry is among its generator's top 8), items by generator."""
         net = cast(ParamNet, self.net)
         gens, qv, weight = batch["gen"], batch["qv"], batch["weight"]
         features = batch["features"]
@@ -78,15 +78,17 @@ class ParamModule(RoleModule):
             parts.append(F.cross_entropy(logits, qv[at], reduction="none"))
             hits.append((logits.topk(min(8, logits.shape[1])).indices == qv[at, None]).any(dim=1))
             order.append(at)
-        cost, at = torch.cat(parts), torch.cat(order)
+        at = torch.cat(order)
         off = F.huber_loss(offsets, batch["offsets"], reduction="none").mean(dim=1) * batch["chosen"]
-        return ((cost + 0.1 * off[at]) * weight[at]).sum() / weight.sum(), torch.cat(hits)
+        return torch.cat(parts) + 0.1 * off[at], weight[at], torch.cat(hits)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        loss, _hit = self._loss(batch)
-        self.log("train/loss", loss, batch_size=len(batch["features"]))
+        cost, weight, _hit = self._costs(batch)
+        loss = self.mean_of_batch(cost, weight)
+        self.log("train/loss", loss, batch_size=len(cost))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        loss, hit = self._loss(batch)
-        self.log_dict({"val/loss": loss, "val/hit_at_8": hit.float().mean()}, batch_size=len(hit))
+        cost, weight, hit = self._costs(batch)
+        self.add_to_mean("val/loss", cost, weight)
+        self.add_to_mean("val/hit_at_8", hit)

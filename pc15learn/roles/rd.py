@@ -66,28 +66,45 @@ class RdModule(RoleModule):
         target = self.facts["target"]
         return torch.tensor(target["mean"], device=device), torch.tensor(target["std"], device=device)
 
-    def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _costs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(Huber of both normalised targets [B], predictions [B,2] in D and bits)."""
         predicted = self.net(batch["features"], batch["entry"])  # [B,2]
         mean, std = self._scale(predicted.device)
-        return F.huber_loss(predicted, (batch["target"] - mean) / std), predicted * std + mean
+        cost = F.huber_loss(predicted, (batch["target"] - mean) / std, reduction="none").mean(dim=1)
+        return cost, predicted * std + mean
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        loss, _values = self._loss(batch)
-        self.log("train/loss", loss, batch_size=len(batch["features"]))
+        cost, _values = self._costs(batch)
+        loss = self.mean_of_batch(cost)
+        self.log("train/loss", loss, batch_size=len(cost))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        loss, values = self._loss(batch)
-        error = (values - batch["target"]).abs().mean(dim=0)
-        self.log_dict(
-            {"val/loss": loss, "val/gain_error": error[0], "val/bits_error": error[1]}, batch_size=len(values)
-        )
+        cost, values = self._costs(batch)
+        error = (values - batch["target"]).abs()
+        self.add_to_mean("val/loss", cost)
+        self.add_to_mean("val/gain_error", error[:, 0])
+        self.add_to_mean("val/bits_error", error[:, 1])
         self._seen.append((values.detach().cpu(), batch["target"].detach().cpu()))
 
+    def tables(self) -> dict[str, tuple[list[str | int], list[list[Any]]]]:
+        """The calibration: true values by predicted ones."""
+        columns: list[str | int] = ["predicted", "true"]
+        knots = self.facts["calibration"]
+        return {
+            f"calibration/{name}": (columns, [list(row) for row in zip(own["x"], own["y"], strict=True)])
+            for name, own in knots.items()
+        }
+
     def on_validation_epoch_end(self) -> None:
-        """Calibrate on what was just predicted."""
-        predicted, true = (torch.cat([part[k] for part in self._seen]).double().numpy() for k in (0, 1))
+        """Calibrate on what was just predicted, on all ranks."""
+        super().on_validation_epoch_end()
+        predicted, true = (
+            self.of_all_ranks(torch.cat([part[k] for part in self._seen]).float()).double().numpy() for k in (0, 1)
+        )
         self._seen.clear()
+        if not np.isfinite(predicted).all():
+            return  # diverged, which val/loss tells
         self.facts["calibration"] = {
             "gain": isotonic_knots(predicted[:, 0], true[:, 0]),
             "bits": isotonic_knots(predicted[:, 1], true[:, 1]),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed
 from torch import Tensor
+from torch.nn import functional as F
 
 from pc15.proc.generators import NAMES
 from pc15learn.config import TrainConfig
@@ -45,23 +49,41 @@ class SelectorModule(RoleModule):
         weight = (weight / weight.mean()).clamp(0.2, 5.0)
         return {"owner": torch.arange(n), "share": share.float(), "best": data.gen, "weight": weight[:, 0].float()}
 
-    def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        logits = self.net(batch["features"])  # [B,G]
-        cost = -(batch["share"] * logits.log_softmax(dim=1)).sum(dim=1)  # [B]
-        return (cost * batch["weight"]).sum() / batch["weight"].sum(), logits
+    def _costs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(cross-entropy [B], logits [B,G])."""
+        logits = self.net(batch["features"])
+        return -(batch["share"] * logits.log_softmax(dim=1)).sum(dim=1), logits
+
+    def tables(self) -> dict[str, tuple[list[str | int], list[list[Any]]]]:
+        """How often the oracle chose each generator in the val split, and how often it was among the first."""
+        columns: list[str | int] = ["generator", "rows", "hit_at_1", "hit_at_8"]
+        rows = [
+            [name, int(count), first / count, among / count]
+            for name, (count, first, among) in zip(NAMES, self._by_gen.tolist(), strict=True)
+            if count
+        ]
+        return {"generators": (columns, rows)}
+
+    def on_validation_epoch_start(self) -> None:
+        self._by_gen = torch.zeros((len(NAMES), 3), dtype=torch.float64, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(self._by_gen)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        loss, _logits = self._loss(batch)
-        self.log("train/loss", loss, batch_size=len(batch["features"]))
+        cost, _logits = self._costs(batch)
+        loss = self.mean_of_batch(cost, batch["weight"])
+        self.log("train/loss", loss, batch_size=len(cost))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        loss, logits = self._loss(batch)
-        ranked = logits.topk(8).indices
-        hit = ranked == batch["best"][:, None]  # [B,8]
-        values = {
-            "val/loss": loss,
-            "val/hit_at_1": hit[:, 0].float().mean(),
-            "val/hit_at_8": torch.any(hit, dim=1).float().mean(),
-        }
-        self.log_dict(values, batch_size=len(logits))
+        cost, logits = self._costs(batch)
+        hit = logits.topk(8).indices == batch["best"][:, None]  # [B,8]
+        self.add_to_mean("val/loss", cost, batch["weight"])
+        self.add_to_mean("val/hit_at_1", hit[:, 0])
+        self.add_to_mean("val/hit_at_8", torch.any(hit, dim=1))
+        seen = torch.stack([torch.ones_like(hit[:, 0]), hit[:, 0], torch.any(hit, dim=1)], dim=1)  # [B,3]
+        chosen = F.one_hot(batch["best"], len(NAMES)).double()  # [B,G]
+        self._by_gen += chosen.T @ seen.double()

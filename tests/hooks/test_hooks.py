@@ -19,6 +19,9 @@ from torch import Tensor
 
 import pc15
 from pc15.bitstream.programs import MAX_PARAMS
+from pc15.cli.hooks import hooks_of
+from pc15.config import CodecConfig
+from pc15.encoder import encode_y
 from pc15.errors import ConfigError, HooksError
 from pc15.hooks.features import FEATURE_VERSION, layer_features, structure
 from pc15.hooks.fixed_point import frozen
@@ -291,6 +294,7 @@ def test_the_price_of_a_bit_can_be_changed(bank: CandidateTable, weights: dict[s
 
 def test_a_folder_of_weights_becomes_hooks(weights: dict[str, Path], tmp_path: Path):
     hooks = AiHooks.from_folder(weights["rd"].parent)
+    assert hooks is not None
     found = (hooks.selector, hooks.param_predictor, hooks.rd_predictor)
     assert [type(one) for one in found] == [Selector, ParamPredictor, RdPredictor]
     for name in ("a", "b"):
@@ -299,8 +303,51 @@ def test_a_folder_of_weights_becomes_hooks(weights: dict[str, Path], tmp_path: P
     with pytest.raises(ConfigError, match="a.safetensors and .*b.safetensors are both rd weights; keep one"):
         AiHooks.from_folder(tmp_path)
     (tmp_path / "a.yaml").write_text("role: critic\n")
-    with pytest.raises(HooksError, match="role 'critic'; it must be one of selector, params, rd"):
-        AiHooks.from_folder(tmp_path)
+    with pytest.warns(HooksWarning, match="role 'critic'; it must be one of selector, params, rd") as caught:
+        kept = AiHooks.from_folder(tmp_path)
+    assert len(caught) == 1
+    assert kept is not None and kept.rd_predictor is not None and kept.selector is None
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"selector.safetensors": ""}, "without the selector hook: cannot read .*selector.yaml"),
+        ({"selector.safetensors": "", "selector.yaml": ""}, "without the selector hook: .* is no card of weights"),
+        ({"selector.safetensors": "", "selector.yaml": "role: [selector]"}, "without the selector hook: .*'card'"),
+        ({"selector.safetensors": "", "selector.yaml": "role: selector"}, "without the selector hook: .*'card'"),
+        ({"rd.yaml": "role: rd"}, "without the rd hook"),
+        ({"m1.safetensors": ""}, "without m1.safetensors: cannot read .*m1.yaml"),
+        ({"m1.safetensors": "", "m1.yaml": "role: [selector]"}, r"m1.yaml has role \['selector'\]"),
+        ({"m1.yaml": "{"}, "without m1.safetensors: .* is not YAML"),
+    ],
+)
+def test_a_folder_of_weights_that_cannot_be_used_costs_one_warning_and_no_byte(
+    tmp_path: Path, files: dict[str, str], says: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.warns(HooksWarning, match=says) as caught:
+        hooks = hooks_of(str(tmp_path))
+    assert len(caught) == 1
+    assert hooks is None
+
+
+def test_a_card_whose_weights_are_gone_is_not_overlooked_beside_others(tmp_path: Path) -> None:
+    write_weights(tmp_path, "selector")
+    write_weights(tmp_path, "rd").unlink()
+    with pytest.warns(HooksWarning, match="without the rd hook: cannot read .*rd.safetensors") as caught:
+        hooks = AiHooks.from_folder(tmp_path)
+    assert len(caught) == 1
+    assert hooks is not None and hooks.selector is not None and hooks.rd_predictor is None
+
+
+def test_hooks_that_fell_silent_write_what_no_hooks_write(tmp_path: Path) -> None:
+    with pytest.warns(HooksWarning):
+        silent = AiHooks(selector=tmp_path / "none.safetensors")
+    y = torch.arange(24 * 24).view(1, 1, 24, 24).float() / 576.0
+    plain = CodecConfig.preset("fast", tile=16, residual=False, max_layers=2, device="cpu")
+    assert encode_y(y, plain.but(ai=silent))["bitstream"] == encode_y(y, plain)["bitstream"]
 
 
 # ---------------------------------------------------------------- weights that do not fit
@@ -359,7 +406,7 @@ def test_weights_that_do_not_fit_cost_one_warning(bank: CandidateTable, tmp_path
         warnings.simplefilter("error")
         for _ in range(3):
             assert hooks.select(view(bank, noise(2))) is None
-    assert hooks.describe()["name"] == "none"
+    assert hooks.describe() == {}
     with pytest.raises(HooksError):
         Selector(path, strict=True)
 

@@ -122,7 +122,7 @@ def test_the_guides_net_is_fitted_exported_and_asked(tmp_path: Path, monkeypatch
     made = export_weights(fitted.checkpoint, tmp_path / "weights")
     hooks = AiHooks.from_folder(tmp_path / "weights")
     assert made.weights.name == "linear.safetensors"
-    assert hooks.selector is not None and hooks.selector.ready and hooks.selector.role == "linear"
+    assert hooks is not None and hooks.selector is not None and hooks.selector.ready and hooks.selector.role == "linear"
     coded = encode_y(texture(), PROGRAMS.but(ai=hooks))
     assert hooks_named(coded["bitstream"])["name"] == "linear"
     assert decode_y(coded["bitstream"]).shape == (1, 1, 48, 48)
