@@ -1,13 +1,15 @@
 """Folders, the environment, and files that are written whole.
 
 The only reader of environment variables in both packages (`ENV_VARIABLES`), so that what a run depends on can
-be read off `runtime.device.env_summary()`.  Nothing here changes a coded byte: models_dir() adds tables, it never
-replaces shipped ones silently, because a stream names its tables by id.
+be read off `runtime.device.env_summary()`.  Nothing here changes a coded byte but a file of models_dir() that has a
+packaged id: it overrides the packaged one, and a line in the log says so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import secrets
 import stat
@@ -22,6 +24,7 @@ __all__ = [
     "PathsConfig",
     "allow_cpu_tests",
     "cache_dir",
+    "model_file",
     "models_dir",
     "own_variables",
     "set_models_dir",
@@ -34,6 +37,7 @@ ENV_VARIABLES = {
     "PC15_CACHE_DIR": "folder of drawn banks; default: pc15 in the user's cache folder",
     "PC15_ALLOW_CPU_TESTS": "1 lets tests marked gpu run on the CPU",
 }
+_LOG = logging.getLogger(__name__)
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
@@ -119,6 +123,35 @@ def models_dir() -> Path | None:
             f"PC15_MODELS_DIR is {value!r}, which is not a folder; create it, correct it, or unset the variable"
         )
     return folder
+
+
+def model_file(below: str, packaged: Path) -> Path:
+    """Path of tables or of a codebook: `$PC15_MODELS_DIR/<below>/<name>` where that is a file, else the packaged one.
+
+    A file of a packaged name overrides the packaged one for every stream that is read or written; as a stream holds
+    only the name, that is said once in the log where the two differ.
+
+    Args:
+        below: "rans" or "codebooks".   packaged: where it lies in the package, whether it is there or not.
+    """
+    models = models_dir()
+    own = packaged if models is None else models / below / packaged.name
+    if not own.is_file():
+        return packaged
+    if own != packaged and packaged.is_file():
+        _say_overridden(own, packaged, own.stat().st_mtime_ns)
+    return own
+
+
+@functools.cache
+def _say_overridden(own: Path, packaged: Path, mtime_ns: int) -> None:
+    """Say that a packaged file is overridden by another, once for each state of it, as its time tells."""
+    if own.read_bytes() != packaged.read_bytes():
+        _LOG.warning(
+            "%s stands in for the packaged %s: streams that name it can only be read where this file is in use",
+            own,
+            packaged.name,
+        )
 
 
 def set_models_dir(folder: str | Path) -> None:

@@ -81,7 +81,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         label(folder, "low", CFG.but(lambda_rd=4.0))
         label(folder, "high", CFG.but(lambda_rd=0.25))
         yield folder
-    load_codebook.cache_clear()
 
 
 # ---------------------------------------------------------------- reading
