@@ -38,6 +38,7 @@ __all__ = [
     "load_rgb",
     "luma_tensor",
     "opaque_8bit",
+    "picture_bytes",
     "save_image",
     "several_pictures",
     "to_u8",
@@ -205,25 +206,36 @@ def save_image(path: str | Path, planes: Tensor | npt.NDArray[np.uint8]) -> None
         raise ImageError(
             f"cannot write {path}: unknown suffix {suffix!r}{did_you_mean(suffix, IMAGE_SUFFIXES)}; use one of {known}"
         )
+    try:
+        encoded = picture_bytes(planes, IMAGE_SUFFIXES[suffix])
+    except ImageError as error:
+        raise ImageError(f"cannot write {path}: {error}") from error
+    write_atomic(path, encoded)
+
+
+def picture_bytes(planes: Tensor | npt.NDArray[np.uint8], kind: str) -> bytes:
+    """A picture file of uint8 planes, as `save_image` writes it; kind: Pillow's name of the format.
+
+    Raises:
+        ImageError: wrong shape or dtype, or a size that the format cannot hold.
+    """
     pixels = planes.detach().cpu().numpy() if isinstance(planes, Tensor) else np.asarray(planes)
     shape = list(pixels.shape)
     if pixels.dtype != np.uint8:
-        raise ImageError(f"cannot write {path}: planes are {pixels.dtype}, not uint8; convert them with to_u8")
+        raise ImageError(f"planes are {pixels.dtype}, not uint8; convert them with to_u8")
     if pixels.ndim == 4 and shape[0] == 1:
         pixels = pixels[0]
     elif pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or pixels.size == 0:
-        raise ImageError(f"cannot write {path}: planes have shape {shape}; give [1,H,W] or [3,H,W] with H, W > 0")
+        raise ImageError(f"planes have shape {shape}; give [1,H,W] or [3,H,W] with H, W > 0")
     image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
-    kind, encoded = IMAGE_SUFFIXES[suffix], io.BytesIO()
+    encoded = io.BytesIO()
     try:
         image.save(encoded, format=kind, **_SAVE_OPTIONS.get(kind, {}))
     except (KeyError, ValueError, OSError, struct.error) as error:  # KeyError: Pillow built without it
-        raise ImageError(
-            f"cannot write {path}: {kind} does not take {image.width}x{image.height} pixels ({error}); use .png"
-        ) from error
-    write_atomic(path, encoded.getvalue())
+        raise ImageError(f"{kind} does not take {image.width}x{image.height} pixels ({error}); use .png") from error
+    return encoded.getvalue()
 
 
 def luma_tensor(u8: Tensor) -> Tensor:
