@@ -40,7 +40,7 @@ from pc15.errors import BitstreamError, Pc15Error
 from pc15.luma import MIDDLE, SAMPLE_ONE, to_pixels
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import free_memory, resolve_device
-from pc15.runtime.parallel import parallel_map, single_thread, threads
+from pc15.runtime.parallel import check_fork, parallel_map, single_thread, threads
 
 _LOG = logging.getLogger(__name__)
 _FEW_PIXELS = 1 << 16
@@ -157,7 +157,9 @@ def decode_stream(
     Raises:
         BitstreamError: not a valid stream, damaged, or larger than `max_pixels`.
         MissingTableError: the stream names tables or a codebook that this machine does not have.
+        DeviceError: as `pc15.runtime.parallel.check_fork`.
     """
+    check_fork()
     (read,) = _read([stream_bytes(data)], strict, max_pixels)
     if len(read.stream.residuals) <= len(read.stream.header.planes):
         with single_thread(only_if=math.prod(plane_size(read.stream.header, 0)) <= _FEW_PIXELS):

@@ -33,7 +33,7 @@ from pc15.plan.write import Chosen, EncodeResult, finish
 from pc15.proc.codebook import load_codebook
 from pc15.residual.bits import residual_bits
 from pc15.runtime.device import resolve_device
-from pc15.runtime.parallel import parallel_map, threads
+from pc15.runtime.parallel import check_fork, parallel_map, threads
 
 __all__ = ["EncodeResult", "encode", "encode_many", "encode_y", "encode_y_with_hooks", "repack"]
 
@@ -52,6 +52,7 @@ def encode_y(img_y: PictureLike, cfg: CodecConfig | None = None) -> EncodeResult
     Raises:
         ImageError: another rank, zero-size, NaN or out of range.
     """
+    check_fork()
     cfg = cfg or CodecConfig.preset("balanced")
     y = as_luma(img_y)
     device = _search_device(cfg)
@@ -83,6 +84,7 @@ def encode(picture: PictureLike, cfg: CodecConfig | None = None) -> EncodeResult
     Raises:
         ImageError: another shape or type, or a file that cannot be read.
     """
+    check_fork()
     return _encode_planes([as_planes(picture)], cfg or CodecConfig.preset("balanced"))[0]
 
 
@@ -101,6 +103,7 @@ def encode_many(
         ImageError: a picture of another shape or type; it says which one.   ConfigError: workers below 1.
     """
     cfg = cfg or CodecConfig.preset("balanced")
+    check_fork()
     given = several_pictures(pictures)
     planes = [as_planes(picture, f"picture {i} of {len(given)}") for i, picture in enumerate(given)]
     return _encode_planes(planes, cfg, workers)

@@ -185,13 +185,21 @@ def own_variables() -> dict[str, str]:
 
 
 def cache_dir() -> Path:
-    """PC15_CACHE_DIR, else pc15 in XDG_CACHE_HOME or ~/.cache; not created, and safe to delete."""
+    """PC15_CACHE_DIR, else pc15 in XDG_CACHE_HOME or ~/.cache; not created, and safe to delete.
+
+    Raises:
+        ConfigError: none of them is set, and this user has no home.
+    """
     own = os.environ.get("PC15_CACHE_DIR", "")
     if own:
         return Path(own).expanduser()
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(xdg) if xdg and Path(xdg).is_absolute() else Path.home() / ".cache"  # XDG: ignore relative ones
-    return root / "pc15"
+    if xdg and Path(xdg).is_absolute():  # XDG: ignore relative ones
+        return Path(xdg) / "pc15"
+    try:
+        return Path.home() / ".cache" / "pc15"
+    except RuntimeError as error:
+        raise ConfigError("this user has no home folder for a cache; set PC15_CACHE_DIR to a folder") from error
 
 
 def allow_cpu_tests() -> bool:
