@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -89,8 +90,8 @@ def load_luma(source: str | os.PathLike[str] | IO[bytes]) -> Tensor:
 
 
 def _rgb_planes(image: Image.Image) -> Tensor:
-    pixels = np.asarray(image.convert("RGB"))  # [H,W,3]
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    pixels = np.asarray(image.convert("RGB"))  # [H,W,3], read-only
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
 
 def as_planes(picture: PictureLike, name: str = "the picture") -> Tensor:
@@ -327,7 +328,7 @@ def _read(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, over {limit}")
-            image.load()
+            _load_rounded(image, file.opened)
             return _upright_8bit(image, file.name)
     except ImageError:
         raise
@@ -344,6 +345,42 @@ def _read(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
         ) from error
     except _DAMAGE as error:
         raise _cannot_read(file.name, error) from error
+
+
+_OTHER_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for order, other in ("BL", "LB")
+} | {f"{mode};16N": f"{mode};16{'B' if sys.byteorder == 'little' else 'L'}" for mode in ("RGB", "RGBA")}
+"""Pillow's names for 16-bit samples of which the high byte is taken, and for the same read the other way round."""
+
+
+def _load_rounded(image: Image.Image, opened: Path | io.BytesIO) -> None:
+    """Load a picture; 16-bit colour, of whose samples Pillow takes the high bytes, is rounded to 8 bits as gray is.
+
+    Pillow has no mode for such samples, but reads the low bytes if it is told that they come first; the four bytes of a
+    gray sample with its alpha it reads as four channels.
+    """
+    tiles: list[Any] = list(getattr(image, "tile", []))
+    raw = {args if isinstance(args, str) else args[0] for *_, args in tiles if args}
+    image.load()
+    if len(raw) != 1 or (name := raw.pop()) not in {*_OTHER_BYTES, "LA;16B"}:
+        return
+    other_name = _OTHER_BYTES.get(name, "RGBA")
+    with Image.open(opened) as other:
+        if name == "LA;16B":
+            other._mode = "RGBA"
+        swapped: Any = [
+            (codec, box, offset, (other_name, *args[1:]) if isinstance(args, tuple) else other_name)
+            for codec, box, offset, args in other.tile
+        ]
+        other.tile = swapped
+        other.load()
+        low = np.asarray(other).astype(np.uint32)
+    if name == "LA;16B":
+        wide = low[:, :, [0, 0, 0, 2] if image.mode == "RGBA" else [0, 2]] << 8
+        wide |= low[:, :, [1, 1, 1, 3] if image.mode == "RGBA" else [1, 3]]
+    else:
+        wide = np.asarray(image).astype(np.uint32) << 8 | low
+    image.paste(Image.fromarray(((wide * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)))
 
 
 def _cannot_read(name: str, error: Exception) -> ImageError:

@@ -88,6 +88,16 @@ class PathsConfig:
         return self.base / self.artifacts_subdir
 
     @property
+    def artifacts_path(self) -> Path:
+        """The same as `artifacts`."""
+        return self.artifacts
+
+    @property
+    def outputs_path(self) -> Path:
+        """Folder of streams and pictures: artifacts/outputs."""
+        return self.artifacts / "outputs"
+
+    @property
     def cache(self) -> Path:
         """Cache folder: base/cache_subdir."""
         return self.base / self.cache_subdir
@@ -98,13 +108,13 @@ class PathsConfig:
         return self.artifacts / "labels" if self.labels_dir is None else self.labels_dir
 
     def ensure(self) -> PathsConfig:
-        """Create artifacts, cache and labels where they are missing; returns self.
+        """Create artifacts, outputs, cache and labels where they are missing; returns self.
 
         Raises:
             ConfigError: a file stands where a folder should.
             OSError: the disk or the permissions refuse.
         """
-        for folder in (self.artifacts, self.cache, self.labels):
+        for folder in (self.artifacts, self.outputs_path, self.cache, self.labels):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError) as error:

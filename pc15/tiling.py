@@ -33,6 +33,7 @@ __all__ = [
     "WEIGHT_BITS",
     "WEIGHT_ONE",
     "Stack",
+    "TileBatchSpec",
     "TileGridCfg",
     "TileSpec",
     "Window",
@@ -110,6 +111,16 @@ class TileSpec:
     tiles: Tensor | None = field(default=None, repr=False, compare=False)  # [N,1,T,T], dtype of the picture
 
     @property
+    def size(self) -> int:
+        """Tile side, px."""
+        return self.cfg.size
+
+    @property
+    def overlap(self) -> int:
+        """Pixels shared by neighbouring tiles."""
+        return self.cfg.overlap
+
+    @property
     def ny(self) -> int:
         return len(self.ys)
 
@@ -125,6 +136,10 @@ class TileSpec:
     def starts(self) -> list[tuple[int, int]]:
         """(y, x) of each tile's top left pixel, in raster order."""
         return [(y, x) for y in self.ys for x in self.xs]
+
+
+TileBatchSpec = TileSpec
+"""The public name of what `tile_image` returns."""
 
 
 def axis_starts(length: int, cfg: TileGridCfg) -> list[int]:

@@ -9,13 +9,17 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "LabelRow": "schema",
-    "TileRow": "schema",
-    "export_weights": "export",
-    "fit_role": "fit",
-    "make_labels": "labels",
-    "make_tiles": "tiles",
-    "run_bench": "bench",
+    "HeuristicHooks": "pc15.hooks.heuristic",
+    "LabelRow": "pc15learn.schema",
+    "PathsConfig": "pc15.paths",
+    "TileRow": "pc15learn.schema",
+    "encode_y_with_hooks": "pc15.encoder",
+    "env_summary": "pc15.runtime.device",
+    "export_weights": "pc15learn.export",
+    "fit_role": "pc15learn.fit",
+    "make_labels": "pc15learn.labels",
+    "make_tiles": "pc15learn.tiles",
+    "run_bench": "pc15learn.bench",
 }
 _MODULES = (
     "bench",
@@ -32,14 +36,26 @@ _MODULES = (
     "tiles",
 )
 
-__all__ = ["LabelRow", "TileRow", "export_weights", "fit_role", "make_labels", "make_tiles", "run_bench"]
+__all__ = [
+    "HeuristicHooks",
+    "LabelRow",
+    "PathsConfig",
+    "TileRow",
+    "encode_y_with_hooks",
+    "env_summary",
+    "export_weights",
+    "fit_role",
+    "make_labels",
+    "make_tiles",
+    "run_bench",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

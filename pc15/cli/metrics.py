@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.a == args.b == STANDARD:
         raise ConfigError("standard input holds one picture, not both; give the name of the other one")
     (a, bpp_a), (b, bpp_b) = (_luma(path, args.device) for path in (args.a, args.b))
-    found = {"psnr_y": psnr(a, b)}
+    found: dict[str, float] = {"psnr_y": psnr(a, b)}
     side = min(a.shape[-2:])
     if side >= SSIM_WINDOW:
         found["ssim_y"] = ssim(a, b)

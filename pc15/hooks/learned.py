@@ -138,7 +138,7 @@ class AiHooks:
         return self.rd_predictor.cost(self._features(view), view, rows)
 
     def describe(self) -> dict[str, Any]:
-        """Which weights are in use, briefly: it travels in the stream.
+        """Which weights are in use, briefly: it travels in the stream; nothing if none of them could be loaded.
 
         norm and sha256 are the first digits; sha256 is the file's own, or of all files' hashes one after another.
         """
@@ -148,7 +148,7 @@ class AiHooks:
             if hook is not None and hook.card is not None
         }
         if not cards:
-            return {"name": "none", "version": "none"}
+            return {}
         norms = json.dumps({role: card["normalisation"] for role, card in cards.items()}, sort_keys=True)
         files = "".join(str(card["sha256"]) for card in cards.values())
         if len(cards) > 1:
