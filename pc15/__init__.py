@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pc15.runtime.device import env_summary
     from pc15.search.rd_reference import score_rd_numpy
     from pc15.seed import tile_seed
-    from pc15.tiling import TileGridCfg, blend, seam_penalty_mask, tile_image
+    from pc15.tiling import TileBatchSpec, TileGridCfg, blend, seam_penalty_mask, tile_image
     from pc15learn.labels.write import make_labels
 
 calm_threads()  # here, because it works only before torch is loaded
@@ -48,6 +48,7 @@ __all__ = [
     "Pc15Error",
     "RdPredictor",
     "Selector",
+    "TileBatchSpec",
     "TileGridCfg",
     "TileRec",
     "blend",
@@ -95,7 +96,7 @@ _NAMES_OF = {
     "pc15.runtime.device": "env_summary",
     "pc15.search.rd_reference": "score_rd_numpy",
     "pc15.seed": "tile_seed",
-    "pc15.tiling": "TileGridCfg blend seam_penalty_mask tile_image",
+    "pc15.tiling": "TileBatchSpec TileGridCfg blend seam_penalty_mask tile_image",
     "pc15learn.labels.write": "make_labels",
 }
 _LIVES_IN = {name: module for module, names in _NAMES_OF.items() for name in names.split()}

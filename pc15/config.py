@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
@@ -67,6 +67,7 @@ class CodecConfig:
         section_rows: tile rows per independently decodable section; 0 chooses.
         table_id, codebook_id: which frozen tables and codebook to code with; "auto" becomes the trained ones for
             programs of tiles of up to 128 px, the regular grid for larger ones and where a residual alone is likely.
+        rans_id: another word for table_id, which it answers too.
         device: "cpu", "cuda" or "auto" (CUDA when there is one).
         ai: hooks that narrow the search; see `pc15.hooks`.
     Raises:
@@ -98,9 +99,14 @@ class CodecConfig:
     table_id: str = "auto"
     codebook_id: str = "auto"
     device: str = "auto"
+    rans_id: InitVar[str | None] = None
     ai: EncoderHooks | None = field(default=None, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, rans_id: str | None) -> None:
+        if rans_id is not None:
+            if self.table_id not in ("auto", rans_id):
+                raise ConfigError(f"table_id {self.table_id!r} and rans_id {rans_id!r} are two words for one thing")
+            object.__setattr__(self, "table_id", rans_id)
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if name == "tile" and value in (0, "auto"):
@@ -127,6 +133,7 @@ class CodecConfig:
                     f"{name} is {value!r}; choose one of {', '.join(known)}{did_you_mean(str(value), known)}"
                 )
         self._check_window()
+        object.__setattr__(self, "rans_id", self.table_id)
 
     def _check_window(self) -> None:
         value = self.window_param
@@ -177,9 +184,9 @@ class CodecConfig:
             changes["lambda_rd"] = quality_lambda(quality)
         if name not in PRESETS:
             raise UnknownNameError(f"no preset {name!r}{did_you_mean(name, PRESETS)} (there are {', '.join(PRESETS)})")
-        unknown = sorted(set(changes) - {f.name for f in fields(cls)})
-        if unknown:
-            near = did_you_mean(unknown[0], [f.name for f in fields(cls)])
+        known = [*(f.name for f in fields(cls)), "rans_id"]
+        if unknown := sorted(set(changes) - set(known)):
+            near = did_you_mean(unknown[0], known)
             raise ConfigError(f"CodecConfig has no option {unknown[0]!r}{near}")
         options: dict[str, Any] = {}
         if is_number(changes.get("tile"), whole=True) and "overlap" not in changes:
@@ -188,7 +195,9 @@ class CodecConfig:
 
     def but(self, **changes: Any) -> CodecConfig:
         """The same with some options changed, checked again."""
-        return replace(self, **changes)
+        if changes.get("rans_id") is not None:
+            changes.setdefault("table_id", "auto")
+        return replace(self, **{"rans_id": None, **changes})
 
 
 def is_number(value: object, *, whole: bool = False) -> bool:

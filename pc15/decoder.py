@@ -10,7 +10,7 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pc15.bitstream.alphabets import check_tables
-from pc15.bitstream.container import Stream, read_container
+from pc15.bitstream.container import Stream, StreamLike, read_container, stream_bytes
 from pc15.bitstream.header import (
     COLOR_YCBCR420,
     MAX_PIXELS,
@@ -40,7 +40,7 @@ from pc15.errors import BitstreamError, Pc15Error
 from pc15.luma import MIDDLE, SAMPLE_ONE, to_pixels
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import free_memory, resolve_device
-from pc15.runtime.parallel import parallel_map, single_thread, threads
+from pc15.runtime.parallel import check_fork, parallel_map, single_thread, threads
 
 _LOG = logging.getLogger(__name__)
 _FEW_PIXELS = 1 << 16
@@ -147,17 +147,20 @@ def _pixel_table() -> npt.NDArray[np.uint8]:
 
 
 def decode_stream(
-    data: bytes, *, device: str | torch.device = "cpu", strict: bool = True, max_pixels: int = MAX_PIXELS
+    data: StreamLike, *, device: str | torch.device = "cpu", strict: bool = True, max_pixels: int = MAX_PIXELS
 ) -> Decoded:
     """Decode a stream to its planes, with everything it says.
 
     Args:
+        data: the stream's bytes in any buffer, its path, or a file open in binary mode.
         strict: raise on any damage; otherwise lost sections are concealed and listed in `damage`.
     Raises:
         BitstreamError: not a valid stream, damaged, or larger than `max_pixels`.
         MissingTableError: the stream names tables or a codebook that this machine does not have.
+        DeviceError: as `pc15.runtime.parallel.check_fork`.
     """
-    (read,) = _read([data], strict, max_pixels)
+    check_fork()
+    (read,) = _read([stream_bytes(data)], strict, max_pixels)
     if len(read.stream.residuals) <= len(read.stream.header.planes):
         with single_thread(only_if=math.prod(plane_size(read.stream.header, 0)) <= _FEW_PIXELS):
             return _finish(read, resolve_device(device), strict)
@@ -210,7 +213,7 @@ def _finish(read: _Read, device: torch.device, strict: bool, pool: ThreadPoolExe
 
 
 def decode_many(
-    streams: Sequence[bytes],
+    streams: Iterable[StreamLike],
     *,
     device: str | torch.device = "cpu",
     strict: bool = True,
@@ -228,11 +231,26 @@ def decode_many(
         ConfigError: workers below 1.   BitstreamError, MissingTableError: as `decode_stream`, of the first bad stream.
     """
     where = resolve_device(device)
+    given = _several(streams)
     with threads(workers) as pool:
-        read = _read(streams, strict, max_pixels, pool)
+        read = _read(given, strict, max_pixels, pool)
         if where.type == "cuda":
             _draw_together(read, where)
         return [*parallel_map(pool, lambda one: _picture(_finish(one, where, strict)), read, only_if=_Read.unfinished)]
+
+
+def _several(streams: Iterable[StreamLike]) -> list[bytes]:
+    """The bytes of each of several streams.
+
+    Raises:
+        BitstreamError: a single stream, which would be taken apart.
+    """
+    single = isinstance(streams, str | bytes | bytearray | memoryview) or hasattr(streams, "read")
+    if single or not isinstance(streams, Iterable):
+        raise BitstreamError(
+            f"decode_many got one {type(streams).__name__}, not several streams; give a list, or one stream to decode"
+        )
+    return [stream_bytes(stream) for stream in streams]
 
 
 def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
@@ -262,8 +280,8 @@ def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
                         now[i].pixels[plane] = ready
 
 
-def decode(data: bytes, *, device: str | torch.device = "cpu", strict: bool = True) -> Tensor:
-    """Decode a stream to a picture, uint8 [3,H,W] (colour) or [1,H,W] (gray); see `decode_stream`."""
+def decode(data: StreamLike, *, device: str | torch.device = "cpu", strict: bool = True) -> Tensor:
+    """Decode a stream to a picture, uint8 [3,H,W] (colour) or [1,H,W] (gray); see `decode_stream` for what is taken."""
     return _picture(decode_stream(data, device=device, strict=strict))
 
 
@@ -273,7 +291,7 @@ def _picture(decoded: Decoded) -> Tensor:
     return decoded.planes[0].unsqueeze(0)
 
 
-def decode_y(data: bytes, device: str | torch.device = "cpu", *, strict: bool = True) -> Tensor:
+def decode_y(data: StreamLike, device: str | torch.device = "cpu", *, strict: bool = True) -> Tensor:
     """Decode a stream's luma to [1,1,H,W] float32 in [0,1]; see `decode_stream`."""
     from pc15.images import luma_tensor
 

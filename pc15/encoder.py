@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +21,9 @@ from pc15.bitstream.programs import Programs
 from pc15.color import rgb_to_ycbcr420
 from pc15.config import CodecConfig
 from pc15.entropy.tables import load_table
-from pc15.errors import ConfigError, DeviceError, ImageError
+from pc15.errors import ConfigError, DeviceError
 from pc15.hooks.protocol import EncoderHooks
-from pc15.images import check_luma
+from pc15.images import PictureLike, as_luma, as_planes, several_pictures
 from pc15.luma import SAMPLE_ONE, as_q12
 from pc15.plan.choose import choose
 from pc15.plan.picture import Picture, needs_work
@@ -33,16 +33,17 @@ from pc15.plan.write import Chosen, EncodeResult, finish
 from pc15.proc.codebook import load_codebook
 from pc15.residual.bits import residual_bits
 from pc15.runtime.device import resolve_device
-from pc15.runtime.parallel import parallel_map, threads
+from pc15.runtime.parallel import check_fork, parallel_map, threads
 
 __all__ = ["EncodeResult", "encode", "encode_many", "encode_y", "encode_y_with_hooks", "repack"]
 
 
-def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> EncodeResult:
+def encode_y(img_y: PictureLike, cfg: CodecConfig | None = None) -> EncodeResult:
     """Encode a luma picture.
 
     Args:
-        img_y: [1,1,H,W] float in [0,1].
+        img_y: [1,1,H,W], [1,H,W] or [H,W] float in [0,1], tensor or array; or a picture as `encode` takes it, of which
+            the luma is coded.
         cfg: options; `CodecConfig.preset("balanced")` if None.
     Returns:
         A mapping {"bitstream": bytes, "bpp": bits per pixel of the whole stream, "stats": dict, "tile_map": [TileRec]};
@@ -51,8 +52,9 @@ def encode_y(img_y: Tensor, cfg: CodecConfig | None = None) -> EncodeResult:
     Raises:
         ImageError: another rank, zero-size, NaN or out of range.
     """
+    check_fork()
     cfg = cfg or CodecConfig.preset("balanced")
-    y = check_luma(img_y)
+    y = as_luma(img_y)
     device = _search_device(cfg)
     plane = (y[0, 0].to(device) * float(SAMPLE_ONE)).round().to(torch.int32)
     return _encode_all([Picture.of([plane], y.shape[3], y.shape[2])], cfg)[0]
@@ -64,26 +66,30 @@ def _search_device(cfg: CodecConfig) -> torch.device:
     return device if any(plan.tile for plan in plans_of(cfg)) else torch.device("cpu")
 
 
-def encode_y_with_hooks(img_y: Tensor, cfg: CodecConfig | None, hooks: EncoderHooks) -> EncodeResult:
+def encode_y_with_hooks(img_y: PictureLike, cfg: CodecConfig | None, hooks: EncoderHooks) -> EncodeResult:
     """`encode_y` with hooks narrowing the search; the format stays the same."""
     return encode_y(img_y, (cfg or CodecConfig.preset("balanced")).but(ai=hooks))
 
 
-def encode(picture: Tensor, cfg: CodecConfig | None = None) -> EncodeResult:
+def encode(picture: PictureLike, cfg: CodecConfig | None = None) -> EncodeResult:
     """Encode an 8-bit picture: colour as Y, Cb, Cr at 4:2:0, gray as one plane.
 
     Args:
-        picture: uint8 [3,H,W] RGB or [1,H,W] gray.
+        picture: uint8 tensor or array, [3,H,W] or [H,W,3] RGB, [1,H,W] or [H,W] gray, of any strides; or a picture of
+            Pillow, a path, or a file open in binary mode, coded as the command line does: upright, upon white, as one
+            plane where it has no colour.  Where three samples could be channels at either end, a tensor's come first
+            and an array's last.
     Returns:
         As `encode_y`; `tile_map` has one list per grid for colour, too.
     Raises:
-        ImageError: another shape or type.
+        ImageError: another shape or type, or a file that cannot be read.
     """
-    return encode_many([picture], cfg)[0]
+    check_fork()
+    return _encode_planes([as_planes(picture)], cfg or CodecConfig.preset("balanced"))[0]
 
 
 def encode_many(
-    pictures: Sequence[Tensor], cfg: CodecConfig | None = None, *, workers: int | None = None
+    pictures: Iterable[PictureLike], cfg: CodecConfig | None = None, *, workers: int | None = None
 ) -> list[EncodeResult]:
     """`encode` of several pictures: the same bytes, sooner.
 
@@ -97,13 +103,14 @@ def encode_many(
         ImageError: a picture of another shape or type; it says which one.   ConfigError: workers below 1.
     """
     cfg = cfg or CodecConfig.preset("balanced")
-    for i, picture in enumerate(pictures):
-        if picture.dim() != 3 or picture.shape[0] not in (1, 3) or picture.dtype != torch.uint8 or not picture.numel():
-            which = f"picture {i} of {len(pictures)} is" if len(pictures) > 1 else "encode got"
-            raise ImageError(
-                f"{which} {picture.dtype} of shape {list(picture.shape)}; give uint8 [3,H,W] or [1,H,W], "
-                "or a float luma to encode_y"
-            )
+    check_fork()
+    given = several_pictures(pictures)
+    planes = [as_planes(picture, f"picture {i} of {len(given)}") for i, picture in enumerate(given)]
+    return _encode_planes(planes, cfg, workers)
+
+
+def _encode_planes(pictures: Sequence[Tensor], cfg: CodecConfig, workers: int | None = None) -> list[EncodeResult]:
+    """Encode pictures of uint8 planes, [3,H,W] or [1,H,W]."""
     device = _search_device(cfg)
     ready = []
     for picture in pictures:

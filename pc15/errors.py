@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BitstreamError",
+    "BusyError",
     "ConfigError",
     "DeviceError",
     "HooksError",
@@ -46,6 +47,10 @@ class BitstreamError(Pc15Error, ValueError):
 
 class MissingTableError(BitstreamError):
     """The stream names a table or codebook that this machine does not have."""
+
+
+class BusyError(Pc15Error, RuntimeError):
+    """A file or folder that another process is writing."""
 
 
 class HooksError(Pc15Error, ValueError):

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +24,24 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from pc15.color import rgb_to_ycbcr420
 from pc15.errors import ImageError, did_you_mean
 from pc15.paths import write_atomic
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "PictureLike",
+    "as_luma",
+    "as_planes",
     "check_luma",
     "find_images",
     "load_luma",
     "load_rgb",
     "luma_tensor",
     "opaque_8bit",
+    "picture_bytes",
     "save_image",
+    "several_pictures",
     "to_u8",
 ]
 
@@ -57,22 +67,128 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, s
 _LUMA = torch.from_numpy(np.arange(256, dtype=np.float32) / np.float32(255.0))
 _log = logging.getLogger(__name__)
 
+PictureLike = Tensor | npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | IO[bytes]
+"""What callers may give as a picture: a tensor, an array, a picture of Pillow, or the path or open file of one."""
 
-def load_rgb(path: str | Path) -> Tensor:
+
+def load_rgb(source: str | os.PathLike[str] | IO[bytes]) -> Tensor:
     """Read a picture file as R, G, B: uint8 [3,H,W].
 
     EXIF orientation is applied, transparency composited on white (with a log line), 16 bits scaled to 8.
 
+    Args:
+        source: a path, or a file open in binary mode, which is read from where it stands.
     Raises:
         ImageError: no such file, not an image, damaged, cut short, or larger than Pillow's bomb limit.
     """
-    pixels = np.asarray(_read(Path(path)).convert("RGB"))  # [H,W,3]
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return _rgb_planes(_read(source))
 
 
-def load_luma(path: str | Path) -> Tensor:
+def load_luma(source: str | os.PathLike[str] | IO[bytes]) -> Tensor:
     """Read a picture file as luma, uint8 [1,H,W], by Pillow's convert("L"); see load_rgb."""
-    return torch.from_numpy(np.array(_read(Path(path)).convert("L"))[None])
+    return torch.from_numpy(np.array(_read(source).convert("L"))[None])
+
+
+def _rgb_planes(image: Image.Image) -> Tensor:
+    pixels = np.asarray(image.convert("RGB"))  # [H,W,3], read-only
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+
+
+def as_planes(picture: PictureLike, name: str = "the picture") -> Tensor:
+    """Any 8-bit picture that `encode` takes -> uint8 planes, [3,H,W] or [1,H,W], contiguous, on the device it is on.
+
+    Args:
+        picture: a uint8 tensor or array [3,H,W], [H,W,3], [1,H,W] or [H,W], of any strides; or else a picture of
+            Pillow, a path, or a file open in binary mode: upright, opaque, and one plane where it has no colour, as
+            the command line reads it.  Where three samples could be channels at either end, a tensor's come first and
+            an array's last.
+        name: of the picture, for messages.
+    Raises:
+        ImageError: anything else.
+    """
+    if not isinstance(picture, Tensor | np.ndarray):
+        planes = _planes_of_file(picture, name)
+        return planes[:1] if bool((planes == planes[:1]).all()) else planes
+    samples = _as_tensor(picture, name)
+    channels_last = isinstance(picture, np.ndarray)
+    shape = list(samples.shape)
+    planes = samples.unsqueeze(0) if samples.dim() == 2 else samples
+    if planes.dim() == 3 and planes.shape[2] == 3 and (channels_last or planes.shape[0] not in (1, 3)):
+        planes = planes.permute(2, 0, 1)
+    if planes.dim() != 3 or planes.shape[0] not in (1, 3) or planes.dtype != torch.uint8 or not planes.numel():
+        raise ImageError(
+            f"{name} is {samples.dtype} of shape {shape}; give uint8 [3,H,W], [H,W,3], [1,H,W] or [H,W], "
+            "or a float luma to encode_y"
+        )
+    return planes.contiguous()
+
+
+def as_luma(picture: PictureLike, name: str = "the picture") -> Tensor:
+    """Any picture that `encode_y` takes -> luma [1,1,H,W] float32 in [0,1].
+
+    Args:
+        picture: floats [1,1,H,W], [1,H,W] or [H,W], tensor or array, as `check_luma` takes them; or what `as_planes`
+            takes, or uint8 [1,1,H,W], of which the luma is taken.
+    Raises:
+        ImageError: anything else.
+    """
+    if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
+        return check_luma(_as_tensor(picture, name))
+    if isinstance(picture, Tensor) and picture.dtype != torch.uint8:
+        return check_luma(_as_tensor(picture, name))
+    if isinstance(picture, Tensor | np.ndarray) and picture.ndim == 4 and tuple(picture.shape[:2]) == (1, 1):
+        picture = picture[0, 0]
+    planes = as_planes(picture, name)
+    return luma_tensor(planes[0] if len(planes) == 1 else rgb_to_ycbcr420(planes)[0])
+
+
+def several_pictures(pictures: Iterable[PictureLike]) -> list[PictureLike]:
+    """A list of what `encode_many` is given: any collection, a generator too, but no single picture.
+
+    Raises:
+        ImageError: one picture, which would be taken apart into its rows, or nothing to go through.
+    """
+    single = isinstance(pictures, str | os.PathLike | Image.Image) or hasattr(pictures, "read")
+    if isinstance(pictures, Tensor | np.ndarray):
+        single = pictures.ndim < 4
+    if single or not isinstance(pictures, Iterable):
+        raise ImageError(
+            f"encode_many got one {type(pictures).__name__}, not several pictures; give a list of them, or one picture "
+            "to encode"
+        )
+    return list(pictures)
+
+
+def _planes_of_file(picture: Any, name: str) -> Tensor:
+    """The colours of a picture of Pillow, or of a picture file: uint8 [3,H,W]."""
+    if isinstance(picture, Image.Image):
+        try:
+            return _rgb_planes(_upright_8bit(picture, name))
+        except _DAMAGE as error:
+            raise error if isinstance(error, ImageError) else _cannot_read(name, error) from error
+    if isinstance(picture, str | os.PathLike) or hasattr(picture, "read"):
+        return load_rgb(picture)
+    raise ImageError(
+        f"{name} is of type {type(picture).__name__}, not a picture; give a tensor, a NumPy array, a picture of "
+        "Pillow, or the path or open file of one"
+    )
+
+
+def _as_tensor(samples: Tensor | npt.NDArray[Any], name: str) -> Tensor:
+    """A plain tensor of the same samples; of an array, a copy: it may be read-only, or change while it is coded."""
+    if isinstance(samples, Tensor):
+        if samples.layout is not torch.strided or samples.is_meta:
+            kind = "without data" if samples.is_meta else f"in layout {samples.layout}"
+            raise ImageError(f"{name} is a tensor {kind}; give a dense one with its samples")
+        return samples.detach()
+    if isinstance(samples, np.ma.MaskedArray) and np.ma.is_masked(samples):
+        raise ImageError(f"{name} has masked samples; fill them in first, as by numpy.ma.filled")
+    kind, size = samples.dtype.kind, samples.dtype.itemsize
+    if samples.dtype != np.uint8 and kind != "f":
+        advice = "scale it to uint8 0..255, or to floats in [0,1] for encode_y"
+        raise ImageError(f"{name} is an array of {samples.dtype} of shape {list(samples.shape)}; {advice}")
+    wanted = np.uint8 if kind == "u" else np.float32 if size <= 4 else np.float64
+    return torch.from_numpy(np.array(samples, dtype=wanted, order="C"))
 
 
 def save_image(path: str | Path, planes: Tensor | npt.NDArray[np.uint8]) -> None:
@@ -91,25 +207,36 @@ def save_image(path: str | Path, planes: Tensor | npt.NDArray[np.uint8]) -> None
         raise ImageError(
             f"cannot write {path}: unknown suffix {suffix!r}{did_you_mean(suffix, IMAGE_SUFFIXES)}; use one of {known}"
         )
+    try:
+        encoded = picture_bytes(planes, IMAGE_SUFFIXES[suffix])
+    except ImageError as error:
+        raise ImageError(f"cannot write {path}: {error}") from error
+    write_atomic(path, encoded)
+
+
+def picture_bytes(planes: Tensor | npt.NDArray[np.uint8], kind: str) -> bytes:
+    """A picture file of uint8 planes, as `save_image` writes it; kind: Pillow's name of the format.
+
+    Raises:
+        ImageError: wrong shape or dtype, or a size that the format cannot hold.
+    """
     pixels = planes.detach().cpu().numpy() if isinstance(planes, Tensor) else np.asarray(planes)
     shape = list(pixels.shape)
     if pixels.dtype != np.uint8:
-        raise ImageError(f"cannot write {path}: planes are {pixels.dtype}, not uint8; convert them with to_u8")
+        raise ImageError(f"planes are {pixels.dtype}, not uint8; convert them with to_u8")
     if pixels.ndim == 4 and shape[0] == 1:
         pixels = pixels[0]
     elif pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or pixels.size == 0:
-        raise ImageError(f"cannot write {path}: planes have shape {shape}; give [1,H,W] or [3,H,W] with H, W > 0")
+        raise ImageError(f"planes have shape {shape}; give [1,H,W] or [3,H,W] with H, W > 0")
     image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
-    kind, encoded = IMAGE_SUFFIXES[suffix], io.BytesIO()
+    encoded = io.BytesIO()
     try:
         image.save(encoded, format=kind, **_SAVE_OPTIONS.get(kind, {}))
     except (KeyError, ValueError, OSError, struct.error) as error:  # KeyError: Pillow built without it
-        raise ImageError(
-            f"cannot write {path}: {kind} does not take {image.width}x{image.height} pixels ({error}); use .png"
-        ) from error
-    write_atomic(path, encoded.getvalue())
+        raise ImageError(f"{kind} does not take {image.width}x{image.height} pixels ({error}); use .png") from error
+    return encoded.getvalue()
 
 
 def luma_tensor(u8: Tensor) -> Tensor:
@@ -193,29 +320,101 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return sorted(found)
 
 
-def _read(path: Path) -> Image.Image:
+def _read(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
     """The whole picture, upright, opaque, 8 bits per sample, in any mode that convert("RGB") understands."""
+    file = _Source.of(source)
     try:
-        with Image.open(path) as image:
+        with Image.open(file.opened) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, over {limit}")
-            image.load()
-            return _eight_bit(_opaque(ImageOps.exif_transpose(image), path), path)
+            _load_rounded(image, file.opened)
+            return _upright_8bit(image, file.name)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning, where -W error says so
         raise ImageError(
-            f"{path} is too large ({error}), and may be a decompression bomb; "
+            f"{file.name} is too large ({error}), and may be a decompression bomb; "
             "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS or crop the picture"
         ) from error
     except FileNotFoundError as error:
-        raise ImageError(f"no file {path}; check the path, relative ones start at {Path.cwd()}") from error
+        raise ImageError(f"no file {file.name}; check the path, relative ones start at {Path.cwd()}") from error
     except UnidentifiedImageError as error:
-        size = path.stat().st_size
-        raise ImageError(f"{path} ({size} bytes) is not an image that Pillow can read; convert it to PNG") from error
+        raise ImageError(
+            f"{file.name} ({file.size()} bytes) is not an image that Pillow can read; convert it to PNG"
+        ) from error
     except _DAMAGE as error:
-        raise ImageError(f"cannot read {path}: {error}; the file is damaged or cut short, copy it again") from error
+        raise _cannot_read(file.name, error) from error
+
+
+_OTHER_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for order, other in ("BL", "LB")
+} | {f"{mode};16N": f"{mode};16{'B' if sys.byteorder == 'little' else 'L'}" for mode in ("RGB", "RGBA")}
+"""Pillow's names for 16-bit samples of which the high byte is taken, and for the same read the other way round."""
+
+
+def _load_rounded(image: Image.Image, opened: Path | io.BytesIO) -> None:
+    """Load a picture; 16-bit colour, of whose samples Pillow takes the high bytes, is rounded to 8 bits as gray is.
+
+    Pillow has no mode for such samples, but reads the low bytes if it is told that they come first; the four bytes of a
+    gray sample with its alpha it reads as four channels.
+    """
+    tiles: list[Any] = list(getattr(image, "tile", []))
+    raw = {args if isinstance(args, str) else args[0] for *_, args in tiles if args}
+    image.load()
+    if len(raw) != 1 or (name := raw.pop()) not in {*_OTHER_BYTES, "LA;16B"}:
+        return
+    other_name = _OTHER_BYTES.get(name, "RGBA")
+    with Image.open(opened) as other:
+        if name == "LA;16B":
+            other._mode = "RGBA"
+        swapped: Any = [
+            (codec, box, offset, (other_name, *args[1:]) if isinstance(args, tuple) else other_name)
+            for codec, box, offset, args in other.tile
+        ]
+        other.tile = swapped
+        other.load()
+        low = np.asarray(other).astype(np.uint32)
+    if name == "LA;16B":
+        wide = low[:, :, [0, 0, 0, 2] if image.mode == "RGBA" else [0, 2]] << 8
+        wide |= low[:, :, [1, 1, 1, 3] if image.mode == "RGBA" else [1, 3]]
+    else:
+        wide = np.asarray(image).astype(np.uint32) << 8 | low
+    image.paste(Image.fromarray(((wide * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)))
+
+
+def _cannot_read(name: str, error: Exception) -> ImageError:
+    return ImageError(f"cannot read {name}: {error}; the file is damaged or cut short, copy it again")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A picture file by its path, or the bytes that were read of an open one; and its name, for messages."""
+
+    opened: Path | io.BytesIO
+    name: str
+
+    @classmethod
+    def of(cls, source: str | os.PathLike[str] | IO[bytes]) -> _Source:
+        if isinstance(source, str | os.PathLike):
+            path = Path(source)
+            return cls(path, str(path))
+        name = str(getattr(source, "name", "the open file"))
+        try:
+            data: Any = source.read()
+        except (OSError, ValueError) as error:  # ValueError: closed
+            raise ImageError(f"cannot read {name}: {error}") from error
+        if not isinstance(data, bytes):
+            raise ImageError(f"{name} gives {type(data).__name__}, not bytes; open it in binary mode")
+        return cls(io.BytesIO(data), name)
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.opened.stat().st_size if isinstance(self.opened, Path) else len(self.opened.getvalue())
+
+
+def _upright_8bit(image: Image.Image, name: str) -> Image.Image:
+    return _eight_bit(_opaque(ImageOps.exif_transpose(image), name), name)
 
 
 def opaque_8bit(image: Image.Image, name: str) -> Image.Image:
@@ -233,7 +432,7 @@ def opaque_8bit(image: Image.Image, name: str) -> Image.Image:
 _GRAY_MODES = {"1", "L", "I", "F"}
 
 
-def _opaque(image: Image.Image, path: str | Path) -> Image.Image:
+def _opaque(image: Image.Image, name: str) -> Image.Image:
     """Composited on white where something is transparent."""
     if "A" not in image.getbands() and "a" not in image.getbands() and "transparency" not in image.info:
         return image
@@ -243,23 +442,23 @@ def _opaque(image: Image.Image, path: str | Path) -> Image.Image:
     alpha = rgba.getchannel("A").getextrema()
     if alpha == (255, 255):
         return rgba.convert("RGB")
-    _log.warning("%s has transparent pixels: composited on white", path)
+    _log.warning("%s has transparent pixels: composited on white", name)
     return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
 
 
-def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
+def _eight_bit(image: Image.Image, name: str) -> Image.Image:
     """16-bit grey scaled to 8, rounded; 32-bit integers count as 16-bit ones, 32-bit floats as [0,1]."""
     if not image.mode.startswith(("I", "F")):
         return image
     samples = np.asarray(image)
     if image.mode == "F":
         if not (np.isfinite(samples).all() and samples.min() >= 0.0 and samples.max() <= 1.0):
-            raise ImageError(f"{path} holds float samples outside [0,1]; scale them to [0,1], or save it as 16-bit PNG")
+            raise ImageError(f"{name} holds float samples outside [0,1]; scale them to [0,1], or save it as 16-bit PNG")
         return Image.fromarray((samples * np.float32(255.0)).round().astype(np.uint8))
     wide = samples.astype(np.int64)
     if wide.min() < 0 or wide.max() > 0xFFFF:
         raise ImageError(
-            f"{path} holds samples from {wide.min()} to {wide.max()}, not 16-bit ones; scale them to 0..65535"
+            f"{name} holds samples from {wide.min()} to {wide.max()}, not 16-bit ones; scale them to 0..65535"
         )
     return Image.fromarray(((wide * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from pc15.errors import ConfigError, ImageError
 
-__all__ = ["bd_overlap", "bd_rate", "ms_ssim", "pareto_front", "psnr", "quality_at", "ssim", "ssim_db"]
+__all__ = ["Score", "bd_overlap", "bd_rate", "ms_ssim", "pareto_front", "psnr", "quality_at", "ssim", "ssim_db"]
 
 Picture = Tensor | npt.NDArray[np.generic]
 _Floats = npt.NDArray[np.float64]
@@ -32,21 +32,30 @@ SSIM_SIGMA = 1.5
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # fine to coarse, from the paper
 
 
-def psnr(a: Picture, b: Picture, data_range: float = 1.0) -> float:
+class Score(float):
+    """A number that also answers `.item()`, as a tensor of one does."""
+
+    def item(self) -> float:
+        """The plain number."""
+        return float(self)
+
+
+def psnr(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     """Peak signal-to-noise ratio in dB; inf for equal pictures.
 
     Args:
         a, b: [H,W], [C,H,W] or [1,C,H,W], tensor or array, of one shape.
         data_range: peak to peak: 1.0 for luma in [0,1], 255 for 8-bit samples.
     Raises:
-        ImageError: shapes differ, a value is not finite, or integers come with data_range 1.0.
+        ImageError: shapes differ, a value is not finite, integers come with data_range 1.0, or values lie further
+            outside 0..data_range than it is wide.
     """
     x, y = _pair(a, b, data_range)
     mse = float((x - y).square().mean())
-    return math.inf if mse == 0.0 else 10.0 * math.log10(data_range * data_range / mse)
+    return Score(math.inf if mse == 0.0 else 10.0 * math.log10(data_range * data_range / mse))
 
 
-def ssim(a: Picture, b: Picture, data_range: float = 1.0) -> float:
+def ssim(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     """Mean structural similarity over an 11x11 Gaussian window, sigma 1.5; 1.0 for equal pictures.
 
     Channels are averaged.  Agrees with scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
@@ -62,10 +71,10 @@ def ssim(a: Picture, b: Picture, data_range: float = 1.0) -> float:
     x, y = _pair(a, b, data_range)
     _check_side(x, SSIM_WINDOW, "ssim", "compare such small pictures by psnr")
     luminance, contrast = _ssim_maps(x, y, data_range)
-    return float((luminance * contrast).mean())
+    return Score((luminance * contrast).mean())
 
 
-def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> float:
+def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     """Multi-scale SSIM over five scales, each half the last; negative terms count as 0, mean over channels.
 
     Args:
@@ -84,7 +93,7 @@ def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> float:
         value = value * term.mean(dim=(1, 2)).clamp_min(0.0) ** weight
         odd = [side % 2 for side in x.shape[1:]]  # pad as the common implementations do
         x, y = (F.avg_pool2d(picture[:, None], 2, padding=odd)[:, 0] for picture in (x, y))
-    return float(value.mean())
+    return Score(value.mean())
 
 
 def ssim_db(value: float) -> float:
@@ -190,6 +199,12 @@ def _planes(picture: Picture, name: str, data_range: float) -> Tensor:
         raise ImageError(
             f"picture {name} holds {float(tensor[c, row, column])} at channel {c}, row {row}, "
             f"column {column}; find what made it before measuring"
+        )
+    low, high = float(tensor.min()), float(tensor.max())
+    if low < -data_range or high > 2.0 * data_range:
+        raise ImageError(
+            f"picture {name} spans {low:.6g} to {high:.6g}, which cannot be with data_range {data_range:g}; pass "
+            "data_range=255 for 8-bit samples, or scale the picture"
         )
     return tensor
 

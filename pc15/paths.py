@@ -1,21 +1,27 @@
 """Folders, the environment, and files that are written whole.
 
 The only reader of environment variables in both packages (`ENV_VARIABLES`), so that what a run depends on can
-be read off `runtime.device.env_summary()`.  Nothing here changes a coded byte: models_dir() adds tables, it never
-replaces shipped ones silently, because a stream names its tables by id.
+be read off `runtime.device.env_summary()`.  Nothing here changes a coded byte but a file of models_dir() that has a
+packaged id: it overrides the packaged one, and a line in the log says so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import secrets
 import stat
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import IO
 
 from pc15.errors import ConfigError
+from pc15.locks import lock_file
 
 __all__ = [
     "ENV_VARIABLES",
@@ -23,10 +29,15 @@ __all__ = [
     "allow_cpu_tests",
     "cache_dir",
     "child_environment",
+    "is_direct",
+    "model_file",
     "models_dir",
     "own_variables",
+    "ready_to_write",
+    "replacing",
     "set_models_dir",
     "set_unless_set",
+    "unicode_name",
     "variables",
     "write_atomic",
 ]
@@ -79,6 +90,16 @@ class PathsConfig:
         return self.base / self.artifacts_subdir
 
     @property
+    def artifacts_path(self) -> Path:
+        """The same as `artifacts`."""
+        return self.artifacts
+
+    @property
+    def outputs_path(self) -> Path:
+        """Folder of streams and pictures: artifacts/outputs."""
+        return self.artifacts / "outputs"
+
+    @property
     def cache(self) -> Path:
         """Cache folder: base/cache_subdir."""
         return self.base / self.cache_subdir
@@ -89,13 +110,13 @@ class PathsConfig:
         return self.artifacts / "labels" if self.labels_dir is None else self.labels_dir
 
     def ensure(self) -> PathsConfig:
-        """Create artifacts, cache and labels where they are missing; returns self.
+        """Create artifacts, outputs, cache and labels where they are missing; returns self.
 
         Raises:
             ConfigError: a file stands where a folder should.
             OSError: the disk or the permissions refuse.
         """
-        for folder in (self.artifacts, self.cache, self.labels):
+        for folder in (self.artifacts, self.outputs_path, self.cache, self.labels):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError) as error:
@@ -123,6 +144,37 @@ def models_dir() -> Path | None:
     return folder
 
 
+def model_file(below: str, packaged: Path) -> Path:
+    """Path of tables or of a codebook: `$PC15_MODELS_DIR/<below>/<name>` where that is a file, else the packaged one.
+
+    A file of a packaged name overrides the packaged one for every stream that is read or written; as a stream holds
+    only the name, that is said once in the log where the two differ.
+
+    Args:
+        below: "rans" or "codebooks".   packaged: where it lies in the package, whether it is there or not.
+    """
+    models = models_dir()
+    own = packaged if models is None else models / below / packaged.name
+    if not own.is_file():
+        return packaged
+    if own != packaged and packaged.is_file():
+        _say_overridden(own, packaged, own.stat().st_mtime_ns)
+    return own
+
+
+@functools.cache
+def _say_overridden(own: Path, packaged: Path, mtime_ns: int) -> None:
+    """Say that a packaged file is overridden by another, once for each state of it, as its time tells."""
+    if own.read_bytes() != packaged.read_bytes():
+        import logging  # here: `import pc15` costs next to nothing, and logging does
+
+        logging.getLogger(__name__).warning(
+            "%s stands in for the packaged %s: streams that name it can only be read where this file is in use",
+            own,
+            packaged.name,
+        )
+
+
 def set_models_dir(folder: str | Path) -> None:
     """Set PC15_MODELS_DIR for this process, as a worker does that is told where its tables lie."""
     os.environ["PC15_MODELS_DIR"] = str(folder)
@@ -144,19 +196,32 @@ def child_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def unicode_name(path: str | os.PathLike[str]) -> str:
+    """A file's name as text that any file can hold: with backslashes for bytes that are no UTF-8."""
+    return os.fspath(path).encode(errors="backslashreplace").decode()
+
+
 def own_variables() -> dict[str, str]:
     """The variables PC15_* that are set, by name."""
     return {key: value for key, value in sorted(os.environ.items()) if key.startswith("PC15_")}
 
 
 def cache_dir() -> Path:
-    """PC15_CACHE_DIR, else pc15 in XDG_CACHE_HOME or ~/.cache; not created, and safe to delete."""
+    """PC15_CACHE_DIR, else pc15 in XDG_CACHE_HOME or ~/.cache; not created, and safe to delete.
+
+    Raises:
+        ConfigError: none of them is set, and this user has no home.
+    """
     own = os.environ.get("PC15_CACHE_DIR", "")
     if own:
         return Path(own).expanduser()
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(xdg) if xdg and Path(xdg).is_absolute() else Path.home() / ".cache"  # XDG: ignore relative ones
-    return root / "pc15"
+    if xdg and Path(xdg).is_absolute():  # XDG: ignore relative ones
+        return Path(xdg) / "pc15"
+    try:
+        return Path.home() / ".cache" / "pc15"
+    except RuntimeError as error:
+        raise ConfigError("this user has no home folder for a cache; set PC15_CACHE_DIR to a folder") from error
 
 
 def allow_cpu_tests() -> bool:
@@ -175,28 +240,81 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all: temporary file beside it, fsync, rename.
 
     A reader sees the old bytes or the new ones, and a crash or a full disk leaves the old file as it was.
-    Links are followed and the old file's permissions kept; a device or a pipe is written to directly.
+    Links are followed and the old file's permissions kept; a device, a pipe or an open file's own name, such as
+    /dev/stdout, is written to directly.
 
     Raises:
         OSError: the disk is full, the folder is missing, or the permissions refuse.
     """
-    target = Path(os.path.realpath(path))
-    mode = target.stat().st_mode if target.exists() else None
-    if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        target.write_bytes(data)  # renaming over /dev/stdout would destroy it
-        return
-    temp = target.parent / f".pc15-{secrets.token_hex(8)}.tmp"
-    try:
-        handle = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(handle, "wb") as file:
+    if is_direct(path):
+        with open(path, "wb") as file:  # renaming over it would destroy it
             file.write(data)
+        return
+    with replacing(path) as file:
+        file.write(data)
+
+
+def is_direct(path: str | os.PathLike[str]) -> bool:
+    """True for what cannot be replaced by renaming: devices, pipes, and names of open files, such as /dev/stdout."""
+    if _OPEN_FILE.fullmatch(os.fspath(path)):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+_OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+
+
+def ready_to_write(path: str | os.PathLike[str]) -> Path:
+    """Make the folder of a file that will be written, and see that it takes one: before the work, not after it.
+
+    Raises:
+        ConfigError: the path is a folder, or a file stands where one should.
+        OSError: the disk or the permissions refuse.
+    """
+    target = Path(path)
+    if is_direct(target):
+        return target
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder; give the name of a file, such as {target / 'NAME'}")
+    folder = Path(os.path.realpath(target)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = _temporary(folder)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"{target} cannot be written: a file stands where its folder should; move it") from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    os.close(handle)
+    temporary.unlink()
+    return target
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Context with a file to write: it takes the path's place at the end, unless an error leaves the context.
+
+    See `write_atomic`.  What processes that were killed have left in the folder is removed.
+    """
+    target = Path(os.path.realpath(path))
+    _sweep(target.parent)
+    handle, temporary = _temporary(target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        if mode is not None and stat.S_ISREG(mode):
-            os.chmod(temp, stat.S_IMODE(mode))
-        os.replace(temp, target)
+            if sys.platform != "win32":
+                with contextlib.suppress(FileNotFoundError):
+                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+                os.replace(temporary, target)  # while it is locked: nobody takes it for a leftover
+        if sys.platform == "win32":
+            os.replace(temporary, target)
     finally:
-        temp.unlink(missing_ok=True)  # gone already when the rename succeeded
+        temporary.unlink(missing_ok=True)  # gone already when the rename succeeded
     if sys.platform != "win32":
         # The rename itself reaches the disk with its folder; some file systems cannot sync a folder.
         with contextlib.suppress(OSError):
@@ -205,3 +323,32 @@ def write_atomic(path: str | Path, data: bytes) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+_TEMPORARY = ".pc15-*.tmp"
+_SURELY_LOCKED = 60.0
+"""Seconds after which a temporary file has been locked, if whoever made it still runs."""
+
+
+def _temporary(folder: Path) -> tuple[int, Path]:
+    """A new file of a folder, open and locked for as long as that."""
+    path = folder / f".pc15-{secrets.token_hex(8)}.tmp"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    lock_file(handle)
+    return handle, path
+
+
+@functools.cache
+def _sweep(folder: Path) -> None:
+    """Remove temporary files of processes that are gone; once per folder and process."""
+    for path in folder.glob(_TEMPORARY):
+        with contextlib.suppress(OSError):  # somebody else's, or gone by now
+            if time.time() - path.stat().st_mtime < _SURELY_LOCKED:
+                continue
+            handle = os.open(path, os.O_RDWR)
+            try:
+                unused = lock_file(handle)
+            finally:
+                os.close(handle)
+            if unused:
+                path.unlink()

@@ -17,6 +17,7 @@ def tile_seed(seed: int, index: int) -> int:
         seed: the stream's seed; only its low 32 bits count.
         index: the small seed index that a layer codes, >= 0.
     """
+    seed, index = int(seed), int(index)  # NumPy's would not mix as wide as this
     z = (((seed & 0xFFFFFFFF) << 32) ^ (index & 0xFFFFFFFF)) + 0x9E3779B97F4A7C15 & _MASK64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _MASK64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK64

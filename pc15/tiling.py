@@ -15,6 +15,7 @@ Proc. IEEE 66(1), 1978 (Hann, Tukey, Kaiser); largest remainders are A. Hamilton
 from __future__ import annotations
 
 import decimal
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -32,6 +33,7 @@ __all__ = [
     "WEIGHT_BITS",
     "WEIGHT_ONE",
     "Stack",
+    "TileBatchSpec",
     "TileGridCfg",
     "TileSpec",
     "Window",
@@ -80,9 +82,10 @@ class TileGridCfg:
 
     def __post_init__(self) -> None:
         for name, value in (("size", self.size), ("overlap", self.overlap)):
-            if not isinstance(value, int) or isinstance(value, bool):
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool):
                 kind = type(value).__name__
                 raise ConfigError(f"tile {name} is {value!r} ({kind}); give a whole number of pixels")
+            object.__setattr__(self, name, int(value))
         if not _MIN_SIZE <= self.size <= _MAX_SIZE:
             raise ConfigError(f"tile size is {self.size} px; choose {_MIN_SIZE} to {_MAX_SIZE}")
         if not 0 <= self.overlap < self.size:
@@ -108,6 +111,16 @@ class TileSpec:
     tiles: Tensor | None = field(default=None, repr=False, compare=False)  # [N,1,T,T], dtype of the picture
 
     @property
+    def size(self) -> int:
+        """Tile side, px."""
+        return self.cfg.size
+
+    @property
+    def overlap(self) -> int:
+        """Pixels shared by neighbouring tiles."""
+        return self.cfg.overlap
+
+    @property
     def ny(self) -> int:
         return len(self.ys)
 
@@ -123,6 +136,10 @@ class TileSpec:
     def starts(self) -> list[tuple[int, int]]:
         """(y, x) of each tile's top left pixel, in raster order."""
         return [(y, x) for y in self.ys for x in self.xs]
+
+
+TileBatchSpec = TileSpec
+"""The public name of what `tile_image` returns."""
 
 
 def axis_starts(length: int, cfg: TileGridCfg) -> list[int]:
@@ -254,9 +271,9 @@ def _window_param(cfg: TileGridCfg, window: str, params: WindowParams | None) ->
         return min(Fraction(2 * cfg.overlap, cfg.size), Fraction(1)) if name == "alpha" else _DEFAULT_BETA
     top = 1 if name == "alpha" else _MAX_BETA
     value = params[name]
-    if isinstance(value, bool) or not isinstance(value, int | float | Fraction) or not 0 <= value <= top:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= top:
         raise ConfigError(f"window {window!r} got {name} = {value!r}; give a number from 0 to {top}")
-    return Fraction(value)
+    return value if isinstance(value, Fraction) else Fraction(float(value))
 
 
 @lru_cache(maxsize=64)
@@ -496,9 +513,11 @@ def seam_weights_q8(size: int = 256, overlap: int = 24, power: float = 1.5) -> T
 
 def _seam_profile(size: int, overlap: int, power: float) -> list[Decimal]:
     """The mask by distance from the rim, for distances 0 .. (size-1)//2."""
-    TileGridCfg(size, overlap)  # the same checks
-    if isinstance(power, bool) or not isinstance(power, int | float) or not 0 < power <= 64:
+    cfg = TileGridCfg(size, overlap)  # the same checks
+    size, overlap = cfg.size, cfg.overlap
+    if isinstance(power, bool) or not isinstance(power, numbers.Real) or not 0 < power <= 64:
         raise ConfigError(f"seam power is {power!r}; give a number above 0 and up to 64")
+    power = float(power)
     middle = (size - 1) // 2
     reach = min(max(overlap, 1), middle)
     with decimal.localcontext(_DECIMAL):

@@ -9,14 +9,18 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "LabelFolder": "labels.read",
-    "LabelOptions": "labels.write",
-    "TileRow": "schema",
-    "export_weights": "export",
-    "fit_role": "fit",
-    "make_labels": "labels.write",
-    "make_tiles": "tiles",
-    "run_bench": "bench",
+    "HeuristicHooks": "pc15.hooks.heuristic",
+    "LabelFolder": "pc15learn.labels.read",
+    "LabelOptions": "pc15learn.labels.write",
+    "PathsConfig": "pc15.paths",
+    "TileRow": "pc15learn.schema",
+    "encode_y_with_hooks": "pc15.encoder",
+    "env_summary": "pc15.runtime.device",
+    "export_weights": "pc15learn.export",
+    "fit_role": "pc15learn.fit",
+    "make_labels": "pc15learn.labels.write",
+    "make_tiles": "pc15learn.tiles",
+    "run_bench": "pc15learn.bench",
 }
 _MODULES = (
     "bench",
@@ -34,9 +38,13 @@ _MODULES = (
 )
 
 __all__ = [
+    "HeuristicHooks",
     "LabelFolder",
     "LabelOptions",
+    "PathsConfig",
     "TileRow",
+    "encode_y_with_hooks",
+    "env_summary",
     "export_weights",
     "fit_role",
     "make_labels",
@@ -49,7 +57,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -38,7 +38,7 @@ from pc15.hooks.roles import ROLES
 from pc15.hooks.weights import HooksWarning, Predictor, Slot
 from pc15.images import find_images, load_luma, luma_tensor
 from pc15.metrics import ms_ssim, psnr, ssim
-from pc15.paths import write_atomic
+from pc15.paths import unicode_name, write_atomic
 from pc15.quant import MSE_SCALE
 from pc15.report import Report
 from pc15.runtime.device import env_summary
@@ -125,7 +125,7 @@ def run_bench(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     methods, notes = methods_of(weights, topk)
-    pictures = [(path.name, luma_tensor(load_luma(path))) for path in paths]
+    pictures = [(unicode_name(path.name), luma_tensor(load_luma(path))) for path in paths]
     _warm_up(pictures[0][1], cfg, methods)
     measured: list[Measured] = []
     shown: dict[str, Tensor] = {}

@@ -22,7 +22,7 @@ from pc15.bitstream import write_bitstream
 from pc15.color import rgb_to_ycbcr420
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode
-from pc15.encoder import encode
+from pc15.encoder import EncodeResult, encode
 from pc15.errors import MissingExtraError
 from pc15.images import load_rgb, save_image
 from pc15.metrics import psnr, ssim
@@ -36,6 +36,7 @@ from pc15learn.tiles import make_tiles
 
 __all__ = ["run_demo"]
 
+_WARM_UP = 64
 _PIECE = 128
 _PIECES = 10
 _TILES_PER_PIECE = 16
@@ -63,6 +64,9 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
     page = Report("PC15: a demonstration", f"Made by `pc15learn demo`; {machine()}.")
 
     photo = photos["china"] if side is None else photos["china"][:, :side, :side]
+    piece = photo[:, :_WARM_UP, :_WARM_UP]
+    decode(encode(piece, CodecConfig.preset("balanced"))["bitstream"])
+    clock.done("compiled the loops, which only a first run after an installation has to, and tried them on a corner")
     lines = _code_photo(photo, out, page)
     clock.done("coded a photo in colour, and JPEG at the same bytes")
 
@@ -169,13 +173,23 @@ def _code_photo(photo: Tensor, out: Path, page: Report) -> list[str]:
         y, y_hat = rgb_to_ycbcr420(photo)[0], rgb_to_ycbcr420(picture)[0]
         quality_db, similar = psnr(y, y_hat, data_range=255), ssim(y, y_hat, data_range=255)
         rows.append([name, str(size), f"{8 * size / pixels:.3f}", f"{quality_db:.2f}", f"{similar:.4f}"])
-    page.section("A photo as a program", f"Encoded in {middle - began:.1f} s, decoded in {done - middle:.2f} s.")
+    times = f"Encoded in {middle - began:.1f} s, decoded in {done - middle:.2f} s."
+    page.section("A photo in colour", f"{made_of(coded)} {times}")
     header = ["codec", "bytes", "bpp", "PSNR-Y", "SSIM-Y"]
     page.table(header, rows)
     page.pictures([("original", photo), (f"PC15, {len(stream)} bytes", decoded), (f"JPEG, {len(jpeg)} bytes", shown)])
     return [
         "  ".join(cell.ljust(18 if i == 0 else 8) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]
     ]
+
+
+def made_of(coded: EncodeResult) -> str:
+    """A sentence on what a stream consists of."""
+    layers = coded.stats["layers"]
+    refined = any(kind.startswith("residual") for kind in coded.stats["bits_by_kind"])
+    if not layers:
+        return f"{'A residual alone' if refined else 'Flat tiles'}: no pattern was worth its bits here."
+    return f"A program of {layers} patterns{' and a residual' if refined else ''}."
 
 
 def jpeg_of(photo: Tensor, most_bytes: int) -> tuple[bytes, int]:

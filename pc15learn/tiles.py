@@ -12,7 +12,6 @@ import io
 import itertools
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +22,8 @@ from tqdm import tqdm
 
 from pc15.errors import ConfigError, ImageError, MissingExtraError, SchemaError
 from pc15.images import IMAGE_SUFFIXES, find_images, load_luma
+from pc15.locks import sole_writer
+from pc15.paths import ready_to_write
 from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.schema import SCHEMA_VERSION, Split, TileRow, dump, mend, read_rows
 
@@ -65,6 +66,7 @@ def make_tiles(
         ConfigError: an option out of range.
         ImageError: no picture found.
         SchemaError: `out` was made with other options.
+        BusyError: another process is writing `out`.
     """
     cfg = TileGridCfg(tile, overlap)
     if stride is not None and stride < 1:
@@ -73,10 +75,23 @@ def make_tiles(
         raise ConfigError(f"limit is {limit} tiles per picture; give at least 1, or leave it out")
     if min(val_percent, test_percent) < 0 or val_percent + test_percent >= 100:
         raise ConfigError(f"val and test are {val_percent} and {test_percent} percent; together they stay below 100")
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    state = _Existing.read(out, cfg)
+    out = ready_to_write(out)
     paths = list_images(images)
+    with sole_writer(out):
+        return _make_tiles(paths, out, cfg, limit, stride, val_percent, test_percent)
+
+
+def _make_tiles(
+    paths: list[str],
+    out: Path,
+    cfg: TileGridCfg,
+    limit: int | None,
+    stride: int | None,
+    val_percent: int,
+    test_percent: int,
+) -> TilesMade:
+    """Cut pictures into tiles and append their rows; nobody else writes the file meanwhile."""
+    state = _Existing.read(out, cfg)
     cut = kept = skipped = 0
     for name in tqdm(state.unfinished_first(paths), desc="cutting tiles", unit="picture", disable=None, leave=False):
         try:
@@ -86,18 +101,18 @@ def make_tiles(
                 kept += 1
                 continue
             luma = open_luma(data, name)
+            where = _stored_name(name, out.parent)
         except ImageError as error:
             _log.warning("left out: %s", error)
             skipped += 1
             continue
-        where = _stored_name(name, out.parent)
         split = split_of(digest, val_percent, test_percent)
         if state.append(out, digest, _rows_of(luma, where, digest, split, cfg, limit, stride)):
             cut += 1
         else:
             kept += 1
     if not state.rows:
-        raise ImageError(f"none of {len(paths)} pictures in {images} could be read; see the warnings above")
+        raise ImageError(f"none of {len(paths)} pictures could be read, {paths[0]} the first; see the warnings above")
     return TilesMade(state.rows, cut, kept, skipped)
 
 
@@ -251,15 +266,35 @@ def is_url(name: str) -> bool:
 
 
 def list_images(images: str | Path) -> list[str]:
-    """Pictures of a folder, file or URL, sorted."""
-    if not is_url(str(images)):
+    """Pictures of a folder, file or URL, sorted; hidden ones below a folder are left."""
+    url = str(images)
+    if not is_url(url):
         return [str(path) for path in find_images(images)]
-    fs, root = _fsspec_at(str(images))
-    protocol = str(images).split("://", 1)[0]
-    found = sorted(f"{protocol}://{name.lstrip('/')}" for name in fs.find(root) if _is_picture(name))
+    fs, root = _fsspec_at(url)
+    try:
+        names = fs.find(root)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot list {url}: {error}; check the address") from error
+    # a name's address is the folder's, longer by what lies below it: only so its host, its archive and whatever else
+    # is chained to it stay as they were given
+    before, last, after = _chain(url)
+    root = root.rstrip("/")
+    below = sorted(name[len(root) :].strip("/") for name in names if name.startswith(root))
+    found = [
+        "::".join([*before, f"{last.rstrip('/')}/{name}" if name else last, *after])
+        for name in below
+        if _is_picture(name or root) and not any(part.startswith(".") for part in name.split("/"))
+    ]
     if not found:
         raise ImageError(f"no picture in {images}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     return found
+
+
+def _chain(url: str) -> tuple[list[str], str, list[str]]:
+    """Parts of a chained URL: caches before the part that has the path, that part, and what it lies in."""
+    parts = url.split("::")
+    place = next(i for i, part in enumerate(parts) if "://" in part)
+    return parts[:place], parts[place], parts[place + 1 :]
 
 
 def _is_picture(name: str) -> bool:
@@ -273,7 +308,9 @@ def _fsspec_at(url: str):  # type: ignore[no-untyped-def]  # (file system, path)
         raise MissingExtraError(f"{url} needs fsspec; install it with: pip install 'pc15[learn]'") from error
     try:
         return fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
+    except ImportError as error:
+        raise MissingExtraError(f"{url} needs a package that is not installed: {error}") from error
+    except (OSError, ValueError) as error:
         raise ImageError(f"cannot open {url}: {error}; check the protocol") from error
 
 
@@ -284,28 +321,34 @@ def read_bytes(name: str) -> bytes:
             fs, path = _fsspec_at(name)
             return bytes(fs.cat_file(path))
         return Path(name).read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read {name}: {error.strerror or error}; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: no name that this system can have
+        raise ImageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}; check the path") from error
 
 
 def open_luma(data: bytes, name: str) -> Tensor:
-    """A picture file's bytes as luma, uint8 [H,W]; `name` is for messages and, where it is a local file, read."""
-    if not is_url(name) and Path(name).is_file():
-        return load_luma(name)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / PurePosixPath(name).name
-        copy.write_bytes(io.BytesIO(data).getbuffer())
-        return load_luma(copy)[0]
+    """A picture file's bytes as luma, uint8 [H,W]; `name` is for messages."""
+    file = io.BytesIO(data)
+    file.name = name
+    return load_luma(file)[0]
 
 
 def _stored_name(name: str, folder: Path) -> str:
-    """How a row names its picture: relative to the folder of tiles.jsonl where it can."""
-    if is_url(name):
-        return name
+    """How a row names its picture: relative to the folder of tiles.jsonl where it can.
+
+    Raises:
+        ImageError: a name that is no Unicode, which no row can hold.
+    """
+    if not is_url(name):
+        path = Path(name).resolve()
+        try:
+            name = Path(os.path.relpath(path, folder.resolve())).as_posix()
+        except ValueError:  # another drive
+            name = path.as_posix()
     try:
-        return Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix()
-    except ValueError:  # another drive
-        return Path(name).resolve().as_posix()
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(f"{ascii(name)[1:-1]} is no name in UTF-8, as rows hold it; rename it") from error
+    return name
 
 
 def resolve_image(row: TileRow, folder: Path) -> str:

@@ -35,6 +35,7 @@ from pc15.encoder import encode
 from pc15.entropy.tables import PRECISION, RansTable, TableSet, build_rans_tables, load_table, save_tables
 from pc15.errors import ConfigError
 from pc15.images import load_rgb
+from pc15.paths import ready_to_write
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.proc.generators import NAMES
 from pc15learn.labels.read import LabelFolder, open_together
@@ -290,6 +291,7 @@ def train_tables(
     """
     if not images or rounds < 1 or share < 1:
         raise ConfigError(f"tables need pictures, a round and a share: got {len(images)}, {rounds} and {share}")
+    ready_to_write(out)
     codebook = load_codebook(codebook_id)
     begun = load_table(like) if like else None
     tables = starting_tables(codebook, "round0", begun) if begun else flat_tables(codebook, "round0")
@@ -337,6 +339,7 @@ def tables_from_labels(
         ConfigError: no labels.   SchemaError: folders that do not go together, or lack tiles.
         MissingTableError: no such codebook, or no such tables to lean on.
     """
+    ready_to_write(out)
     counts: Counts = {}
     folders = open_together(labels, tiles_differ=True)
     for folder in folders:
@@ -365,6 +368,7 @@ def tables_from_streams(
         ConfigError: no streams, of several codebooks, or none with tile programs.
         BitstreamError: a damaged one.   MissingTableError: no such codebook, or no such tables to lean on.
     """
+    ready_to_write(out)
     counts: Counts = {}
     known: dict[str, Path] = {}
     for stream in tqdm(streams, desc="counting", unit="stream", disable=None):

@@ -33,7 +33,7 @@ LAYERS = (
     "pc15.tiling pc15.quant pc15.color pc15.luma",
     "pc15.runtime",
     "pc15.paths",
-    "pc15.fixed pc15.seed",
+    "pc15.fixed pc15.locks pc15.seed",
     "pc15.errors pc15._version",
 )
 """From top to bottom; packages of one line do not import each other."""

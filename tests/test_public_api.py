@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROMISED = """
 encode_y decode_y CodecConfig rans_encode rans_decode build_rans_tables read_bitstream write_bitstream pack_v15
 unpack_v15 score_rd_numpy psnr ssim list_generators render tile_seed TileGridCfg tile_image blend seam_penalty_mask
-TileRec PathsConfig env_summary AiHooks Selector ParamPredictor RdPredictor HeuristicHooks encode_y_with_hooks
-make_labels encode encode_many decode decode_many Pc15Error learn
+TileBatchSpec TileRec PathsConfig env_summary AiHooks Selector ParamPredictor RdPredictor HeuristicHooks
+encode_y_with_hooks make_labels encode encode_many decode decode_many Pc15Error learn
 """.split()  # noqa: SIM905
 REFERENCE_GENERATORS = """
 ANGLE_GRADIENT BRICK BRICK_NOISE CHECKER CHECKER_DISTORTED COMPOSITE CONCENTRIC_SQUARES DIAMOND_GRID DOTS FBM_RIDGED
@@ -253,6 +253,86 @@ def test_costs_seeds_and_places_are_given(tmp_path: Path) -> None:
     )
     assert paths.labels == tmp_path / "artifacts" / "labels"
     assert {"pc15", "python", "torch", "cuda_available", "env"} <= set(env_summary())
+
+
+def test_a_tile_is_a_record_that_is_stored_and_read_back() -> None:
+    from pc15 import TileRec, tile_seed
+    from pc15.bitstream import TileRec as same
+
+    assert TileRec is same
+    bare = TileRec(tile_id=3, gen_id=5, qv_id=7, seed=11, rec_flags=1, payload_fmt=1, payload=b"")
+    assert TileRec(3, 5, 7, 11, 1, 1, b"") == bare == TileRec.from_dict(bare.to_dict())
+    assert TileRec.from_dict({"tile_id": 3, "gen_id": 5, "qv_id": 7, "seed": 11}) == TileRec(3, 5, 7, 11)
+    with pytest.raises(pc15.Pc15Error, match="ends early"):
+        bare.layers  # noqa: B018
+    wave = torch.sin(torch.arange(40) * 0.9).mul(0.4).add(0.5).expand(1, 1, 40, 40)
+    cfg = pc15.CodecConfig.preset("fast", residual=False, tile=16, overlap=4, max_layers=2, merge=True, lambda_rd=0.05)
+    tiles = pc15.encode_y(wave, cfg)["tile_map"]
+    assert [tile.tile_id for tile in tiles] == list(range(len(tiles)))
+    assert any(tile.layers for tile in tiles)
+    for tile in tiles:
+        back = TileRec.from_dict(tile.to_dict())
+        assert back == tile and back.program == tile.program
+        assert tile.rec_flags == bool(tile.layers) | 2 * any(layer.merge for layer in tile.layers)
+        if tile.layers:
+            first = tile.layers[0]
+            assert (tile.gen_id, tile.qv_id, tile.seed) == (first.gen, first.qv_id, tile_seed(1234, first.seed_index))
+        else:
+            assert (tile.gen_id, tile.qv_id, tile.seed) == (-1, -1, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"gen_id": "5"}, {"seed": True}, {"payload": "text"}, {"more": 1}, {"tile_id": 1.5}],
+)
+def test_a_record_of_something_else_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(pc15.Pc15Error, match="record"):
+        pc15.TileRec.from_dict({"tile_id": 3, "gen_id": 5, "qv_id": 7, "seed": 11, **wrong})
+    for payload in (b"\x80", b"\x03\x02", b"\x03\x00\x00", b"\x03\x7f", b"\x03\x01\x01\x01\x01\x01\x00\x7f"):
+        with pytest.raises(pc15.Pc15Error, match="record"):
+            pc15.TileRec(0, 0, 0, 0, payload_fmt=1, payload=payload).program  # noqa: B018
+
+
+def test_the_seeds_names_answer(tmp_path: Path) -> None:
+    from pc15.learn import HeuristicHooks, PathsConfig, encode_y_with_hooks, env_summary
+
+    assert (HeuristicHooks, PathsConfig) == (pc15.HeuristicHooks, pc15.PathsConfig)
+    assert (encode_y_with_hooks, env_summary) == (pc15.encode_y_with_hooks, pc15.env_summary)
+    paths = PathsConfig(base=tmp_path, dataset_images=tmp_path / "images").ensure()
+    assert paths.artifacts_path == tmp_path / "artifacts"
+    assert paths.outputs_path == tmp_path / "artifacts" / "outputs"
+    assert paths.outputs_path.is_dir()
+    a = torch.full((1, 1, 16, 16), 0.25)
+    assert pc15.psnr(a, a + 0.1).item() == pytest.approx(20.0, abs=1e-4)
+    assert pc15.ssim(a, a).item() == 1.0
+    assert type(pc15.ssim(a, a).item()) is float
+    spec = pc15.tile_image(a, pc15.TileGridCfg(size=16, overlap=4))
+    assert isinstance(spec, pc15.TileBatchSpec)
+    assert (spec.size, spec.overlap) == (16, 4)
+
+
+def test_rans_id_is_the_id_of_the_tables() -> None:
+    cfg = pc15.CodecConfig(rans_id="mine")
+    assert (cfg.rans_id, cfg.table_id) == ("mine", "mine")
+    assert cfg == pc15.CodecConfig(table_id="mine")
+    assert pc15.CodecConfig().rans_id == "v15_default"
+    assert cfg.but(seed=7).rans_id == "mine"
+    assert cfg.but(table_id="other").rans_id == cfg.but(rans_id="other").table_id == "other"
+    assert pc15.CodecConfig.preset("fast", rans_id="mine").table_id == "mine"
+    with pytest.raises(pc15.Pc15Error, match="two words for one thing"):
+        pc15.CodecConfig(rans_id="mine", table_id="other")
+
+
+def test_hooks_that_steer_nothing_cost_no_byte(tmp_path: Path) -> None:
+    y = torch.linspace(0, 1, 40).expand(1, 1, 24, 40)
+    balanced = pc15.CodecConfig.preset("balanced")
+    plain = pc15.encode_y(y, balanced)["bitstream"]
+    assert not pc15.encode_y(y, balanced)["tile_map"]
+    assert pc15.encode_y_with_hooks(y, balanced, pc15.HeuristicHooks(topk=8))["bitstream"] == plain
+    tiles = pc15.CodecConfig.preset("fast", residual=False, tile=16, max_layers=1)
+    with pytest.warns(UserWarning, match="without the selector hook"):
+        broken = pc15.AiHooks(selector=pc15.Selector(weights=tmp_path / "m1.safetensors"))
+    assert pc15.encode_y_with_hooks(y, tiles, broken)["bitstream"] == pc15.encode_y(y, tiles)["bitstream"]
 
 
 def test_every_error_is_one_class() -> None:

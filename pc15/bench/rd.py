@@ -29,6 +29,7 @@ from pc15.bench.points import Key, Point, PointFile, read_points
 from pc15.errors import ConfigError, ImageError, Pc15Error, UnknownNameError, did_you_mean
 from pc15.images import find_images, load_luma
 from pc15.metrics import SSIM_WINDOW, psnr, ssim
+from pc15.paths import unicode_name
 
 __all__ = ["Target", "find_pictures", "measure_all", "run_rd"]
 
@@ -114,7 +115,7 @@ def find_pictures(images: Sequence[str | Path]) -> list[Target]:
     found: dict[Path, str] = {}
     for given in map(Path, images):
         for path in find_images(given):
-            found.setdefault(path, path.relative_to(given).as_posix() if given.is_dir() else path.name)
+            found.setdefault(path, unicode_name(path.relative_to(given).as_posix() if given.is_dir() else path.name))
     if not found:
         find_images([])  # says so
     pictures: dict[str, Target] = {}

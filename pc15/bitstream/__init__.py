@@ -153,7 +153,7 @@ from pc15.bitstream.header import (
     tile_counts,
     unpack_v15,
 )
-from pc15.bitstream.programs import TileRec
+from pc15.bitstream.records import TileRec
 
 __all__ = [
     "MAX_DIMENSION",

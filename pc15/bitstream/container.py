@@ -10,10 +10,11 @@ The layout is in `pc15/bitstream/__init__.py`.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pc15.bitstream.header import (
     CRC_BYTES,
@@ -36,9 +37,13 @@ __all__ = [
     "Stream",
     "read_bitstream",
     "read_container",
+    "stream_bytes",
     "write_bitstream",
     "write_container",
 ]
+
+StreamLike = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]
+"""What callers may give as a stream: its bytes, in any buffer, or the path or open file of one."""
 
 MAX_METADATA_BYTES = 1 << 16
 MAX_STREAM_BYTES = 1 << 30  # of a file; the argument max_bytes overrides it
@@ -254,3 +259,42 @@ def read_bitstream(
     except BitstreamError as e:
         raise BitstreamError(f"{path}: {e}") from e
     return data
+
+
+def stream_bytes(stream: StreamLike, *, max_bytes: int = MAX_STREAM_BYTES) -> bytes:
+    """The bytes of a stream: as they are given, in any buffer, or read from a path or from a file open in binary mode.
+
+    Raises:
+        BitstreamError: anything else, or a file that cannot be read or is over `max_bytes`.
+    """
+    if isinstance(stream, bytes):
+        return stream
+    if isinstance(stream, str | os.PathLike):
+        name = os.fspath(stream)
+        try:
+            with open(name, "rb") as file:
+                return _read_at_most(file, str(name), max_bytes)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise BitstreamError(f"cannot read stream {name!r}: {getattr(error, 'strerror', None) or error}") from error
+    given: Any = stream
+    if hasattr(given, "read"):
+        name = str(getattr(given, "name", "the open file"))
+        try:
+            return _read_at_most(given, name, max_bytes)
+        except (OSError, ValueError) as error:  # ValueError: closed
+            raise BitstreamError(f"cannot read stream {name}: {error}") from error
+    try:
+        return memoryview(given).cast("B").tobytes()
+    except TypeError as error:
+        raise BitstreamError(
+            f"a stream cannot be {type(stream).__name__}; give its bytes, or the path or open file of one"
+        ) from error
+
+
+def _read_at_most(file: IO[bytes], name: str, max_bytes: int) -> bytes:
+    data: Any = file.read(max_bytes + 1)
+    if not isinstance(data, bytes | bytearray):
+        raise BitstreamError(f"{name} gives {type(data).__name__}, not bytes; open it in binary mode")
+    if len(data) > max_bytes:
+        raise BitstreamError(f"{name} is over the limit of {max_bytes} bytes; raise max_bytes if it is trusted")
+    return bytes(data)

@@ -59,7 +59,7 @@ class LayerRec(NamedTuple):
     merge: Merge | None = None
 
 
-class TileRec(NamedTuple):
+class TileProgram(NamedTuple):
     """What one tile chose: a DC level and its layers, in order."""
 
     dc: int
@@ -164,7 +164,7 @@ class Programs:
         gen, qv, seed, amp, offsets, source = (getattr(self, name)[:, :layers] for name in _PARTS[2:])
         return Programs(self.dc, self.count, gen, qv, seed, amp, offsets, source, self.fine)
 
-    def records(self) -> list[TileRec]:
+    def records(self) -> list[TileProgram]:
         """The typed view, one record per tile."""
         there = np.flatnonzero(np.arange(self.gen.shape[1]) < self.count[:, None])
         gen, qv, seed, amp, source = (
@@ -180,10 +180,10 @@ class Programs:
         layers = tuple(_records(LayerRec, gen, qv, offsets, seed, amp, merges))
         stops = np.append(0, np.cumsum(self.count)).tolist()
         own_layers = map(layers.__getitem__, map(slice, stops, stops[1:]))
-        return [*_records(TileRec, self.dc.tolist(), own_layers)]
+        return [*_records(TileProgram, self.dc.tolist(), own_layers)]
 
     @classmethod
-    def from_records(cls, records: Sequence[TileRec]) -> Programs:
+    def from_records(cls, records: Sequence[TileProgram]) -> Programs:
         """The tensor view of typed records."""
         programs = cls.empty(len(records))
         for n, record in enumerate(records):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pc15._version import __version__
-from pc15.cli.parser import FAILED, INTERRUPTED, USAGE, Parser, complain
+from pc15.cli.parser import FAILED, INTERRUPTED, USAGE, Parser, complain, say_any_name
 from pc15.errors import ConfigError, Pc15Error, UnknownNameError, did_you_mean
 
 __all__ = ["BENCHMARKS", "COMMANDS", "main"]
@@ -81,7 +81,7 @@ def _add(commands: Any, name: str, summary: str, module: str | None) -> None:
     added: Parser = commands.add_parser(
         name,
         help=summary,
-        description=_dedented(command.run.__doc__),
+        description=_dedented(command.run.__doc__ or f"{summary[0].upper()}{summary[1:]}."),  # -OO leaves no docstrings
         epilog="examples:\n" + "\n".join(f"  pc15 {example}" for example in command.EXAMPLES),
     )
     added.set_defaults(run=command.run, parser=added)
@@ -95,6 +95,7 @@ def _dedented(doc: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.  Wrong usage and --help leave by SystemExit, as argparse does."""
     words = sys.argv[1:] if argv is None else list(argv)
+    say_any_name()
     try:
         args, unknown = _parser([word for word in words if not word.startswith("-")]).parse_known_args(words)
         if unknown:

@@ -29,10 +29,14 @@ def run(args: argparse.Namespace) -> int:
     """
     from pc15.bench.rd import run_rd
     from pc15.bench.summary import choose_reference, report, tables, write_compressai
+    from pc15.paths import ready_to_write
 
     outputs = [path.resolve() for path in (args.out, args.anchors, args.json, args.html) if path is not None]
     if len(set(outputs)) < len(outputs):
         raise ConfigError("--out, --anchors, --json and --html name one file twice; give each its own")
+    for path in (args.html, args.json):
+        if path is not None:
+            ready_to_write(path)
     options = {"alpha_mix": args.alpha, "device": args.device, "tile": args.tile, "overlap": args.overlap}
     options |= {"residual": args.residual, "max_layers": args.max_layers}
     points = run_rd(

@@ -23,7 +23,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from pc15.bench.sheet import compare
     from pc15.images import save_image
+    from pc15.paths import ready_to_write
 
+    ready_to_write(args.out)
     sheet, rows = compare(args.image, args.rates, preset=args.preset, against=args.against, crop=args.crop)
     save_image(args.out, sheet[None])
     header = ["codec", "bytes", "bpp", "PSNR-Y dB", "SSIM"]

@@ -25,7 +25,11 @@ def run(args: argparse.Namespace) -> int:
     that each needs at most.
     """
     from pc15.bench.speed import run_curve, run_speed, write_csv, write_json
+    from pc15.paths import ready_to_write
 
+    for path in (args.out, args.json):
+        if path is not None:
+            ready_to_write(path)
     if args.curve:
         timings = run_curve(args.images[0], args.curve, presets=args.presets, device=args.device)
     else:

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from pc15.cli.files import each_together, find_sources, name_targets
+from pc15.cli.files import (
+    STANDARD,
+    each_together,
+    find_sources,
+    name_targets,
+    opened,
+    report,
+    write_standard,
+)
 from pc15.cli.hooks import hooks_of
 from pc15.cli.parser import DEFAULT_PRESET, STREAM_SUFFIX, Parser, on_or_off
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
@@ -26,6 +34,7 @@ EXAMPLES = (
     "encode photo.png -o small.pc15 --lambda 1 --preset oracle",
     "encode photos/ more.jpg -o streams/ --gray --hooks heuristic",
     "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
+    "encode - -o - < photo.png > photo.pc15",
 )
 PICTURES_AT_ONCE = 24
 """Pictures that a GPU is given together."""
@@ -84,7 +93,8 @@ _FLAGS = {
 def run(args: argparse.Namespace) -> int:
     """Describe pictures as programs of procedural patterns, one .pc15 stream each.
 
-    Colour is coded as YCbCr 4:2:0, a picture without colour as luma alone.  A folder stands for the pictures in it.
+    Colour is coded as YCbCr 4:2:0, a picture without colour as luma alone.
+    A folder stands for the pictures in and below it, hidden ones left out, and becomes one with the same subfolders.
     The same picture and options give the same bytes, on every device.  A GPU is given many pictures at once.
     """
     cfg = _codec_config(args)
@@ -93,17 +103,22 @@ def run(args: argparse.Namespace) -> int:
     from pc15.bitstream import write_bitstream
     from pc15.encoder import encode_many
     from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
+    from pc15.paths import ready_to_write
     from pc15.runtime.device import resolve_device
 
     device = resolve_device(cfg.device)
-    targets = name_targets(find_sources(args.images, tuple(IMAGE_SUFFIXES)), args.out, STREAM_SUFFIX)
+    sources = find_sources(args.images, tuple(IMAGE_SUFFIXES))
+    targets = name_targets(args.images, sources, args.out, STREAM_SUFFIX)
     for _, target in targets:
         if target.suffix.lower() in IMAGE_SUFFIXES:
             right = target.with_suffix(STREAM_SUFFIX)
             raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
-    def load(source: Path) -> Tensor:
-        picture = load_luma(source) if args.gray else load_rgb(source)
+    def load(source: Path, target: Path) -> Tensor:
+        if target != STANDARD:
+            ready_to_write(target)
+        given = opened(source)
+        picture = load_luma(given) if args.gray else load_rgb(given)
         return picture[:1] if picture.shape[0] == 3 and bool((picture == picture[:1]).all()) else picture
 
     def work(pictures: list[Tensor]) -> list[tuple[EncodeResult, float]]:
@@ -113,13 +128,15 @@ def run(args: argparse.Namespace) -> int:
 
     def save(target: Path, picture: Tensor, result: tuple[EncodeResult, float]) -> None:
         coded, seconds = result
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_bitstream(target, coded.bitstream)
+        if target == STANDARD:
+            write_standard(coded.bitstream)
+        else:
+            write_bitstream(target, coded.bitstream)
         size = f"{picture.shape[2]}x{picture.shape[1]}"
-        print(
-            f"{target}: {size} in {len(coded.bitstream)} bytes, {coded.bpp:.4f} bpp, "
-            f"{coded.stats['layers']} layers, {seconds:.2f} s",
-            flush=True,
+        report(
+            target,
+            f"{size} in {len(coded.bitstream)} bytes, {coded.bpp:.4f} bpp, {coded.stats['layers']} layers, "
+            f"{seconds:.2f} s",
         )
 
     most = PICTURES_AT_ONCE if device.type == "cuda" else get_num_threads()
@@ -128,8 +145,15 @@ def run(args: argparse.Namespace) -> int:
 
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
-    add.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files, or folders of them")
-    add.add_argument("-o", "--out", required=True, help="the stream; a folder for several pictures")
+    add.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="picture files, folders of them, or - for standard input"
+    )
+    add.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        help="the stream, or - for standard output; a folder for several pictures or a folder",
+    )
     presets = get_args(Preset)
     add.add_argument("--preset", choices=presets, help=f"options to start from (default: {DEFAULT_PRESET})")
     add.add_argument("--config", type=Path, metavar="FILE", help="YAML of CodecConfig options; flags win over it")

@@ -3,45 +3,138 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from pc15.cli.parser import DONE, FAILED, complain
 from pc15.errors import ConfigError, Pc15Error
+from pc15.paths import is_direct
+
+STANDARD = Path("-")
+"""Name of standard input among sources, and of standard output as a target."""
 
 
-def find_sources(given: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    """Files as they are named, folders as the files in and below them that have one of the suffixes."""
-    found: list[Path] = []
+@dataclass(frozen=True)
+class Source:
+    """A file to work on, and its place below the folder that it was found in: the bare name of one that was named."""
+
+    path: Path
+    below: Path
+
+
+def find_sources(given: Sequence[Path], suffixes: tuple[str, ...]) -> list[Source]:
+    """Files as they are named, folders as the files in and below them that have one of the suffixes.
+
+    Hidden files and folders below a folder are left, as `pc15.images.find_images` does.  A folder without such files
+    stands for itself, which `each` reports as one that failed; it is an error at once if nothing else was given.
+    """
+    found: dict[Path, Source] = {}
     for path in given:
-        inside = (
-            sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-            if path.is_dir()
-            else [path]
+        if not path.is_dir():
+            found.setdefault(path, Source(path, Path(path.name)))
+            continue
+        inside = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in suffixes
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and file.is_file()
         )
         if not inside:
-            raise ConfigError(f"no file in {path} ends in {', '.join(suffixes)}")
-        found += [p for p in inside if p not in found]
-    return found
+            if len(given) == 1:
+                raise ConfigError(f"no file in {path} ends in {', '.join(suffixes)}")
+            found.setdefault(path, Source(path, Path(path.name)))  # fails in its turn
+        for file in inside:
+            found.setdefault(file, Source(file, file.relative_to(path)))
+    return list(found.values())
 
 
-def name_targets(inputs: Sequence[Path], given: str, suffix: str) -> list[tuple[Path, Path]]:
-    """The target of each source: `given` itself for a single one, or a file in the folder of that name."""
-    out = Path(given)
-    folder = len(inputs) > 1 or out.is_dir() or given.endswith(("/", os.sep))
-    if folder and out.exists() and not out.is_dir():
-        raise ConfigError(f"-o {out} is a file, but there are {len(inputs)} inputs; give a folder")
-    pairs = [(source, out / f"{source.stem}{suffix}" if folder else out) for source in inputs]
+def name_targets(given: Sequence[Path], sources: Sequence[Source], out: str, suffix: str) -> list[tuple[Path, Path]]:
+    """The target of each source: `out` itself for a file that is named alone, else a file in the folder of that name.
+
+    A folder becomes a folder, with its subfolders.  Files of one folder that differ only in their suffix keep it:
+    a.png.pc15 and a.jpg.pc15.
+
+    Raises:
+        ConfigError: a target that is a source, or that two sources would have.
+    """
+    folder = len(given) > 1 or given[0].is_dir() or Path(out).is_dir() or out.endswith(("/", os.sep))
+    root = STANDARD if is_stdout(out) else Path(out)
+    if folder and (root == STANDARD or (root.exists() and not root.is_dir())):
+        what = "standard output" if root == STANDARD else "a file"
+        inputs = f"there are {len(sources)} inputs" if len(sources) > 1 else "the input is a folder"
+        raise ConfigError(f"-o {out} is {what}, but {inputs}; give a folder")
+    if not folder:
+        pairs = [(source.path, root) for source in sources]
+    else:
+        bare = Counter((source.path.parent, source.path.stem) for source in sources)
+        pairs = []
+        for source in sources:
+            if source.path == STANDARD:
+                raise ConfigError(f"-o {out} is a folder, but standard input has no name; give the name of a file")
+            keeps = bare[source.path.parent, source.path.stem] > 1
+            name = f"{source.path.name if keeps else source.path.stem}{suffix}"
+            pairs.append((source.path, root / source.below.with_name(name)))
     seen: dict[Path, Path] = {}
-    for source, target in pairs:
+    for path, target in pairs:
         if target in seen:
-            raise ConfigError(f"{seen[target]} and {source} would both become {target}; give them one by one")
-        seen[target] = source
-        if target.resolve() == source.resolve():
+            raise ConfigError(f"{seen[target]} and {path} would both become {target}; give them one by one")
+        seen[target] = path
+        if target != STANDARD and target.resolve() == path.resolve():
             raise ConfigError(f"-o {target} is the input itself; give another name")
     return pairs
+
+
+def is_stdout(name: str) -> bool:
+    """True for `-`, and for a name such as /dev/stdout of what standard output goes to, if that is no plain file."""
+    if name == "-":
+        return True
+    try:
+        return is_direct(name) and os.path.samestat(os.stat(name), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # ValueError: a stream that is no file, as in tests
+        return False
+
+
+def read_standard() -> IO[bytes]:
+    """Standard input, whole."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigError("there is nothing on standard input; pipe a file into it, or give its name in place of -")
+    data = io.BytesIO(sys.stdin.buffer.read())
+    data.name = "standard input"
+    return data
+
+
+def opened(path: Path) -> Path | IO[bytes]:
+    """A source as pc15's readers take it: its path, or what standard input gives."""
+    return read_standard() if path == STANDARD else path
+
+
+def read_stream(path: Path, *, strict: bool) -> bytes:
+    """The bytes of a stream, from a file, which is checked, or from standard input."""
+    from pc15.bitstream.container import read_bitstream, stream_bytes  # here: help needs no codec
+
+    return stream_bytes(read_standard()) if path == STANDARD else read_bitstream(path, strict=strict)
+
+
+def write_standard(data: bytes) -> None:
+    """Write to standard output, and nothing else: what is said goes to stderr then."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def report(target: Path, said: str) -> None:
+    """Say what was done: on stdout, unless the result itself went there."""
+    if target == STANDARD:
+        print(f"standard output: {said}", file=sys.stderr, flush=True)
+    else:
+        print(f"{target}: {said}", flush=True)
 
 
 _In = TypeVar("_In")
@@ -53,13 +146,14 @@ def each(pairs: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], None]) 
     tally = _Tally()
     for source, target in pairs:
         with tally.of(source, target):
+            _check_file(source)
             one(source, target)
     return tally.result(len(pairs))
 
 
 def each_together(
     pairs: Sequence[tuple[Path, Path]],
-    load: Callable[[Path], _In],
+    load: Callable[[Path, Path], _In],
     work: Callable[[list[_In]], list[_Out]],
     save: Callable[[Path, _In, _Out], None],
     most: int,
@@ -70,15 +164,23 @@ def each_together(
         batch: list[tuple[Path, Path, _In]] = []
         for source, target in pairs[start : start + most]:
             with tally.of(source, target):
-                batch.append((source, target, load(source)))
+                _check_file(source)
+                batch.append((source, target, load(source, target)))
+        if not batch:
+            continue
         try:
             done: list[_Out] | None = work([item for _, _, item in batch])
-        except (Pc15Error, OSError):
+        except (Pc15Error, OSError, UnicodeError):
             done = None
         for i, (source, target, item) in enumerate(batch):
             with tally.of(source, target):
                 save(target, item, work([item])[0] if done is None else done[i])
     return tally.result(len(pairs))
+
+
+def _check_file(source: Path) -> None:
+    if source.is_dir():
+        raise ConfigError(f"there is no file to read in {source}")
 
 
 class _Tally:
@@ -94,7 +196,7 @@ class _Tally:
             yield
         except BrokenPipeError:
             raise
-        except (Pc15Error, OSError) as error:
+        except (Pc15Error, OSError, UnicodeError) as error:  # UnicodeError: a name that this system cannot say
             named = str(source) in str(error) or str(target) in str(error)
             complain(str(error) if named else f"{source}: {error}")
             self._failed += 1

@@ -26,10 +26,13 @@ def run(args: argparse.Namespace) -> int:
     every combination of both.
     """
     from pc15.images import save_image
+    from pc15.paths import ready_to_write
     from pc15.proc.codebook import GRID_ID, load_codebook
     from pc15.proc.generators import NAMES, load
     from pc15.proc.registry import gen_id
 
+    if args.preview is not None:
+        ready_to_write(args.preview)
     codebook = load_codebook(GRID_ID)
     rows: list[tuple[str, ...]]
     if args.name is not None:

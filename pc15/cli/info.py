@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pc15.cli.files import read_stream
 from pc15.cli.parser import DONE, FAILED, Parser, columns, complain
 from pc15.errors import BitstreamError
 
@@ -21,6 +22,7 @@ EXAMPLES = (
     "info photo.pc15",
     "info photo.pc15 --tiles",
     "info photo.pc15 --json",
+    "info - < photo.pc15",
 )
 
 
@@ -29,10 +31,9 @@ def run(args: argparse.Namespace) -> int:
 
     Nothing is drawn.  A damaged stream is described as far as it can be read.
     """
-    from pc15.bitstream import read_bitstream
     from pc15.bitstream.read import read_programs
 
-    data = read_bitstream(args.stream, strict=False)
+    data = read_stream(args.stream, strict=False)
     header, programs, metadata, damage = read_programs(data, strict=False)
     content = _described(data, header, programs, metadata, damage)
     content["metadata"] = metadata
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
-    add.add_argument("stream", type=Path, metavar="STREAM", help="a stream")
+    add.add_argument("stream", type=Path, metavar="STREAM", help="a stream, or - for standard input")
     add.add_argument("--tiles", action="store_true", help="also list every tile's program")
     add.add_argument("--json", action="store_true", help="print one JSON object")
 

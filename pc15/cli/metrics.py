@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pc15.cli.files import STANDARD, opened
 from pc15.cli.parser import DONE, Parser, columns
-from pc15.errors import BitstreamError
+from pc15.errors import BitstreamError, ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "metrics photo.png back.png",
     "metrics photo.png photo.pc15 --json",
+    "metrics photo.png - < photo.pc15",
 )
 
 
@@ -27,8 +29,10 @@ def run(args: argparse.Namespace) -> int:
     """
     from pc15.metrics import MS_SSIM_WEIGHTS, SSIM_WINDOW, ms_ssim, psnr, ssim
 
+    if args.a == args.b == STANDARD:
+        raise ConfigError("standard input holds one picture, not both; give the name of the other one")
     (a, bpp_a), (b, bpp_b) = (_luma(path, args.device) for path in (args.a, args.b))
-    found = {"psnr_y": psnr(a, b)}
+    found: dict[str, float] = {"psnr_y": psnr(a, b)}
     side = min(a.shape[-2:])
     if side >= SSIM_WINDOW:
         found["ssim_y"] = ssim(a, b)
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
-    add.add_argument("a", type=Path, metavar="A", help="a picture or a stream")
+    add.add_argument("a", type=Path, metavar="A", help="a picture or a stream, or - for standard input")
     add.add_argument("b", type=Path, metavar="B", help="another one of the same size")
     add.add_argument(
         "--device", default="auto", metavar="NAME", help="where streams are decoded (default: %(default)s)"
@@ -59,18 +63,23 @@ def add_arguments(add: Parser) -> None:
 
 def _luma(path: Path, device: str) -> tuple[Tensor, float | None]:
     """Luma [1,1,H,W] in [0,1] of a picture or of a stream, and the stream's bits per pixel."""
-    from pc15.bitstream import read_bitstream
+    from pc15.bitstream.container import read_bitstream, stream_bytes
     from pc15.bitstream.header import MAGIC
     from pc15.decoder import decode_y
     from pc15.images import load_luma, luma_tensor
 
+    source = opened(path)
     try:
-        with path.open("rb") as file:
-            stream = file.read(len(MAGIC)) == MAGIC
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                begins = file.read(len(MAGIC))
+        else:
+            begins = source.read(len(MAGIC))
+            source.seek(0)
     except OSError as error:
         raise BitstreamError(f"cannot read {path}: {error.strerror or error}") from error
-    if not stream:
-        return luma_tensor(load_luma(path)), None
-    data = read_bitstream(path)
+    if begins != MAGIC:
+        return luma_tensor(load_luma(source)), None
+    data = read_bitstream(source) if isinstance(source, Path) else stream_bytes(source)
     y = decode_y(data, device=device)
     return y, 8 * len(data) / (y.shape[-1] * y.shape[-2])

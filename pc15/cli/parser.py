@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -77,6 +78,13 @@ def columns(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 point`, `2 points`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def say_any_name() -> None:
+    """Let stdout show what its encoding lacks, such as odd file names, with backslashes, as stderr does by itself."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def complain(message: str, level: str = "error") -> None:

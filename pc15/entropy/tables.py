@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import ConfigError, MissingTableError, Pc15Error, did_you_mean
-from pc15.paths import models_dir, write_atomic
+from pc15.paths import model_file, models_dir, write_atomic
 from pc15.runtime.memo import cached_method
 
 __all__ = [
@@ -264,20 +264,18 @@ def load_table(id: str) -> TableSet:
         MissingTableError: neither place has it, the file is damaged, or the id could not be a file name.
     """
     _check_id(id, MissingTableError)
-    models = models_dir()
-    places = [Path(models) / "rans" / f"{id}.json"] if models is not None else []
-    places.append(Path(__file__).with_name(f"{id}.json"))
-    for path in places:
-        try:
-            stat = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        return _read_tables(id, path, stat.st_mtime_ns, stat.st_size)
-    own = str(places[0]) if models is not None else "$PC15_MODELS_DIR/rans (PC15_MODELS_DIR is not set)"
-    raise MissingTableError(
-        f"no rANS tables {id!r}: looked for {own} and for {places[-1]}; get {id}.json from where "
-        "the stream was made, or encode again with the default tables"
-    )
+    packaged = Path(__file__).with_name(f"{id}.json")
+    path = model_file("rans", packaged)
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        models = models_dir()
+        own = f"{models / 'rans' / packaged.name}" if models else "$PC15_MODELS_DIR/rans (PC15_MODELS_DIR is not set)"
+        raise MissingTableError(
+            f"no rANS tables {id!r}: looked for {own} and for {packaged}; get {id}.json from where "
+            "the stream was made, or encode again with the default tables"
+        ) from None
+    return _read_tables(id, path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=16)

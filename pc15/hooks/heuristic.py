@@ -8,6 +8,7 @@ lower generator id first among equals, so a choice depends neither on the batch 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -52,9 +53,9 @@ class HeuristicHooks:
 
 def checked_topk(topk: int) -> int:
     """topk, if it is a whole number of at least 1."""
-    if isinstance(topk, bool) or not isinstance(topk, int) or topk < 1:
+    if isinstance(topk, bool) or not isinstance(topk, numbers.Integral) or topk < 1:
         raise ConfigError(f"topk is {topk!r}; give a whole number from 1 to {len(NAMES)}")
-    return topk
+    return int(topk)
 
 
 def top_generators(scores: Tensor, topk: int, start: tuple[int, ...] | list[int]) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import numbers
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,9 +62,9 @@ class AiHooks:
             raise ConfigError("AiHooks got no role at all; give selector=Selector(weights='m1.safetensors')")
         self.topk = checked_topk(topk)
         for name, value in (("entries", entries), ("keep", keep)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
                 raise ConfigError(f"AiHooks {name} is {value!r}; give a whole number of at least 1")
-        self.entries, self.keep = entries, keep
+        self.entries, self.keep = int(entries), int(keep)
         self.selector = Selector(selector, strict=strict) if isinstance(selector, str | Path) else selector
         self.param_predictor = (
             ParamPredictor(param_predictor, strict=strict)

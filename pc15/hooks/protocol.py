@@ -78,5 +78,7 @@ class EncoderHooks(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Plain JSON for the stream's metadata: name, version, and for weights norm and sha256; it costs bytes."""
+        """Plain JSON for the stream's metadata: name, version, and for weights norm and sha256; it costs bytes.
+
+        Empty: there is nothing to say, and nothing is written."""
         ...

@@ -130,19 +130,16 @@ def choose(
         task = PlaneTask(i, own, tables, codebook, progress, pool)
         coded.append(PlaneCoder(picture, task, section_rows, picture.known[i]).choose())
         section_rows = header_of((coded[0].spec,) * len(picture.planes), width, height, cfg).section_rows
+    programs = [part for one in coded for part in one.programs]
+    # what hooks did not steer costs no bytes to say
+    hooks = cfg.ai.describe() if cfg.ai is not None and any(part.tiles for part in programs) else None
     return Chosen(
         header_of(tuple(one.spec for one in coded), width, height, cfg),
-        [programs for one in coded for programs in one.programs],
+        programs,
         [payload for one in coded for payload in one.residuals],
         [tally for one in coded for tally in one.tallies],
-        _metadata(cfg),
+        {"ai": hooks} if hooks else None,
     )
-
-
-def _metadata(cfg: CodecConfig) -> dict[str, Any] | None:
-    """What the stream says about hooks; nothing where none were asked, or none had an answer."""
-    described = cfg.ai.describe() if cfg.ai is not None else {}
-    return {"ai": described} if described else None
 
 
 @dataclass(eq=False)

@@ -6,16 +6,18 @@ The sections of all pictures are written together, those that are coded alike in
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pc15.bitstream.container import Stream, write_container
 from pc15.bitstream.header import PAYLOAD_RAW, Header, SectionSpan, section_spans, tile_counts
 from pc15.bitstream.ports import Writer
-from pc15.bitstream.programs import Programs, TileRec
+from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import coded_alike, section_syntax
+from pc15.bitstream.records import TileRec
 from pc15.bitstream.sections import code_section, code_sections
 from pc15.entropy.tables import TableSet
 from pc15.proc.codebook import Codebook
@@ -31,13 +33,24 @@ class EncodeResult(Mapping[str, Any]):
 
     bitstream: the whole stream.   bpp: its bits per pixel.   stats: bytes, bits_by_kind, tiles, layers.
     tile_maps: what each tile draws, a list per grid of tiles: of each plane in turn, a coarse grid before the tiles
-        upon it.  `["tile_map"]` is the only grid's list where there is but one, else all.
+        upon it.  `["tile_map"]` is the only grid's list where there is but one, else all.  Made when first asked for.
+    programs: the same as arrays, of each grid.   seed: the stream's.
     """
 
     bitstream: bytes
     bpp: float
     stats: dict[str, Any]
-    tile_maps: list[list[TileRec]]
+    programs: Sequence[Programs] = field(repr=False)
+    seed: int = field(repr=False)
+
+    @functools.cached_property
+    def tile_maps(self) -> list[list[TileRec]]:
+        """What each tile draws."""
+        with _uncollected():
+            return [
+                [TileRec.of(number, program, self.seed) for number, program in enumerate(part.records())]
+                for part in self.programs
+            ]
 
     def __getitem__(self, key: str) -> Any:
         if key == "tile_map":
@@ -140,4 +153,4 @@ def _result(chosen: Chosen, sections: Sequence[tuple[bytes, Mapping[str, float]]
         "layers": int(sum(int(part.count.sum()) for part in programs)),
     }
     bpp = 8.0 * len(data) / (header.width * header.height)
-    return EncodeResult(data, bpp, stats, [part.records() for part in programs])
+    return EncodeResult(data, bpp, stats, programs, header.seed)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from pc15.errors import MissingTableError
-from pc15.paths import models_dir, write_atomic
+from pc15.paths import model_file, models_dir, write_atomic
 from pc15.proc.generators import NAMES, load
 from pc15.runtime.memo import cached_method
 
@@ -146,25 +146,38 @@ def _spans(gen: int, fine: int, device: torch.device) -> tuple[Tensor, Tensor, T
     return first, last, torch.tensor([p.periodic for p in params], device=device)
 
 
-@functools.cache
 def load_codebook(codebook_id: str) -> Codebook:
-    """The codebook of that id.
+    """The codebook of that id: `$PC15_MODELS_DIR/codebooks/<id>.npz` when it is there, else the packaged one.
 
     Raises:
         MissingTableError: neither `PC15_MODELS_DIR` nor the package has it, or the file is damaged.
     """
     if codebook_id == GRID_ID:
-        return Codebook(GRID_ID, tuple(_grid(gen) for gen in range(len(NAMES))))
+        return _grid_codebook()
     if not re.fullmatch(r"[a-z0-9_-]{1,32}", codebook_id):
         raise MissingTableError(f"{codebook_id!r} is no codebook id (lower case, digits, _ and -, at most 32)")
-    places = [Path(__file__).parent / f"{codebook_id}.npz"]
-    if (override := models_dir()) is not None:
-        places.insert(0, override / "codebooks" / f"{codebook_id}.npz")
-    for place in places:
-        if place.is_file():
-            return _read(codebook_id, place)
-    looked = " and ".join(str(place) for place in places)
-    raise MissingTableError(f"no codebook {codebook_id!r}: looked for {looked}; set PC15_MODELS_DIR to where it lies")
+    packaged = Path(__file__).with_name(f"{codebook_id}.npz")
+    place = model_file("codebooks", packaged)
+    try:
+        stat = place.stat()
+    except FileNotFoundError:
+        models = models_dir()
+        looked = f"{models / 'codebooks' / packaged.name} and {packaged}" if models else packaged
+        raise MissingTableError(
+            f"no codebook {codebook_id!r}: looked for {looked}; set PC15_MODELS_DIR to where it lies"
+        ) from None
+    return _kept(codebook_id, place, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.cache
+def _grid_codebook() -> Codebook:
+    return Codebook(GRID_ID, tuple(_grid(gen) for gen in range(len(NAMES))))
+
+
+@functools.lru_cache(maxsize=8)
+def _kept(codebook_id: str, path: Path, mtime_ns: int, size: int) -> Codebook:
+    """A file as it was read; its time and size are there so that one that changed is read again."""
+    return _read(codebook_id, path)
 
 
 def save_codebook(path: Path, codebook: Codebook) -> None:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+import numbers
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -218,8 +222,11 @@ def render(
         ConfigError: a size below 1, a value out of range or not finite.
     """
     generator = get(name)
-    if H < 1 or W < 1 or batch < 1:
-        raise ConfigError(f"render needs H, W and batch of at least 1, got H={H}, W={W}, batch={batch}")
+    sizes = {"H": H, "W": W, "batch": batch}
+    if not all(isinstance(size, numbers.Integral) and size >= 1 for size in sizes.values()):
+        got = ", ".join(f"{key}={size!r}" for key, size in sizes.items())
+        raise ConfigError(f"render needs whole numbers H, W and batch of at least 1, got {got}")
+    H, W, batch = map(int, sizes.values())
     given = dict(params or {})
     contrast = _per_item(given.pop("contrast", 1.0), batch, "contrast", 0.0, 1.0)
     known = [p.name for p in generator.params]
@@ -245,7 +252,7 @@ def render(
 
 
 def _per_item(value: float | Sequence[float], batch: int, what: str, lo: float, hi: float) -> list[float]:
-    items = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * batch
+    items = _items(value, batch, what, float)
     if len(items) != batch:
         raise ConfigError(f"{what}: {len(items)} values for a batch of {batch}")
     for v in items:
@@ -254,8 +261,19 @@ def _per_item(value: float | Sequence[float], batch: int, what: str, lo: float, 
     return items
 
 
+_Number = TypeVar("_Number", int, float)
+
+
+def _items(value: Any, batch: int, what: str, number: Callable[[Any], _Number]) -> list[_Number]:
+    """A number as often as there are items; or the numbers of a sequence, an array or a tensor."""
+    try:
+        return [number(v) for v in value] if np.ndim(value) else [number(value)] * batch
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{what} is {value!r}; give a number, or one per item") from error
+
+
 def _seeds(seed: int | Sequence[int], batch: int) -> list[int]:
-    seeds = [seed] * batch if isinstance(seed, int) else list(seed)
+    seeds = _items(seed, batch, "seed", operator.index)
     if len(seeds) != batch:
         raise ConfigError(f"seed: {len(seeds)} values for a batch of {batch}")
     return seeds

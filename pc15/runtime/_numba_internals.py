@@ -1,21 +1,27 @@
 """Faster ways through numba, by its private names: only for the versions that `jit.TESTED` spans.
 
-Two things are not as numba does them.  It stamps an entry of its cache with the date of one file: here the stamp has
-the digest of a whole package, too.  And it optimises and assembles each function by itself and again within each of
-its callers: `inner` leaves that to the callers, which halves the time of a first call.
+Three things are not as numba does them.  It stamps an entry of its cache with the date of one file: here the stamp has
+the digest of a whole package, too.  It trusts the files of its cache: here each begins with a digest of the rest, so
+that what a full disk or a power loss has cut or zeroed is compiled anew.  And it optimises and assembles each function
+by itself and again within each of its callers: `inner` leaves that to the callers, which halves the time of a first
+call.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba import njit, types
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
+
+from pc15.runtime.notices import say_damaged, say_unkept
 
 
 class _Locator:
@@ -31,6 +37,45 @@ class _Locator:
         return getattr(self._locator, name)
 
 
+class _Sealed(IndexDataCacheFile):  # type: ignore[misc, unused-ignore]
+    """Files of a function's cache, each with its digest before it: machine code is run, so it has to be whole."""
+
+    def _load_index(self) -> dict[Any, str]:
+        try:
+            version, stamp, overloads = self._unsealed(Path(self._index_path))
+        except OSError:
+            return {}
+        fresh = version == self._version and stamp == self._source_stamp
+        return dict(overloads) if fresh else {}
+
+    def _save_index(self, overloads: dict[Any, str]) -> None:
+        self._seal(self._index_path, (self._version, self._source_stamp, overloads))
+
+    def _load_data(self, name: str) -> Any:
+        return self._unsealed(Path(self._data_path(name)))
+
+    def _save_data(self, name: str, data: Any) -> None:
+        self._seal(self._data_path(name), data)
+
+    def _seal(self, path: str, content: Any) -> None:
+        data = self._dump(content)
+        with self._open_for_write(path) as file:
+            file.write(hashlib.sha256(data).digest() + data)
+
+    @staticmethod
+    def _unsealed(path: Path) -> Any:
+        """What a file holds.
+
+        Raises:
+            OSError: it cannot be read, or is not what was written: numba compiles anew then.
+        """
+        data = path.read_bytes()
+        if hashlib.sha256(data[32:]).digest() != data[:32]:
+            say_damaged(path.parent)
+            raise OSError(f"{path} is damaged")
+        return pickle.loads(data[32:])
+
+
 def _cache(function: Callable[..., Any], digest: str) -> FunctionCache:
     """numba's cache of a function, stamped with a digest."""
 
@@ -41,6 +86,18 @@ def _cache(function: Callable[..., Any], digest: str) -> FunctionCache:
 
     class Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
         _impl_class = Stamped
+
+        def __init__(self, py_func: Callable[..., Any]) -> None:
+            super().__init__(py_func)
+            name = f"{self._impl.filename_base}.sealed"  # apart from files of numba's own form
+            self._cache_file = _Sealed(self._cache_path, name, self._impl.locator.get_source_stamp())
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            try:
+                super().save_overload(sig, data)
+            except OSError as error:  # a full disk is no reason not to run what is compiled
+                say_unkept(error)
+                self.disable()
 
     return Cache(function)
 
@@ -115,8 +172,10 @@ def _options(allocates: bool, options: dict[str, Any]) -> dict[str, Any]:
 def entry(function: Callable[..., Any], digest: str, allocates: bool, options: dict[str, Any]) -> Any:
     """The dispatcher of a loop that Python calls; `digest` says which cached code still fits."""
     dispatcher: Any = njit(nogil=True, pipeline_class=_ENTRY, **_options(allocates, options))(function)
-    with contextlib.suppress(OSError, RuntimeError):  # nowhere to write, or no sources: slower to start, but right
+    try:
         dispatcher._cache = _cache(function, digest)
+    except (OSError, RuntimeError) as error:  # nowhere to write, or no sources: slower to start, but right
+        say_unkept(error)
     return dispatcher
 
 

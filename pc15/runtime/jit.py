@@ -24,6 +24,7 @@ from typing import Any
 import numba
 
 from pc15.paths import cache_dir
+from pc15.runtime.notices import say_damaged, say_unkept
 
 _LOG = logging.getLogger(__name__)
 _CONFIG: Any = numba.config  # its settings are made from the environment, where types do not see them
@@ -91,6 +92,16 @@ def _digest_of(function: Callable[..., Any]) -> str:
     return sources_digest(Path(function.__code__.co_filename).parents[max(0, depth - 2)])
 
 
+@functools.cache
+def _drop_cut_files(folder: Path) -> None:
+    """Remove files of numba's cache that are not whole pickles, from first byte to last: it would stop at them."""
+    for path in [*folder.rglob("*.nbi"), *folder.rglob("*.nbc")]:
+        data = path.read_bytes()
+        if not (data.startswith(b"\x80") and data.endswith(b".")):
+            say_damaged(folder)
+            path.unlink(missing_ok=True)
+
+
 def _plain(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """Compile by numba's public interface: a cache folder for every digest takes the place of the digest in the stamp.
 
@@ -100,8 +111,10 @@ def _plain(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     folder = Path(usual) if usual else cache_dir() / "numba"
     try:
         _CONFIG.CACHE_DIR = str(folder / _digest_of(function))
+        _drop_cut_files(folder / _digest_of(function))
         return numba.njit(nogil=True, cache=True, **options)(function)
-    except (OSError, RuntimeError):  # nowhere to write, or no sources: slower to start, but right
+    except (OSError, RuntimeError) as error:  # nowhere to write, or no sources: slower to start, but right
+        say_unkept(error)
         return numba.njit(nogil=True, **options)(function)
     finally:
         _CONFIG.CACHE_DIR = usual

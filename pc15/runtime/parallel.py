@@ -1,10 +1,15 @@
-"""Threads that each work on something of their own: one home for all pools of both packages."""
+"""Threads that each work on something of their own: one home for all pools of both packages.
+
+Threads do not survive a fork.  torch's own wait for ever in a process that was forked after they were used; so such a
+process is told, where it would hang, unless it uses one thread, as the workers of a DataLoader do.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pc15.errors import ConfigError
+from pc15.errors import ConfigError, DeviceError
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -21,6 +26,38 @@ _LEAST = 8
 """Items, such as tiles, that are worth another thread."""
 
 _reserved = threading.local()
+
+
+class _Process:
+    """What this process knows of its threads: whether it has used several, and whether it was forked after that."""
+
+    used_threads = False
+    forked_after = False
+
+
+def check_fork() -> None:
+    """Refuse to work with several threads in a process that was forked from one that had used them.
+
+    Raises:
+        DeviceError: it was; torch would wait for threads that are not there.
+    """
+    if torch.get_num_threads() == 1:
+        return
+    if _Process.forked_after:
+        raise DeviceError(
+            "this process was forked from one that had used threads, which do not survive a fork: torch would hang; "
+            "start processes by 'spawn' or 'forkserver', or call torch.set_num_threads(1) in this one first"
+        )
+    _Process.used_threads = True
+
+
+def _after_fork() -> None:
+    _Process.forked_after = _Process.forked_after or _Process.used_threads
+    _team.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextlib.contextmanager
@@ -33,6 +70,7 @@ def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
     """
     if count is not None and count < 1:
         raise ConfigError(f"workers is {count}; give at least 1")
+    check_fork()
     usual = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(count or usual, "pc15", initializer=torch.set_num_threads, initargs=(1,)) as pool:

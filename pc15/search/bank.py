@@ -9,12 +9,8 @@ on windows or pictures; it is kept in memory and, drawn once, on disk.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import logging
-import os
-import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pc15.errors import ConfigError
 from pc15.fixed import floor_div, isqrt64
 from pc15.paths import cache_dir
 from pc15.proc.codebook import Codebook
@@ -34,17 +31,16 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.runtime.memo import cached_method
+from pc15.runtime.notices import say_once
 from pc15.search.backend.product import Product
+from pc15.search.bank_store import ArrayKind, load_arrays, store_arrays
 from pc15.search.single_steps import SingleSteps
-
-_LOG = logging.getLogger(__name__)
 
 SCREEN = 32
 """Side, px, of the resolution that large tiles are screened at."""
 
 _KEEP = 2  # banks in memory at once
 _DRAW_ROWS = 2048
-_Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +182,9 @@ def get_bank(tile: int, codebook: Codebook, seed: int, device: torch.device) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """What of a bank lies on disk, one file each.
+    """What of a bank lies on disk, an array each.
 
-    drawn, pixels: as in `Bank`; where there is no `drawn`, no file.   rms: [K,2] float64: of `pixels`, and of `drawn`,
+    drawn, pixels: as in `Bank`; where there is no `drawn`, no array.   rms: [K,2] float64: of `pixels`, and of `drawn`,
         a whole number.
     """
 
@@ -201,78 +197,37 @@ class _Parts:
         return _Parts(drawn, self.pixels.to(device), self.rms.to(device))
 
 
-_TYPES: dict[str, Any] = {"drawn": np.int16, "pixels": np.int8, "rms": np.float64}
-
-
 def _stored(tile: int, codebook: Codebook, seed: int, device: torch.device) -> _Parts:
-    """The parts of exactly these candidates: mapped from the disk cache, after having been drawn into it if need be."""
+    """The parts of exactly these candidates: mapped from the disk cache, after being drawn into it if need be."""
     name = hashlib.sha256(f"{tile}/{seed}/{codebook.fingerprint}/{_code_version()}".encode()).hexdigest()[:32]
-    folder = cache_dir() / "banks"
     side = screen_side(tile)
     rows = sum(codebook.size(gen) * load(gen).seeds for gen in range(len(NAMES)))
-    shapes = {"pixels": (rows, side * side), "rms": (rows, 2)}
+    kinds = {"pixels": ArrayKind("i1", (rows, side * side)), "rms": ArrayKind("<f8", (rows, 2))}
     if side == tile:
-        shapes["drawn"] = (rows, side * side)
-    paths = {part: folder / f"{name}.{part}.npy" for part in shapes}
-    if (found := _map(paths, shapes)) is not None:
-        return found.to(device)
+        kinds["drawn"] = ArrayKind("<i2", (rows, side * side))
+    found: dict[str, Any] | None = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(paths, shapes, _draw(tile, codebook, seed, device))
-        found = _map(paths, shapes)
-    except OSError as error:
-        _LOG.warning("the bank stays in memory only: %s cannot be written (%s)", folder, error)
+        folder = cache_dir() / "banks"
+        found = load_arrays(folder, name, kinds)
+        if found is None:
+            store_arrays(folder, name, kinds, _draw(tile, codebook, seed, device))
+            found = load_arrays(folder, name, kinds)
+    except (OSError, ConfigError) as error:
+        say_once(
+            "banks",
+            "banks stay in memory only, and are drawn anew at every start, which takes seconds: their cache cannot be "
+            "written (%s); set PC15_CACHE_DIR to a folder that can",
+            error,
+        )
     if found is None:
         drawn = list(_draw(tile, codebook, seed, device))
-        parts = {part: torch.cat([getattr(chunk, part) for chunk in drawn]) for part in shapes}
-        found = _Parts(parts.get("drawn"), parts["pixels"], parts["rms"])
-    return found.to(device)
+        found = {part: np.concatenate([chunk[part] for chunk in drawn]) for part in kinds}
+    parts = {part: torch.from_numpy(array) for part, array in found.items()}
+    return _Parts(parts.get("drawn"), parts["pixels"], parts["rms"]).to(device)
 
 
-def _map(paths: dict[str, Path], shapes: dict[str, tuple[int, int]]) -> _Parts | None:
-    """The files as private memory maps; None if one is missing or, with a warning, not what it should be."""
-    parts = {}
-    for part, path in paths.items():
-        if not path.is_file():
-            return None
-        try:
-            # a private map: nothing is ever written through it, and torch wants arrays that could be written
-            stored = np.load(path, mmap_mode="c" if shapes[part][0] else None, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            _LOG.warning("bank cache %s cannot be read (%s); drawing it anew", path, error)
-            return None
-        if stored.shape != shapes[part] or stored.dtype != _TYPES[part]:
-            _LOG.warning("bank cache %s holds %s %s; drawing it anew", path, stored.dtype, stored.shape)
-            return None
-        parts[part] = torch.from_numpy(stored)
-    return _Parts(parts.get("drawn"), parts["pixels"], parts["rms"])
-
-
-def _write(paths: dict[str, Path], shapes: dict[str, tuple[int, int]], chunks: Iterator[_Parts]) -> None:
-    """Write chunks as they are drawn; the files appear when all are whole: no reader ever sees half a bank.
-
-    Raises:
-        OSError: the disk is full, or the folder refuses.
-    """
-    temporary = {part: path.with_name(f".{secrets.token_hex(8)}.tmp") for part, path in paths.items()}
-    try:
-        with contextlib.ExitStack() as stack:
-            files = {part: stack.enter_context(temp.open("xb")) for part, temp in temporary.items()}
-            for part, file in files.items():
-                about = {"descr": np.dtype(_TYPES[part]).str, "fortran_order": False, "shape": shapes[part]}
-                np.lib.format.write_array_header_1_0(file, about)
-            for chunk in chunks:
-                for part, file in files.items():
-                    file.write(getattr(chunk, part).numpy().tobytes())
-        for part, temp in temporary.items():
-            os.replace(temp, paths[part])
-    finally:
-        for temp in temporary.values():
-            temp.unlink(missing_ok=True)
-
-
-def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Iterator[_Parts]:
-    """Draw all candidates, some at a time; drawn on `device`, handed out on the CPU."""
+def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Draw all candidates, some at a time, the parts of each by name; drawn on `device`, handed out on the CPU."""
     side = screen_side(tile)
     fine = side if side == tile else 2 * side
     at = tile_grid(fine, device=device)
@@ -294,7 +249,8 @@ def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Ite
                 pixels = stretch(d)
                 power = torch.div((d * d).sum(dim=1, dtype=torch.int64), d.shape[1], rounding_mode="floor")
                 rms = torch.stack([pixels.to(torch.float64).square().mean(dim=1).sqrt(), isqrt64(power).double()], 1)
-                yield _Parts(d.to(torch.int16) if side == tile else None, pixels, rms).to(torch.device("cpu"))
+                chunk = {"pixels": pixels, "rms": rms} | ({"drawn": d.to(torch.int16)} if side == tile else {})
+                yield {part: rows.cpu().numpy() for part, rows in chunk.items()}
                 bar.update(len(d))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pc15._version import __version__
+from pc15.cli.parser import say_any_name
 from pc15.config import PRESETS
 from pc15.errors import ConfigError, Pc15Error
 from pc15learn.config import DeviceName, LoggerName, PrecisionName
@@ -236,7 +237,9 @@ def tables(args: argparse.Namespace) -> None:
         from pc15.cli.files import find_sources
         from pc15.cli.parser import STREAM_SUFFIX
 
-        made = tables_from_streams(find_sources(args.streams, (STREAM_SUFFIX,)), args.out, **shared)
+        made = tables_from_streams(
+            [source.path for source in find_sources(args.streams, (STREAM_SUFFIX,))], args.out, **shared
+        )
     else:
         from pc15.images import find_images
 
@@ -279,9 +282,10 @@ def _of_images(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 def _command(commands: Any, run: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
     """A sub-command whose help is its function's docstring."""
-    text = inspect.getdoc(run) or ""
+    name = run.__name__.replace("_", "-")
+    text = inspect.getdoc(run) or f"The step {name} of the toolkit; docs/toolkit.md describes it."  # -OO: no docstrings
     parser: argparse.ArgumentParser = commands.add_parser(
-        run.__name__.replace("_", "-"),
+        name,
         help=text.splitlines()[0],
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -463,6 +467,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.  Wrong usage and --help leave by SystemExit, as argparse does."""
+    say_any_name()
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="pc15learn: %(levelname)s: %(message)s")
     try:

@@ -35,6 +35,7 @@ from pc15.entropy.tables import DEFAULT_TABLE_ID, MAX_ALPHABET, load_table
 from pc15.errors import ConfigError
 from pc15.images import load_rgb
 from pc15.luma import as_q12
+from pc15.paths import ready_to_write
 from pc15.plan.plan import plan_header
 from pc15.proc.codebook import GRID_ID, Codebook, load_codebook, save_codebook
 from pc15.proc.coords import tile_grid
@@ -392,6 +393,7 @@ def train_codebook(
     """
     if not images:
         raise ConfigError("no pictures to train a codebook on; name files or folders that hold some")
+    ready_to_write(out)
     wanted = collect_targets(
         images, tile=tile, crop=crop, most=targets, seed=seed, codebook_id=base, table_id=DEFAULT_TABLE_ID
     )
@@ -418,6 +420,7 @@ def train_codebook_on_labels(
     Raises:
         ConfigError: no labels, too large tiles, or nothing to gain.   SchemaError: as `labelled_targets`.
     """
+    ready_to_write(out)
     wanted = labelled_targets(labels, most=targets, seed=seed)
     return choose_codebook(wanted, out, codebook_id=codebook_id, base=base, entries=entries, random=random, seed=seed)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from pc15.images import load_luma, load_rgb, save_image
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["encode", "decode", "info", "generators", "metrics", "bench", "bench rd", "bench ablation", "env"]
 QUICK = ["--preset", "fast", "--tile", "16", "--max-layers", "2", "--residual", "off", "--device", "cpu"]
+FLAT = [*QUICK, "--max-layers", "0"]
 TINY = CodecConfig.preset("fast", residual=False, tile=16, max_layers=2, device="cpu")
 
 
@@ -48,6 +51,10 @@ def run(*argv: object) -> int:
         return cli.main([str(arg) for arg in argv])
     except SystemExit as leaving:
         return int(leaving.code or 0)
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def fresh(*argv: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -155,10 +162,111 @@ def test_a_folder_stands_for_its_pictures(photo: Path) -> None:
     shutil.copy(photo, folder / "a.png")
     shutil.copy(photo, folder / "deep" / "b.PNG")
     (folder / "notes.txt").write_text("not a picture")
-    assert run("encode", folder, "-o", photo.parent / "out", *QUICK, "--max-layers", "0") == 0
-    assert sorted(p.name for p in (photo.parent / "out").iterdir()) == ["a.pc15", "b.pc15"]
-    assert run("encode", photo, "-o", f"{photo.parent}/new/", *QUICK, "--max-layers", "0") == 0
+    (folder / "._a.png").write_text("AppleDouble")
+    (folder / ".thumbs").mkdir()
+    shutil.copy(photo, folder / ".thumbs" / "t.png")
+    out = photo.parent / "out"
+    assert run("encode", folder, "-o", out, *FLAT) == 0
+    assert files_of(out) == ["a.pc15", "deep/b.pc15"]
+    assert run("decode", out, "-o", photo.parent / "back") == 0
+    assert files_of(photo.parent / "back") == ["a.png", "deep/b.png"]
+    assert run("encode", photo, "-o", f"{photo.parent}/new/", *FLAT) == 0
     assert (photo.parent / "new" / "photo.pc15").is_file()
+
+
+def test_equal_names_below_a_folder_stay_apart(photo: Path) -> None:
+    folder, out = photo.parent / "in", photo.parent / "out"
+    for name in ("x/a.png", "y/a.png", "y/a.bmp"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        save_image(folder / name, load_rgb(photo))
+    assert run("encode", folder, "-o", out, *FLAT) == 0
+    assert files_of(out) == ["x/a.pc15", "y/a.bmp.pc15", "y/a.png.pc15"]
+
+
+def test_one_picture_in_a_folder_becomes_a_folder(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = photo.parent / "in", photo.parent / "out"
+    folder.mkdir()
+    shutil.copy(photo, folder / "a.png")
+    assert run("encode", folder, "-o", out, *FLAT) == 0
+    assert files_of(out) == ["a.pc15"]
+    assert run("encode", folder, "-o", photo, *FLAT) == 2
+    assert "is a file, but the input is a folder; give a folder" in capsys.readouterr().err
+
+
+def test_an_empty_folder_does_not_stop_the_others(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photo.parent / "none").mkdir()
+    assert run("encode", photo.parent / "none", photo, "-o", photo.parent / "out", *FLAT) == 1
+    assert files_of(photo.parent / "out") == ["photo.pc15"]
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0] == f"pc15: error: there is no file to read in {photo.parent / 'none'}"
+    assert errors[1] == "pc15: error: 1 of 2 failed, the others are done"
+
+
+def test_a_folder_that_takes_no_file_is_noticed_before_the_work(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pc15.encoder.encode_many", lambda *_: pytest.fail("worked first"))
+    assert run("encode", photo, "-o", photo / "below" / "a.pc15", *FLAT) == 1
+    assert "a file stands where its folder should" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- standard input and output
+
+
+def piped(*argv: object, given: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "pc15", *map(os.fsencode, map(str, argv))]
+    everything = {**os.environ, **env}
+    return subprocess.run(command, cwd=ROOT, input=given, capture_output=True, timeout=120, env=everything)
+
+
+def test_pictures_and_streams_go_through_pipes(photo: Path) -> None:
+    picture = photo.read_bytes()
+    want = encode(load_rgb(photo), TINY.but(max_layers=0))["bitstream"]
+    ran = piped("encode", "-", "-o", "-", *FLAT, given=picture)
+    assert (ran.returncode, ran.stdout) == (0, want)
+    assert ran.stderr.startswith(b"standard output: 24x18 in ")
+    back = piped("decode", "-", "-o", "-", given=want)
+    assert torch.equal(load_rgb(io.BytesIO(back.stdout)), decode(want))
+    assert piped("info", "-", given=want).stdout.startswith(b"-: 24x18 colour")
+    assert b"PSNR-Y" in piped("metrics", photo, "-", given=want).stdout
+    assert piped("metrics", "-", photo, given=picture).stdout.startswith(b"PSNR-Y  inf dB")
+    if sys.platform != "win32":
+        assert piped("encode", photo, "-o", "/dev/stdout", *FLAT).stdout == want
+        with (photo.parent / "redirected").open("wb") as file:
+            command = [sys.executable, "-m", "pc15", "encode", str(photo), "-o", "/dev/stdout", *FLAT]
+            subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.PIPE, check=True, timeout=120)
+        assert (photo.parent / "redirected").read_bytes().startswith(want)
+
+
+def test_pipes_that_cannot_be_meant_are_refused(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, says in (
+        (["encode", photo, photo, "-o", "-"], "-o - is standard output, but"),
+        (["encode", photo.parent, "-o", "-"], "but the input is a folder"),
+        (["encode", "-", "-o", photo.parent], "standard input has no name"),
+        (["metrics", "-", "-"], "standard input holds one picture, not both"),
+    ):
+        assert run(*argv, *(FLAT if argv[0] == "encode" else [])) == 2
+        assert says in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8")
+def test_names_that_the_console_cannot_show_are_shown_with_backslashes(photo: Path) -> None:
+    folder, out = photo.parent / "in", photo.parent / "out"
+    folder.mkdir()
+    for name in (b"a\xe9.png", "λ.png".encode(), b"z.png"):
+        shutil.copy(photo, os.fsencode(folder) + b"/" + name)
+    ran = piped("encode", folder, "-o", out, *FLAT, PYTHONIOENCODING="ascii:strict")
+    assert ran.returncode == 0, ran.stderr
+    assert b"a\\udce9.pc15: 24x18" in ran.stdout and b"\\u03bb.pc15: 24x18" in ran.stdout
+    assert sorted(os.listdir(os.fsencode(out))) == [b"a\xe9.pc15", b"z.pc15", "λ.pc15".encode()]
+
+
+def test_commands_work_without_docstrings(photo: Path) -> None:
+    assert piped("env", PYTHONOPTIMIZE="2").returncode == 0
+    shown = piped("encode", "--help", PYTHONOPTIMIZE="2").stdout.decode()
+    assert "Describe pictures as programs" in shown and "--lambda" in shown
+    ran = [sys.executable, "-OO", "-m", "pc15learn", "--help"]
+    assert b"make-tiles" in subprocess.run(ran, cwd=ROOT, capture_output=True, check=True, timeout=60).stdout
 
 
 def test_outputs_that_would_collide_or_mislead_are_refused(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,7 +456,7 @@ def test_only_the_chosen_command_is_loaded() -> None:
     code += "print(sorted(m for m in sys.modules if m.startswith('pc15.')))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     loaded = ["pc15._version", "pc15.cli", "pc15.cli.env", "pc15.cli.parser", "pc15.errors"]
-    loaded += ["pc15.paths", "pc15.runtime", "pc15.runtime.device"]  # which calm OpenMP's threads
+    loaded += ["pc15.locks", "pc15.paths", "pc15.runtime", "pc15.runtime.device"]  # which calm OpenMP's threads
     assert ran.stdout.splitlines()[-1] == str(loaded), ran.stderr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 import zlib
@@ -93,6 +94,54 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, suffix: str) -> None:
     expected = np.round(wide.astype(np.float64) * 255 / 65535)
     assert load_luma(tmp_path / f"wide.{suffix}")[0].tolist() == expected.tolist()
     assert load_rgb(tmp_path / f"wide.{suffix}")[1].tolist() == expected.tolist()
+
+
+def png16(samples: np.ndarray, kind: int) -> bytes:
+    """A PNG of 16 bits per sample, which Pillow cannot write."""
+    height, width = samples.shape[:2]
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff16(samples: np.ndarray, order: str) -> bytes:
+    """An uncompressed TIFF of 16-bit RGB; order: < or >."""
+    height, width, _ = samples.shape
+    data, after = samples.astype(f"{order}u2").tobytes(), 8 + 2 + 12 * 9 + 4
+    short, many = 3, {258: (3, 3, after), 273: (4, 1, after + 6), 279: (4, 1, len(data))}
+    plain = {256: width, 257: height, 259: 1, 262: 2, 277: 3, 278: height}
+    entries = b""
+    for tag in sorted({**plain, **many}):
+        kind, count, value = many.get(tag, (short, 1, plain.get(tag, 0)))
+        entries += struct.pack(f"{order}HHI", tag, kind, count)
+        entries += struct.pack(f"{order}HH", value, 0) if tag in plain else struct.pack(f"{order}I", value)
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, 9)
+    return start + entries + struct.pack(f"{order}IHHH", 0, 16, 16, 16) + data
+
+
+def test_sixteen_bit_colour_is_rounded_as_gray_is() -> None:
+    rgb = np.random.default_rng(0).integers(0, 65536, (5, 7, 3))
+    opaque = np.full((5, 7, 1), 65535)
+    want = ((rgb * 255 + 0x7FFF) // 0xFFFF).transpose(2, 0, 1)
+    for data in (png16(rgb, 2), png16(np.dstack([rgb, opaque]), 6), tiff16(rgb, "<"), tiff16(rgb, ">")):
+        assert np.array_equal(load_rgb(io.BytesIO(data)).numpy(), want)
+    gray = png16(np.dstack([rgb[:, :, :1], opaque]), 4)
+    assert np.array_equal(load_luma(io.BytesIO(gray)).numpy(), want[:1])
+    assert np.array_equal(load_luma(io.BytesIO(png16(rgb[:, :, :1], 0))).numpy(), want[:1])
+    half = np.dstack([rgb, np.full((5, 7, 1), 32896)])  # half white, as with 8 bits
+    blended = load_rgb(io.BytesIO(png16(half, 6))).numpy().astype(int)
+    assert abs(blended - (want * 128 + 255 * 127) / 255).max() <= 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_one_pixel_warns_of_nothing() -> None:
+    one = io.BytesIO()
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(one, "PNG")
+    assert load_rgb(io.BytesIO(one.getvalue())).flatten().tolist() == [1, 2, 3]
 
 
 def test_float_files_are_luma_in_0_1_or_refused(tmp_path: Path) -> None:

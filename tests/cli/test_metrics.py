@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -159,3 +160,14 @@ def test_bd_rate_refuses_curves_that_hardly_meet() -> None:
 def test_bd_rate_refuses_bad_points(rate: list[float], quality: list[float], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         bd_rate([0.1, 0.2], [30.0, 34.0], rate, quality)
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim, ms_ssim])
+def test_floats_of_8_bits_without_their_range_are_refused(measure: Callable[..., float]) -> None:
+    a = picture(170, 170) * 255
+    with pytest.raises(ImageError, match="spans .*, which cannot be with data_range 1; pass data_range=255"):
+        measure(a, a * 0.9)
+    with pytest.raises(ImageError, match="data_range 1;"):
+        measure(np.full((170, 170), -4.0), a / 255)
+    assert measure(a, a * 0.9, data_range=255) == measure(a, a * 0.9, data_range=255.0)
+    assert measure(a / 255 * 1.2 - 0.1, a / 255) > 0  # a little outside, as before clamping

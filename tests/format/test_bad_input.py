@@ -55,8 +55,8 @@ def stream() -> bytes:
         (torch.full((1, 1, 8, 8), float("inf")), "inf"),
         (torch.full((1, 1, 8, 8), 200.0), "divide by 255"),
         (torch.full((1, 1, 8, 8), -0.5), r"outside \[0,1\]"),
-        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "luma_tensor"),
-        ([[0.0, 1.0]], "not list"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.int16), "luma has dtype torch.int16"),
+        ([[0.0, 1.0]], "of type list, not a picture"),
     ],
 )
 def test_what_is_no_luma_is_refused(picture: Any, says: str) -> None:
@@ -69,14 +69,14 @@ def test_what_is_no_luma_is_refused(picture: Any, says: str) -> None:
     [
         torch.zeros(3, 8, 8),
         torch.zeros(2, 8, 8, dtype=torch.uint8),
-        torch.zeros(8, 8, dtype=torch.uint8),
+        torch.zeros(8, dtype=torch.uint8),
         torch.zeros(3, 0, 8, dtype=torch.uint8),
         torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
     ],
     ids=lambda p: f"{p.dtype} {list(p.shape)}",
 )
 def test_what_is_no_picture_is_refused(picture: torch.Tensor) -> None:
-    with pytest.raises(ImageError, match=r"give uint8 \[3,H,W\] or \[1,H,W\]"):
+    with pytest.raises(ImageError, match=r"give uint8 \[3,H,W\], \[H,W,3\], \[1,H,W\] or \[H,W\]"):
         encode(picture, TINY)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pc15.bitstream.alphabets import Syntax, alphabets, numbered, table_names
 from pc15.bitstream.ports import Reader, Writer
-from pc15.bitstream.programs import MAX_LAYERS, MERGE_FROM, LayerRec, Merge, Programs, TileRec
+from pc15.bitstream.programs import MAX_LAYERS, MERGE_FROM, LayerRec, Merge, Programs, TileProgram
 from pc15.bitstream.sections import activity_contexts, code_section, dc_contexts, neighbour_contexts
 from pc15.entropy.rans import rans_decode, rans_encode
 from pc15.entropy.tables import TableSet, build_rans_tables, load_table
@@ -92,9 +92,9 @@ def test_records_come_back_from_programs() -> None:
     for fine in (0, 2):
         lengths = {gen: len(load(gen).params_at(fine)) for gen in (stripes, spiral)}
         records = [
-            TileRec(7),
-            TileRec(9, (LayerRec(stripes, 3, (0,) * lengths[stripes], 0, -5),)),
-            TileRec(0, (
+            TileProgram(7),
+            TileProgram(9, (LayerRec(stripes, 3, (0,) * lengths[stripes], 0, -5),)),
+            TileProgram(0, (
                 LayerRec(spiral, 1, tuple(range(-1, lengths[spiral] - 1)), 0, 2),
                 LayerRec(stripes, 3, (0,) * lengths[stripes], 0, 4, Merge(len(MERGE_FROM) - 1, MAX_LAYERS - 1)),
             )),

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pc15 import CodecConfig, decode_y, encode_y
 from pc15.entropy.tables import (
     BUCKET_BITS,
     MAX_ALPHABET,
@@ -24,6 +26,7 @@ from pc15.entropy.tables import (
     save_tables,
 )
 from pc15.errors import ConfigError, MissingTableError
+from pc15.proc.codebook import load_codebook, save_codebook
 
 TOTAL = 1 << PRECISION
 
@@ -228,3 +231,38 @@ def test_a_damaged_file_is_named(models: Path, text: str, why: str) -> None:
     assert str(path) in str(caught.value)
     path.write_text(GOOD)
     assert load_table("small").table("t").freq == (TOTAL,)
+
+
+def test_a_file_of_a_packaged_id_overrides_the_packaged_one_and_says_so(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = CodecConfig.preset("fast", tile=16, residual=False, max_layers=0, codebook_id="v15_grid", device="cpu")
+    y = torch.linspace(0, 1, 40).expand(1, 1, 24, 40)
+    usual = encode_y(y, cfg)["bitstream"]
+    packaged = load_table("v15_default")
+    flat = build_rans_tables({name: [1] * len(table.freq) for name, table in packaged.tables.items()})
+    own = models / "rans" / "v15_default.json"
+    save_tables(own, packaged)
+    assert encode_y(y, cfg)["bitstream"] == usual
+    assert not caplog.records
+    save_tables(own, TableSet("v15_default", 9, flat))
+    assert load_table("v15_default").version == 9
+    changed = encode_y(y, cfg)["bitstream"]
+    assert changed != usual
+    assert decode_y(changed).shape == y.shape
+    assert [f"{own} stands in for the packaged v15_default.json" in line for line in caplog.messages] == [True]
+    own.unlink()
+    assert encode_y(y, cfg)["bitstream"] == usual
+
+
+def test_a_codebook_of_a_packaged_id_overrides_the_packaged_one_and_says_so(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    usual = load_codebook("v15_trained")
+    (models / "codebooks").mkdir()
+    save_codebook(models / "codebooks" / "v15_trained.npz", load_codebook("v15_grid"))
+    assert load_codebook("v15_trained").fingerprint == load_codebook("v15_grid").fingerprint != usual.fingerprint
+    assert load_codebook("v15_trained") is load_codebook("v15_trained")
+    assert ["v15_trained.npz stands in for" in line for line in caplog.messages] == [True]
+    (models / "codebooks" / "v15_trained.npz").unlink()
+    assert load_codebook("v15_trained") is usual

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pc15.bitstream.header import Header, PlaneSpec
-    from pc15.bitstream.programs import LayerRec, Programs, TileRec
+    from pc15.bitstream.programs import LayerRec, Programs, TileProgram
 
 FOLDER = Path(__file__).parent
 INDEX = FOLDER / "golden.json"
@@ -78,19 +78,19 @@ class _Maker:
             amp=rng.choice([-1, 1]) * rng.randint(1, 6) if amp is None else amp,
         )
 
-    def tile(self, layers: int, top: int) -> TileRec:
+    def tile(self, layers: int, top: int) -> TileProgram:
         """A DC level and some layers."""
-        from pc15.bitstream.programs import TileRec
+        from pc15.bitstream.programs import TileProgram
         from pc15.proc.generators import NAMES
 
         gens = [self.rng.randrange(len(NAMES)) for _ in range(layers)]
-        return TileRec(self.rng.randrange(top), tuple(self.layer(gen) for gen in gens))
+        return TileProgram(self.rng.randrange(top), tuple(self.layer(gen) for gen in gens))
 
-    def extremes(self, gen: int, top: int) -> list[TileRec]:
+    def extremes(self, gen: int, top: int) -> list[TileProgram]:
         """Each parameter as low and as high as a stream can say, then all of them, then seeds and amplitudes."""
         import torch
 
-        from pc15.bitstream.programs import LayerRec, TileRec
+        from pc15.bitstream.programs import LayerRec, TileProgram
         from pc15.proc.generators import load
 
         generator, entries = load(gen), self.codebook.starts(gen, self.fine, torch.device("cpu"))
@@ -104,14 +104,14 @@ class _Maker:
             qv = 0 if end < 0 else len(entries) - 1
             layers.append(LayerRec(gen, qv, (end * self.reach,) * count, generator.seeds - 1, 15 * end))
         layers += [self.layer(gen, amp) for amp in (-1, 16, -40)]
-        return [TileRec(top // 2 + self.rng.randint(-2, 2), (layer,)) for layer in layers]
+        return [TileProgram(top // 2 + self.rng.randint(-2, 2), (layer,)) for layer in layers]
 
 
 def _merging(
     maker: _Maker, header: Header, index: int = 0, layers: int = 3, share: float = 0.6, side: int | None = None
 ) -> Programs:
     """Tiles of which a share of the layers continue neighbours where there are any, or those of one side."""
-    from pc15.bitstream.programs import MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileRec
+    from pc15.bitstream.programs import MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileProgram
     from pc15.draw import plane_grid
     from pc15.quant import dc_levels
 
@@ -141,7 +141,7 @@ def _merging(
                 layer = LayerRec(before.gen, before.qv_id, before.offsets, before.seed_index, amp, merge)
             chosen.append(layer)
             homes.append(home)
-        records.append(TileRec(tile.dc, tuple(chosen)))
+        records.append(TileProgram(tile.dc, tuple(chosen)))
         starts.append(homes)
     return Programs.from_records(records)
 
@@ -163,7 +163,7 @@ def _pack(
     maker: _Maker,
     header: Header,
     layers: int = 2,
-    rows: list[TileRec] | None = None,
+    rows: list[TileProgram] | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> bytes:
     """A stream of the given tiles, or of random ones with up to `layers` layers."""
@@ -190,7 +190,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
     import torch
 
     from pc15 import CodecConfig, encode, render
-    from pc15.bitstream.programs import MAX_LAYERS, TileRec
+    from pc15.bitstream.programs import MAX_LAYERS, TileProgram
     from pc15.encoder import repack
     from pc15.proc.generators import NAMES
     from pc15.quant import dc_levels
@@ -209,12 +209,12 @@ def streams() -> Iterator[tuple[str, bytes]]:
         maker, stride = _Maker(name, tile), tile - OVERLAPS[tile]
         side = -(-len(NAMES) // 6)
         header = _header(5 * stride + tile, (side - 1) * stride + tile, _plane(tile, OVERLAPS[tile]))
-        rows = [TileRec(maker.rng.randrange(top), (maker.layer(i % len(NAMES)),)) for i in range(6 * side)]
+        rows = [TileProgram(maker.rng.randrange(top), (maker.layer(i % len(NAMES)),)) for i in range(6 * side)]
         yield name, _pack(maker, header, rows=rows)
 
     for tile, W, H in ((200, 200, 96), (520, 64, 33)):  # one tile, larger than the picture, all of its precision
         maker = _Maker(name := f"whole_{tile}", tile)
-        rows = [TileRec(top // 2, tuple(maker.layer(gen) for gen in (29, 32, 12, 34)))]
+        rows = [TileProgram(top // 2, tuple(maker.layer(gen) for gen in (29, 32, 12, 34)))]
         yield name, _pack(maker, _header(W, H, _plane(tile, 0)), rows=rows)
 
     for W, H in SIZES:
@@ -302,10 +302,10 @@ def streams() -> Iterator[tuple[str, bytes]]:
     yield name, _pack(maker, _header(20, 20, _plane(16, 3)), metadata={"made by": "hand", "n": [1, 2.5, None, True]})
 
     maker = _Maker(name := "flat")
-    yield name, _pack(maker, _header(40, 40, _plane(16, 0)), rows=[TileRec(k * (top - 1) // 8) for k in range(9)])
+    yield name, _pack(maker, _header(40, 40, _plane(16, 0)), rows=[TileProgram(k * (top - 1) // 8) for k in range(9)])
     maker = _Maker(name := "clipped")  # every layer as strong as it can be, far outside 0..1
-    most = [TileRec(0, tuple(maker.layer(32, amp) for amp in [500] * MAX_LAYERS)), TileRec(top - 1)]
-    most.append(TileRec(top - 1, tuple(maker.layer(43, amp) for amp in [-500] * MAX_LAYERS)))
+    most = [TileProgram(0, tuple(maker.layer(32, amp) for amp in [500] * MAX_LAYERS)), TileProgram(top - 1)]
+    most.append(TileProgram(top - 1, tuple(maker.layer(43, amp) for amp in [-500] * MAX_LAYERS)))
     yield name, _pack(maker, _header(48, 16, _plane(16, 0)), rows=most)
     for name, amp_step, dc_step in (("steps_coarse", 0, 0), ("steps_fine", 63, 42)):
         maker = _Maker(name)

@@ -61,7 +61,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         codebook = train_codebook(images, folder / "codebooks" / "tiny.npz", codebook_id="tiny", **SMALL)
         save_tables(folder / "rans" / "tiny.json", starting_tables(codebook, "tiny", load_table("v15_default")))
         yield folder
-    load_codebook.cache_clear()
 
 
 def cost(y: torch.Tensor, codebook_id: str, candidates: int) -> float:

@@ -15,7 +15,7 @@ import torch
 import pc15
 from pc15.bitstream import Stream, write_bitstream, write_container
 from pc15.bitstream.alphabets import check_tables
-from pc15.bitstream.programs import Programs, TileRec
+from pc15.bitstream.programs import Programs, TileProgram
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_y
 from pc15.encoder import encode_y, repack
@@ -83,7 +83,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         label(folder, "low", CFG.but(lambda_rd=4.0))
         label(folder, "high", CFG.but(lambda_rd=0.25))
         yield folder
-    load_codebook.cache_clear()
 
 
 # ---------------------------------------------------------------- reading
@@ -275,7 +274,7 @@ def test_pictures_that_are_held_back_are_not_trained_on(made: Path, tmp_path: Pa
 
 def test_streams_have_to_hold_programs_of_one_codebook(made: Path, tmp_path: Path) -> None:
     few, grid, none = (tmp_path / f"{name}.pc15" for name in ("few", "grid", "none"))
-    header, flat = plan_header(40, 40, CFG), Programs.from_records([TileRec(3)] * 4)
+    header, flat = plan_header(40, 40, CFG), Programs.from_records([TileProgram(3)] * 4)
     write_bitstream(few, repack(header, [flat])["bitstream"])
     header = dataclasses.replace(header, codebook_id="v15_grid", table_id="v15_default")
     write_bitstream(grid, repack(header, [flat])["bitstream"])

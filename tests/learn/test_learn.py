@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from pc15.bitstream.programs import LayerRec, Programs, TileRec
+from pc15.bitstream.programs import LayerRec, Programs, TileProgram
 from pc15.config import CodecConfig
 from pc15.errors import ConfigError, HooksError, SchemaError
 from pc15.hooks.features import FEATURES, layer_features
@@ -91,7 +91,7 @@ def test_labels_become_one_row_per_tile_and_layer(labels: Path):
 def test_the_first_residual_is_the_tile_without_its_dc():
     tile = torch.full((1, 16, 16), 100, dtype=torch.uint8)
     layer = LayerRec(NAMES.index("STRIPES"), 0, (0, 0, 0, 0), 0, 3)
-    programs = Programs.from_records([TileRec(12, (layer, layer))])
+    programs = Programs.from_records([TileProgram(12, (layer, layer))])
     found = list(residuals(tile, programs, steps=(6, 20), seed=1, codebook=load_codebook("v15_grid")))
     assert [number for number, _, _ in found] == [0, 1]
     assert found[0][2].unique().numel() == 1

@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from pc15.config import CodecConfig
+from pc15.encoder import EncodeResult
 from pc15.errors import ConfigError, ImageError
 from pc15.images import load_rgb, save_image
 from pc15.report import Report, png_bytes, svg_plot
 from pc15learn import cli
 from pc15learn.bench import Measured, compressai_results, methods_of, run_bench, summary, table_text, verdict
-from pc15learn.demo import jpeg_of, pieces
+from pc15learn.demo import jpeg_of, made_of, pieces
 from pc15learn.labels.columns import read_shard
 from pc15learn.labels.manifest import read_manifest, shard_paths
 from pc15learn.sample_data import draw_samples
@@ -247,3 +248,17 @@ def test_an_interruption_says_that_work_is_kept(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("pc15learn.export.export_weights", interrupted)
     assert cli.main(["export", "--ckpt", "a", "--out", "b"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("layers", "kinds", "says"),
+    [
+        (0, ("residual levels",), "A residual alone: no pattern was worth its bits here."),
+        (0, ("dc",), "Flat tiles: no pattern was worth its bits here."),
+        (7, ("dc",), "A program of 7 patterns."),
+        (7, ("dc", "residual levels"), "A program of 7 patterns and a residual."),
+    ],
+)
+def test_the_demo_says_what_its_photo_is_made_of(layers: int, kinds: tuple[str, ...], says: str):
+    stats = {"layers": layers, "bits_by_kind": dict.fromkeys(kinds, 1.0)}
+    assert made_of(EncodeResult(b"", 0.0, stats, [], 0)) == says

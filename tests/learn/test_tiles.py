@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
+import os
+import re
+import sys
+import threading
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 
-from pc15.errors import ConfigError, ImageError, SchemaError
+from pc15.errors import BusyError, ConfigError, ImageError, SchemaError
 from pc15.images import load_luma, save_image
+from pc15.locks import sole_writer
 from pc15.tiling import TileGridCfg, extract, grid
 from pc15learn.schema import read_rows
 from pc15learn.tiles import load_tile_pixels, make_tiles, split_of
@@ -87,6 +95,15 @@ def test_a_copy_of_a_picture_counts_once(tmp_path: Path):
     assert make_tiles(folder, tmp_path / "tiles.jsonl").kept == 1
 
 
+def test_two_at_once_do_not_write_one_file(tmp_path: Path):
+    folder, out = pictures(tmp_path / "in"), tmp_path / "new" / "tiles.jsonl"
+    out.parent.mkdir()
+    with sole_writer(out), pytest.raises(BusyError, match="tiles.jsonl is being written by another process"):
+        make_tiles(folder, out)
+    assert make_tiles(folder, out).cut == 4
+    assert [path.name for path in out.parent.iterdir()] == ["tiles.jsonl"]
+
+
 def test_other_options_for_the_same_file_are_refused(tmp_path: Path):
     folder, out = pictures(tmp_path / "in"), tmp_path / "tiles.jsonl"
     make_tiles(folder, out, tile=32, overlap=8)
@@ -157,3 +174,66 @@ def test_pictures_may_lie_behind_a_url(tmp_path: Path):
         assert torch.equal(load_tile_pixels(rows, tmp_path), load_tile_pixels(local, tmp_path))
     finally:
         memory.rm("/pc15-test", recursive=True)
+
+
+def served(folder: Path) -> ThreadingHTTPServer:
+    """A web server of a folder on this machine, running."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file://{0}/PICS",
+        "local://{0}/PICS/",
+        "zip://PICS::{0}/a.zip",
+        "simplecache::file://{0}/PICS",
+        "http://{1}/PICS/",
+    ],
+)
+def test_every_kind_of_url_leads_to_its_pictures(tmp_path: Path, address: str):
+    pytest.importorskip("fsspec")
+    if address.startswith("http"):
+        pytest.importorskip("aiohttp")
+    folder = pictures(tmp_path / "PICS" / "deep", 2)
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "h.png").write_bytes(b"no picture")
+    (folder / "._p0.png").write_bytes(b"AppleDouble")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in folder.glob("p*.png"):
+            archive.write(path, f"PICS/deep/{path.name}")
+    server = served(tmp_path)
+    try:
+        url = address.format(tmp_path, f"127.0.0.1:{server.server_port}")
+        made = make_tiles(url, tmp_path / "out" / "tiles.jsonl")
+        assert (made.cut, made.skipped) == (2, 0)
+        rows = list(read_rows(tmp_path / "out" / "tiles.jsonl"))
+        assert rows[0].image == url.replace("PICS/", "PICS").replace("PICS", "PICS/deep/p0.png")
+        assert torch.equal(load_tile_pixels(rows, tmp_path)[0], load_luma(folder / "p0.png")[0, :32, :32])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_url_that_leads_nowhere_is_a_typed_error(tmp_path: Path):
+    pytest.importorskip("fsspec")
+    for url in (f"file://{tmp_path}/none", f"zip://in::{tmp_path}/none.zip", "nosuch://a/b"):
+        with pytest.raises(ImageError, match=re.escape(url)):
+            make_tiles(url, tmp_path / "tiles.jsonl")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8")
+def test_a_name_that_no_row_can_hold_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    folder = pictures(tmp_path / "in", 2)
+    os.rename(os.fsencode(folder / "p0.png"), os.fsencode(folder) + b"/p\xe9.png")
+    made = make_tiles(folder, tmp_path / "tiles.jsonl")
+    assert (made.cut, made.skipped) == (1, 1)
+    assert "no name in UTF-8" in caplog.text
+    assert make_tiles(folder, tmp_path / "tiles.jsonl").kept == 1

@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,11 +45,14 @@ both_ways = pytest.mark.parametrize("way", ["", UNTESTED], ids=["internals", "pu
 
 def ask(folder: Path, way: str, **env: str) -> list[int]:
     """high(1) in a fresh process, and whether it came from the cache."""
+    return [int(word) for word in asked(folder, way, **env).stdout.split()]
+
+
+def asked(folder: Path, way: str, **env: str) -> subprocess.CompletedProcess[str]:
     code = f"{way}import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]; {ASK}"
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder, env=os.environ | env
     )
-    return [int(word) for word in done.stdout.split()]
 
 
 def write_two_files(folder: Path) -> Path:
@@ -73,6 +77,60 @@ def test_a_change_in_another_file_is_compiled(tmp_path: Path, way: str):
     assert ask(tmp_path, way) == [2, 1]
     (loops / "low.py").write_text(TWO_FILES["low.py"].replace("STEP = 1", "STEP = 5"))
     assert ask(tmp_path, way) == [6, 0]
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def zeroed(data: bytes) -> bytes:
+    return data[:1000] + bytes(len(data) - 1500) + data[-500:]
+
+
+@pytest.mark.parametrize(
+    ("way", "kind", "harm"),
+    [
+        ("", ".nbi", cut),
+        ("", ".nbc", zeroed),
+        (UNTESTED, ".nbi", lambda _: b""),
+        (UNTESTED, ".nbc", cut),
+    ],
+)
+def test_a_damaged_cache_is_compiled_anew_and_said_once(
+    tmp_path: Path, way: str, kind: str, harm: Callable[[bytes], bytes]
+):
+    write_two_files(tmp_path)
+    kept = {"NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    assert ask(tmp_path, way, **kept) == [2, 0]
+    files = list((tmp_path / "kept").rglob(f"*{kind}"))
+    for path in files:
+        path.write_bytes(harm(path.read_bytes()))
+    assert files
+    again = asked(tmp_path, way, **kept)
+    assert again.stdout.split() == ["2", "0"]
+    assert again.stderr.count("is cut short or damaged: compiling it anew") == 1
+    assert ask(tmp_path, way, **kept) == [2, 1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_a_full_cache_disk_stops_nothing(tmp_path: Path):
+    write_two_files(tmp_path)
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    ran = asked(tmp_path, full, NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+    assert ran.stdout.split() == ["2", "0"]
+    assert ran.stderr.count("compiled code cannot be kept") == 1
+    assert "set NUMBA_CACHE_DIR" in ran.stderr
+    assert not [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+
+
+@both_ways
+def test_a_home_that_cannot_be_written_gets_a_hint(tmp_path: Path, way: str):
+    (write_two_files(tmp_path) / "__pycache__").touch()
+    (tmp_path / "file").touch()
+    none = str(tmp_path / "file" / "below")
+    ran = asked(tmp_path, way, NUMBA_CACHE_DIR=none, XDG_CACHE_HOME=none, HOME=none)
+    assert ran.stdout.split() == ["2", "0"]
+    assert ran.stderr.count("compiled code cannot be kept") == 1
 
 
 def test_one_module_alone_touches_private_names_of_numba():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,3 +59,35 @@ def test_a_small_picture_is_decoded_on_one_thread(two_threads: None, monkeypatch
     decoder_module.decode((GOLDEN / "tile_32.pc15").read_bytes())
     assert seen == [1]
     assert torch.get_num_threads() == 2
+
+
+FORK = """
+import os, sys, torch
+torch.set_num_threads(2)
+from pc15 import CodecConfig, decode, encode
+from pc15.errors import DeviceError
+picture = torch.arange(3 * 300 * 300).remainder(256).byte().view(3, 300, 300)
+cfg = CodecConfig.preset("fast", residual=False, max_layers=0, tile=16, device="cpu")
+stream = encode(picture, cfg)["bitstream"]
+want = decode(stream)
+for fewer in (False, True):
+    child = os.fork()
+    if not child:
+        said = []
+        if fewer: torch.set_num_threads(1)
+        for work in (lambda: encode(picture, cfg)["bitstream"] == stream, lambda: torch.equal(decode(stream), want)):
+            try: said.append(str(work()))
+            except DeviceError as error: said.append(str(error).partition(":")[0])
+        print(*said, sep="\\n", flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+print(torch.equal(decode(stream), want))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_after_threads_is_told_so_instead_of_hanging() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    ran = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=100, check=True, env=env)
+    told = "this process was forked from one that had used threads, which do not survive a fork"
+    assert ran.stdout.splitlines() == [told, told, "True", "True", "True"]

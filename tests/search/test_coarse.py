@@ -18,7 +18,7 @@ import pc15
 from pc15 import CodecConfig, cli, decode, decode_many, encode, encode_many, encode_y, psnr, render
 from pc15 import decoder as decode_module
 from pc15.bitstream import Header, PlaneSpec, SectionSpan, grids_of, read_container, section_spans, tile_counts
-from pc15.bitstream.programs import LayerRec, Programs, TileRec
+from pc15.bitstream.programs import LayerRec, Programs, TileProgram
 from pc15.bitstream.read import read_programs
 from pc15.decoder import decode_stream
 from pc15.draw import neutral_level_q12, predict_grid, predict_plane
@@ -75,7 +75,7 @@ def random_programs(header: Header, seed: int = 1) -> list[Programs]:
         for _ in range(ny * nx):
             gens = rng.integers(0, 12, 2).tolist()
             layers = (LayerRec(gen, 1, (0,) * len(load(gen).params), 0, 3) for gen in gens)
-            records.append(TileRec(int(rng.integers(2 * middle_level(spec.dc_step))), tuple(layers)))
+            records.append(TileProgram(int(rng.integers(2 * middle_level(spec.dc_step))), tuple(layers)))
         out.append(Programs.from_records(records))
     return out
 
@@ -152,7 +152,7 @@ def test_pictures_come_back(size: tuple[int, int], options: dict[str, object]) -
     assert not damage and header.planes[0].under is not None
     residuals = [one for one in read_container(coded["bitstream"]).residuals if one is not None]
     assert repack(header, programs, residuals=residuals)["bitstream"] == coded["bitstream"]
-    assert coded["tile_map"] == [part.records() for part in programs]
+    assert [[tile.program for tile in tiles] for tiles in coded["tile_map"]] == [part.records() for part in programs]
     assert coded["stats"]["tiles"] == sum(part.tiles for part in programs)
     assert encode(given, UPON.but(**options))["bitstream"] == coded["bitstream"]
 

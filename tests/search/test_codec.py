@@ -189,7 +189,7 @@ def test_the_reported_numbers_are_the_streams() -> None:
     assert coded["stats"]["bytes"] == len(data)
     assert coded["stats"]["tiles"] == programs[0].tiles == len(coded["tile_map"])
     assert coded["stats"]["layers"] == int(programs[0].count.sum())
-    assert coded["tile_map"] == programs[0].records()
+    assert [tile.program for tile in coded["tile_map"]] == programs[0].records()
     assert (metadata, damage) == (None, [])
     section = read_container(data).sections[0]
     assert section is not None

@@ -14,7 +14,7 @@ from pc15.bitstream import read_container
 from pc15.bitstream.alphabets import Syntax, table_names
 from pc15.bitstream.header import Header, PlaneSpec
 from pc15.bitstream.ports import RawReader, Reader, Writer
-from pc15.bitstream.programs import AMP_MAX, MAX_LAYERS, MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileRec
+from pc15.bitstream.programs import AMP_MAX, MAX_LAYERS, MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileProgram
 from pc15.bitstream.read import read_programs
 from pc15.bitstream.sections import code_section
 from pc15.decoder import decode_stream
@@ -51,7 +51,7 @@ def syntax(ny: int, nx: int) -> Syntax:
     return Syntax.of(ny, nx, 32, 24, 24, False, CODEBOOK)
 
 
-def written(ny: int, nx: int, *records: TileRec) -> Writer:
+def written(ny: int, nx: int, *records: TileProgram) -> Writer:
     writer = Writer(load_table("v15_default"))
     code_section(writer, syntax(ny, nx), Programs.from_records(records))
     return writer
@@ -79,9 +79,13 @@ def waves_of(height: int, width: int, angle: float = 0.5) -> Tensor:
 
 def test_a_merged_layer_comes_back_as_the_layer_it_continues() -> None:
     records = [
-        TileRec(9, (own(3), own(-7, qv=11))), TileRec(9, (merged(LEFT, 1, 9), merged(LEFT, 0, -3))), TileRec(8),
-        TileRec(9, (merged(TOP_RIGHT, 0, 8),)), TileRec(9, (merged(LEFT, 0), merged(TOP_LEFT, 1, 40))), TileRec(7),
-    ]  # fmt: skip
+        TileProgram(9, (own(3), own(-7, qv=11))),
+        TileProgram(9, (merged(LEFT, 1, 9), merged(LEFT, 0, -3))),
+        TileProgram(8),
+        TileProgram(9, (merged(TOP_RIGHT, 0, 8),)),
+        TileProgram(9, (merged(LEFT, 0), merged(TOP_LEFT, 1, 40))),
+        TileProgram(7),
+    ]
     programs = Programs.from_records(records)
     programs.resolve(3)
     header = Header(width=80, height=56, color=0, planes=(PlaneSpec(32, 8, 0, 0, 24, 24),))
@@ -105,8 +109,8 @@ def test_a_merged_layer_comes_back_as_the_layer_it_continues() -> None:
     ],
 )
 def test_what_is_not_there_cannot_be_continued(tile: int, layer: LayerRec, ny: int, nx: int) -> None:
-    records = [TileRec(9, (own(),))] * (ny * nx)
-    records[tile] = TileRec(9, (layer,))
+    records = [TileProgram(9, (own(),))] * (ny * nx)
+    records[tile] = TileProgram(9, (layer,))
     with pytest.raises(BitstreamError, match=f"layer 0 of tile {tile} continues a layer that is not there"):
         written(ny, nx, *records)
 
@@ -114,17 +118,17 @@ def test_what_is_not_there_cannot_be_continued(tile: int, layer: LayerRec, ny: i
 def test_a_section_that_continues_what_is_not_there_is_damaged() -> None:
     tables = load_table("v15_default")
     for table, symbol in (("merge.side", TOP), ("merge.layer", 1)):
-        data = changed(written(1, 2, TileRec(9, (own(),)), TileRec(9, (merged(LEFT, 0),))), table, symbol)
+        data = changed(written(1, 2, TileProgram(9, (own(),)), TileProgram(9, (merged(LEFT, 0),))), table, symbol)
         with pytest.raises(BitstreamError, match="layer 0 of tile 1 continues a layer that is not there"):
             code_section(RawReader(tables, data), syntax(1, 2), None)
 
 
 def test_an_amplitude_that_cannot_be_is_damage() -> None:
     tables = load_table("v15_default")
-    two = TileRec(9, (own(1),)), TileRec(9, (merged(LEFT, 0, 1),))
+    two = TileProgram(9, (own(1),)), TileProgram(9, (merged(LEFT, 0, 1),))
     with pytest.raises(BitstreamError, match="amplitude level lies outside"):
         code_section(RawReader(tables, changed(written(1, 2, *two), "merge.amp", 2)), syntax(1, 2), None)
-    many = [TileRec(9, (own(AMP_MAX - 7),)), *[TileRec(9, (merged(LEFT, 0, AMP_MAX - i),)) for i in (4, 2, 0)]]
+    many = [TileProgram(9, (own(AMP_MAX - 7),)), *[TileProgram(9, (merged(LEFT, 0, AMP_MAX - i),)) for i in (4, 2, 0)]]
     data = written(1, 4, *many).rans_bytes()
     assert code_section(Reader(tables, data), syntax(1, 4), None).amp[3, 0] == AMP_MAX
     with pytest.raises(BitstreamError, match="amplitude level lies outside"):
@@ -132,7 +136,7 @@ def test_an_amplitude_that_cannot_be_is_damage() -> None:
 
 
 def test_a_pattern_goes_on_over_64_tiles_and_no_further() -> None:
-    row = [TileRec(9, (own(),)), *[TileRec(9, (merged(LEFT, 0),))] * (MERGE_REACH + 1)]
+    row = [TileProgram(9, (own(),)), *[TileProgram(9, (merged(LEFT, 0),))] * (MERGE_REACH + 1)]
     programs = code_section(Reader(load_table("v15_default"), written(1, len(row) - 1, *row[:-1]).rans_bytes()),
                             syntax(1, len(row) - 1), None)  # fmt: skip
     assert programs.roots(len(row) - 1)[1].tolist() == [0] * MERGE_REACH
@@ -142,17 +146,17 @@ def test_a_pattern_goes_on_over_64_tiles_and_no_further() -> None:
 
 def test_a_merged_layer_with_a_pattern_of_its_own_is_refused() -> None:
     with pytest.raises(ConfigError, match="call resolve"):
-        written(1, 2, TileRec(9, (own(qv=3),)), TileRec(9, (merged(LEFT, 0),)))
+        written(1, 2, TileProgram(9, (own(qv=3),)), TileProgram(9, (merged(LEFT, 0),)))
 
 
 def test_without_merged_layers_a_section_says_so_once() -> None:
-    assert [n for n in names(written(2, 2, *[TileRec(9, (own(),))] * 4)) if n.startswith("merge")] == ["merge.mode"]
-    assert not [n for n in names(written(1, 1, TileRec(9, (own(),)))) if n.startswith("merge")]
+    assert [n for n in names(written(2, 2, *[TileProgram(9, (own(),))] * 4)) if n.startswith("merge")] == ["merge.mode"]
+    assert not [n for n in names(written(1, 1, TileProgram(9, (own(),)))) if n.startswith("merge")]
 
 
 def test_merged_layers_cost_less_than_others() -> None:
     ways = [None, LEFT, LEFT, TOP, LEFT, LEFT, TOP, LEFT, LEFT]
-    chain = [TileRec(9, (own() if way is None else merged(way, 0),)) for way in ways]
+    chain = [TileProgram(9, (own() if way is None else merged(way, 0),)) for way in ways]
     plain, cheap = (written(3, 3, *tiles).bits_by_kind() for tiles in ([chain[0]] * 9, chain))
     bits = [sum(kinds[kind] for kind in ("merge", "gen", "qv", "refined", "amp")) for kinds in (plain, cheap)]
     assert 2 * bits[1] < bits[0]
@@ -189,7 +193,7 @@ def test_coordinates_of_merged_tiles_stay_far_from_their_limit() -> None:
 @pytest.mark.parametrize("ways", [[None, LEFT, TOP, TOP_LEFT], [None, LEFT, TOP_RIGHT, TOP], [None, LEFT, TOP, LEFT]])
 def test_merged_tiles_join_without_a_seam(ways: list[int | None]) -> None:
     """With one amplitude and DC, the picture is one drawing of the pattern, pixel by pixel."""
-    records = [TileRec(12, (own(9) if way is None else merged(way, 0, 9),)) for way in ways]
+    records = [TileProgram(12, (own(9) if way is None else merged(way, 0, 9),)) for way in ways]
     header = Header(width=56, height=53, color=0, planes=(PlaneSpec(32, 8, 0, 0, 20, 20),))
     programs = Programs.from_records(records)
     programs.resolve(2)

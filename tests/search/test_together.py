@@ -210,8 +210,10 @@ def test_pictures_together_are_written_as_each_alone(many: list[tuple[Header, bo
     together = finish(chosen)
     assert [one["bitstream"] for one in together] == [data for data, _ in expected]
     for one, own, (_, records) in zip(together, chosen, expected, strict=True):
-        assert one == finish([own])[0]
-        assert one["tile_map"] == (records if len(records) > 1 else records[0])
+        alone = finish([own])[0]
+        assert (dict(one), one.tile_maps) == (dict(alone), alone.tile_maps)
+        assert [[tile.program for tile in tiles] for tiles in one.tile_maps] == records
+        assert one["tile_map"] == (one.tile_maps if len(records) > 1 else one.tile_maps[0])
 
 
 def test_repacked_streams_are_the_same_again() -> None:
