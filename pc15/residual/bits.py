@@ -9,26 +9,27 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import ENCODE, FILL, HALF, KIND_SHIFT, MODE, TAPE, jit_entry
-from pc15.residual.decode import check_step, read_field
+from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
 from pc15.residual.syntax import KIND_NAMES, RAW_FILTER, RIM, ROOM, write_plane
 
 Ints = npt.NDArray[Any]
 
 
-def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]:
+def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int) -> dict[str, float]:
     """Where the bits of a payload of a plane [h,w] went: by what a decision is about, the sum of -log2 of its chance.
 
     The sum is the payload's size to within four bytes, of which three and a fraction are the coder's own.
 
     Raises:
         BitstreamError: the payload is cut, too long or damaged.
-        ConfigError: the step is out of range.
+        ConfigError: the step or the tools are out of range.
     """
     check_step(step)
+    check_tools(tools)
     if not payload:
         return {}
-    field, strength = read_field(payload, h, w, step)
+    field, strength = read_field(payload, h, w, step, tools)
     tapes = [filter_decisions(strength)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
     models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)

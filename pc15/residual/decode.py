@@ -32,6 +32,7 @@ from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
 from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
+from pc15.residual.tools import ALL_TOOLS
 
 Ints = npt.NDArray[Any]
 
@@ -48,24 +49,29 @@ def step_q4(index: int) -> int:
         return int((Decimal(1 << 16) / (Decimal(2).ln() * index / 8).exp()).to_integral_value())
 
 
-def decode_residual(payload: bytes, prediction: Ints, step: int, contexts: Contexts = "mixed") -> Ints:
-    """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step.
+def decode_residual(
+    payload: bytes, prediction: Ints, step: int, tools: int = 0, contexts: Contexts = "mixed"
+) -> Ints:
+    """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step and tools.
 
     `contexts` as the payload was made with, "mixed" in streams.
 
     Raises:
         BitstreamError: the payload is cut, too long or damaged.
-        ConfigError: the prediction is no plane of integers, or the step is out of range.
+        ConfigError: the prediction is no plane of integers, or the step or the tools are out of range.
     """
     base = checked_plane("prediction", prediction)
     check_step(step)
+    check_tools(tools)
     if not payload:
         return np.clip(base, 0, SAMPLE_ONE)
     h, w = base.shape
-    return finished(_decoded(payload, pad_edges(base), *padded_size(h, w), step, contexts), h, w)
+    return finished(_decoded(payload, pad_edges(base), *padded_size(h, w), step, tools, contexts), h, w)
 
 
-def decode_flat(payload: bytes, h: int, w: int, level: int, step: int, table: npt.NDArray[np.uint8]) -> Ints:
+def decode_flat(
+    payload: bytes, h: int, w: int, level: int, step: int, tools: int, table: npt.NDArray[np.uint8]
+) -> Ints:
     """`decode_residual` upon a prediction that is `level` everywhere, Q12, with every sample looked up; [h,w] uint8.
 
     Almost all of it without the GIL: many threads decode at once.
@@ -76,30 +82,32 @@ def decode_flat(payload: bytes, h: int, w: int, level: int, step: int, table: np
         BitstreamError: the payload is cut, too long or damaged.
     """
     H, W = padded_size(h, w)
-    picture = _decoded(payload, np.full((1, W), level, np.int32), H, W, step)
+    picture = _decoded(payload, np.full((1, W), level, np.int32), H, W, step, tools)
     pixels = np.empty((h, w), np.uint8)
     _look_up(picture, table, pixels)
     return pixels
 
 
-def empty_field(H: int, W: int, levels: tuple[int, int] | None = None) -> Field:
+def empty_field(H: int, W: int, tools: int, levels: tuple[int, int] | None = None) -> Field:
     """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `Field`."""
     units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
     mode, size, active = (np.zeros(units, np.uint8) for _ in range(3))
-    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8))
+    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8), tools)
 
 
-def read_field(payload: bytes, h: int, w: int, step: int) -> tuple[Field, int]:
+def read_field(payload: bytes, h: int, w: int, step: int, tools: int) -> tuple[Field, int]:
     """All that a payload of a plane [h,w] says: the padded plane's field, and the filter's strength."""
     H, W = padded_size(h, w)
-    field = empty_field(H, W)
+    field = empty_field(H, W, tools)
     _, strength = _read(payload, np.zeros((1, W), np.int32), field, step)
     return field, strength
 
 
-def _decoded(payload: bytes, below: Ints, H: int, W: int, step: int, contexts: Contexts = "mixed") -> Ints:
+def _decoded(
+    payload: bytes, below: Ints, H: int, W: int, step: int, tools: int, contexts: Contexts = "mixed"
+) -> Ints:
     """The padded picture, [H,W] int32 Q12, filtered but not clamped again, that a payload makes of a prediction."""
-    field = empty_field(H, W, levels=(SUPER, SUPER))
+    field = empty_field(H, W, tools, levels=(SUPER, SUPER))
     picture, strength = _read(payload, below, field, step, contexts)
     picture += below
     return deblock(picture, field, step_q4(step), strength, out=picture)
@@ -175,3 +183,8 @@ def pad_edges(plane: Ints) -> Ints:
 def check_step(step: int) -> None:
     if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 0 <= step < STEPS:
         raise ConfigError(f"quantizer step index is {step!r}; choose 0 (coarsest) to {STEPS - 1}")
+
+
+def check_tools(tools: int) -> None:
+    if not isinstance(tools, int) or isinstance(tools, bool) or tools & ~ALL_TOOLS:
+        raise ConfigError(f"tools are {tools!r}; give bits of {ALL_TOOLS}, which `tools_of` makes of names")

@@ -55,6 +55,7 @@ class Field(NamedTuple):
     """What is known of a plane [H,W]: level [H,W] int32, and per 4x4 unit uint8: mode, log2 size, activity, super on.
 
     Where a superblock at a time will do, level may be [64,64]: places are modulo its size.
+    tools: bits of the tools that it is coded with, see `tools`.
     """
 
     level: Ints
@@ -62,6 +63,7 @@ class Field(NamedTuple):
     size: Ints
     active: Ints
     on: Ints
+    tools: int
 
 
 # ------------------------------------------------------------------ classes

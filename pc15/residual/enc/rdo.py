@@ -30,10 +30,10 @@ from pc15.residual.context_models import (
     jit_entry,
     jit_inner,
 )
-from pc15.residual.dct import MID_BITS, forward
+from pc15.residual.dct import MID_BITS, forward, forward_sine
 from pc15.residual.enc.mode_screen import Screen, coarse_error, fine_error, look_at, screen
 from pc15.residual.intra import MODES, ZERO, fill, predict, references
-from pc15.residual.reconstruct import Work, reconstruct_block, work
+from pc15.residual.reconstruct import Work, reconstruct_block, takes_sine, work
 from pc15.residual.syntax import (
     ANGLE_TREE,
     FIRST_PLACE,
@@ -435,7 +435,10 @@ def try_leaf(
         bits = per_bit * (w.price[mode] + bit_cost(p, 0))
         if energy + bits < best_j:
             best_j, best_mode, best_sum = energy + bits, mode, I64(-1)
-        forward(w.diff, log2, w.mid, w.coefs[k])
+        if takes_sine(field.tools, mode, log2):
+            forward_sine(w.diff, w.mid, w.coefs[k])
+        else:
+            forward(w.diff, log2, w.mid, w.coefs[k])
         w.energies[k] = energy
         bits = per_bit * (w.price[mode] + bit_cost(p, 1))
         if n > c:  # a rough term for the frequencies that are not coded, by which modes differ
@@ -479,7 +482,7 @@ def keep_leaf(
     mark(field, x0 >> 2, y0 >> 2, n >> 2, n >> 2, mode, log2, activity(total, log2) if coded else 0)
     references(rec, x0, y0, n, d.ref)
     predict(d.ref, mode, log2, d.line, d.pred)
-    reconstruct_block(field.level, below, rec, x0, y0, log2, step, coded, d)
+    reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, d)
 
 
 @jit_inner()

@@ -27,6 +27,7 @@ from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.rdo import encode_plane
 from pc15.residual.initial_models import TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.syntax import CONTEXTS
+from pc15.residual.tools import ALL_TOOLS
 
 Ints = npt.NDArray[Any]
 
@@ -70,25 +71,25 @@ def crops(files: Sequence[Path], count: int, side: int) -> list[Ints]:
     return planes
 
 
-def models_after(plane: Ints, step: int, start: Ints) -> Ints:
+def models_after(plane: Ints, step: int, start: Ints, tools: int) -> Ints:
     """What models become on one picture, coded without a prediction."""
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
     target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - MIDDLE)
-    gray, rec, field = np.full_like(target, MIDDLE), np.zeros_like(target), empty_field(*target.shape)
+    gray, rec, field = np.full_like(target, MIDDLE), np.zeros_like(target), empty_field(*target.shape, tools)
     encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
     return models
 
 
-def train(planes: list[Ints], rounds: int = 2, workers: int = 1) -> Ints:
+def train(planes: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS) -> Ints:
     """Tables for TRAINED_STEPS, [anchors, C + S, 4] int32."""
     tables = []
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
         for step in TRAINED_STEPS:
             start = flat_models()
             for _ in range(rounds):
-                after = functools.partial(models_after, step=step, start=start)
+                after = functools.partial(models_after, step=step, start=start, tools=tools)
                 start = pool(start, processes.map(after, planes, chunksize=1))
             tables.append(start)
             print(f"step {step}: {len(planes)} pictures, {rounds} rounds", flush=True)
