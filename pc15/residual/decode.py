@@ -1,7 +1,7 @@
 """A payload of the residual -> picture: the decoder's functions, their checks, and how planes are padded.
 
 The picture is prediction + residual, clamped to [0, 1] and deblocked.  A payload is empty when every superblock is
-off; otherwise it is one rANS stream: two raw bits for the filter's strength, then the superblocks (see `syntax`).
+off; otherwise it is one rANS stream: two raw bits for the deblocking's strength, with that tool the filter of `wiener`, then the superblocks (see `syntax`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
 from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
-from pc15.residual.tools import ALL_TOOLS
+from pc15.residual.tools import ALL_TOOLS, WIENER
+from pc15.residual.wiener import Loop, code_loop, loop_models, no_loop, wiener
 
 Ints = npt.NDArray[Any]
 
@@ -95,12 +96,12 @@ def empty_field(H: int, W: int, tools: int, levels: tuple[int, int] | None = Non
     return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8), tools)
 
 
-def read_field(payload: bytes, h: int, w: int, step: int, tools: int) -> tuple[Field, int]:
-    """All that a payload of a plane [h,w] says: the padded plane's field, and the filter's strength."""
+def read_field(payload: bytes, h: int, w: int, step: int, tools: int) -> tuple[Field, int, Loop]:
+    """All that a payload of a plane [h,w] says: the padded plane's field, the deblocking's strength, and the filter."""
     H, W = padded_size(h, w)
     field = empty_field(H, W, tools)
-    _, strength = _read(payload, np.zeros((1, W), np.int32), field, step)
-    return field, strength
+    _, strength, loop = _read(payload, np.zeros((1, W), np.int32), field, step)
+    return field, strength, loop
 
 
 def _decoded(
@@ -108,13 +109,15 @@ def _decoded(
 ) -> Ints:
     """The padded picture, [H,W] int32 Q12, filtered but not clamped again, that a payload makes of a prediction."""
     field = empty_field(H, W, tools, levels=(SUPER, SUPER))
-    picture, strength = _read(payload, below, field, step, contexts)
+    picture, strength, loop = _read(payload, below, field, step, contexts)
     picture += below
-    return deblock(picture, field, step_q4(step), strength, out=picture)
+    return wiener(deblock(picture, field, step_q4(step), strength, out=picture), loop)
 
 
-def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed") -> tuple[Ints, int]:
-    """Fill a field from a payload; returns the residual [H,W] int32 upon a prediction, and the filter's strength.
+def _read(
+    payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed"
+) -> tuple[Ints, int, Loop]:
+    """Fill a field from a payload; returns the residual [H,W] int32 upon a prediction, and as `read_field`.
 
     below: [H,W] int32 Q12, or [1,W] if all rows are alike.
     """
@@ -127,6 +130,9 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
     if io[STATE] < RANS_LOW:
         raise BitstreamError(f"residual starts at state {io[STATE]:#x}, below 2^24: it is damaged")
     strength = pull.py_func(io, HALF) << 1 | pull.py_func(io, HALF)  # as Python: no compiled loop for two bits
+    loop = no_loop(field.on.shape)
+    if field.tools & WIENER:
+        code_loop(loop_models(), io, loop)
     units_down, units_across = field.size.shape
     drawn, models = np.empty((units_down * UNIT, units_across * UNIT), np.int32), start_models(step, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
@@ -140,7 +146,7 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
             f"residual ends at state {io[STATE]:#x} with {len(io) - io[POS]} of {size} bytes unread, not at "
             f"{RANS_LOW:#x} with none: it is damaged, or made for another step or size"
         )
-    return drawn, int(strength)
+    return drawn, int(strength), loop
 
 
 def finished(picture: Ints, h: int, w: int) -> Ints:

@@ -14,10 +14,13 @@ from pc15.residual.context_models import I64, jit_entry, rans_bytes
 from pc15.residual.deblock import STRENGTHS, deblock
 from pc15.residual.decode import check_step, check_tools, checked_plane, empty_field, finished, pad_edges, step_q4
 from pc15.residual.enc.rdo import ALL_PARTS, Parts, encode_plane
+from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.intra import ZERO
 from pc15.residual.reconstruct import SAMPLE_ONE
 from pc15.residual.syntax import SUPER, UNIT, Field
+from pc15.residual.tools import WIENER
+from pc15.residual.wiener import no_loop
 
 Ints = npt.NDArray[Any]
 
@@ -105,8 +108,11 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
         error = _squared_error(filtered, goal)
         if least < 0 or error < least:
             least, best, picture = error, strength, filtered
+    loop = no_loop(field.on.shape)
+    if params.tools & WIENER:
+        loop, picture = fit_loop(picture, goal, lam)
     picture = finished(picture, h, w)
-    tape = np.concatenate((filter_decisions(best), tape))
+    tape = np.concatenate((filter_decisions(best, loop, params.tools), tape))
     payload = rans_bytes(tape).tobytes()
     return ResidualCode(payload, picture, _stats(field, len(payload), tape, best))
 
