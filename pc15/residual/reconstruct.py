@@ -123,7 +123,7 @@ def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, st
         n = 1 << log2
         references(rec, x0, y0, n, w.ref)
         mode, coded = I64(field.mode[y, x]), I64(field.active[y, x])
-        predict(w.ref, mode, log2, w.line, w.pred)
+        predict(w.ref, mode, log2, w.line, w.pred, field.tools)
         reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, w)
         z += (n >> 2) * (n >> 2)
 

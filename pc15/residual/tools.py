@@ -2,15 +2,16 @@
 
 SINE    squares of 4x4 that are predicted have a sine transform in place of the cosine's, see `dct`
 WIENER  a Wiener filter by classes follows the deblocking filter, see `wiener`
+BLEND   predictions by plane, mean, row and column are mixed with the border by how near it is, see `intra`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-SINE, WIENER = 1, 2
+SINE, WIENER, BLEND = 1, 2, 4
 
-TOOLS = {"sine": SINE, "wiener": WIENER}
+TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND}
 """Every tool by its name in options."""
 ALL_TOOLS = sum(TOOLS.values())
 
