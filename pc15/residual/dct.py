@@ -1,8 +1,8 @@
 """Integer DCT of 4x4 to 64x64 blocks, both ways, and a sine transform of 4x4.
 
-Matrices are the orthonormal DCT-II, and for 4x4 the DST-VII, in Q14, rounded once, so that rows are orthogonal and of unit norm to within
-2^-11 (tested).  Sums are int64: with |coefficient| < 2^24 and |sample| < 2^20 nothing can overflow.  Of a 64x64
-block only the 32x32 lowest frequencies are coded.
+Matrices are the orthonormal DCT-II, and for 4x4 the DST-VII, in Q14, rounded once, so that rows are orthogonal and of
+unit norm to within 2^-11 (tested).  Sums are int64: with |coefficient| < 2^24 and |sample| < 2^20 nothing can overflow.
+Of a 64x64 block only the 32x32 lowest frequencies are coded.
 Source: the layout follows H.265, 8.6.4.2, with a finer scale; DST-VII: J. Han et al., "Jointly
 optimized spatial prediction and block transform for video and image coding", IEEE TIP 21(4), 2012.
 """

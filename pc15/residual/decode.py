@@ -1,7 +1,8 @@
 """A payload of the residual -> picture: the decoder's functions, their checks, and how planes are padded.
 
-The picture is prediction + residual, clamped to [0, 1] and deblocked.  A payload is empty when every superblock is
-off; otherwise it is one rANS stream: two raw bits for the deblocking's strength, with that tool the filter of `wiener`, then the superblocks (see `syntax`).
+The picture is prediction + residual, clamped to [0, 1] and filtered.  A payload is empty when every superblock is off;
+otherwise it is one rANS stream: two raw bits for the deblocking's strength, with that tool the filter of `wiener`, then
+the superblocks (see `syntax`).
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ def step_q4(index: int) -> int:
         return int((Decimal(1 << 16) / (Decimal(2).ln() * index / 8).exp()).to_integral_value())
 
 
-def decode_residual(
-    payload: bytes, prediction: Ints, step: int, tools: int = 0, contexts: Contexts = "mixed"
-) -> Ints:
+def decode_residual(payload: bytes, prediction: Ints, step: int, tools: int = 0, contexts: Contexts = "mixed") -> Ints:
     """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step and tools.
 
     `contexts` as the payload was made with, "mixed" in streams.
@@ -104,9 +103,7 @@ def read_field(payload: bytes, h: int, w: int, step: int, tools: int) -> tuple[F
     return field, strength, loop
 
 
-def _decoded(
-    payload: bytes, below: Ints, H: int, W: int, step: int, tools: int, contexts: Contexts = "mixed"
-) -> Ints:
+def _decoded(payload: bytes, below: Ints, H: int, W: int, step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
     """The padded picture, [H,W] int32 Q12, filtered but not clamped again, that a payload makes of a prediction."""
     field = empty_field(H, W, tools, levels=(SUPER, SUPER))
     picture, strength, loop = _read(payload, below, field, step, contexts)
@@ -114,9 +111,7 @@ def _decoded(
     return wiener(deblock(picture, field, step_q4(step), strength, out=picture), loop)
 
 
-def _read(
-    payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed"
-) -> tuple[Ints, int, Loop]:
+def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed") -> tuple[Ints, int, Loop]:
     """Fill a field from a payload; returns the residual [H,W] int32 upon a prediction, and as `read_field`.
 
     below: [H,W] int32 Q12, or [1,W] if all rows are alike.

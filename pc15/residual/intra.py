@@ -112,7 +112,7 @@ def is_smoothed(mode: int, n: int) -> int:
 
 @jit_inner()
 def _blend(ref: Ints, mode: int, log2: int, smooth: int, out: Ints) -> None:
-    """Mix a prediction by plane, mean, row or column with the border: its share halves from 32/64 on, pixel by pixel."""
+    """Mix a prediction by plane, mean, row or column with the border: its share falls from 32/64 on."""
     n, corner, scale = 1 << log2, 2 << log2, (log2 - 1) >> 1
     reach = min(n, 3 << scale)  # from here on the share is 0
     border = ref[smooth]
@@ -135,7 +135,7 @@ def _blend(ref: Ints, mode: int, log2: int, smooth: int, out: Ints) -> None:
 def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints, tools: int) -> None:
     """Prediction of one block, out [>=n,>=n] int32, from its border `ref`; `line` [>= 3n + 2] is scratch."""
     _predict(ref, mode, log2, line, out)
-    if tools & BLEND and (mode == PLANAR or mode == MEAN or mode == HORIZONTAL or mode == VERTICAL):
+    if tools & BLEND and mode in (PLANAR, MEAN, HORIZONTAL, VERTICAL):
         _blend(ref, mode, log2, is_smoothed(mode, 1 << log2), out)
 
 

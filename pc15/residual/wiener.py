@@ -77,12 +77,12 @@ LOOP_ROOM = 5 + CLASSES * (5 + TAPS * (2 * TAP_BITS + 1))
 class Loop(NamedTuple):
     """The filter of one plane.
 
-    count: [1] int64, how many filters there are, 0 for none.   of_class: [CLASSES] int64, which one each class has.
+    filters: [1] int64, how many filters there are, 0 for none.   of_class: [CLASSES] int64, which one each class has.
     taps: [CLASSES, TAPS] int64, one row per filter, in 1/128, -MAX_TAP..MAX_TAP.
     on: uint8, 1 for superblocks that are filtered.
     """
 
-    count: Ints
+    filters: Ints
     of_class: Ints
     taps: Ints
     on: Ints
@@ -137,12 +137,12 @@ def _code_number(io: Ints, value: int, count: int) -> int:
 def code_loop(m: Ints, io: Ints, loop: Loop) -> None:
     """A filter: `loop` holds it (ENCODE) or receives it (DECODE)."""
     h = HALF_CONTEXT
-    loop.count[0] = _code_number(io, I64(loop.count[0]), CLASSES + 1)
-    if not loop.count[0]:
+    loop.filters[0] = _code_number(io, I64(loop.filters[0]), CLASSES + 1)
+    if not loop.filters[0]:
         return
     used = 0
     for i in range(CLASSES):
-        loop.of_class[i] = _code_number(io, I64(loop.of_class[i]), min(loop.count[0], used + 1))
+        loop.of_class[i] = _code_number(io, I64(loop.of_class[i]), min(loop.filters[0], used + 1))
         used = max(used, loop.of_class[i] + 1)
     for f in range(used):
         for i in range(TAPS):
@@ -269,7 +269,7 @@ def filter_picture(src: Ints, classes: Ints, loop: Loop, out: Ints) -> None:
 
 def wiener(picture: Ints, loop: Loop) -> Ints:
     """picture [H,W] int32 Q12, sides multiples of 4, filtered in place and returned."""
-    if loop.count[0]:
+    if loop.filters[0]:
         src = continued(picture)
         filter_picture(src, class_map(src), loop, picture)
     return picture

@@ -95,7 +95,7 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     h, w = goal.shape
     padded, below = pad_edges(goal), pad_edges(base)
     step, lam = step_q4(params.step), params.rate_weight
-    field, drawn = empty_field(*padded.shape, params.tools), np.zeros_like(padded)
+    field, drawn = empty_field(len(padded), padded.shape[1], params.tools), np.zeros_like(padded)
     models = start_models(params.step, params.contexts)
     tape = encode_plane(padded, below, drawn, field, step, lam, models, params.tries, params.parts)
     if not field.on.any():

@@ -145,7 +145,7 @@ def _join(sums: Ints, lam: float, loop: Loop, best_taps: Ints) -> float:
             both[:] = sums[a] + sums[b]
             pairs[a, b] = _fit(both, lam, work, best, scratch) - own[a] - own[b]
     least, count = 0.0, CLASSES
-    loop.count[0] = 0
+    loop.filters[0] = 0
     while True:
         total, bits, used = 0.0, 5.0, 0
         for i in range(CLASSES):
@@ -158,7 +158,7 @@ def _join(sums: Ints, lam: float, loop: Loop, best_taps: Ints) -> float:
         total += lam * bits
         if total < least:
             least = total
-            loop.count[0] = count
+            loop.filters[0] = count
             name = 0
             for i in range(CLASSES):
                 if of_class[i] == i:
@@ -184,9 +184,7 @@ def _join(sums: Ints, lam: float, loop: Loop, best_taps: Ints) -> float:
                 of_class[i] = second
             if alive[i] and i != second:
                 both[:] = sums[i] + sums[second]
-                pairs[max(i, second), min(i, second)] = (
-                    _fit(both, lam, work, best, scratch) - own[i] - own[second]
-                )
+                pairs[max(i, second), min(i, second)] = _fit(both, lam, work, best, scratch) - own[i] - own[second]
 
 
 @jit_entry()
@@ -199,13 +197,17 @@ def _super_errors(picture: Ints, goal: Ints, errors: Ints) -> None:
 
 
 def fit_loop(picture: Ints, goal: Ints, lam: float) -> tuple[Loop, Ints]:
-    """The filter that suits a picture [H,W] of a goal [h,w], and the picture that it makes, or none and the same one."""
+    """The filter that suits a picture [H,W] of a goal [h,w], and what it makes of it; or none, and the same picture."""
     src = continued(picture)
     classes = class_map(src)
     supers = -(-picture.shape[0] // SUPER), -(-picture.shape[1] // SUPER)
     loop, before = no_loop(supers), np.zeros(supers, np.int64)
     _super_errors(picture, goal, before)
-    sums, line, taps = np.zeros((CLASSES, SUMS, SUMS), np.int64), np.zeros(SUMS, np.int64), np.zeros((CLASSES + 1, TAPS), np.int64)
+    sums, line, taps = (
+        np.zeros((CLASSES, SUMS, SUMS), np.int64),
+        np.zeros(SUMS, np.int64),
+        np.zeros((CLASSES + 1, TAPS), np.int64),
+    )
     which, sign = np.ones(supers, np.uint8), 1
     for _ in range(2):
         _add_sums(src, goal, classes, which, sign, line, sums)
@@ -222,7 +224,7 @@ def fit_loop(picture: Ints, goal: Ints, lam: float) -> tuple[Loop, Ints]:
         which, sign = off.astype(np.uint8), -1
         if not off.any():
             break
-    gained = float((before - after)[~off].sum()) if loop.count[0] and loop.on.any() else 0.0
+    gained = float((before - after)[~off].sum()) if loop.filters[0] and loop.on.any() else 0.0
     if gained <= lam * float(_bits(loop)):
         return no_loop(supers), picture
     drawn = picture.copy()
@@ -232,5 +234,5 @@ def fit_loop(picture: Ints, goal: Ints, lam: float) -> tuple[Loop, Ints]:
 
 def _bits(loop: Loop) -> float:
     """About what a filter costs."""
-    taps = np.abs(loop.taps[: loop.count[0]])
+    taps = np.abs(loop.taps[: loop.filters[0]])
     return float(loop.on.size) + 5.0 * CLASSES + float((1.0 + 2.2 * np.log2(1.0 + taps)).sum())
