@@ -11,6 +11,7 @@ from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
+from pc15.residual.tools import TOOLS
 
 if TYPE_CHECKING:
     from pc15.hooks.protocol import EncoderHooks
@@ -63,6 +64,7 @@ class CodecConfig:
         seam_weight: extra weight of errors at a tile's rim, 0 for none.
         residual: code what the tiles leave as transform coefficients; with max_layers 0 there are no tiles then.
         tries: most predictions per square that the residual's search codes in full, 1..8: more is slower and smaller.
+        tools: coding tools of the residual by name, see `pc15.residual.tools`, as a sequence or "a,b"; "none" for none.
         payload_fmt: "rans", or "raw" symbols for debugging.
         section_rows: tile rows per independently decodable section; 0 chooses.
         table_id, codebook_id: which frozen tables and codebook to code with; "auto" becomes the trained ones for
@@ -94,6 +96,7 @@ class CodecConfig:
     seam_weight: float = 0.0
     residual: bool = True
     tries: int = 3
+    tools: tuple[str, ...] = tuple(TOOLS)
     payload_fmt: PayloadFormat = "rans"
     section_rows: int = 0
     table_id: str = "auto"
@@ -120,6 +123,7 @@ class CodecConfig:
         for name in ("merge", "residual"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ConfigError(f"{name} is {value!r}; give True or False")
+        object.__setattr__(self, "tools", _tools(self.tools))
         self._check_coarse()
         for name, auto in zip(("table_id", "codebook_id"), self._usual_ids(), strict=True):
             if getattr(self, name) == "auto":
@@ -205,6 +209,21 @@ def is_number(value: object, *, whole: bool = False) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
         return False
     return math.isfinite(value)
+
+
+def _tools(given: object) -> tuple[str, ...]:
+    """Names of tools in the order of `TOOLS`."""
+    found = [name.strip() for name in given.split(",")] if isinstance(given, str) else given
+    if found == ["none"]:
+        found = []
+    if not isinstance(found, list | tuple | set | frozenset):
+        raise ConfigError(f"tools are {given!r}; give names of {', '.join(TOOLS)}, or 'none'")
+    for name in found:
+        if name not in TOOLS:
+            raise UnknownNameError(
+                f"no tool {name!r}{did_you_mean(str(name), TOOLS)} (there are {', '.join(TOOLS)}, or none)"
+            )
+    return tuple(name for name in TOOLS if name in found)
 
 
 def default_overlap(tile: int) -> int:

@@ -110,7 +110,7 @@ def _plane_pixels(
         (_, start, stop), payload = section
         rows = None if drawn is None else drawn[start:stop]
         try:
-            _put_pixels(pixels[start:stop], rows, payload, spec.residual - 1)
+            _put_pixels(pixels[start:stop], rows, payload, spec.residual - 1, spec.tools)
         except BitstreamError as error:
             where = f"plane {plane}, residual of pixel rows {start} to {stop - 1}"
             if strict:
@@ -125,16 +125,18 @@ def _plane_pixels(
     return pixels.to(device), damage
 
 
-def _put_pixels(pixels: Tensor, drawn: Tensor | None, payload: bytes | None = None, step: int = 0) -> None:
+def _put_pixels(
+    pixels: Tensor, drawn: Tensor | None, payload: bytes | None = None, step: int = 0, tools: int = 0
+) -> None:
     """Fill rows of a plane, [h,w] uint8, from what is drawn there, int32 Q12, or middle grey, and from a residual."""
     h, w = pixels.shape
     if payload:
         from pc15.residual.decode import decode_flat, decode_residual  # a stream without residual needs no numba
 
         if drawn is None:
-            pixels.copy_(torch.from_numpy(decode_flat(payload, h, w, MIDDLE, step, _pixel_table())))
+            pixels.copy_(torch.from_numpy(decode_flat(payload, h, w, MIDDLE, step, tools, _pixel_table())))
             return
-        drawn = torch.from_numpy(decode_residual(payload, drawn.cpu().numpy(), step)).to(pixels.device)
+        drawn = torch.from_numpy(decode_residual(payload, drawn.cpu().numpy(), step, tools)).to(pixels.device)
     for top, below in row_bands(0, h, w):
         pixels[top:below] = to_pixels(torch.tensor(MIDDLE) if drawn is None else drawn[top:below])
 
@@ -261,7 +263,7 @@ def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
         header = one.stream.header
         for plane, spec in enumerate(header.planes):
             if spec.tile and math.prod(plane_size(header, plane)) <= room:
-                key = plane, replace(spec, residual=0), header.seed, header.codebook_id
+                key = plane, replace(spec, residual=0, tools=0), header.seed, header.codebook_id
                 alike.setdefault(key, []).append(one)
     for (plane, _, _, codebook_id), group in alike.items():
         codebook = load_codebook(codebook_id)

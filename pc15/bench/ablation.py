@@ -26,6 +26,7 @@ from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, MissingTableError, UnknownNameError, did_you_mean
 from pc15.residual.enc.rdo import Parts
 from pc15.residual.intra import MEAN, PLANAR
+from pc15.residual.tools import TOOLS
 
 __all__ = ["VARIANTS", "Variant", "ablation_table", "run_ablation"]
 
@@ -57,6 +58,11 @@ def _parts(name: str, what: str, **fields: Any) -> Variant:
     return Variant(name, what, parts=fields)
 
 
+def _without(tool: str, what: str) -> Variant:
+    left = tuple(name for name in TOOLS if name != tool)
+    return Variant(f"no-{tool}", what, options={"tools": left}, parts={})
+
+
 def _programs(name: str, what: str, **options: Any) -> Variant:
     return Variant(name, what, base="programs", options={**PROGRAMS, **options})
 
@@ -78,6 +84,10 @@ VARIANTS = (
     _parts("16-at-most", "squares of 4 to 16 px", parts=Parts(largest=16)),
     _parts("32-at-most", "squares of 4 to 32 px", parts=Parts(largest=32)),
     _parts("8-at-least", "squares of 8 to 64 px", parts=Parts(smallest=8)),
+    _without("sine", "no sine transform of 4x4"),
+    _without("wiener", "no Wiener filter in the loop"),
+    _without("blend", "predictions not blended with the border"),
+    Variant("no-tools", "none of the tools that a header switches on", options={"tools": ()}, parts={}),
     _programs("grid", "the regular grid for a codebook", codebook_id="v15_grid"),
     _programs("plain-tables", "one table for all contexts of a symbol", table_id="plain"),
     _programs("tile16", "tiles of 16 px", tile=16, overlap=4),

@@ -126,7 +126,7 @@ def _residual_alone(u8: Tensor, cfg: CodecConfig, parts: Mapping[str, Any]) -> b
     header = plan_header(u8.shape[1], u8.shape[0], cfg)
     target = as_q12(u8, torch.device("cpu")).numpy() - MIDDLE
     grey = np.full_like(target, MIDDLE)
-    options = {"lam": residual_lambda(cfg.lambda_rd), "tries": cfg.tries, **parts}
+    options = {"lam": residual_lambda(cfg.lambda_rd), "tries": cfg.tries, "tools": header.planes[0].tools, **parts}
     params = ResidualParams(header.planes[0].residual - 1, **options)
     bands = [slice(span.row_start, span.row_stop) for span in residual_spans(header)]
     residuals: list[bytes | None] = [encode_residual(target[rows], grey[rows], params).payload for rows in bands]
@@ -137,10 +137,11 @@ def _decoded_with(contexts: Contexts, data: bytes) -> Tensor:
     """Decode a file of `_residual_alone` that was made with contexts of a study; uint8 [h,w]."""
     stream = read_container(data)
     header = stream.header
+    spec = header.planes[0]
     shown = []
     for span, payload in zip(residual_spans(header), stream.residuals, strict=True):
         grey = np.full((span.row_stop - span.row_start, header.width), MIDDLE, np.int32)
-        shown.append(decode_residual(payload or b"", grey, header.planes[0].residual - 1, contexts))
+        shown.append(decode_residual(payload or b"", grey, spec.residual - 1, spec.tools, contexts))
     return to_pixels(torch.from_numpy(np.concatenate(shown)))
 
 

@@ -27,7 +27,9 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
                             14 subsample (0 for Y, 1 for Cb and Cr: half the size, rounded up),
                             15 window_param follows; else the window's default
       window_param 1 byte   if announced, not 0: Tukey alpha in 1/256, Kaiser beta in 1/4; never for hann
-      residual    1 byte    if bit 7: 0 none, which a plane without tiles may not say; else 1 + index of its step, 1..80
+      residual    1 byte    if bit 7: 0 none, which a plane without tiles may not say; else 1 + index of its step,
+                            1..80, plus 128 if tools follows
+      tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
                             or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained
     seed          4 bytes   if announced, not 1234
@@ -123,6 +125,37 @@ rounded down, which its first tile is predicted to have: at it a tile without la
 
 All of it is integer arithmetic: `pc15/draw.py`.  A residual refines that plane, or middle grey:
 `pc15/residual/decode.py`.
+
+Residual
+--------
+A section of a residual is empty, or one rANS stream of binary decisions: two raw bits for the strength of the
+deblocking filter, with the tool wiener that filter, then superblocks of 64x64 in raster order, as in
+`pc15/residual/syntax.py`.  Samples are Q12; `>>` rounds down.
+
+    sine          bit 0: squares of 4x4 with a prediction (a mode other than zero) have the DST-VII of 4 points in both
+                  directions in place of the DCT: Q14, row k is 2/3 sin(pi (2k + 1)(x + 1) / 9), rounded
+    wiener        bit 1: a filter of the deblocked picture, before it is clamped, follows the deblocking's strength:
+      filters     5 raw bits, at most 25: how many; 0 for none, and then nothing more
+      classes     for each of 25 classes which filter it has, as raw bits, as many as the largest number allowed needs:
+                  the least of filters - 1 and one more than any class before it has; more than that counts as that
+      taps        12 per filter, in 1/128: the bit length of the magnitude in unary, at most 7, by adaptive models of
+                  their own; the bits below the highest, raw; the sign, raw, 1 for minus
+      on          1 per superblock if it is filtered, in raster order, by an adaptive model per number of those to the
+                  left and above that are
+    blend         bit 2: with left(y), top(x), corner the border of a square of side 2^k, smoothed if the prediction's
+                  is, s = (k - 1) >> 1 and w(i) = 32 >> (2i >> s), predictions p become
+      planar, mean  p + (w(x) (left(y) - p) + w(y) (top(x) - p) + 32 >> 6)
+      horizontal    p + (w(y) (top(x) - corner) + 32 >> 6)
+      vertical      p + (w(x) (left(y) - corner) + 32 >> 6)
+
+The filter: every pixel p becomes p + (sum of tap_i (a_i + b_i - 2p) + 64 >> 7); a_i and b_i are its neighbours at
+(down, right) and the opposite place, (3,0) (2,-1) (2,0) (2,1) (1,-2) (1,-1) (1,0) (1,1) (1,2) (0,1) (0,2) (0,3) in
+this order; pixels outside repeat the rim.  A block of 4x4 has its class from the magnitudes of second differences,
+summed over the 8x8 around it, of which pixels count whose row and column are both even or both odd: V down, H across,
+F down and right, R down and left.  Strength is 0, 1, 2, 3, 4 from (V + H) >> 9 of 0, 1, 2, 7, 15.  Direction is 0 if
+the larger of V, H is at most twice the smaller and the larger of F, R is, too; else, if larger * smaller' > larger' *
+smaller with ' for F, R, it is 1, or 2 if 2 * larger > 9 * smaller; else 3, or 4 if 2 * larger' > 9 * smaller'.  The
+class is 5 * direction + strength.  If V < H taps are transposed, if F < R they are then mirrored top to bottom.
 """
 
 from pc15.bitstream.container import (

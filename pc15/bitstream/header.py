@@ -30,6 +30,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_TILE",
     "MAX_TILES",
+    "MAX_TOOLS",
     "MIN_TILE",
     "PAYLOAD_RANS",
     "PAYLOAD_RAW",
@@ -66,6 +67,8 @@ COARSE = 1
 MAX_TILES = 1 << 24  # of all grids: a small stride must not turn few pixels into endless tiles
 MAX_STEP = 63  # amp_step and dc_step have six bits each
 MAX_RESIDUAL = 80
+MAX_TOOLS = 7
+"""All bits of `PlaneSpec.tools` that there are, see `pc15.residual.tools`."""
 SUPERBLOCK = 64  # px, the unit of the residual
 
 COLOR_GRAY, COLOR_YCBCR420 = 0, 1
@@ -78,6 +81,8 @@ KNOWN_IDS = (("v15_trained", "v15_trained"),)
 KNOWN = 128
 
 _COLOR, _SHARED_CHROMA, _IDS, _SEED, _RAW, _SECTIONS, _METADATA, _RESIDUAL = (1 << bit for bit in range(8))
+_TOOLS = 1 << 7
+"""Of a plane's residual byte: a byte of tools follows."""
 _VARINT_BYTES = 5  # enough for 32 bits
 
 
@@ -97,6 +102,7 @@ class PlaneSpec:
     dc_step: int  # 0..42
     window_param: int = 0  # 0: the window's default; else Tukey alpha in 1/256, Kaiser beta in 1/4
     residual: int = 0  # 0: no residual; else 1 + index of its quantizer step, 1..80
+    tools: int = 0  # bits of the residual's coding tools
     under: PlaneSpec | None = None  # the coarse grid, of larger tiles
 
     def window_params(self) -> dict[str, Fraction] | None:
@@ -229,9 +235,10 @@ def _outside(what: str, value: object, low: int, high: int) -> str | None:
 
 def _plane_problem(at: str, spec: PlaneSpec, subsample: int) -> str | None:
     if spec.tile == 0:
-        if spec != PlaneSpec(0, 0, 0, subsample, 0, 0, residual=spec.residual) or not spec.residual:
+        bare = PlaneSpec(0, 0, 0, subsample, 0, 0, residual=spec.residual, tools=spec.tools)
+        if spec != bare or not spec.residual:
             return f"the tile size {at} is 0, which goes with a residual and nothing else of a plane's fields"
-        return _outside(f"residual {at}", spec.residual, 1, MAX_RESIDUAL)
+        return _outside(f"residual {at}", spec.residual, 1, MAX_RESIDUAL) or _tools_problem(at, spec)
     problem = (
         _outside(f"tile size {at}", spec.tile, MIN_TILE, MAX_TILE)
         or _outside(f"overlap {at} (tile size {spec.tile})", spec.overlap, 0, spec.tile - 1)
@@ -246,12 +253,19 @@ def _plane_problem(at: str, spec: PlaneSpec, subsample: int) -> str | None:
         or _outside(f"dc_step {at}", spec.dc_step, 0, DC_FINEST)
         or _outside(f"subsample {at}", spec.subsample, 0, 1)
         or _outside(f"residual {at}", spec.residual, 0, MAX_RESIDUAL)
+        or _tools_problem(at, spec)
     )
     if problem is None and spec.subsample != subsample:
         problem = f"subsample {at} is {spec.subsample}; it is 0 for luma and 1 for 4:2:0 chroma"
     if problem is None and spec.under is not None:
         problem = _coarse_problem(at, spec, spec.under)
     return problem
+
+
+def _tools_problem(at: str, spec: PlaneSpec) -> str | None:
+    if spec.tools and not spec.residual:
+        return f"tools {at} are {spec.tools!r} without a residual that they could code"
+    return _outside(f"tools {at}", spec.tools, 0, MAX_TOOLS)
 
 
 def _coarse_problem(at: str, spec: PlaneSpec, coarse: PlaneSpec) -> str | None:
@@ -368,7 +382,7 @@ def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
     for spec in planes[:2] if shared else planes:
         out += pack_plane(spec)
         if flags & _RESIDUAL:
-            out.append(spec.residual)
+            out += bytes([spec.residual | _TOOLS, spec.tools] if spec.tools else [spec.residual])
     if flags & _IDS:
         out += _pack_ids(header.table_id, header.codebook_id)
     if flags & _SEED:
@@ -410,14 +424,21 @@ class _Reader:
     def plane(self, index: int, with_residual: bool) -> PlaneSpec:
         tile, under = self.varint(f"tile size of plane {index}"), None
         if not tile:
-            residual = self.number(1, f"residual of plane {index}") if with_residual else 0
-            return PlaneSpec(0, 0, 0, int(index > 0), 0, 0, residual=residual)
+            residual, tools = self.residual(index) if with_residual else (0, 0)
+            return PlaneSpec(0, 0, 0, int(index > 0), 0, 0, residual=residual, tools=tools)
         if tile == COARSE:
             under = self.grid(index, self.varint(f"coarse tile size of plane {index}"))
             tile = self.varint(f"tile size of plane {index}")
         spec = self.grid(index, tile)
-        residual = self.number(1, f"residual of plane {index}") if with_residual else 0
-        return replace(spec, under=under, residual=residual)
+        residual, tools = self.residual(index) if with_residual else (0, 0)
+        return replace(spec, under=under, residual=residual, tools=tools)
+
+    def residual(self, index: int) -> tuple[int, int]:
+        residual = self.number(1, f"residual of plane {index}")
+        tools = self.number(1, f"tools of plane {index}") if residual & _TOOLS else 0
+        if tools & ~MAX_TOOLS:
+            raise BitstreamError(f"plane {index} needs coding tools {tools:#x}, of which this build lacks some")
+        return residual & ~_TOOLS, tools
 
     def grid(self, index: int, tile: int) -> PlaneSpec:
         overlap = self.varint(f"overlap of plane {index}")

@@ -22,6 +22,7 @@ from pc15.cli.hooks import hooks_of
 from pc15.cli.parser import DEFAULT_PRESET, STREAM_SUFFIX, Parser, on_or_off
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import ConfigError
+from pc15.residual.tools import TOOLS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +76,7 @@ _FLAGS = {
         _Flag("--merge", "merge", "let tiles continue patterns of their neighbours", on_or_off, "on|off"),
         _Flag("--residual", "residual", "code what tiles leave as transform coefficients", on_or_off, "on|off"),
         _Flag("--tries", "tries", "predictions that the residual tries in full per square, 1..8", int, "N"),
+        _Flag("--tools", "tools", f"coding tools of the residual: some of {','.join(TOOLS)}, or none", metavar="A,B"),
         _Flag("--max-layers", "max_layers", "most patterns per tile, 0..16", int, "N"),
         _Flag(
             "--codebook",
@@ -168,6 +170,7 @@ def add_arguments(add: Parser) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
     for name, flag in _FLAGS.items():
         per_preset = [PRESETS[preset].get(flag.option, defaults.get(flag.option)) for preset in presets]
+        per_preset = [",".join(value) if isinstance(value, tuple) else value for value in per_preset]
         shown = " ".join(map(str, dict.fromkeys(per_preset)))
         if len(set(per_preset)) > 1:
             shown = ", ".join(f"{value} in {preset}" for preset, value in zip(presets, per_preset, strict=True))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pc15.cli.files import read_stream
 from pc15.cli.parser import DONE, FAILED, Parser, columns, complain
 from pc15.errors import BitstreamError
+from pc15.residual.tools import TOOLS
 
 if TYPE_CHECKING:
     from pc15.bitstream.container import Stream
@@ -111,6 +112,7 @@ def _described(
                 "height": height,
                 **grids[index, False],
                 "residual_step": 2.0 ** (-(spec.residual - 1) / 8) if spec.residual else None,
+                "tools": [name for name, bit in TOOLS.items() if spec.tools & bit],
                 "coarse": grids.get((index, True)),
             }
         )
@@ -156,9 +158,9 @@ def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
     for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
         if payload is None:
             continue
-        width, step = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane].residual - 1
+        width, spec = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane]
         try:
-            tally = residual_bits(payload, span.row_stop - span.row_start, width, step)
+            tally = residual_bits(payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools)
         except BitstreamError as error:
             where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
             damage.append(f"{where}: {error}")

@@ -381,7 +381,7 @@ class PlaneCoder:
         goal = self.plane[part].cpu().numpy()
         picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
         if spec.residual:
-            params = ResidualParams(spec.residual - 1, price, self.cfg.tries)
+            params = ResidualParams(spec.residual - 1, price, self.cfg.tries, spec.tools)
             code = encode_residual(goal - picture, picture, params)
             payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction
         if self.open:

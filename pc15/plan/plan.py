@@ -26,6 +26,7 @@ from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.decode import STEPS
 from pc15.residual.enc.encode import LAMBDA
+from pc15.residual.tools import tools_of
 from pc15.search.bank import SCREEN
 
 __all__ = [
@@ -87,8 +88,9 @@ def plan_header(width: int, height: int, cfg: CodecConfig) -> Header:
 def plane_spec(cfg: CodecConfig, plan: Plan, chroma: bool) -> PlaneSpec:
     """Spec of a plane that is coded by this plan."""
     tile, residual = plan.tile, 1 + residual_step(cfg.lambda_rd) if plan.refined else 0
+    tools = tools_of(cfg.tools) if residual else 0
     if not tile:
-        return PlaneSpec(0, 0, 0, int(chroma), 0, 0, residual=residual)
+        return PlaneSpec(0, 0, 0, int(chroma), 0, 0, residual=residual, tools=tools)
     overlap = cfg.overlap if tile == cfg.tile else default_overlap(tile)
     amp, dc = steps_for(cfg.lambda_rd, cfg.alpha_mix, float((tile - overlap) ** 2))
     param = 0
@@ -96,7 +98,7 @@ def plane_spec(cfg: CodecConfig, plan: Plan, chroma: bool) -> PlaneSpec:
         param = round(cfg.window_param * (256 if cfg.window == "tukey" else 4))
     return PlaneSpec(
         tile=tile, overlap=overlap, window=WINDOWS.index(cfg.window), subsample=int(chroma),
-        amp_step=amp, dc_step=dc, window_param=param, residual=residual,
+        amp_step=amp, dc_step=dc, window_param=param, residual=residual, tools=tools,
         under=plane_spec(cfg, Plan(plan.coarse, 0, False), chroma) if plan.coarse else None,
     )  # fmt: skip
 

@@ -9,27 +9,30 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import ENCODE, FILL, HALF, KIND_SHIFT, MODE, TAPE, jit_entry
-from pc15.residual.decode import check_step, read_field
+from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
 from pc15.residual.syntax import KIND_NAMES, RAW_FILTER, RIM, ROOM, write_plane
+from pc15.residual.tools import WIENER
+from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 
 Ints = npt.NDArray[Any]
 
 
-def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]:
+def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int) -> dict[str, float]:
     """Where the bits of a payload of a plane [h,w] went: by what a decision is about, the sum of -log2 of its chance.
 
     The sum is the payload's size to within four bytes, of which three and a fraction are the coder's own.
 
     Raises:
         BitstreamError: the payload is cut, too long or damaged.
-        ConfigError: the step is out of range.
+        ConfigError: the step or the tools are out of range.
     """
     check_step(step)
+    check_tools(tools)
     if not payload:
         return {}
-    field, strength = read_field(payload, h, w, step)
-    tapes = [filter_decisions(strength)]
+    field, strength, loop = read_field(payload, h, w, step, tools)
+    tapes = [filter_decisions(strength, loop, tools)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
     models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     while done < field.on.size:  # written again, for the chances of all decisions
@@ -39,9 +42,14 @@ def residual_bits(payload: bytes, h: int, w: int, step: int) -> dict[str, float]
     return bits_by_kind(np.concatenate(tapes))
 
 
-def filter_decisions(strength: int) -> Ints:
-    """The filter's strength as two decisions."""
-    return np.array([RAW_FILTER << KIND_SHIFT | HALF << 1 | bit for bit in (strength >> 1, strength & 1)], np.int64)
+def filter_decisions(strength: int, loop: Loop, tools: int) -> Ints:
+    """Decisions about filters: the deblocking's strength, two, and if the tools have one the filter of `wiener`."""
+    io = np.zeros(TAPE + 2 + (LOOP_ROOM + loop.on.size if tools & WIENER else 0), np.int64)
+    io[MODE], io[FILL] = ENCODE, TAPE + 2
+    io[TAPE : TAPE + 2] = [RAW_FILTER << KIND_SHIFT | HALF << 1 | bit for bit in (strength >> 1, strength & 1)]
+    if tools & WIENER:
+        code_loop(loop_models(), io, loop)
+    return io[TAPE : io[FILL]]
 
 
 def bits_by_kind(tape: Ints) -> dict[str, float]:

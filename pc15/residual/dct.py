@@ -1,9 +1,10 @@
-"""Integer DCT of 4x4 to 64x64 blocks, both ways.
+"""Integer DCT of 4x4 to 64x64 blocks, both ways, and a sine transform of 4x4.
 
-Matrices are the orthonormal DCT-II in Q14, rounded once, so that rows are orthogonal and of unit norm to within
-2^-11 (tested).  Sums are int64: with |coefficient| < 2^24 and |sample| < 2^20 nothing can overflow.  Of a 64x64
-block only the 32x32 lowest frequencies are coded.
-Source: the layout follows H.265, 8.6.4.2, with a finer scale.
+Matrices are the orthonormal DCT-II, and for 4x4 the DST-VII, in Q14, rounded once, so that rows are orthogonal and of
+unit norm to within 2^-11 (tested).  Sums are int64: with |coefficient| < 2^24 and |sample| < 2^20 nothing can overflow.
+Of a 64x64 block only the 32x32 lowest frequencies are coded.
+Source: the layout follows H.265, 8.6.4.2, with a finer scale; DST-VII: J. Han et al., "Jointly
+optimized spatial prediction and block transform for video and image coding", IEEE TIP 21(4), 2012.
 """
 
 from __future__ import annotations
@@ -25,19 +26,24 @@ MID_BITS = 4
 MAX_CODED = 32
 
 
+def _cosines(n: int) -> list[Decimal]:
+    """Cosines of 0, 1, ... n - 1 times 2 pi / n, by their Taylor series."""
+    pi = Decimal("3.14159265358979323846264338327950288419716939937510")
+    cos = []
+    for i in range(n):
+        a, term, total, j = 2 * pi * i / n, Decimal(1), Decimal(1), 0
+        while abs(term) > Decimal(10) ** -30:
+            j += 2
+            term = -term * a * a / (j * (j - 1))
+            total += term
+        cos.append(total)
+    return cos
+
+
 def _dct(n: int) -> Ints:
     """[n, n] int32, row k is frequency k in Q14."""
     with decimal.localcontext(decimal.Context(prec=40)):
-        pi = Decimal("3.14159265358979323846264338327950288419716939937510")
-        # cosine of a multiple of pi / (2 n), by its Taylor series
-        cos = []
-        for i in range(4 * n):
-            a, term, total, j = pi * i / (2 * n), Decimal(1), Decimal(1), 0
-            while abs(term) > Decimal(10) ** -30:
-                j += 2
-                term = -term * a * a / (j * (j - 1))
-                total += term
-            cos.append(total)
+        cos = _cosines(4 * n)
         root = (Decimal(2) / n).sqrt()
         half = (Decimal(1) / n).sqrt()
         rows = [
@@ -53,6 +59,27 @@ def _dct(n: int) -> Ints:
 DCT = np.zeros((7, 64, 64), dtype=np.int32)
 for _log2 in range(2, 7):
     DCT[_log2, : 1 << _log2, : 1 << _log2] = _dct(1 << _log2)
+
+
+def _dst(n: int) -> Ints:
+    """[n, n] int32: DST-VII, row k is 2 / sqrt(2 n + 1) * sin(pi (2 k + 1) (x + 1) / (2 n + 1)) in Q14."""
+    with decimal.localcontext(decimal.Context(prec=40)):
+        m = 4 * (2 * n + 1)
+        cos, root = _cosines(m), 2 / Decimal(2 * n + 1).sqrt()
+        rows = [
+            [
+                # sin(2 pi i / m) is cos(2 pi (i - m / 4) / m), here with i = 2 (2 k + 1) (x + 1)
+                int((cos[(2 * (2 * k + 1) * (x + 1) - m // 4) % m] * root * (1 << SCALE_BITS)).to_integral_value())
+                for x in range(n)
+            ]
+            for k in range(n)
+        ]
+    return np.array(rows, dtype=np.int32)
+
+
+DST = _dst(4)
+"""Of predicted squares of 4x4, whose error grows away from the border that they are predicted from."""
+DST_FLOAT = (DST / float(1 << SCALE_BITS)).astype(np.float32)
 
 
 DCT_UP = np.ascontiguousarray((DCT / float(1 << SCALE_BITS)).astype(np.float32))
@@ -88,6 +115,23 @@ def _forward_of(log2: int) -> Any:
 
 
 FORWARD_4, FORWARD_8, FORWARD_16, FORWARD_32, FORWARD_64 = (_forward_of(log2) for log2 in range(2, 7))
+
+
+@jit_inner()
+def forward_sine(block: Ints, mid: Ints, coef: Ints) -> None:
+    """`forward` of a square of 4x4 by the sine transform."""
+    for k in range(4):
+        for x in range(4):
+            total = np.float32(0.0)
+            for y in range(4):
+                total += DST_FLOAT[k, y] * block[y, x]
+            mid[k, x] = total
+    for k in range(4):
+        for u in range(4):
+            total = np.float32(0.0)
+            for x in range(4):
+                total += mid[k, x] * DST_FLOAT[u, x]
+            coef[k, u] = np.int32(np.floor(total * np.float32(1 << MID_BITS) + np.float32(0.5)))
 
 
 @jit_inner()
@@ -145,6 +189,23 @@ def _inverse_of(log2: int) -> Any:
 
 
 INVERSE_4, INVERSE_8, INVERSE_16, INVERSE_32, INVERSE_64 = (_inverse_of(log2) for log2 in range(2, 7))
+
+
+@jit_inner()
+def inverse_sine(coef: Ints, mid: Ints, block: Ints) -> None:
+    """`inverse` of a square of 4x4 by the sine transform."""
+    for u in range(4):
+        for y in range(4):
+            total = I64(1 << (SCALE_BITS - 1))
+            for v in range(4):
+                total += I64(coef[v, u]) * DST[v, y]
+            mid[u, y] = total >> SCALE_BITS
+    for y in range(4):
+        for x in range(4):
+            total = I64(1 << (SCALE_BITS + MID_BITS - 1))
+            for u in range(4):
+                total += I64(mid[u, y]) * DST[u, x]
+            block[y, x] = total >> (SCALE_BITS + MID_BITS)
 
 
 @jit_inner()

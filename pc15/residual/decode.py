@@ -1,7 +1,8 @@
 """A payload of the residual -> picture: the decoder's functions, their checks, and how planes are padded.
 
-The picture is prediction + residual, clamped to [0, 1] and deblocked.  A payload is empty when every superblock is
-off; otherwise it is one rANS stream: two raw bits for the filter's strength, then the superblocks (see `syntax`).
+The picture is prediction + residual, clamped to [0, 1] and filtered.  A payload is empty when every superblock is off;
+otherwise it is one rANS stream: two raw bits for the deblocking's strength, with that tool the filter of `wiener`, then
+the superblocks (see `syntax`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
 from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
+from pc15.residual.tools import ALL_TOOLS, WIENER
+from pc15.residual.wiener import Loop, code_loop, loop_models, no_loop, wiener
 
 Ints = npt.NDArray[Any]
 
@@ -48,24 +51,27 @@ def step_q4(index: int) -> int:
         return int((Decimal(1 << 16) / (Decimal(2).ln() * index / 8).exp()).to_integral_value())
 
 
-def decode_residual(payload: bytes, prediction: Ints, step: int, contexts: Contexts = "mixed") -> Ints:
-    """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step.
+def decode_residual(payload: bytes, prediction: Ints, step: int, tools: int = 0, contexts: Contexts = "mixed") -> Ints:
+    """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step and tools.
 
     `contexts` as the payload was made with, "mixed" in streams.
 
     Raises:
         BitstreamError: the payload is cut, too long or damaged.
-        ConfigError: the prediction is no plane of integers, or the step is out of range.
+        ConfigError: the prediction is no plane of integers, or the step or the tools are out of range.
     """
     base = checked_plane("prediction", prediction)
     check_step(step)
+    check_tools(tools)
     if not payload:
         return np.clip(base, 0, SAMPLE_ONE)
     h, w = base.shape
-    return finished(_decoded(payload, pad_edges(base), *padded_size(h, w), step, contexts), h, w)
+    return finished(_decoded(payload, pad_edges(base), *padded_size(h, w), step, tools, contexts), h, w)
 
 
-def decode_flat(payload: bytes, h: int, w: int, level: int, step: int, table: npt.NDArray[np.uint8]) -> Ints:
+def decode_flat(
+    payload: bytes, h: int, w: int, level: int, step: int, tools: int, table: npt.NDArray[np.uint8]
+) -> Ints:
     """`decode_residual` upon a prediction that is `level` everywhere, Q12, with every sample looked up; [h,w] uint8.
 
     Almost all of it without the GIL: many threads decode at once.
@@ -76,37 +82,37 @@ def decode_flat(payload: bytes, h: int, w: int, level: int, step: int, table: np
         BitstreamError: the payload is cut, too long or damaged.
     """
     H, W = padded_size(h, w)
-    picture = _decoded(payload, np.full((1, W), level, np.int32), H, W, step)
+    picture = _decoded(payload, np.full((1, W), level, np.int32), H, W, step, tools)
     pixels = np.empty((h, w), np.uint8)
     _look_up(picture, table, pixels)
     return pixels
 
 
-def empty_field(H: int, W: int, levels: tuple[int, int] | None = None) -> Field:
+def empty_field(H: int, W: int, tools: int, levels: tuple[int, int] | None = None) -> Field:
     """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `Field`."""
     units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
     mode, size, active = (np.zeros(units, np.uint8) for _ in range(3))
-    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8))
+    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8), tools)
 
 
-def read_field(payload: bytes, h: int, w: int, step: int) -> tuple[Field, int]:
-    """All that a payload of a plane [h,w] says: the padded plane's field, and the filter's strength."""
+def read_field(payload: bytes, h: int, w: int, step: int, tools: int) -> tuple[Field, int, Loop]:
+    """All that a payload of a plane [h,w] says: the padded plane's field, the deblocking's strength, and the filter."""
     H, W = padded_size(h, w)
-    field = empty_field(H, W)
-    _, strength = _read(payload, np.zeros((1, W), np.int32), field, step)
-    return field, strength
+    field = empty_field(H, W, tools)
+    _, strength, loop = _read(payload, np.zeros((1, W), np.int32), field, step)
+    return field, strength, loop
 
 
-def _decoded(payload: bytes, below: Ints, H: int, W: int, step: int, contexts: Contexts = "mixed") -> Ints:
+def _decoded(payload: bytes, below: Ints, H: int, W: int, step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
     """The padded picture, [H,W] int32 Q12, filtered but not clamped again, that a payload makes of a prediction."""
-    field = empty_field(H, W, levels=(SUPER, SUPER))
-    picture, strength = _read(payload, below, field, step, contexts)
+    field = empty_field(H, W, tools, levels=(SUPER, SUPER))
+    picture, strength, loop = _read(payload, below, field, step, contexts)
     picture += below
-    return deblock(picture, field, step_q4(step), strength, out=picture)
+    return wiener(deblock(picture, field, step_q4(step), strength, out=picture), loop)
 
 
-def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed") -> tuple[Ints, int]:
-    """Fill a field from a payload; returns the residual [H,W] int32 upon a prediction, and the filter's strength.
+def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed") -> tuple[Ints, int, Loop]:
+    """Fill a field from a payload; returns the residual [H,W] int32 upon a prediction, and as `read_field`.
 
     below: [H,W] int32 Q12, or [1,W] if all rows are alike.
     """
@@ -119,6 +125,9 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
     if io[STATE] < RANS_LOW:
         raise BitstreamError(f"residual starts at state {io[STATE]:#x}, below 2^24: it is damaged")
     strength = pull.py_func(io, HALF) << 1 | pull.py_func(io, HALF)  # as Python: no compiled loop for two bits
+    loop = no_loop(field.on.shape)
+    if field.tools & WIENER:
+        code_loop(loop_models(), io, loop)
     units_down, units_across = field.size.shape
     drawn, models = np.empty((units_down * UNIT, units_across * UNIT), np.int32), start_models(step, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
@@ -132,7 +141,7 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
             f"residual ends at state {io[STATE]:#x} with {len(io) - io[POS]} of {size} bytes unread, not at "
             f"{RANS_LOW:#x} with none: it is damaged, or made for another step or size"
         )
-    return drawn, int(strength)
+    return drawn, int(strength), loop
 
 
 def finished(picture: Ints, h: int, w: int) -> Ints:
@@ -175,3 +184,8 @@ def pad_edges(plane: Ints) -> Ints:
 def check_step(step: int) -> None:
     if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 0 <= step < STEPS:
         raise ConfigError(f"quantizer step index is {step!r}; choose 0 (coarsest) to {STEPS - 1}")
+
+
+def check_tools(tools: int) -> None:
+    if not isinstance(tools, int) or isinstance(tools, bool) or tools & ~ALL_TOOLS:
+        raise ConfigError(f"tools are {tools!r}; give bits of {ALL_TOOLS}, which `tools_of` makes of names")

@@ -4,7 +4,10 @@ Modes: 0 nothing (zero), 1 planar, 2 mean (DC), 3..35 the 33 directions of H.265
 19 diagonal, 27 vertical, 35 from top right).  Reference samples that are not decoded yet repeat their nearest neighbour
 along the L-shaped border; with none at all they are 0.  The border is smoothed by (1 2 1)/4 for blocks from 8x8 on,
 as far as the direction is not purely horizontal or vertical.
-Source: ITU-T H.265, 8.4.4.2.
+With the tool BLEND, planar, mean, horizontal and vertical predictions lean on the border close to it: the left one's
+share falls from 32/64 to 8/64 and 2/64, a step every 1, 2 or 4 pixels by the block's size, and so does the top one's
+downwards; horizontal ones take over the top border's differences from the corner, and vertical ones the left border's.
+Sources: ITU-T H.265, 8.4.4.2; ITU-T H.266, 8.4.5.2.15 (blending).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import jit_inner
+from pc15.residual.tools import BLEND
 
 Ints = npt.NDArray[Any]
 
@@ -107,8 +111,37 @@ def is_smoothed(mode: int, n: int) -> int:
 
 
 @jit_inner()
-def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
+def _blend(ref: Ints, mode: int, log2: int, smooth: int, out: Ints) -> None:
+    """Mix a prediction by plane, mean, row or column with the border: its share falls from 32/64 on."""
+    n, corner, scale = 1 << log2, 2 << log2, (log2 - 1) >> 1
+    reach = min(n, 3 << scale)  # from here on the share is 0
+    border = ref[smooth]
+    for y in range(n):
+        row = out[y]
+        left, share = border[corner - 1 - y], I32(0) if y >= reach else I32(32) >> (2 * y >> scale)
+        if mode == HORIZONTAL:
+            for x in range(n if share else 0):
+                row[x] += (share * (border[corner + 1 + x] - border[corner]) + 32) >> 6
+            continue
+        for x in range(n if share and mode != VERTICAL else reach):
+            near = I32(0) if x >= reach else I32(32) >> (2 * x >> scale)
+            if mode == VERTICAL:
+                row[x] += (near * (left - border[corner]) + 32) >> 6
+            else:
+                row[x] += (near * (left - row[x]) + share * (border[corner + 1 + x] - row[x]) + 32) >> 6
+
+
+@jit_inner()
+def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints, tools: int) -> None:
     """Prediction of one block, out [>=n,>=n] int32, from its border `ref`; `line` [>= 3n + 2] is scratch."""
+    _predict(ref, mode, log2, line, out)
+    if tools & BLEND and mode in (PLANAR, MEAN, HORIZONTAL, VERTICAL):
+        _blend(ref, mode, log2, is_smoothed(mode, 1 << log2), out)
+
+
+@jit_inner()
+def _predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
+    """`predict` without blending."""
     n = 1 << log2
     if mode == ZERO:
         fill(out, 0, 0, n, n, 0)

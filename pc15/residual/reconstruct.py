@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import BROKEN, I64, jit_entry, jit_inner
-from pc15.residual.dct import inverse
-from pc15.residual.intra import fill, predict, references
+from pc15.residual.dct import inverse, inverse_sine
+from pc15.residual.intra import ZERO, fill, predict, references
 from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
+from pc15.residual.tools import SINE
 
 Ints = npt.NDArray[Any]
 
@@ -68,17 +69,26 @@ def dequantize(level: Ints, x0: int, y0: int, c: int, step: int, w: Work) -> tup
 
 
 @jit_inner()
+def takes_sine(tools: int, mode: int, log2: int) -> bool:
+    """True for squares whose transform is the sine."""
+    return log2 == 2 and mode != ZERO and (tools & SINE) != 0
+
+
+@jit_inner()
 def reconstruct_block(
-    level: Ints, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, coded: int, w: Work
+    field: Field, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, mode: int, coded: int, w: Work
 ) -> None:
     """The block at (x0, y0) of rec = w.pred + inverse transform of level * step; `coded` 0: no levels.
 
-    Clamped so that below + rec is a sample of 0..1; level and below as of `Field` and `decode_plane`.
+    Clamped so that below + rec is a sample of 0..1; below as of `decode_plane`.
     """
-    n = 1 << log2
+    n, level = 1 << log2, field.level
     if coded:
         rows, cols = dequantize(level, x0 % level.shape[1], y0 % level.shape[0], min(n, 32), step, w)
-        inverse(w.coef, log2, rows, cols, w.even, w.odd, w.mid, w.block)
+        if takes_sine(field.tools, mode, log2):
+            inverse_sine(w.coef, w.mid, w.block)
+        else:
+            inverse(w.coef, log2, rows, cols, w.even, w.odd, w.mid, w.block)
         for v in range(n):
             line, more = w.pred[v], w.block[v]
             for u in range(n):
@@ -112,9 +122,9 @@ def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, st
         log2 = I64(field.size[y, x])
         n = 1 << log2
         references(rec, x0, y0, n, w.ref)
-        predict(w.ref, I64(field.mode[y, x]), log2, w.line, w.pred)
-        coded = I64(field.active[y, x])
-        reconstruct_block(field.level, below, rec, x0, y0, log2, step, coded, w)
+        mode, coded = I64(field.mode[y, x]), I64(field.active[y, x])
+        predict(w.ref, mode, log2, w.line, w.pred, field.tools)
+        reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, w)
         z += (n >> 2) * (n >> 2)
 
 

@@ -55,6 +55,7 @@ class Field(NamedTuple):
     """What is known of a plane [H,W]: level [H,W] int32, and per 4x4 unit uint8: mode, log2 size, activity, super on.
 
     Where a superblock at a time will do, level may be [64,64]: places are modulo its size.
+    tools: bits of the tools that it is coded with, see `tools`.
     """
 
     level: Ints
@@ -62,6 +63,7 @@ class Field(NamedTuple):
     size: Ints
     active: Ints
     on: Ints
+    tools: int
 
 
 # ------------------------------------------------------------------ classes
@@ -142,12 +144,14 @@ WEIGHT_SETS = W_GTN + 3
 
 RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 4))
 """What decisions without a model are about; those with one are told apart by their weight set."""
+W_LOOP = WEIGHT_SETS + 4
+"""Weight set, among models of its own, and kind of the decisions of `wiener`."""
 
 KIND_NAMES = (
     ["superblock on", "split", "mode", "mode", "mode", "block coded", "last place", "last place"]
     + ["level not 0"] * (W_GT1 - W_SIG)
     + ["level size"] * (WEIGHT_SETS - W_GT1)
-    + ["last place", "level size", "sign", "filter"]
+    + ["last place", "level size", "sign", "filter", "filter"]
 )
 """Of each kind of decision, for people."""
 

@@ -38,7 +38,7 @@ def field_of(u8: torch.Tensor, parts: Parts, step: int = 26):
     """What the encoder chose with these parts, and the payload."""
     target = u8.numpy().astype("int32") * 16 - 2048
     code = encode_residual(target, target * 0 + 2048, ResidualParams(step, parts=parts))
-    return read_field(code.payload, *target.shape, step)[0], code.payload
+    return read_field(code.payload, *target.shape, step, 0)[0], code.payload
 
 
 def cost_of(u8: torch.Tensor, parts: Parts, step: int = 26) -> float:

@@ -16,6 +16,7 @@ from pc15.bitstream.header import (
     MAX_PIXELS,
     MAX_TILE,
     MAX_TILES,
+    MAX_TOOLS,
     SUPERBLOCK,
     Header,
     PlaneSpec,
@@ -31,6 +32,7 @@ from pc15.bitstream.header import (
     varint,
 )
 from pc15.errors import BitstreamError, ConfigError
+from pc15.residual.tools import ALL_TOOLS
 from pc15.tiling import TileGridCfg, grid
 
 LUMA = PlaneSpec(tile=32, overlap=8, window=0, subsample=0, amp_step=12, dc_step=20)
@@ -51,7 +53,7 @@ def headers(draw: st.DrawFn) -> Header:
     def plane(subsample: int) -> PlaneSpec:
         refined = draw(residual)
         if refined and draw(st.booleans()):
-            return PlaneSpec(0, 0, 0, subsample, 0, 0, residual=refined)
+            return PlaneSpec(0, 0, 0, subsample, 0, 0, residual=refined, tools=draw(st.integers(0, MAX_TOOLS)))
         own = tiles(subsample, 4)
         under = tiles(subsample, own.tile + 1) if own.tile < MAX_TILE and draw(st.booleans()) else None
         return replace(own, residual=refined, under=under)
@@ -302,6 +304,26 @@ def test_a_plane_without_tiles_needs_a_residual() -> None:
     for wrong in (replace(bare, residual=0), replace(bare, residual=81), replace(bare, overlap=1)):
         with pytest.raises(ConfigError):
             pack_v15(replace(header, planes=(wrong,)))
+
+
+def test_tools_take_a_byte_where_there_are_any() -> None:
+    assert MAX_TOOLS == ALL_TOOLS
+    plain = replace(GRAY, planes=(replace(LUMA, residual=17),))
+    tooled = replace(GRAY, planes=(replace(LUMA, residual=17, tools=5),))
+    old, new = pack_v15(plain), pack_v15(tooled)
+    at = len(old) - 5  # the residual's byte is the last one before the CRC
+    assert new == sealed(old[:at] + bytes([17 | 128, 5]))
+    assert unpack_v15(new)[0] == tooled
+    for body, why in (
+        (old[:at] + bytes([17 | 128, 0]), "one form"),
+        (old[:at] + bytes([17 | 128, MAX_TOOLS + 1]), "of which this build lacks some"),
+        (old[:at] + bytes([128, 1]), "without a residual"),
+    ):
+        with pytest.raises(BitstreamError, match=why):
+            unpack_v15(sealed(body))
+    for wrong in ({"residual": 0, "tools": 1}, {"tools": MAX_TOOLS + 1}, {"tools": True}):
+        with pytest.raises(ConfigError, match="tools"):
+            pack_v15(replace(plain, planes=(replace(LUMA, **{"residual": 17, **wrong}),)))
 
 
 def test_sections_of_a_color_picture() -> None:

@@ -194,6 +194,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
     from pc15.encoder import repack
     from pc15.proc.generators import NAMES
     from pc15.quant import dc_levels
+    from pc15.residual.tools import TOOLS
 
     top = dc_levels(24)
 
@@ -321,7 +322,17 @@ def streams() -> Iterator[tuple[str, bytes]]:
         ("coarse_residual", 61, 90, {"tile": 16, "overlap": 5, "coarse": 32, "max_layers": 2, "section_rows": 4}),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.6 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
-        options = CodecConfig.preset("fast", device="cpu").but(**cfg)
+        options = CodecConfig.preset("fast", device="cpu", tools="none").but(**cfg)
+        yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+    for name, W, H, cfg in (  # coding tools of the residual, one by one and together
+        *((f"tool_{tool}", 72, 130, {"tools": tool, "lambda_rd": 0.05}) for tool in TOOLS),
+        ("tools", 97, 75, {"lambda_rd": 0.3}),
+        ("tools_fine", 33, 18, {"lambda_rd": 1e-4}),
+        ("tools_sections", 40, 150, {"section_rows": 1, "lambda_rd": 0.02}),
+        ("tools_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
+    ):
+        picture = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_EDGES", H, W, seed=3)[0] * 0.5
+        options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
     for name, tile, options in (  # tables and codebook that a header names by one byte
         ("trained", 32, {}),
@@ -334,7 +345,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
         )
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
     picture = torch.cat([render(name, 50, 45)[0] for name in ("RINGS", "PLAID", "PERLIN")])
-    options = CodecConfig.preset("fast", max_layers=0, lambda_rd=0.05, device="cpu")
+    options = CodecConfig.preset("fast", max_layers=0, lambda_rd=0.05, device="cpu", tools="none")
     yield "residual_colour", encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
 
 

@@ -32,6 +32,7 @@ from pc15.residual.initial_models import TRAINED_STEPS, start_models
 from pc15.residual.intra import MODES, predict
 from pc15.residual.reconstruct import COEF_MAX, Work, dequantize, work
 from pc15.residual.syntax import CONTEXTS
+from pc15.residual.tools import BLEND
 
 
 def scene(h: int, w: int, seed: int = 0) -> np.ndarray:
@@ -78,15 +79,15 @@ def test_a_golden_payload_still_decodes():
 def test_every_bit_is_accounted_for(h: int, w: int, step: int):
     picture = scene(h, w)
     code = encode_residual(picture - 2048, grey(picture), ResidualParams(step))
-    bits = residual_bits(code.payload, h, w, step)
+    bits = residual_bits(code.payload, h, w, step, 0)
     assert bits == code.stats["bits_by_kind"]
     assert 0 <= len(code.payload) - sum(bits.values()) / 8 <= 4  # the coder's state, flushed
-    levels = read_field(code.payload, h, w, step)[0].level
+    levels = read_field(code.payload, h, w, step, 0)[0].level
     assert bits["sign"] == np.count_nonzero(levels) and bits["filter"] == 2
     assert all(cost >= 0 for cost in bits.values())
-    assert residual_bits(b"", h, w, step) == {}
+    assert residual_bits(b"", h, w, step, 0) == {}
     with pytest.raises(BitstreamError):
-        residual_bits(code.payload[:-1], h, w, step)
+        residual_bits(code.payload[:-1], h, w, step, 0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -96,9 +97,9 @@ def test_upon_a_flat_prediction_samples_are_looked_up(h: int, w: int, step: int,
     code = encode_residual(picture - level, np.full_like(picture, level), ResidualParams(step))
     table = (np.arange(4097) >> 4).clip(0, 255).astype(np.uint8)
     if code.payload:
-        assert np.array_equal(decode_flat(code.payload, h, w, level, step, table), table[code.reconstruction])
+        assert np.array_equal(decode_flat(code.payload, h, w, level, step, 0, table), table[code.reconstruction])
         with pytest.raises(BitstreamError, match="cut|damaged"):
-            decode_flat(code.payload[:-1], h, w, level, step, table)
+            decode_flat(code.payload[:-1], h, w, level, step, 0, table)
 
 
 def test_nothing_to_say_costs_nothing():
@@ -241,32 +242,33 @@ def screened(goal: np.ndarray, ref: np.ndarray, log2: int, w: Screen, coarse: np
 
 
 @njit(error_model="numpy")
-def predicted(ref: np.ndarray, log2: int, line: np.ndarray, out: np.ndarray) -> None:
+def predicted(ref: np.ndarray, log2: int, line: np.ndarray, out: np.ndarray, tools: int) -> None:
     for mode in range(MODES):
-        predict(ref, mode, log2, line, out[mode])
+        predict(ref, mode, log2, line, out[mode], tools)
 
 
-def square_and_border(log2: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def square_and_border(log2: int, seed: int, tools: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A residual [n,n], the border around it, plain and smoothed, and all predictions from that."""
     n = 1 << log2
     rng = np.random.default_rng(seed)
     plain = np.cumsum(rng.normal(0.0, 40.0, 4 * n + 1)).astype(np.int32)
     smoothed = (np.convolve(np.pad(plain, 1, mode="edge"), [1, 2, 1], "valid") // 4).astype(np.int32)
     ref, out = np.stack([plain, smoothed]), np.zeros((MODES, n, n), np.int32)
-    predicted(ref, log2, np.zeros(200, np.int32), out)
+    predicted(ref, log2, np.zeros(200, np.int32), out, tools)
     return rng.normal(0.0, 200.0, (n, n)).astype(np.float32), ref, out
 
 
+@pytest.mark.parametrize("tools", [0, BLEND])
 @pytest.mark.parametrize("log2", [2, 3])
-def test_modes_are_ranked_by_the_transform_of_what_they_leave(log2: int):
+def test_modes_are_ranked_by_the_transform_of_what_they_leave(log2: int, tools: int):
     n = 1 << log2
-    goal, ref, predictions = square_and_border(log2, 1)
+    goal, ref, predictions = square_and_border(log2, 1, tools)
     matrix = np.array([[1.0]])
     for _ in range(log2):
         matrix = np.kron([[1.0, 1.0], [1.0, -1.0]], matrix)
     exact = np.abs(matrix @ (goal - predictions) @ matrix).sum(axis=(1, 2)) / n
     coarse, fine = np.zeros(MODES), np.zeros(MODES)
-    screened(goal, ref, log2, screen(), coarse, fine)
+    screened(goal, ref, log2, screen(tools), coarse, fine)
     assert np.abs((coarse if log2 == 2 else fine) - exact).max() <= 0.5 * n * n  # predictions are rounded
 
 
@@ -275,14 +277,14 @@ def test_boxes_tell_about_which_prediction_draws_a_square(log2: int):
     noise, ref, predictions = square_and_border(log2, 2)
     for mode in range(1, MODES):
         coarse, fine = np.zeros(MODES), np.zeros(MODES)
-        screened((predictions[mode] + 0.01 * noise).astype(np.float32), ref, log2, screen(), coarse, fine)
+        screened((predictions[mode] + 0.01 * noise).astype(np.float32), ref, log2, screen(0), coarse, fine)
         likely = np.argsort(coarse)[:6]
         assert abs(int(likely[np.argmin(fine[likely])]) - mode) <= 2
 
 
 @pytest.mark.parametrize("strength", range(len(STRENGTHS)))
 def test_the_filter_leaves_constant_planes_and_real_edges_alone(strength: int):
-    field = empty_field(64, 64)
+    field = empty_field(64, 64, 0)
     field.size[:], field.active[:] = 3, 1
     flat = np.full((64, 64), 1234, np.int32)
     assert np.array_equal(deblock(flat, field, step_q4(16), strength), flat)
@@ -292,7 +294,7 @@ def test_the_filter_leaves_constant_planes_and_real_edges_alone(strength: int):
 
 
 def test_the_filter_lowers_a_step_that_the_quantizer_made():
-    field = empty_field(64, 64)
+    field = empty_field(64, 64, 0)
     field.size[:], field.active[:] = 4, 1
     step = step_q4(16)
     plane = np.full((64, 64), 1000, np.int32)

@@ -12,12 +12,15 @@ from pc15.errors import ConfigError
 from pc15.residual.bits import bits_by_kind, filter_decisions
 from pc15.residual.context_models import I64, jit_entry, rans_bytes
 from pc15.residual.deblock import STRENGTHS, deblock
-from pc15.residual.decode import check_step, checked_plane, empty_field, finished, pad_edges, step_q4
+from pc15.residual.decode import check_step, check_tools, checked_plane, empty_field, finished, pad_edges, step_q4
 from pc15.residual.enc.rdo import ALL_PARTS, Parts, encode_plane
+from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.intra import ZERO
 from pc15.residual.reconstruct import SAMPLE_ONE
 from pc15.residual.syntax import SUPER, UNIT, Field
+from pc15.residual.tools import WIENER
+from pc15.residual.wiener import no_loop
 
 Ints = npt.NDArray[Any]
 
@@ -32,6 +35,7 @@ class ResidualParams:
     step: quantizer index, 0 (coarsest, 1.0 of luma) to 79 (about a quarter of an 8-bit level).
     lam: squared error in Q12 that one bit is worth; None takes LAMBDA * step^2.
     tries: predictions that are coded in full per square, at most; 1 to 8: more is slower and smaller.
+    tools: bits of the coding tools that are used, see `tools`; a decoder is told the same.
     filtered: whether the deblocking filter may be used.
     parts: what else may be used; all of it, but in studies.
     contexts: how decisions are predicted; anything but "mixed" makes a payload that only `decode_residual` reads, told
@@ -41,12 +45,14 @@ class ResidualParams:
     step: int
     lam: float | None = None
     tries: int = 3
+    tools: int = 0
     filtered: bool = True
     parts: Parts = ALL_PARTS
     contexts: Contexts = "mixed"
 
     def __post_init__(self) -> None:
         check_step(self.step)
+        check_tools(self.tools)
         if self.lam is not None and not self.lam >= 0.0:
             raise ConfigError(f"lambda is {self.lam}; give 0 or more, or None for the usual one")
         if not 1 <= self.tries <= 8:
@@ -89,7 +95,7 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     h, w = goal.shape
     padded, below = pad_edges(goal), pad_edges(base)
     step, lam = step_q4(params.step), params.rate_weight
-    field, drawn = empty_field(*padded.shape), np.zeros_like(padded)
+    field, drawn = empty_field(len(padded), padded.shape[1], params.tools), np.zeros_like(padded)
     models = start_models(params.step, params.contexts)
     tape = encode_plane(padded, below, drawn, field, step, lam, models, params.tries, params.parts)
     if not field.on.any():
@@ -102,8 +108,11 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
         error = _squared_error(filtered, goal)
         if least < 0 or error < least:
             least, best, picture = error, strength, filtered
+    loop = no_loop(field.on.shape)
+    if params.tools & WIENER:
+        loop, picture = fit_loop(picture, goal, lam)
     picture = finished(picture, h, w)
-    tape = np.concatenate((filter_decisions(best), tape))
+    tape = np.concatenate((filter_decisions(best, loop, params.tools), tape))
     payload = rans_bytes(tape).tobytes()
     return ResidualCode(payload, picture, _stats(field, len(payload), tape, best))
 

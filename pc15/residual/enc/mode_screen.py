@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pc15.residual.context_models import jit_entry, jit_inner
 from pc15.residual.intra import MODES, is_smoothed, predict
+from pc15.residual.tools import BLEND
 
 Ints = npt.NDArray[Any]
 
@@ -65,12 +66,12 @@ def hadamard(t: Ints, n: int) -> None:
 
 
 @jit_entry()
-def _transformed(n: int, log2: int, ref: Ints, line: Ints, pred: Ints, out: Ints) -> None:
+def _transformed(n: int, log2: int, ref: Ints, line: Ints, pred: Ints, out: Ints, tools: int) -> None:
     """out [MODES, 4n+1, n*n]: the transform of every prediction from borders that are 0 but for one sample."""
     for mode in range(MODES):
         for r in range(4 * n + 1):
             ref[0, r] = ref[1, r] = _ONE
-            predict(ref, mode, log2, line, pred)
+            predict(ref, mode, log2, line, pred, tools)
             ref[0, r] = ref[1, r] = 0
             for y in range(n):
                 for x in range(n):
@@ -79,13 +80,13 @@ def _transformed(n: int, log2: int, ref: Ints, line: Ints, pred: Ints, out: Ints
 
 
 @functools.cache
-def _tables() -> tuple[Ints, Ints, Ints]:
+def _tables(tools: int) -> tuple[Ints, Ints, Ints]:
     every = []
     for log2 in (2, 3):
         n = 1 << log2
         out = np.zeros((MODES, 4 * n + 1, n * n), np.float32)
         ref, line, pred = np.zeros((2, 4 * n + 1), np.int32), np.zeros(4 * n, np.int32), np.zeros((n, n), np.int32)
-        _transformed(n, log2, ref, line, pred, out)
+        _transformed(n, log2, ref, line, pred, out, tools)
         every.append(out)
     coarse = np.ascontiguousarray(every[0].transpose(2, 1, 0))
     used = every[1].any(axis=2)
@@ -94,9 +95,9 @@ def _tables() -> tuple[Ints, Ints, Ints]:
     return coarse, fine, first
 
 
-def screen() -> Screen:
-    """A screen with its own work space."""
-    coarse, fine, first = _tables()
+def screen(tools: int) -> Screen:
+    """A screen with its own work space, for predictions with these tools."""
+    coarse, fine, first = _tables(tools & BLEND)
     smoothed = np.array([is_smoothed.py_func(mode, 8) for mode in range(MODES)], np.int64)
     f32 = np.float32
     return Screen(

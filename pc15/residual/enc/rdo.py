@@ -30,10 +30,10 @@ from pc15.residual.context_models import (
     jit_entry,
     jit_inner,
 )
-from pc15.residual.dct import MID_BITS, forward
+from pc15.residual.dct import MID_BITS, forward, forward_sine
 from pc15.residual.enc.mode_screen import Screen, coarse_error, fine_error, look_at, screen
 from pc15.residual.intra import MODES, ZERO, fill, predict, references
-from pc15.residual.reconstruct import Work, reconstruct_block, work
+from pc15.residual.reconstruct import Work, reconstruct_block, takes_sine, work
 from pc15.residual.syntax import (
     ANGLE_TREE,
     FIRST_PLACE,
@@ -140,7 +140,7 @@ class Parts:
 ALL_PARTS = Parts()
 
 
-def _scratch(tries: int, parts: Parts) -> Scratch:
+def _scratch(tries: int, parts: Parts, tools: int) -> Scratch:
     i32, i64, f32 = np.int32, np.int64, np.float32
     square = (64, 64)
     drafted = tries + 1
@@ -151,7 +151,7 @@ def _scratch(tries: int, parts: Parts) -> Scratch:
         goal=np.zeros(square, f32), diff=np.zeros(square, f32), mid=np.zeros((32, 64), f32), sums=np.zeros(64, f32),
         coefs=np.zeros((drafted, 32, 32), i32), energies=np.zeros(drafted), around=np.zeros(38 * RIM, i32),
         level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(MODES, i64), angles=np.zeros(32, i64),
-        last=np.zeros((12, 4), i64), screen=screen(),
+        last=np.zeros((12, 4), i64), screen=screen(tools),
         likely=np.zeros(drafted + LIKELY, i64), likely_costs=np.zeros(drafted + LIKELY),
         rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
         barred=barred, means=means,
@@ -426,7 +426,7 @@ def try_leaf(
         mode = w.rank[k]
         if mode < 0 or w.costs[k] > RANK_RATIO * w.costs[0]:
             break
-        predict(d.ref, mode, log2, d.line, d.pred)
+        predict(d.ref, mode, log2, d.line, d.pred, field.tools)
         difference(w.goal, d.pred, n, w.diff)
         energy = squared(w.diff, n, w.sums)
         kind = KIND[mode]
@@ -435,7 +435,10 @@ def try_leaf(
         bits = per_bit * (w.price[mode] + bit_cost(p, 0))
         if energy + bits < best_j:
             best_j, best_mode, best_sum = energy + bits, mode, I64(-1)
-        forward(w.diff, log2, w.mid, w.coefs[k])
+        if takes_sine(field.tools, mode, log2):
+            forward_sine(w.diff, w.mid, w.coefs[k])
+        else:
+            forward(w.diff, log2, w.mid, w.coefs[k])
         w.energies[k] = energy
         bits = per_bit * (w.price[mode] + bit_cost(p, 1))
         if n > c:  # a rough term for the frequencies that are not coded, by which modes differ
@@ -478,8 +481,8 @@ def keep_leaf(
                 line[u] = own[u]
     mark(field, x0 >> 2, y0 >> 2, n >> 2, n >> 2, mode, log2, activity(total, log2) if coded else 0)
     references(rec, x0, y0, n, d.ref)
-    predict(d.ref, mode, log2, d.line, d.pred)
-    reconstruct_block(field.level, below, rec, x0, y0, log2, step, coded, d)
+    predict(d.ref, mode, log2, d.line, d.pred, field.tools)
+    reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, d)
 
 
 @jit_inner()
@@ -596,7 +599,7 @@ def encode_plane(
     """
     io = np.zeros(TAPE + 8 * ROOM, dtype=np.int64)
     io[FILL], io[MODE] = TAPE, ENCODE
-    w, d, stack, done = _scratch(tries, parts), work(), np.zeros((20, 3), np.int64), 0
+    w, d, stack, done = _scratch(tries, parts, field.tools), work(), np.zeros((20, 3), np.int64), 0
     while done < field.on.size:
         if len(io) - io[FILL] < ROOM:
             io = np.concatenate((io, np.empty(len(io), dtype=np.int64)))

@@ -25,8 +25,9 @@ from pc15.residual.context_models import HALF_CONTEXT
 from pc15.residual.decode import empty_field, step_q4
 from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.rdo import encode_plane
-from pc15.residual.initial_models import TRAINED_STEPS, flat_models, ready, save_trained
+from pc15.residual.initial_models import START_FILE, TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.syntax import CONTEXTS
+from pc15.residual.tools import ALL_TOOLS, tools_of
 
 Ints = npt.NDArray[Any]
 
@@ -70,25 +71,29 @@ def crops(files: Sequence[Path], count: int, side: int) -> list[Ints]:
     return planes
 
 
-def models_after(plane: Ints, step: int, start: Ints) -> Ints:
+def models_after(plane: Ints, step: int, start: Ints, tools: int) -> Ints:
     """What models become on one picture, coded without a prediction."""
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
     target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - MIDDLE)
-    gray, rec, field = np.full_like(target, MIDDLE), np.zeros_like(target), empty_field(*target.shape)
+    gray, rec, field = (
+        np.full_like(target, MIDDLE),
+        np.zeros_like(target),
+        empty_field(len(target), target.shape[1], tools),
+    )
     encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
     return models
 
 
-def train(planes: list[Ints], rounds: int = 2, workers: int = 1) -> Ints:
+def train(planes: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS) -> Ints:
     """Tables for TRAINED_STEPS, [anchors, C + S, 4] int32."""
     tables = []
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
         for step in TRAINED_STEPS:
             start = flat_models()
             for _ in range(rounds):
-                after = functools.partial(models_after, step=step, start=start)
+                after = functools.partial(models_after, step=step, start=start, tools=tools)
                 start = pool(start, processes.map(after, planes, chunksize=1))
             tables.append(start)
             print(f"step {step}: {len(planes)} pictures, {rounds} rounds", flush=True)
@@ -103,13 +108,16 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=150, help="of each folder")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--tools", default="all", help="A,B: coding tools to train with, or none (default: all)")
+    parser.add_argument("--out", type=Path, default=START_FILE, help="the table (default: the packaged one)")
     args = parser.parse_args()
     left_out = set(args.exclude.read_text(encoding="utf-8").split()) if args.exclude else set()
     planes = []
     for folder in args.folders:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
         planes += crops([path for path in files if path.name not in left_out], args.pictures, args.side)
-    save_trained(train(planes, workers=args.workers))
+    tools = ALL_TOOLS if args.tools == "all" else 0 if args.tools == "none" else tools_of(args.tools.split(","))
+    save_trained(train(planes, workers=args.workers, tools=tools), args.out)
 
 
 if __name__ == "__main__":

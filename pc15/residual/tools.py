@@ -1,0 +1,21 @@
+"""Coding tools of the residual that a header switches on: bits of a plane's `tools`; without any, streams are of 1.0's.
+
+SINE    squares of 4x4 that are predicted have a sine transform in place of the cosine's, see `dct`
+WIENER  a Wiener filter by classes follows the deblocking filter, see `wiener`
+BLEND   predictions by plane, mean, row and column are mixed with the border by how near it is, see `intra`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SINE, WIENER, BLEND = 1, 2, 4
+
+TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND}
+"""Every tool by its name in options."""
+ALL_TOOLS = sum(TOOLS.values())
+
+
+def tools_of(names: Iterable[str]) -> int:
+    """Bits of the tools of these names."""
+    return sum(TOOLS[name] for name in set(names))
