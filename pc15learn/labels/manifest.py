@@ -103,22 +103,21 @@ def oracle_of(
     for lambda_rd in lambdas:
         amp, dc = quantizer_steps(cfg.but(lambda_rd=lambda_rd))
         rates.append(dataclasses.asdict(Rate(lambda_rd, amp, dc)))
-    return Oracle(
-        {
-            "schema": LABELS_SCHEMA,
-            "version": __version__,
-            "oracle": ORACLE_VERSION,
-            "codec": codec_fingerprint(codebook),
-            "codebook": {"id": codebook.id, "fingerprint": codebook.fingerprint},
-            "tables": {"id": cfg.table_id, "fingerprint": tables.fingerprint()},
-            "options": {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg) if f.name not in left},
-            "rates": rates,
-            "top": top,
-            "random": random,
-            "shard_size": shard_size,
-            "tiles": {"count": len(rows), "sha256": tiles_digest(rows)},
-        }
-    )
+    facts = {
+        "schema": LABELS_SCHEMA,
+        "version": __version__,
+        "oracle": ORACLE_VERSION,
+        "codec": codec_fingerprint(codebook),
+        "codebook": {"id": codebook.id, "fingerprint": codebook.fingerprint},
+        "tables": {"id": cfg.table_id, "fingerprint": tables.fingerprint()},
+        "options": {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg) if f.name not in left},
+        "rates": rates,
+        "top": top,
+        "random": random,
+        "shard_size": shard_size,
+        "tiles": {"count": len(rows), "sha256": tiles_digest(rows)},
+    }
+    return Oracle(json.loads(_canonical(facts)))  # as it is read back: a tuple is a list
 
 
 def tiles_digest(rows: Iterable[TileRow]) -> str:

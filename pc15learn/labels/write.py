@@ -27,6 +27,7 @@ from torch import Tensor
 
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.errors import ConfigError, ImageError, SchemaError
+from pc15.locks import sole_writer
 from pc15.paths import write_atomic
 from pc15.runtime.device import resolve_device
 from pc15.search.label import TileLabels, TileOracle
@@ -135,6 +136,7 @@ def make_labels(
     Raises:
         ConfigError: an option out of range.
         SchemaError: tiles of several sizes, or a folder with another oracle's labels or of other tiles.
+        BusyError: another run is labelling the same part of the folder.
     """
     options = LabelOptions() if options is None else options
     tiles, out = Path(tiles), Path(out)
@@ -151,21 +153,34 @@ def make_labels(
     own = [shard for shard in missing if shard.index % options.part[1] == options.part[0]]
     if len(missing) < len(shards):
         _log.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
-    job = LabelJob(cfg, oracle, options.format, search)
-    tasks = [Task(shard.index, len(shard.rows), shard) for shard in own]
-    seconds: dict[str, float] = {}
-    failures: list[dict[str, Any]] = []
-    labelled, first, last = 0, float("inf"), 0.0
+    with sole_writer(out / "{}-part-{}-of-{}".format(STEM, *options.part)):
+        done = _label(own, LabelJob(cfg, oracle, options.format, search), options)
+    left_out = _write_failures(out, done.left_out, options.part)
+    return LabelsMade(out, len(rows), len(lambdas), len(shards), len(own), done.labelled, left_out, done.seconds)
+
+
+@dataclass
+class _Done:
+    """Work so far: rows labelled, rows that say what was left out, seconds by stage."""
+
+    labelled: int = 0
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def _label(shards: Sequence[LabelShard], job: LabelJob, options: LabelOptions) -> _Done:
+    """Have shards labelled, by whom the options say."""
+    tasks = [Task(shard.index, len(shard.rows), shard) for shard in shards]
+    done, first, last = _Done(), float("inf"), 0.0
     for report in run(tasks, job, workers=options.workers, on=options.on, what="labelling"):
         for stage, spent in report.seconds.items():
             if stage not in ("begun", "ended"):
-                seconds[stage] = seconds.get(stage, 0.0) + spent
+                done.seconds[stage] = done.seconds.get(stage, 0.0) + spent
         first, last = min(first, report.seconds["begun"]), max(last, report.seconds["ended"])
-        labelled += report.items - len(report.left_out)
-        failures += report.left_out
-    seconds["wall"] = max(0.0, last - first)
-    left_out = _write_failures(out, failures, options.part)
-    return LabelsMade(out, len(rows), len(lambdas), len(shards), len(own), labelled, left_out, seconds)
+        done.labelled += report.items - len(report.left_out)
+        done.left_out += report.left_out
+    done.seconds["wall"] = max(0.0, last - first)
+    return done
 
 
 def _chosen(rows: list[TileRow], limit: int | None, path: Path) -> list[TileRow]:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.errors import ConfigError, SchemaError
+from pc15.errors import BusyError, ConfigError, SchemaError
 from pc15.images import save_image
 from pc15learn.cli import main
 from pc15learn.labels.columns import read_shard
@@ -216,6 +216,20 @@ def test_of_two_runs_at_once_one_claims_the_folder(tiles: Path, tmp_path: Path):
         return FakeOracle(CFG.but(tile=16, overlap=4))(*args)
 
     label(tiles, tmp_path / "out", search=second)
+
+
+def test_two_runs_of_one_part_are_refused(tiles: Path, tmp_path: Path):
+    oracle = FakeOracle(CFG.but(tile=16, overlap=4))
+
+    def second(*args: Any) -> Any:
+        with pytest.raises(BusyError, match="being written by another"):
+            label(tiles, tmp_path / "out")
+        label(tiles, tmp_path / "out", part=(1, 2))
+        return oracle(*args)
+
+    label(tiles, tmp_path / "out", search=second)
+    label(tiles, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_the_fingerprint_does_not_depend_on_the_device(tiles: Path, tmp_path: Path):
