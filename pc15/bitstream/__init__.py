@@ -126,9 +126,13 @@ All of it is integer arithmetic: `pc15/draw.py`.  A residual refines that plane,
 """
 
 from pc15.bitstream.container import (
+    DEFAULT_MAX_PIXELS,
+    FREE_PIXELS,
     MAX_METADATA_BYTES,
     MAX_STREAM_BYTES,
+    PIXELS_PER_BYTE,
     Stream,
+    pixel_limit,
     read_bitstream,
     read_container,
     write_bitstream,
@@ -156,12 +160,15 @@ from pc15.bitstream.header import (
 from pc15.bitstream.programs import TileRec
 
 __all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "FREE_PIXELS",
     "MAX_DIMENSION",
     "MAX_METADATA_BYTES",
     "MAX_PIXELS",
     "MAX_STREAM_BYTES",
     "MAX_TILE",
     "MAX_TILES",
+    "PIXELS_PER_BYTE",
     "Header",
     "PlaneGrid",
     "PlaneSpec",
@@ -171,6 +178,7 @@ __all__ = [
     "TileRec",
     "grids_of",
     "pack_v15",
+    "pixel_limit",
     "plane_size",
     "read_bitstream",
     "read_container",

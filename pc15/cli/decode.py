@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from pc15.cli.files import each, find_sources, name_targets
-from pc15.cli.parser import STREAM_SUFFIX, Parser
+from pc15.cli.parser import STREAM_PIXELS, STREAM_SUFFIX, Parser, add_max_pixels
 from pc15.errors import ConfigError, did_you_mean
 
 EXAMPLES = (
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
 
     def one(source: Path, target: Path) -> None:
         began = time.perf_counter()
-        data = read_bitstream(source, strict=not args.lenient)
-        picture = decode_picture(data, device=args.device, strict=not args.lenient)
+        data = read_bitstream(source, strict=not args.lenient, max_pixels=args.max_pixels)
+        picture = decode_picture(data, device=args.device, strict=not args.lenient, max_pixels=args.max_pixels)
         target.parent.mkdir(parents=True, exist_ok=True)
         save_image(target, picture)
         size = f"{picture.shape[2]}x{picture.shape[1]}"
@@ -55,6 +55,7 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--lenient", action="store_true", help="draw what is sound in a damaged stream (default: refuse it)"
     )
+    add_max_pixels(add, STREAM_PIXELS)
     add.add_argument(
         "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: %(default)s)"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pc15.cli.files import each_together, find_sources, name_targets
 from pc15.cli.hooks import hooks_of
-from pc15.cli.parser import DEFAULT_PRESET, STREAM_SUFFIX, Parser, on_or_off
+from pc15.cli.parser import DEFAULT_PRESET, PICTURE_PIXELS, STREAM_SUFFIX, Parser, add_max_pixels, on_or_off
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import ConfigError
 
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
     def load(source: Path) -> Tensor:
-        picture = load_luma(source) if args.gray else load_rgb(source)
+        picture = (load_luma if args.gray else load_rgb)(source, max_pixels=args.max_pixels)
         return picture[:1] if picture.shape[0] == 3 and bool((picture == picture[:1]).all()) else picture
 
     def work(pictures: list[Tensor]) -> list[tuple[EncodeResult, float]]:
@@ -141,6 +141,7 @@ def add_arguments(add: Parser) -> None:
         "package.module:Class; with hooks the picture is programs alone, of 32 px, unless flags say otherwise "
         "(default: none)",
     )
+    add_max_pixels(add, PICTURE_PIXELS)
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
     for name, flag in _FLAGS.items():
         per_preset = [PRESETS[preset].get(flag.option, defaults.get(flag.option)) for preset in presets]

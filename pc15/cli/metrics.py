@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pc15.cli.parser import DONE, Parser, columns
+from pc15.cli.parser import DONE, PICTURE_PIXELS, Parser, add_max_pixels, columns
 from pc15.errors import BitstreamError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from pc15.metrics import MS_SSIM_WEIGHTS, SSIM_WINDOW, ms_ssim, psnr, ssim
 
-    (a, bpp_a), (b, bpp_b) = (_luma(path, args.device) for path in (args.a, args.b))
+    (a, bpp_a), (b, bpp_b) = (_luma(path, args.device, args.max_pixels) for path in (args.a, args.b))
     found = {"psnr_y": psnr(a, b)}
     side = min(a.shape[-2:])
     if side >= SSIM_WINDOW:
@@ -55,9 +55,10 @@ def add_arguments(add: Parser) -> None:
         "--device", default="auto", metavar="NAME", help="where streams are decoded (default: %(default)s)"
     )
     add.add_argument("--json", action="store_true", help="print one JSON object; an infinite PSNR is null")
+    add_max_pixels(add, PICTURE_PIXELS)
 
 
-def _luma(path: Path, device: str) -> tuple[Tensor, float | None]:
+def _luma(path: Path, device: str, max_pixels: int | None) -> tuple[Tensor, float | None]:
     """Luma [1,1,H,W] in [0,1] of a picture or of a stream, and the stream's bits per pixel."""
     from pc15.bitstream import read_bitstream
     from pc15.bitstream.header import MAGIC
@@ -70,7 +71,7 @@ def _luma(path: Path, device: str) -> tuple[Tensor, float | None]:
     except OSError as error:
         raise BitstreamError(f"cannot read {path}: {error.strerror or error}") from error
     if not stream:
-        return luma_tensor(load_luma(path)), None
-    data = read_bitstream(path)
-    y = decode_y(data, device=device)
+        return luma_tensor(load_luma(path, max_pixels=max_pixels)), None
+    data = read_bitstream(path, max_pixels=max_pixels)
+    y = decode_y(data, device=device, max_pixels=max_pixels)
     return y, 8 * len(data) / (y.shape[-1] * y.shape[-2])
