@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pc15.bitstream.container import FREE_PIXELS
-from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, plane_size
+from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, plane_size, tile_counts
 from pc15.bitstream.programs import MAX_PARAMS, Ints, Programs
 from pc15.dc_surface import surface
 from pc15.errors import BitstreamError
@@ -270,11 +270,10 @@ def _drawn_bands(count: Ints, tiles: TileSpec) -> Iterator[tuple[range, Ints | N
 def drawing_cost(programs: Sequence[Programs], header: Header) -> int:
     """Samples that drawing all layers of a stream takes, and the weights to blend their tiles with."""
     cost = 0
-    for own, (plane, spec, _) in zip(programs, header.grids, strict=True):
+    for which, own in enumerate(programs):
         if layers := int(own.count.sum()):
-            stride = spec.tile - spec.overlap
-            cost += layers * spec.tile**2
-            cost += sum(_WEIGHT_COST * -(-side // stride) * spec.tile for side in plane_size(header, plane))
+            tile = header.grids[which].spec.tile
+            cost += layers * tile**2 + _WEIGHT_COST * sum(tile_counts(header, which)) * tile
     return cost
 
 
