@@ -24,6 +24,7 @@ __all__ = [
     "UnknownNameError",
     "checked_max_pixels",
     "did_you_mean",
+    "shown",
 ]
 
 
@@ -71,6 +72,15 @@ class MissingExtraError(Pc15Error, ImportError):
     """An optional dependency is not installed; the message has its install line."""
 
 
+def shown(value: object) -> str:
+    """A wrong value in a message, cut short: it may be of any size."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def checked_max_pixels(value: object) -> int:
     """The limit of a picture's pixels, an argument of all readers, as an int.
 
@@ -78,7 +88,7 @@ def checked_max_pixels(value: object) -> int:
         ConfigError: not a whole number from 1 up.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ConfigError(f"max_pixels is {value!r}; give a whole number of pixels from 1 up, or None")
+        raise ConfigError(f"max_pixels is {shown(value)}; give a whole number of pixels from 1 up, or None")
     return int(value)
 
 

@@ -8,6 +8,7 @@ replaces shipped ones silently, because a stream names its tables by id.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -157,6 +158,38 @@ def allow_cpu_tests() -> bool:
     if value not in _TRUE | _FALSE:
         raise ConfigError(f"PC15_ALLOW_CPU_TESTS is {value!r}; set it to 1 or 0")
     return value in _TRUE
+
+
+def any_place() -> bool:
+    """True if PC15_ANY_PLACE lets rows of tiles name pictures by URLs and absolute paths.
+
+    Raises:
+        ConfigError: it is set to something that is neither yes nor no.
+    """
+    value = os.environ.get("PC15_ANY_PLACE", "").strip().lower()
+    if value not in _TRUE | _FALSE:
+        raise ConfigError(f"PC15_ANY_PLACE is {value!r}; set it to 1 or 0")
+    return value in _TRUE
+
+
+def set_any_place() -> None:
+    """Set PC15_ANY_PLACE for this process and those that it starts."""
+    os.environ["PC15_ANY_PLACE"] = "1"
+
+
+def read_bounded(path: str | Path, limit: int) -> bytes:
+    """The bytes of a regular file of at most so many; a device or a pipe, which may never end, is not read.
+
+    Raises:
+        OSError: the file cannot be read, is no file, or has more bytes than that.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
+    return data
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
-from pc15.errors import ConfigError, did_you_mean
+from pc15.errors import ConfigError, did_you_mean, shown
+from pc15.yaml_files import read_yaml
 
 __all__ = ["FitConfig", "TrainConfig", "load_config"]
 
@@ -53,7 +52,7 @@ class TrainConfig:
             kind = int if isinstance(low, int) else (int, float)
             if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
                 number = "a whole number" if kind is int else "a number"
-                raise ConfigError(f"train.{name} is {value!r}; give {number} from {low} to {high}")
+                raise ConfigError(f"train.{name} is {shown(value)}; give {number} from {low} to {high}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +86,16 @@ class FitConfig:
             ("device", self.device, get_args(DeviceName)),
         ):
             if value not in known:
-                raise ConfigError(
-                    f"{name} is {value!r}; choose one of {', '.join(known)}{did_you_mean(str(value), known)}"
-                )
-        if isinstance(self.devices, bool) or not isinstance(self.devices, int) or self.devices < 1:
-            raise ConfigError(f"devices is {self.devices!r}; give a whole number of at least 1")
+                near = did_you_mean(value[:80], known) if isinstance(value, str) else ""
+                raise ConfigError(f"{name} is {shown(value)}; choose one of {', '.join(known)}{near}")
+        if isinstance(self.devices, bool) or not isinstance(self.devices, int) or not 0 < self.devices < 1025:
+            raise ConfigError(f"devices is {shown(self.devices)}; give a whole number from 1 to 1024")
+        for name, kind in (("labels", (str, Path)), ("out", (str, Path)), ("name", str)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) or "\0" in str(value):
+                raise ConfigError(f"{name} is {shown(value)}; give text")
+        if self.name in (".", "..") or any(mark in self.name for mark in "/\\"):
+            raise ConfigError(f"name is {shown(self.name)}; give the name of a folder in {self.out}, not a path")
         object.__setattr__(self, "labels", Path(self.labels))
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "name", self.name or self.role)
@@ -105,11 +109,9 @@ def load_config(path: str | Path, **changes: Any) -> FitConfig:
     """
     path = Path(path)
     try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stored = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}; see configs/learn/") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(stored, dict):
         raise ConfigError(f"{path} holds no keys; see configs/learn/")
     train = {**_mapping(stored.pop("train", {}), path), **changes.pop("train", {})}
@@ -124,12 +126,12 @@ def load_config(path: str | Path, **changes: Any) -> FitConfig:
 
 def _mapping(value: Any, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: train is {value!r}; write it as keys, like train: {{lr: 3.0e-4}}")
+        raise ConfigError(f"{path}: train is {shown(value)}; write it as keys, like train: {{lr: 3.0e-4}}")
     return value
 
 
 def _known(given: dict[str, Any], kind: type, path: Path, prefix: str) -> None:
     names = [f.name for f in dataclasses.fields(kind)]
-    for key in given:
+    for key in (key if isinstance(key, str) else shown(key) for key in given):
         if key not in names:
-            raise ConfigError(f"{path}: unknown key {prefix}{key}{did_you_mean(str(key), names)}")
+            raise ConfigError(f"{path}: unknown key {prefix}{key[:80]}{did_you_mean(key[:80], names)}")

@@ -8,6 +8,8 @@ same bytes as one that was not; pictures added later are appended.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import io
 import logging
 import os
@@ -22,11 +24,14 @@ from tqdm import tqdm
 
 from pc15.errors import ConfigError, ImageError, MissingExtraError, SchemaError
 from pc15.images import IMAGE_SUFFIXES, find_images, load_luma
+from pc15.paths import any_place, read_bounded
 from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.schema import SCHEMA_VERSION, Split, TileRow, dump, mend, read_rows
 
 __all__ = ["TilesMade", "load_tile_pixels", "make_tiles", "open_luma", "resolve_image", "split_of"]
 
+MAX_PICTURE_BYTES = 1 << 29
+"""Most bytes that are read of a picture's file, whatever names it."""
 _log = logging.getLogger(__name__)
 
 
@@ -276,12 +281,25 @@ def _fsspec_at(url: str):  # type: ignore[no-untyped-def]  # (file system, path)
 def read_bytes(name: str) -> bytes:
     """The bytes of a picture's file, local or by URL."""
     try:
-        if is_url(name):
-            fs, path = _fsspec_at(name)
-            return bytes(fs.cat_file(path))
-        return Path(name).read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read {name}: {error.strerror or error}; check the path") from error
+        if not is_url(name):
+            return read_bounded(name, MAX_PICTURE_BYTES)
+        fs, path = _fsspec_at(name)
+        with fs.open(path, "rb") as file:
+            data = bytes(file.read(MAX_PICTURE_BYTES + 1))
+    except _unreadable() as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"cannot read {name}: {why}; check the path") from error
+    if len(data) > MAX_PICTURE_BYTES:
+        raise ImageError(f"cannot read {name}: it has more than {MAX_PICTURE_BYTES} bytes")
+    return data
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What reading a file raises, by fsspec too, which lets errors of the client through that it reads HTTP with."""
+    usual = OSError, ValueError, LookupError, TypeError, RuntimeError
+    if importlib.util.find_spec("aiohttp") is None:
+        return usual
+    return (*usual, importlib.import_module("aiohttp").ClientError)
 
 
 def open_luma(data: bytes, name: str) -> Tensor:
@@ -304,22 +322,37 @@ def _stored_name(name: str, folder: Path) -> str:
         return Path(name).resolve().as_posix()
 
 
-def resolve_image(row: TileRow, folder: Path) -> str:
-    """The path or URL of a row's picture; `folder` is that of its tiles.jsonl."""
+def resolve_image(row: TileRow, folder: Path, *, anywhere: bool | None = None) -> str:
+    """The path or URL of a row's picture; `folder` is that of its tiles.jsonl.
+
+    Args:
+        anywhere: let rows name URLs and absolute paths; None: as PC15_ANY_PLACE says, which is no by default.
+    Raises:
+        ImageError: the row names one of these all the same.
+    """
+    elsewhere = is_url(row.image) or PurePosixPath(row.image).is_absolute() or Path(row.image).is_absolute()
+    if elsewhere and not (any_place() if anywhere is None else anywhere):
+        raise ImageError(
+            f"row {row.tile_id!r} names {row.image[:200]}, a URL or an absolute path, and may come from anybody; if "
+            "you trust it, pass --anywhere, or set PC15_ANY_PLACE=1"
+        )
     return row.image if is_url(row.image) else str(folder / row.image)
 
 
-def load_tile_pixels(rows: list[TileRow], folder: Path) -> Tensor:
+def load_tile_pixels(rows: list[TileRow], folder: Path, *, anywhere: bool | None = None) -> Tensor:
     """Pixels of tiles, uint8 [N,T,T]; each picture is read once and its hash compared.
 
+    Args:
+        anywhere: as of `resolve_image`.
     Raises:
-        ImageError: a picture is gone or has changed since its tiles were cut.
+        ImageError: a picture is gone or has changed since its tiles were cut, lies where rows may not reach, is larger
+            than MAX_PICTURE_BYTES, or does not hold a tile.
     """
     pixels: list[Tensor] = []
     current, luma = "", torch.empty(0)
     for row in rows:
         if row.sha256 != current:
-            name = resolve_image(row, folder)
+            name = resolve_image(row, folder, anywhere=anywhere)
             data = read_bytes(name)
             if (digest := hashlib.sha256(data).hexdigest()) != row.sha256:
                 raise ImageError(
@@ -327,5 +360,7 @@ def load_tile_pixels(rows: list[TileRow], folder: Path) -> Tensor:
                     "run make-tiles again"
                 )
             luma, current = open_luma(data, name), row.sha256
+        if row.y >= luma.shape[0] or row.x >= luma.shape[1]:
+            raise ImageError(f"row {row.tile_id!r} lies outside its picture of {luma.shape[1]}x{luma.shape[0]} pixels")
         pixels.append(cut_tile(luma, row.y, row.x, row.tile))
     return torch.stack(pixels) if pixels else torch.empty((0, 0, 0), dtype=torch.uint8)

@@ -171,12 +171,9 @@ def _codec_config(args: argparse.Namespace) -> CodecConfig:
 
 def config_file(path: Path) -> dict[str, Any]:
     """Options of a YAML file; a name that is not one is refused with a guess by `CodecConfig.preset`."""
-    import yaml
+    from pc15.yaml_files import read_yaml
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

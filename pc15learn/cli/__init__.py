@@ -55,8 +55,11 @@ def label(args: argparse.Namespace) -> None:
 
     The folder is continued shard by shard; one folder holds the labels of one oracle.
     """
+    from pc15.paths import set_any_place
     from pc15learn.labels.write import make_labels as run
 
+    if args.anywhere:
+        set_any_place()
     cfg = _codec(args)
     made = run(
         args.tiles,
@@ -279,6 +282,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--top", type=int, default=32, help="best candidates kept per layer (default: 32)")
     one.add_argument("--random", type=int, default=16, help="random candidates kept per layer (default: 16)")
     one.add_argument("--shard-size", type=int, default=256, help="tiles per file (default: 256)")
+    one.add_argument(
+        "--anywhere", action="store_true", help="read pictures that rows name by URL or absolute path (default: refuse)"
+    )
     one.add_argument(
         "--workers", choices=["inline", "ray"], default="inline", help="who does the shards (default: inline)"
     )

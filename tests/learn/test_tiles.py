@@ -154,6 +154,8 @@ def test_pictures_may_lie_behind_a_url(tmp_path: Path):
         assert rows[0].image == "memory://pc15-test/p0.png"
         make_tiles(tmp_path / "in", tmp_path / "local.jsonl")
         local = list(read_rows(tmp_path / "local.jsonl", TileRow))
-        assert torch.equal(load_tile_pixels(rows, tmp_path), load_tile_pixels(local, tmp_path))
+        assert torch.equal(load_tile_pixels(rows, tmp_path, anywhere=True), load_tile_pixels(local, tmp_path))
+        with pytest.raises(ImageError, match="pass --anywhere"):
+            load_tile_pixels(rows, tmp_path)
     finally:
         memory.rm("/pc15-test", recursive=True)
