@@ -17,7 +17,7 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
                             bit 6  metadata      the last chunk is metadata
                             bit 7  residual      each plane says whether it has a residual
     width         varint    1 .. 2^20
-    height        varint    1 .. 2^20; width * height at most 2^28 unless the reader allows more
+    height        varint    1 .. 2^20; width * height at most 2^28 unless the reader allows more, or less
     planes, in the order Y, Cb, Cr, for each:
       coarse      1 byte    only if tiles lie upon a coarse grid: 1, and then tile, overlap, fields and window_param of
                             that grid, whose tiles are larger; those of the tiles upon it follow as ever

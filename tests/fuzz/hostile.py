@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -142,6 +141,8 @@ def opened(data: bytes) -> Iterator[tuple[str, str, float, float]]:
 
 def peak_mib() -> float:
     """Most memory that this process has had."""
+    import resource  # where there is none, streams can still be made
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 

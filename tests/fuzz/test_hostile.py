@@ -29,6 +29,7 @@ SECONDS, MEBIBYTES = 1.0, 300
 
 def test_every_way_to_open_a_hostile_stream_ends_soon_and_in_little_memory(tmp_path: Path) -> None:
     """In one fresh process, in each of five ways; the peak is of all of them together, beyond imports."""
+    pytest.importorskip("resource")
     files = [tmp_path / f"{name}.pc15" for name in STREAMS]
     for path in files:
         path.write_bytes(STREAMS[path.stem])
