@@ -21,9 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pc15.bitstream.container import FREE_PIXELS
 from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, plane_size, tile_counts
-from pc15.bitstream.programs import MAX_PARAMS, Ints, Programs
+from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Ints, Programs
 from pc15.dc_surface import surface
 from pc15.errors import BitstreamError
 from pc15.luma import MIDDLE, SAMPLE_ONE
@@ -48,6 +47,7 @@ _BAND_PIXELS = 1 << 22  # samples of tiles held at once while a plane is drawn
 _ROWS_PIXELS = 1 << 20  # samples of the plane that are finished at once
 _SPARSE = 16  # of rows where no more than one tile in so many has layers, these tiles alone are drawn
 _WEIGHT_COST = 8  # samples that are drawn in the time that a tile's weight in a column or row takes
+_FREE_SAMPLES = 5 << 22  # of layers: a tile of 1024 px has 16 of them, and may be larger than its picture
 _SAMPLES_PER_BYTE = 1 << 13  # of layers; a merged layer of 32 px in half a byte has a quarter of that
 _MOST_LAYERS_OVER = 64
 """Samples of layers that a pixel which a caller vouches for may cost: 16 layers, of four tiles that overlap there."""
@@ -289,7 +289,7 @@ def check_drawing_cost(programs: Sequence[Programs], header: Header, size: int, 
     """
     pixels = sum(math.prod(plane_size(header, plane)) for plane in range(len(header.planes)))
     if max_pixels is None:
-        most = max(2 * FREE_PIXELS, 4 * pixels + _SAMPLES_PER_BYTE * size)
+        most = max(_FREE_SAMPLES, MAX_LAYERS * pixels + _SAMPLES_PER_BYTE * size)
     else:
         most = _MOST_LAYERS_OVER * max_pixels
     if (cost := drawing_cost(programs, header)) > most:

@@ -50,8 +50,8 @@ MAX_METADATA_BYTES = 1 << 16
 MAX_STREAM_BYTES = 1 << 30  # of a file; the argument max_bytes overrides it
 DEFAULT_MAX_PIXELS = (1 << 30) // 4 // 3
 """Pixels of a picture that is decoded for whoever names no limit: as many as Pillow opens without a warning."""
-FREE_PIXELS = 1 << 23
-"""Pixels that a stream may always have, however short it is: a tenth of a second and some tens of megabytes."""
+FREE_PIXELS = 1 << 24
+"""Pixels that a stream may always have, however short it is, such as a blank page: a quarter of a second, 100 MB."""
 PIXELS_PER_BYTE = 1 << 16
 """Pixels that each byte of a longer stream vouches for; photographs have a hundredth of that at their worst."""
 _LOST_SECTIONS = 1 << 12

@@ -73,7 +73,7 @@ def codebooks(params: int) -> Iterator[tuple[str, bytes]]:
         "far_above": np.full((3, params), 2**63, "<u8"),
     }.items():
         yield name, of(array)
-    yield "400_mebibytes", of(np.zeros((1 << 20, params), "<i8"))
+    yield "unpacks_to_tens_of_megabytes", of(np.zeros((1 << 20, params), "<i8"))
     header = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118)
     for name, text in {
         "shape_of_2p60": "{'descr': '<i2', 'fortran_order': False, 'shape': (1152921504606846976, 3), }",

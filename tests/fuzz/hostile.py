@@ -71,9 +71,9 @@ def streams() -> Iterator[tuple[str, bytes]]:
     """All of them, by what they claim."""
     yield "colour_2p28", flat(1 << 14, COLOR_YCBCR420)
     yield "colour_2p25", flat(5793, COLOR_YCBCR420)
-    yield "colour_allowed", flat(2896, COLOR_YCBCR420)
+    yield "colour_allowed", flat(4096, COLOR_YCBCR420)
     yield "gray_2p28", flat(1 << 14, 0)
-    yield "gray_allowed", flat(2896, 0)
+    yield "gray_allowed", flat(4096, 0)
     yield "tiles_2p24_empty", write_container(Stream(Header(1 << 14, 1 << 14, 0, (spec(4, 0),)), [b""]))
     yield "tiles_of_few_pixels", write_container(Stream(Header(2200, 2200, 0, (spec(16, 15),)), [b"\1\2\3\4\5"]))
     under = PlaneSpec(32, 31, 0, 0, 24, 24)

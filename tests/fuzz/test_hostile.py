@@ -67,7 +67,7 @@ def test_the_limit_of_pixels_follows_the_bytes_unless_the_caller_names_one() -> 
 
 
 def test_every_entry_takes_max_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small, large = flat(40, 1), flat(3000, 0)
+    small, large = flat(40, 1), flat(4200, 0)
     path, png = tmp_path / "large.pc15", str(tmp_path / "back.png")
     path.write_bytes(large)
     calls = (
@@ -83,14 +83,14 @@ def test_every_entry_takes_max_pixels(tmp_path: Path, capsys: pytest.CaptureFixt
         call(large, max_pixels=MAX_PIXELS)
         with pytest.raises(BitstreamError, match="40x40 is 1600 pixels, over the limit of 1599; raise max_pixels"):
             call(small, max_pixels=1599)
-        with pytest.raises(BitstreamError, match="over the limit of 8388608"):
+        with pytest.raises(BitstreamError, match="over the limit of 16777216"):
             call(large)
     for words in (["decode", str(path), "-o", png], ["decode", str(path), "-o", png, "--lenient"], ["info", str(path)],
                   ["metrics", str(path), str(path)]):  # fmt: skip
         assert main(words) == 1
-        assert "over the limit of 8388608" in capsys.readouterr().err
+        assert "over the limit of 16777216" in capsys.readouterr().err
         if words[0] != "metrics":
-            assert main([*words, "--max-pixels", "9000000"]) == 0
+            assert main([*words, "--max-pixels", "18000000"]) == 0
         for wrong in ("0", "-3", "many", "1.5"):
             with pytest.raises(SystemExit):
                 main([*words, "--max-pixels", wrong])
@@ -103,13 +103,13 @@ def test_pillow_s_own_limit_is_the_decoder_s_where_somebody_has_set_it(monkeypat
 
     import pc15.pil  # noqa: F401
 
-    large = flat(3000, 0)
-    with pytest.raises(OSError, match="over the limit of 8388608"):
+    large = flat(4200, 0)
+    with pytest.raises(OSError, match="over the limit of 16777216"):
         Image.open(io.BytesIO(large)).load()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000_000)
-    assert Image.open(io.BytesIO(large)).getpixel((2999, 2999)) == 128
+    assert Image.open(io.BytesIO(large)).getpixel((4199, 4199)) == 128
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert Image.open(io.BytesIO(large)).getpixel((2999, 2999)) == 128
+    assert Image.open(io.BytesIO(large)).getpixel((4199, 4199)) == 128
 
 
 def test_a_picture_beyond_pillow_s_limit_is_encoded_for_whoever_asks(
@@ -210,6 +210,12 @@ def test_a_row_of_tiles_draws_the_same_in_parts_as_at_once(monkeypatch: pytest.M
         with monkeypatch.context() as changed:
             changed.setattr("pc15.draw._SPARSE", 1 << 20)  # never tile by tile
             assert torch.equal(pc15.decode(data), whole)
+
+
+def test_all_layers_of_large_tiles_are_drawn_without_asking() -> None:
+    for width, height, tile in ((1024, 1024, 1024), (70, 60, 1024), (1024, 1024, 512)):
+        data = programs(width, height, spec(tile, 0), lambda ny, nx: np.full((ny, nx), 16))
+        assert pc15.decode(data).shape == (1, height, width)
 
 
 def test_layers_that_cost_more_than_the_picture_explains_are_drawn_for_whoever_asks() -> None:
