@@ -24,6 +24,7 @@ _Y = (19595, 38470, 7471)
 _CB = (-11059, -21709, 32768)
 _CR = (32768, -27439, -5329)
 _R_CR, _G_CB, _G_CR, _B_CB = 91881, -22554, -46802, 116130
+_BAND_CPU, _BAND_GPU = 1 << 18, 1 << 26  # pixels converted at once: a core's cache; few launches
 
 
 def chroma_size(H: int, W: int) -> tuple[int, int]:
@@ -63,11 +64,15 @@ def ycbcr420_to_rgb(y: Tensor, cb: Tensor, cr: Tensor) -> Tensor:
                 f"{name} plane is {plane.dtype} of shape {list(plane.shape)}; with a luma plane of {H}x{W} "
                 f"it must be torch.uint8 of shape {list(chroma_size(H, W))}"
             )
-    luma = (y.int() << 20) + (1 << 19)  # Q20, with the rounding half; all sums below stay under 2^30
-    blue = _upsample(cb.int() - 128, H, W)  # Q4
-    red = _upsample(cr.int() - 128, H, W)
-    rgb = torch.stack((luma + _R_CR * red, luma + _G_CB * blue + _G_CR * red, luma + _B_CB * blue))
-    return (rgb >> 20).clamp(0, 255).to(torch.uint8)
+    rgb = torch.empty((3, H, W), dtype=torch.uint8, device=y.device)
+    step = 2 * max(1, (_BAND_CPU if y.device.type == "cpu" else _BAND_GPU) // (2 * W))
+    for top in range(0, H, step):
+        below = min(H, top + step)
+        luma = (y[top:below].int() << 20).add_(1 << 19)  # Q20, with the rounding half; sums below stay under 2^30
+        blue, red = (_upsample(plane, top, below, W) for plane in (cb, cr))  # Q4
+        for row, (of_blue, of_red) in zip(rgb, ((0, _R_CR), (_G_CB, _G_CR), (_B_CB, 0)), strict=True):
+            row[top:below] = ((luma + of_blue * blue).add_(of_red * red) >> 20).clamp_(0, 255)
+    return rgb
 
 
 def _weigh(row: tuple[int, int, int], r: Tensor, g: Tensor, b: Tensor) -> Tensor:
@@ -85,9 +90,11 @@ def _sum_2x2(plane: Tensor) -> Tensor:
     return rows[:, 0::2] + rows[:, 1::2]
 
 
-def _upsample(plane: Tensor, H: int, W: int) -> Tensor:
-    """Linear interpolation to twice the size, times 16, cropped: [h,w] -> [H,W]."""
-    return _double(_double(plane, 0)[:H], 1)[:, :W]
+def _upsample(plane: Tensor, top: int, below: int, W: int) -> Tensor:
+    """Rows top..below-1, top even, of a chroma plane at twice its size, times 16: [h,w] uint8 -> [rows,W] int32."""
+    first = max(0, top // 2 - 1)  # interpolation takes a row on each side
+    level = plane[first : below // 2 + 1].int() - 128
+    return _double(_double(level, 0)[top - 2 * first : below - 2 * first], 1)[:, :W]
 
 
 def _double(plane: Tensor, dim: int) -> Tensor:

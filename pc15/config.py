@@ -10,7 +10,7 @@ import numbers
 from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pc15.errors import ConfigError, UnknownNameError, did_you_mean
+from pc15.errors import ConfigError, UnknownNameError, did_you_mean, shown
 from pc15.residual.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -118,12 +118,15 @@ class CodecConfig:
             whole = isinstance(low, int)
             if not is_number(value, whole=whole) or not low <= value <= high:
                 number = "a whole number" if whole else "a number"
-                raise ConfigError(f"{name} is {value!r}; give {number} from {low} to {high}")
+                raise ConfigError(f"{name} is {shown(value)}; give {number} from {low} to {high}")
             object.__setattr__(self, name, int(value) if whole else float(value))
         for name in ("merge", "residual"):
             if not isinstance(value := getattr(self, name), bool):
-                raise ConfigError(f"{name} is {value!r}; give True or False")
+                raise ConfigError(f"{name} is {shown(value)}; give True or False")
         object.__setattr__(self, "tools", _tools(self.tools))
+        for name in ("table_id", "codebook_id", "device"):
+            if not isinstance(value := getattr(self, name), str):
+                raise ConfigError(f"{name} is {shown(value)}; give text")
         self._check_coarse()
         for name, auto in zip(("table_id", "codebook_id"), self._usual_ids(), strict=True):
             if getattr(self, name) == "auto":
@@ -133,9 +136,8 @@ class CodecConfig:
         for name, choices in (("search", Search), ("payload_fmt", PayloadFormat), ("window", WindowName)):
             value, known = getattr(self, name), get_args(choices)
             if value not in known:
-                raise ConfigError(
-                    f"{name} is {value!r}; choose one of {', '.join(known)}{did_you_mean(str(value), known)}"
-                )
+                near = did_you_mean(value[:80], known) if isinstance(value, str) else ""
+                raise ConfigError(f"{name} is {shown(value)}; choose one of {', '.join(known)}{near}")
         self._check_window()
         object.__setattr__(self, "rans_id", self.table_id)
 
@@ -147,7 +149,7 @@ class CodecConfig:
             raise ConfigError("window_param goes with window='tukey' (alpha) or 'kaiser' (beta), hann has none")
         low, high = _WINDOW_PARAMS[self.window]
         if not is_number(value) or not low <= value <= high:
-            raise ConfigError(f"window_param of {self.window} is {value!r}; give a number from {low} to {high}")
+            raise ConfigError(f"window_param of {self.window} is {shown(value)}; give a number from {low} to {high}")
         object.__setattr__(self, "window_param", float(value))
 
     def _check_coarse(self) -> None:
@@ -157,12 +159,12 @@ class CodecConfig:
             return
         if not self.tile:
             raise ConfigError(
-                f"coarse is {self.coarse!r} while the tile size is left open; give the tile size too, or leave coarse "
-                "None for the encoder to choose"
+                f"coarse is {shown(self.coarse)} while the tile size is left open; give the tile size too, or leave "
+                "coarse None for the encoder to choose"
             )
         if type(self.coarse) is not int or not self.tile < self.coarse <= _RANGES[0][2]:
             raise ConfigError(
-                f"coarse is {self.coarse!r}; give 0, or a whole number above the tile's {self.tile} and up to "
+                f"coarse is {shown(self.coarse)}; give 0, or a whole number above the tile's {self.tile} and up to "
                 f"{_RANGES[0][2]}"
             )
 
@@ -175,7 +177,7 @@ class CodecConfig:
         return ("v15_default" if codebook_id == "v15_grid" else codebook_id), codebook_id
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> CodecConfig:
+    def preset(cls, name: str, /, **changes: Any) -> CodecConfig:
         """A preset by name, with options changed: `CodecConfig.preset("fast", lambda_rd=0.1)`.
 
         `quality`, 0..100, may stand for `lambda_rd`: see `pc15.quant.quality_lambda`.
@@ -186,12 +188,16 @@ class CodecConfig:
             from pc15.quant import quality_lambda  # here: it loads torch, which help texts can do without
 
             changes["lambda_rd"] = quality_lambda(quality)
+        if not isinstance(name, str):
+            raise ConfigError(f"preset is {shown(name)}; give text, one of {', '.join(PRESETS)}")
         if name not in PRESETS:
-            raise UnknownNameError(f"no preset {name!r}{did_you_mean(name, PRESETS)} (there are {', '.join(PRESETS)})")
+            raise UnknownNameError(
+                f"no preset {shown(name)}{did_you_mean(name[:80], PRESETS)} (there are {', '.join(PRESETS)})"
+            )
         known = [*(f.name for f in fields(cls)), "rans_id"]
         if unknown := sorted(set(changes) - set(known)):
-            near = did_you_mean(unknown[0], known)
-            raise ConfigError(f"CodecConfig has no option {unknown[0]!r}{near}")
+            near = did_you_mean(unknown[0][:80], known)
+            raise ConfigError(f"CodecConfig has no option {shown(unknown[0])}{near}")
         options: dict[str, Any] = {}
         if is_number(changes.get("tile"), whole=True) and "overlap" not in changes:
             options["overlap"] = default_overlap(int(changes["tile"]))
@@ -208,7 +214,7 @@ def is_number(value: object, *, whole: bool = False) -> bool:
     """Whether a value is a finite real number of Python or NumPy, but no truth value."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
         return False
-    return math.isfinite(value)
+    return isinstance(value, numbers.Rational) or math.isfinite(value)
 
 
 def _tools(given: object) -> tuple[str, ...]:
@@ -217,11 +223,11 @@ def _tools(given: object) -> tuple[str, ...]:
     if found == ["none"]:
         found = []
     if not isinstance(found, list | tuple | set | frozenset):
-        raise ConfigError(f"tools are {given!r}; give names of {', '.join(TOOLS)}, or 'none'")
+        raise ConfigError(f"tools are {shown(given)}; give names of {', '.join(TOOLS)}, or 'none'")
     for name in found:
         if name not in TOOLS:
             raise UnknownNameError(
-                f"no tool {name!r}{did_you_mean(str(name), TOOLS)} (there are {', '.join(TOOLS)}, or none)"
+                f"no tool {shown(name)}{did_you_mean(str(name)[:80], TOOLS)} (there are {', '.join(TOOLS)}, or none)"
             )
     return tuple(name for name in TOOLS if name in found)
 
@@ -237,10 +243,13 @@ _TRAINED_TILE = 128
 _WINDOW_PARAMS = {"tukey": (1 / 256, 255 / 256), "kaiser": (0.25, 63.75)}
 """Ends of what the header's byte holds: Tukey's alpha in 1/256, Kaiser's beta in 1/4, neither of them 0."""
 
+LEAST_LAMBDA = 1e-6
+"""The smallest price of a bit; below it, nothing is left to save."""
+
 _RANGES: tuple[tuple[str, int | float, int | float], ...] = (
     ("tile", 4, 1024),
     ("overlap", 0, 1023),
-    ("lambda_rd", 1e-6, 1e6),
+    ("lambda_rd", LEAST_LAMBDA, 1e6),
     ("alpha_mix", 0.0, 1.0),
     ("seed", 0, (1 << 32) - 1),
     ("max_layers", 0, 16),

@@ -27,7 +27,7 @@ SMOOTH_STEPS = 2
 SMOOTH_LEAST = 96  # Q12: six 8-bit levels
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)
 def axis_shares(starts: tuple[int, ...], size: int, overlap: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """(knot before, ramp share, step share) of every pixel, shares of the knot after in SHARE_ONE."""
     if len(starts) == 1:

@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 
 from pc15.bitstream.alphabets import check_tables
-from pc15.bitstream.container import Stream, StreamLike, read_container, stream_bytes
+from pc15.bitstream.container import Stream, StreamLike, pixel_limit, read_container, stream_bytes
 from pc15.bitstream.header import (
     COLOR_YCBCR420,
-    MAX_PIXELS,
     Header,
     ResidualSpan,
     grids_of,
@@ -34,12 +33,13 @@ from pc15.bitstream.header import (
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import read_sections
 from pc15.color import ycbcr420_to_rgb
-from pc15.draw import predict_plane, predict_planes, row_bands
+from pc15.draw import check_drawing_cost, predict_plane, predict_planes, row_bands
 from pc15.entropy.tables import load_table
 from pc15.errors import BitstreamError, Pc15Error
 from pc15.luma import MIDDLE, SAMPLE_ONE, to_pixels
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import free_memory, resolve_device
+from pc15.runtime.memory import memory_checked
 from pc15.runtime.parallel import check_fork, parallel_map, single_thread, threads
 
 _LOG = logging.getLogger(__name__)
@@ -148,17 +148,21 @@ def _pixel_table() -> npt.NDArray[np.uint8]:
     return table
 
 
+@memory_checked("decoding")
 def decode_stream(
-    data: StreamLike, *, device: str | torch.device = "cpu", strict: bool = True, max_pixels: int = MAX_PIXELS
+    data: StreamLike, *, device: str | torch.device = "cpu", strict: bool = True, max_pixels: int | None = None
 ) -> Decoded:
     """Decode a stream to its planes, with everything it says.
 
     Args:
         data: the stream's bytes in any buffer, its path, or a file open in binary mode.
         strict: raise on any damage; otherwise lost sections are concealed and listed in `damage`.
+        max_pixels: refuse a larger picture, and one of which layers take more than 64 samples for each of so many
+            pixels.  None: what the stream's bytes vouch for, see `pc15.bitstream.pixel_limit`; 89 million at most.
     Raises:
-        BitstreamError: not a valid stream, damaged, or larger than `max_pixels`.
+        BitstreamError: not a valid stream, damaged, or more than `max_pixels` allows.
         MissingTableError: the stream names tables or a codebook that this machine does not have.
+        ConfigError: max_pixels is no whole number from 1 up.   ResourceError: memory ran out.
         DeviceError: as `pc15.runtime.parallel.check_fork`.
     """
     check_fork()
@@ -171,7 +175,7 @@ def decode_stream(
 
 
 def _read(
-    streams: Sequence[bytes], strict: bool, max_pixels: int, pool: ThreadPoolExecutor | None = None
+    streams: Sequence[bytes], strict: bool, max_pixels: int | None, pool: ThreadPoolExecutor | None = None
 ) -> list[_Read]:
     """Symbols of all streams.
 
@@ -187,13 +191,15 @@ def _read(
     wrong: Pc15Error | None = None
     for data in streams:
         try:
-            stream = read_container(data, strict, max_pixels=max_pixels)
+            stream = read_container(data, strict, max_pixels=pixel_limit(max_pixels, len(data)))
             check(stream.header.table_id, stream.header.codebook_id)
         except Pc15Error as error:
             wrong = error  # unless the symbols of one before it are wrong
             break
         opened.append(stream)
     read = [_Read(stream, *own) for stream, own in zip(opened, read_sections(opened, strict, pool), strict=True)]
+    for one in read:
+        check_drawing_cost(one.programs, one.stream.header, one.stream.size, max_pixels)
     if wrong is not None:
         raise wrong
     return read
@@ -214,12 +220,13 @@ def _finish(read: _Read, device: torch.device, strict: bool, pool: ThreadPoolExe
     return Decoded(header, tuple(planes), tuple(read.programs), read.stream.metadata, damage)
 
 
+@memory_checked("decoding")
 def decode_many(
     streams: Iterable[StreamLike],
     *,
     device: str | torch.device = "cpu",
     strict: bool = True,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     workers: int | None = None,
 ) -> list[Tensor]:
     """`decode` of several streams: the same pictures, sooner.
@@ -228,9 +235,10 @@ def decode_many(
     what else is much work.
 
     Args:
-        max_pixels: of one picture.   workers: threads; as many as torch uses if None.
+        max_pixels: of one picture, see `decode_stream`.   workers: threads; as many as torch uses if None.
     Raises:
-        ConfigError: workers below 1.   BitstreamError, MissingTableError: as `decode_stream`, of the first bad stream.
+        ConfigError: workers below 1.
+        BitstreamError, MissingTableError, ResourceError: as `decode_stream`, of the first bad stream.
     """
     where = resolve_device(device)
     given = _several(streams)
@@ -282,9 +290,12 @@ def _draw_together(read: Sequence[_Read], device: torch.device) -> None:
                         now[i].pixels[plane] = ready
 
 
-def decode(data: StreamLike, *, device: str | torch.device = "cpu", strict: bool = True) -> Tensor:
+@memory_checked("decoding")
+def decode(
+    data: StreamLike, *, device: str | torch.device = "cpu", strict: bool = True, max_pixels: int | None = None
+) -> Tensor:
     """Decode a stream to a picture, uint8 [3,H,W] (colour) or [1,H,W] (gray); see `decode_stream` for what is taken."""
-    return _picture(decode_stream(data, device=device, strict=strict))
+    return _picture(decode_stream(data, device=device, strict=strict, max_pixels=max_pixels))
 
 
 def _picture(decoded: Decoded) -> Tensor:
@@ -293,8 +304,11 @@ def _picture(decoded: Decoded) -> Tensor:
     return decoded.planes[0].unsqueeze(0)
 
 
-def decode_y(data: StreamLike, device: str | torch.device = "cpu", *, strict: bool = True) -> Tensor:
+@memory_checked("decoding")
+def decode_y(
+    data: StreamLike, device: str | torch.device = "cpu", *, strict: bool = True, max_pixels: int | None = None
+) -> Tensor:
     """Decode a stream's luma to [1,1,H,W] float32 in [0,1]; see `decode_stream`."""
     from pc15.images import luma_tensor
 
-    return luma_tensor(decode_stream(data, device=device, strict=strict).planes[0])
+    return luma_tensor(decode_stream(data, device=device, strict=strict, max_pixels=max_pixels).planes[0])

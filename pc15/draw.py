@@ -13,6 +13,7 @@ what these draw how far they themselves are from the middle.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,18 +21,36 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, plane_size
-from pc15.bitstream.programs import MAX_PARAMS, Ints, Programs
+from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, plane_size, tile_counts
+from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Ints, Programs
 from pc15.dc_surface import surface
+from pc15.errors import BitstreamError
 from pc15.luma import MIDDLE, SAMPLE_ONE
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, drawn_at_once, mean_rms
 from pc15.proc.spec import fine_bits
 from pc15.quant import middle_level, step_q15
-from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_planes, blend_rows, grid, round_blend, stacks
+from pc15.tiling import (
+    SAMPLE_MAX,
+    TileGridCfg,
+    TileSpec,
+    blend_planes,
+    blend_rows,
+    blend_some,
+    grid,
+    round_blend,
+    stacks,
+)
 
-_BAND_PIXELS = 1 << 22  # samples held at once while a plane is drawn
+_BAND_PIXELS = 1 << 22  # samples of tiles held at once while a plane is drawn
+_ROWS_PIXELS = 1 << 20  # samples of the plane that are finished at once
+_SPARSE = 16  # of rows where no more than one tile in so many has layers, these tiles alone are drawn
+_WEIGHT_COST = 8  # samples that are drawn in the time that a tile's weight in a column or row takes
+_FREE_SAMPLES = 5 << 22  # of layers: a tile of 1024 px has 16 of them, and may be larger than its picture
+_SAMPLES_PER_BYTE = 1 << 13  # of layers; a merged layer of 32 px in half a byte has a quarter of that
+_MOST_LAYERS_OVER = 64
+"""Samples of layers that a pixel which a caller vouches for may cost: 16 layers, of four tiles that overlap there."""
 
 
 def dc_samples(dc: Tensor, dc_step: int) -> Tensor:
@@ -205,19 +224,79 @@ def predict_grid(
     tiles = grid(h, w, TileGridCfg(size=spec.tile, overlap=spec.overlap))
     acc = torch.zeros(h, w, dtype=torch.int32, device=device)
     move = merge_offsets(programs, tiles)
-    band = max(1, _BAND_PIXELS // (tiles.nx * spec.tile**2))
-    for row in range(0, tiles.ny, band):
-        stop = min(tiles.ny, row + band)
-        first, last = row * tiles.nx, stop * tiles.nx
-        part, own = programs.rows(first, last), None if move is None else move[first:last]
-        samples = draw_tiles([part], spec.tile, spec.amp_step, seed, codebook, device, own)
-        blend_rows(acc, samples, tiles, row, stop, WINDOWS[spec.window], spec.window_params())  # type: ignore[arg-type]
+    window = WINDOWS[spec.window], spec.window_params()
+
+    def draw(part: Programs, at: slice | Tensor) -> Tensor:
+        own = None if move is None else move[at]
+        return draw_tiles([part], spec.tile, spec.amp_step, seed, codebook, device, own)
+
+    for band, alone in _drawn_bands(programs.count, tiles):
+        if alone is None:
+            part = slice(band.start * tiles.nx, band.stop * tiles.nx)
+            samples = draw(programs.rows(part.start, part.stop), part)
+            blend_rows(acc, samples, tiles, band.start, band.stop, *window)  # type: ignore[arg-type]
+        else:
+            samples = draw(programs.pick(alone), torch.from_numpy(alone))
+            blend_some(acc, samples, tiles, alone.tolist(), *window)  # type: ignore[arg-type]
     knots = dc_samples(torch.from_numpy(programs.dc).to(device), spec.dc_step)
     for top, below in row_bands(0, h, w):
         rows = acc[top:below]
         base = surface(knots, tiles, step_q15(spec.dc_step) >> 3, top, below)
         rows.copy_((round_blend(rows) + base.plane).clamp_(0, SAMPLE_ONE))
     return acc
+
+
+def _drawn_bands(count: Ints, tiles: TileSpec) -> Iterator[tuple[range, Ints | None]]:
+    """Tile rows to draw together, all of their tiles or those alone that are given; what has no layer is left out.
+
+    Each time so many samples at most as are held at once, and never of a single tile too few.
+    """
+    area, nx = tiles.cfg.size**2, tiles.nx
+    busy = np.flatnonzero(count.reshape(tiles.ny, nx).any(axis=1))
+    band = max(1, _BAND_PIXELS // (nx * area))
+    some = max(1, _BAND_PIXELS // area)
+    row = 0
+    while (place := int(busy.searchsorted(row))) < len(busy):
+        first = int(busy[place])
+        row = min(tiles.ny, first + band)
+        there = np.flatnonzero(count[first * nx : row * nx]) + first * nx
+        if nx * area <= _BAND_PIXELS and len(there) * _SPARSE > (row - first) * nx:
+            yield range(first, row), None
+            continue
+        for start in range(0, len(there), some):
+            yield range(first, row), there[start : start + some]
+
+
+def drawing_cost(programs: Sequence[Programs], header: Header) -> int:
+    """Samples that drawing all layers of a stream takes, and the weights to blend their tiles with."""
+    cost = 0
+    for which, own in enumerate(programs):
+        if layers := int(own.count.sum()):
+            tile = header.grids[which].spec.tile
+            cost += layers * tile**2 + _WEIGHT_COST * sum(tile_counts(header, which)) * tile
+    return cost
+
+
+def check_drawing_cost(programs: Sequence[Programs], header: Header, size: int, max_pixels: int | None) -> None:
+    """Refuse a stream whose few bytes ask for far more drawing than its picture's size explains.
+
+    Layers of large tiles that overlap nearly whole cost a million samples for a pixel or two.
+
+    Args:
+        size: of the stream, bytes.   max_pixels: as the caller of `decode` gave it.
+    Raises:
+        BitstreamError: drawing would take more samples than the bytes, the picture or the caller vouch for.
+    """
+    pixels = sum(math.prod(plane_size(header, plane)) for plane in range(len(header.planes)))
+    if max_pixels is None:
+        most = max(_FREE_SAMPLES, MAX_LAYERS * pixels + _SAMPLES_PER_BYTE * size)
+    else:
+        most = _MOST_LAYERS_OVER * max_pixels
+    if (cost := drawing_cost(programs, header)) > most:
+        raise BitstreamError(
+            f"a stream of {size} bytes asks for {cost} samples of layers on {pixels} pixels, over the limit of {most}; "
+            f"if the source is trusted, pass max_pixels of {-(-cost // _MOST_LAYERS_OVER)} or more"
+        )
 
 
 def predict_planes(
@@ -270,8 +349,8 @@ def _predict_grids(
 
 
 def row_bands(start: int, stop: int, width: int) -> Iterator[tuple[int, int]]:
-    """Rows start..stop-1 as (first, end) of bands, each of about _BAND_PIXELS samples at most."""
-    step = max(1, _BAND_PIXELS // width)
+    """Rows start..stop-1 as (first, end) of bands, each of about _ROWS_PIXELS samples at most."""
+    step = max(1, _ROWS_PIXELS // width)
     for top in range(start, stop, step):
         yield top, min(top + step, stop)
 

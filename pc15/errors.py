@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 __all__ = [
     "BitstreamError",
@@ -19,9 +20,12 @@ __all__ = [
     "MissingExtraError",
     "MissingTableError",
     "Pc15Error",
+    "ResourceError",
     "SchemaError",
     "UnknownNameError",
+    "checked_max_pixels",
     "did_you_mean",
+    "shown",
 ]
 
 
@@ -65,8 +69,32 @@ class DeviceError(Pc15Error, RuntimeError):
     """A GPU that cannot do what it is asked to: no driver, or too little memory."""
 
 
+class ResourceError(Pc15Error, MemoryError):
+    """More memory is needed than this machine has."""
+
+
 class MissingExtraError(Pc15Error, ImportError):
     """An optional dependency is not installed; the message has its install line."""
+
+
+def shown(value: object) -> str:
+    """A wrong value in a message, cut short: it may be of any size."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def checked_max_pixels(value: object) -> int:
+    """The limit of a picture's pixels, an argument of all readers, as an int.
+
+    Raises:
+        ConfigError: not a whole number from 1 up.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ConfigError(f"max_pixels is {shown(value)}; give a whole number of pixels from 1 up, or None")
+    return int(value)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -7,13 +7,15 @@ BT.601 full range, as in Pillow's convert("L"): (19595 R + 38470 G + 7471 B + 2^
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import struct
 import sys
+import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +27,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from pc15.color import rgb_to_ycbcr420
-from pc15.errors import ImageError, did_you_mean
+from pc15.errors import ImageError, checked_max_pixels, did_you_mean
 from pc15.paths import write_atomic
 
 __all__ = [
@@ -65,28 +67,32 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
 # What Pillow's readers raise on damaged files, found by flipping bytes; anything else would be a bug of ours.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 _LUMA = torch.from_numpy(np.arange(256, dtype=np.float32) / np.float32(255.0))
+_AT_ONCE = 1 << 20  # samples converted at once
+_LIMIT = threading.Lock()
 _log = logging.getLogger(__name__)
 
 PictureLike = Tensor | npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | IO[bytes]
 """What callers may give as a picture: a tensor, an array, a picture of Pillow, or the path or open file of one."""
 
 
-def load_rgb(source: str | os.PathLike[str] | IO[bytes]) -> Tensor:
+def load_rgb(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | None = None) -> Tensor:
     """Read a picture file as R, G, B: uint8 [3,H,W].
 
     EXIF orientation is applied, transparency composited on white (with a log line), 16 bits scaled to 8.
 
     Args:
         source: a path, or a file open in binary mode, which is read from where it stands.
+        max_pixels: refuse a larger picture; None: Pillow's own limit, `PIL.Image.MAX_IMAGE_PIXELS`, 89 million.
     Raises:
-        ImageError: no such file, not an image, damaged, cut short, or larger than Pillow's bomb limit.
+        ImageError: no such file, not an image, damaged, cut short, or larger than the limit.
+        ConfigError: max_pixels is no whole number from 1 up.
     """
-    return _rgb_planes(_read(source))
+    return _rgb_planes(_read(source, max_pixels))
 
 
-def load_luma(source: str | os.PathLike[str] | IO[bytes]) -> Tensor:
+def load_luma(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | None = None) -> Tensor:
     """Read a picture file as luma, uint8 [1,H,W], by Pillow's convert("L"); see load_rgb."""
-    return torch.from_numpy(np.array(_read(source).convert("L"))[None])
+    return torch.from_numpy(np.array(_read(source, max_pixels).convert("L"))[None])
 
 
 def _rgb_planes(image: Image.Image) -> Tensor:
@@ -247,7 +253,11 @@ def luma_tensor(u8: Tensor) -> Tensor:
     """
     if u8.dtype != torch.uint8:
         raise ImageError(f"luma_tensor needs uint8 samples, not {u8.dtype}; a float picture goes to check_luma")
-    return _LUMA.to(u8.device)[_one_plane(u8).long()]
+    plane, levels = _one_plane(u8).contiguous(), _LUMA.to(u8.device)
+    luma = torch.empty(plane.shape, device=u8.device)
+    for part, codes in zip(luma.view(-1).split(_AT_ONCE), plane.view(-1).split(_AT_ONCE), strict=True):
+        torch.index_select(levels, 0, codes.int(), out=part)
+    return luma
 
 
 def to_u8(y: Tensor) -> Tensor:
@@ -320,12 +330,32 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return sorted(found)
 
 
-def _read(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+@contextlib.contextmanager
+def _pillow_allows(pixels: int | None) -> Iterator[None]:
+    """Let Pillow open pictures of so many pixels meanwhile, if it did not before.
+
+    Pillow has one limit for the whole process, which its readers look at here and there: other threads that open
+    pictures at the same time are allowed as many.
+    """
+    usual = Image.MAX_IMAGE_PIXELS
+    if pixels is None or usual is None or pixels <= usual:
+        yield
+        return
+    with _LIMIT:
+        usual = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
+def _read(source: str | os.PathLike[str] | IO[bytes], max_pixels: int | None = None) -> Image.Image:
     """The whole picture, upright, opaque, 8 bits per sample, in any mode that convert("RGB") understands."""
+    limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else checked_max_pixels(max_pixels)
     file = _Source.of(source)
     try:
-        with Image.open(file.opened) as image:
-            limit = Image.MAX_IMAGE_PIXELS
+        with _pillow_allows(max_pixels), Image.open(file.opened) as image:
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, over {limit}")
             _load_rounded(image, file.opened)
@@ -335,7 +365,7 @@ def _read(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning, where -W error says so
         raise ImageError(
             f"{file.name} is too large ({error}), and may be a decompression bomb; "
-            "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS or crop the picture"
+            "if you trust it, pass max_pixels (--max-pixels), or crop the picture"
         ) from error
     except FileNotFoundError as error:
         raise ImageError(f"no file {file.name}; check the path, relative ones start at {Path.cwd()}") from error

@@ -8,6 +8,7 @@ packaged id: it overrides the packaged one, and a line in the log says so.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -234,6 +235,33 @@ def allow_cpu_tests() -> bool:
     if value not in _TRUE | _FALSE:
         raise ConfigError(f"PC15_ALLOW_CPU_TESTS is {value!r}; set it to 1 or 0")
     return value in _TRUE
+
+
+def any_place() -> bool:
+    """True if PC15_ANY_PLACE lets rows of tiles name pictures by URLs and absolute paths.
+
+    Raises:
+        ConfigError: it is set to something that is neither yes nor no.
+    """
+    value = os.environ.get("PC15_ANY_PLACE", "").strip().lower()
+    if value not in _TRUE | _FALSE:
+        raise ConfigError(f"PC15_ANY_PLACE is {value!r}; set it to 1 or 0")
+    return value in _TRUE
+
+
+def read_bounded(path: str | Path, limit: int) -> bytes:
+    """The bytes of a regular file of at most so many; a device or a pipe, which may never end, is not read.
+
+    Raises:
+        OSError: the file cannot be read, is no file, or has more bytes than that.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
+    return data
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

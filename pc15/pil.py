@@ -3,7 +3,8 @@
     Image.open("photo.pc15").show()
     image.save("photo.pc15", preset="fast", lambda_rd=0.25)     # options of CodecConfig
 
-Opening parses the header only, so that Pillow's check for decompression bombs comes before anything is decoded.
+Opening parses the header only, so that Pillow's check for decompression bombs comes before anything is decoded.  While
+`PIL.Image.MAX_IMAGE_PIXELS` is as Pillow made it, loading is as strict as `pc15.decode`; another value is the caller's.
 Errors are those that Pillow's callers expect: UnidentifiedImageError for what is no stream, OSError for a damaged one.
 """
 
@@ -17,12 +18,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile
 
-from pc15.bitstream.container import MAX_STREAM_BYTES
+from pc15.bitstream.container import DEFAULT_MAX_PIXELS, MAX_STREAM_BYTES
 from pc15.bitstream.header import COLOR_YCBCR420, MAGIC, MAX_DIMENSION, unpack_v15
 from pc15.color import ycbcr420_to_rgb
 from pc15.config import CodecConfig
 from pc15.decoder import decode_stream
-from pc15.encoder import encode
 from pc15.errors import BitstreamError, Pc15Error, did_you_mean
 from pc15.images import opaque_8bit
 
@@ -78,13 +78,22 @@ class Pc15Decoder(ImageFile.PyDecoder):
             raise OSError(f"stream is over the limit of {MAX_STREAM_BYTES} bytes")
         strict = not ImageFile.LOAD_TRUNCATED_IMAGES
         try:
-            decoded = decode_stream(data, strict=strict, max_pixels=self.state.xsize * self.state.ysize)
+            decoded = decode_stream(data, strict=strict, max_pixels=_max_pixels())
         except Pc15Error as error:
             raise OSError(str(error)) from error
         color = decoded.header.color == COLOR_YCBCR420
         pixels = ycbcr420_to_rgb(*decoded.planes).permute(1, 2, 0) if color else decoded.planes[0]
+        del decoded
         self.set_as_raw(pixels.contiguous().numpy().tobytes())
         return -1, 0
+
+
+def _max_pixels() -> int | None:
+    """Pillow's limit, where somebody has set one, as the decoder's: Pillow opens pictures of twice as many pixels."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is None:
+        return MAX_DIMENSION**2
+    return None if limit == DEFAULT_MAX_PIXELS else max(1, 2 * limit)
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
@@ -108,6 +117,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     planes = pixels.unsqueeze(0) if flat.mode == "L" else pixels.permute(2, 0, 1)
     if image.mode != "RGB" and bool((planes == planes[:1]).all()):
         planes = planes[:1]  # gray with transparency, or a palette of grays
+    from pc15.encoder import encode  # whoever only reads needs no search, and no numba
+
     file.write(encode(planes.contiguous(), CodecConfig.preset(preset, **options))["bitstream"])
 
 

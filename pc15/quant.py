@@ -15,7 +15,7 @@ import math
 import numbers
 from decimal import Decimal
 
-from pc15.errors import ConfigError
+from pc15.errors import ConfigError, shown
 from pc15.fixed import rounded
 
 STEPS = 64
@@ -37,7 +37,7 @@ def quality_lambda(quality: float) -> float:
         ConfigError: another number.
     """
     if isinstance(quality, bool) or not isinstance(quality, numbers.Real) or not 0 <= quality <= 100:
-        raise ConfigError(f"quality is {quality!r}; give a number from 0 (smallest) to 100 (best)")
+        raise ConfigError(f"quality is {shown(quality)}; give a number from 0 (smallest) to 100 (best)")
     return float(8.0 * 2.0 ** (-float(quality) / 8))
 
 

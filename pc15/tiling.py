@@ -43,6 +43,7 @@ __all__ = [
     "blend_int",
     "blend_planes",
     "blend_rows",
+    "blend_some",
     "extract",
     "grid",
     "round_blend",
@@ -62,6 +63,7 @@ SAMPLE_MAX = 1 << 14  # luma 4.0 in Q12; keeps 2^16 * v, plus the rounding half,
 
 _MIN_SIZE, _MAX_SIZE = 4, 1024
 _WINDOW_ONE = 1 << 24  # fine enough that the first Hann sample of a 1024-pixel tile is 39, not 0
+_WEIGHTS_AT_ONCE = 1 << 18  # shares of tiles in pixels of an axis
 _BAND_CPU, _BAND_GPU = 1 << 19, 1 << 25  # samples folded at a time: a core's cache; few launches
 _DEFAULT_BETA = Fraction(43, 5)  # Kaiser 8.6
 _MAX_BETA = 64
@@ -322,26 +324,26 @@ def _bessel_i0(x2: Decimal) -> Decimal:
     return total
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _axis_weights(length: int, cfg: TileGridCfg, window: str, param: Fraction) -> Tensor:
     """`axis_weights`, cached: never hand it out, a caller could write into it."""
     size = cfg.size
     starts = torch.tensor(axis_starts(length, cfg))  # [n] int64
     samples = torch.tensor(_samples(size, window, param))  # [T] int64
-    pixel = torch.arange(length)
-    first = torch.searchsorted(starts + size, pixel, right=True)  # the covering tiles are first..last
-    last = torch.searchsorted(starts, pixel, right=True) - 1
-    cover = first[:, None] + torch.arange(int((last - first).max()) + 1)  # [L,K] tile index
-    covers = cover <= last[:, None]
-    at = pixel[:, None] - starts[cover.clamp(max=len(starts) - 1)]  # [L,K] pixel inside the tile
-    share = torch.where(covers, samples[at.clamp(0, size - 1)], 0) * WEIGHT_ONE  # < 2^33
-    total = share.sum(dim=1, keepdim=True) // WEIGHT_ONE
-    weight = share // total
-    left_over = WEIGHT_ONE - weight.sum(dim=1, keepdim=True)  # in 0 .. K-1
-    order = (share - weight * total).sort(dim=1, descending=True, stable=True).indices
-    weight += torch.zeros_like(weight).scatter_(1, order, (torch.arange(cover.shape[1]) < left_over).long())
     out = torch.zeros(len(starts), size, dtype=torch.int32)
-    out[cover[covers], at[covers]] = weight[covers].int()
+    for pixel in torch.arange(length).split(max(1, _WEIGHTS_AT_ONCE * cfg.stride // size)):
+        first = torch.searchsorted(starts + size, pixel, right=True)  # the covering tiles are first..last
+        last = torch.searchsorted(starts, pixel, right=True) - 1
+        cover = first[:, None] + torch.arange(int((last - first).max()) + 1)  # [L,K] tile index
+        covers = cover <= last[:, None]
+        at = pixel[:, None] - starts[cover.clamp(max=len(starts) - 1)]  # [L,K] pixel inside the tile
+        share = torch.where(covers, samples[at.clamp(0, size - 1)], 0) * WEIGHT_ONE  # < 2^33
+        total = share.sum(dim=1, keepdim=True) // WEIGHT_ONE
+        weight = share // total
+        left_over = WEIGHT_ONE - weight.sum(dim=1, keepdim=True)  # in 0 .. K-1
+        order = (share - weight * total).sort(dim=1, descending=True, stable=True).indices
+        weight += torch.zeros_like(weight).scatter_(1, order, (torch.arange(cover.shape[1]) < left_over).long())
+        out[cover[covers], at[covers]] = weight[covers].int()
     return out
 
 
@@ -388,6 +390,29 @@ def blend_rows(
         )
     param = _window_param(spec.cfg, window, params)
     _add_rows(acc, samples, spec, row_lo, row_hi, window, param)
+
+
+def blend_some(
+    acc: Tensor,
+    samples: Tensor,
+    spec: TileSpec,
+    tiles: Sequence[int],
+    window: Window = "hann",
+    params: WindowParams | None = None,
+) -> None:
+    """Add some tiles into an accumulator, as `blend_rows` does whole rows; the sums are the same, one tile at a time.
+
+    Args:
+        acc: as of `blend_rows`.   samples: [n,T,T] int32 Q12.   tiles: n numbers of tiles, in raster order of the grid.
+    """
+    param = _window_param(spec.cfg, window, params)
+    wx = _axis_weights(spec.W, spec.cfg, window, param).to(acc.device)  # [nx,T]
+    wy = _axis_weights(spec.H, spec.cfg, window, param).to(acc.device)  # [ny,T]
+    for sample, tile in zip(samples.clamp(-SAMPLE_MAX, SAMPLE_MAX), tiles, strict=True):
+        row, col = divmod(tile, spec.nx)
+        there = acc[spec.ys[row] : spec.ys[row] + spec.cfg.size, spec.xs[col] : spec.xs[col] + spec.cfg.size]
+        h, w = there.shape
+        there.add_((sample[:h, :w] * wy[row, :h, None]).mul_(wx[col, :w]))
 
 
 def blend_planes(

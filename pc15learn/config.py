@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
-from pc15.errors import ConfigError, did_you_mean
+from pc15.errors import ConfigError, did_you_mean, shown
+from pc15.yaml_files import parse_yaml, read_yaml
 
 __all__ = ["DeviceName", "FitConfig", "LoggerName", "PrecisionName", "TrainConfig", "load_config", "parse_settings"]
 
@@ -90,7 +89,9 @@ class FitConfig:
     def __post_init__(self) -> None:
         from pc15.hooks.roles import ROLES  # loads torch, which the command line does without until a fit
 
-        object.__setattr__(self, "precision", str(self.precision))  # YAML reads 32 as a number
+        precision: object = self.precision
+        if precision in (16, 32):  # YAML reads 32 as a number
+            object.__setattr__(self, "precision", str(precision))
         for name, value, known in (
             ("role", self.role, tuple(ROLES)),
             ("logger", self.logger, get_args(LoggerName)),
@@ -98,18 +99,17 @@ class FitConfig:
             ("precision", self.precision, get_args(PrecisionName)),
         ):
             if value not in known:
-                raise ConfigError(
-                    f"{name} is {value!r}; choose one of {', '.join(known)}{did_you_mean(str(value), known)}"
-                )
+                near = did_you_mean(value[:80], known) if isinstance(value, str) else ""
+                raise ConfigError(f"{name} is {shown(value)}; choose one of {', '.join(known)}{near}")
         _check_number("devices", self.devices, 1, 1024)
         _check_number("num_nodes", self.num_nodes, 1, 4096)
         _check_number("save_minutes", self.save_minutes, 0.0, 1e6)
         for name, types in (("labels", str | Path), ("out", str | Path), ("name", str)):
             value = getattr(self, name)
             if not isinstance(value, types) or "\0" in str(value):
-                raise ConfigError(f"{name} is {value!r}; give text, in quotes if it looks like a number")
+                raise ConfigError(f"{name} is {shown(value)}; give text, in quotes if it looks like a number")
         if self.name in (".", "..") or any(mark in self.name for mark in "/\\"):
-            raise ConfigError(f"name is {self.name!r}; give the name of a folder in {self.out}, not a path")
+            raise ConfigError(f"name is {shown(self.name)}; give the name of a folder in {self.out}, not a path")
         object.__setattr__(self, "labels", Path(self.labels))
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "name", self.name or self.role)
@@ -134,7 +134,7 @@ def _check_number(name: str, value: Any, low: float, high: float) -> None:
     kind = int if isinstance(low, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         number = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{name} is {value!r}; give {number} from {low} to {high}")
+        raise ConfigError(f"{name} is {shown(value)}; give {number} from {low} to {high}")
 
 
 def load_config(path: str | Path, **changes: Any) -> FitConfig:
@@ -145,17 +145,15 @@ def load_config(path: str | Path, **changes: Any) -> FitConfig:
     """
     path = Path(path)
     try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stored = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}; see configs/learn/") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(stored, dict):
         raise ConfigError(f"{path} holds no keys; see configs/learn/")
     train = {**_mapping(stored.pop("train", {}), path), **changes.pop("train", {})}
     merged = {**stored, **{key: value for key, value in changes.items() if value is not None}}
     for prefix, given in (("", merged), ("train.", train)):
-        for key in given:
+        for key in (key[:80] if isinstance(key, str) else shown(key) for key in given):
             if f"{prefix}{key}" not in _keys():
                 raise ConfigError(f"{path}: unknown key {prefix}{key}{_near(f'{prefix}{key}')}")
     for key in ("role", "labels"):
@@ -178,10 +176,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {setting}: give KEY=VALUE, such as train.lr=1e-3")
         if key not in _keys():
             raise ConfigError(f"--set {setting}: unknown key {key}{_near(key) or '; keys: ' + ', '.join(_keys())}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {setting}: {text!r} is not a value: {str(error).splitlines()[0]}") from error
+        value = parse_yaml(text, f"--set {setting}: the value")
         if value is None:
             raise ConfigError(f"--set {setting}: {key} gets no value; give KEY=VALUE, such as train.lr=1e-3")
         outer, dot, inner = key.partition(".")
@@ -223,5 +218,5 @@ def _number(value: Any) -> Any:
 
 def _mapping(value: Any, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: train is {value!r}; write it as keys, like train: {{lr: 3.0e-4}}")
+        raise ConfigError(f"{path}: train is {shown(value)}; write it as keys, like train: {{lr: 3.0e-4}}")
     return value

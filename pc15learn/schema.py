@@ -7,11 +7,13 @@ import importlib
 import importlib.util
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pc15.bitstream.header import MAX_DIMENSION
 from pc15.errors import MissingExtraError, SchemaError, did_you_mean
 from pc15.paths import write_atomic
 
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+_SHA256 = re.compile("[0-9a-f]{64}")
+_MAX_NAME = 4096  # characters of a path or an id
 Split = Literal["train", "val", "test"]
 _log = logging.getLogger(__name__)
 
@@ -82,16 +86,27 @@ def check(row: TileRow) -> None:
     """Check a row's values beyond their types.
 
     Raises:
-        SchemaError: version, split, tile, place or hash out of range.
+        SchemaError: version, split, tile, place, hash, statistics or the picture's name out of range.
     """
+    if len(row.tile_id) > _MAX_NAME:
+        raise SchemaError(f"a row's tile_id has {len(row.tile_id)} characters; make it anew")
     if row.v != SCHEMA_VERSION:
-        raise SchemaError(f"row {row.tile_id!r} has version {row.v}, this build reads {SCHEMA_VERSION}; make it anew")
+        raise SchemaError(
+            f"row {row.tile_id[:60]!r} has version {row.v}, this build reads {SCHEMA_VERSION}; make it anew"
+        )
     if row.split not in get_args(Split):
-        raise SchemaError(f"row {row.tile_id!r} has split {row.split!r}; use one of {', '.join(get_args(Split))}")
+        raise SchemaError(
+            f"row {row.tile_id[:60]!r} has split {row.split[:60]!r}; use one of {', '.join(get_args(Split))}"
+        )
     if not 4 <= row.tile <= 1024:
-        raise SchemaError(f"row {row.tile_id!r} has tile {row.tile}; tiles are 4 to 1024 px")
-    if row.y < 0 or row.x < 0 or not 0 <= row.overlap < row.tile or len(row.sha256) != 64:
-        raise SchemaError(f"row {row.tile_id!r}: y, x, overlap or sha256 is out of range; make the tiles anew")
+        raise SchemaError(f"row {row.tile_id[:60]!r} has tile {row.tile}; tiles are 4 to 1024 px")
+    inside = all(0 <= place < MAX_DIMENSION for place in (row.y, row.x))
+    if not inside or not 0 <= row.overlap < row.tile or not _SHA256.fullmatch(row.sha256):
+        raise SchemaError(f"row {row.tile_id[:60]!r}: y, x, overlap or sha256 is out of range; make the tiles anew")
+    if not all(0.0 <= value <= 1.0 for value in (row.mean, row.std, row.slope)):
+        raise SchemaError(f"row {row.tile_id[:60]!r}: mean, std or slope is not in 0..1; make the tiles anew")
+    if not row.image or len(row.image) > _MAX_NAME or "\0" in row.image:
+        raise SchemaError(f"row {row.tile_id[:60]!r}: image is {row.image[:60]!r}, no path; make the tiles anew")
 
 
 def _number(value: Any) -> bool:
@@ -120,7 +135,9 @@ def _parse(line: str, where: str) -> TileRow:
     names = [field.name for field in dataclasses.fields(TileRow)]
     for key in value:
         if key not in names:
-            raise SchemaError(f"{where}: unknown key {key!r}{did_you_mean(key, names)}; made by another version?")
+            raise SchemaError(
+                f"{where}: unknown key {key[:60]!r}{did_you_mean(key[:60], names)}; made by another version?"
+            )
     for field in dataclasses.fields(TileRow):
         if field.name not in value:
             raise SchemaError(f"{where}: key {field.name!r} is missing; was the file edited or cut?")

@@ -8,6 +8,8 @@ same bytes as one that was not; pictures added later are appended.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import io
 import itertools
 import logging
@@ -23,12 +25,14 @@ from tqdm import tqdm
 from pc15.errors import ConfigError, ImageError, MissingExtraError, SchemaError
 from pc15.images import IMAGE_SUFFIXES, find_images, load_luma
 from pc15.locks import sole_writer
-from pc15.paths import ready_to_write
+from pc15.paths import any_place, read_bounded, ready_to_write
 from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.schema import SCHEMA_VERSION, Split, TileRow, dump, mend, read_rows
 
 __all__ = ["TilesMade", "by_picture", "cut_tiles", "load_tile_pixels", "make_tiles", "resolve_image", "split_of"]
 
+MAX_PICTURE_BYTES = 1 << 29
+"""Most bytes that are read of a picture's file, whatever names it."""
 _log = logging.getLogger(__name__)
 
 
@@ -317,12 +321,25 @@ def _fsspec_at(url: str):  # type: ignore[no-untyped-def]  # (file system, path)
 def read_bytes(name: str) -> bytes:
     """The bytes of a picture's file, local or by URL."""
     try:
-        if is_url(name):
-            fs, path = _fsspec_at(name)
-            return bytes(fs.cat_file(path))
-        return Path(name).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: no name that this system can have
-        raise ImageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}; check the path") from error
+        if not is_url(name):
+            return read_bounded(name, MAX_PICTURE_BYTES)
+        fs, path = _fsspec_at(name)
+        with fs.open(path, "rb") as file:
+            data = bytes(file.read(MAX_PICTURE_BYTES + 1))
+    except _unreadable() as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"cannot read {name}: {why}; check the path") from error
+    if len(data) > MAX_PICTURE_BYTES:
+        raise ImageError(f"cannot read {name}: it has more than {MAX_PICTURE_BYTES} bytes")
+    return data
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What reading a file raises, by fsspec too, which lets errors of the client through that it reads HTTP with."""
+    usual = OSError, ValueError, LookupError, TypeError, RuntimeError
+    if importlib.util.find_spec("aiohttp") is None:
+        return usual
+    return (*usual, importlib.import_module("aiohttp").ClientError)
 
 
 def open_luma(data: bytes, name: str) -> Tensor:
@@ -351,8 +368,20 @@ def _stored_name(name: str, folder: Path) -> str:
     return name
 
 
-def resolve_image(row: TileRow, folder: Path) -> str:
-    """The path or URL of a row's picture; `folder` is that of its tiles.jsonl."""
+def resolve_image(row: TileRow, folder: Path, *, anywhere: bool | None = None) -> str:
+    """The path or URL of a row's picture; `folder` is that of its tiles.jsonl.
+
+    Args:
+        anywhere: let rows name URLs and absolute paths; None: as PC15_ANY_PLACE says, which is no by default.
+    Raises:
+        ImageError: the row names one of these all the same.
+    """
+    elsewhere = is_url(row.image) or PurePosixPath(row.image).is_absolute() or Path(row.image).is_absolute()
+    if elsewhere and not (any_place() if anywhere is None else anywhere):
+        raise ImageError(
+            f"row {row.tile_id[:60]!r} names {row.image[:200]}, a URL or an absolute path, and may come from anybody; "
+            "if you trust it, pass --anywhere (anywhere=True), or set PC15_ANY_PLACE=1"
+        )
     return row.image if is_url(row.image) else str(folder / row.image)
 
 
@@ -362,22 +391,28 @@ def by_picture(rows: Iterable[TileRow]) -> Iterator[list[TileRow]]:
         yield list(own)
 
 
-def load_tile_pixels(rows: Iterable[TileRow], folder: Path) -> Tensor:
+def load_tile_pixels(rows: Iterable[TileRow], folder: Path, *, anywhere: bool | None = None) -> Tensor:
     """Pixels of tiles, uint8 [N,T,T]; each picture is read once and its hash compared.
 
     Args:
-        folder: that of their tiles.jsonl.
+        folder: that of their tiles.jsonl.   anywhere: as of `resolve_image`.
     Raises:
-        ImageError: a picture is gone, has changed since its tiles were cut, or cannot be decoded.
+        ImageError: a picture is gone, has changed since its tiles were cut, cannot be decoded, lies where rows may not
+            reach, is larger than MAX_PICTURE_BYTES, or does not hold a tile.
     """
     parts: list[Tensor] = []
     for own in by_picture(rows):
-        name = resolve_image(own[0], folder)
+        name = resolve_image(own[0], folder, anywhere=anywhere)
         data = read_bytes(name)
         if (digest := hashlib.sha256(data).hexdigest()) != own[0].sha256:
             raise ImageError(
                 f"{name} has changed since its tiles were cut (SHA-256 {digest[:12]}, was {own[0].sha256[:12]}); "
                 "cut tiles into another file"
             )
-        parts.append(cut_tiles(open_luma(data, name), [row.y for row in own], [row.x for row in own], own[0].tile))
+        luma = open_luma(data, name)
+        H, W = luma.shape
+        for row in own:
+            if row.y >= H or row.x >= W:
+                raise ImageError(f"row {row.tile_id[:60]!r} lies outside its picture of {W}x{H} pixels")
+        parts.append(cut_tiles(luma, [row.y for row in own], [row.x for row in own], own[0].tile))
     return torch.cat(parts) if parts else torch.empty((0, 0, 0), dtype=torch.uint8)

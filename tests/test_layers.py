@@ -31,7 +31,7 @@ LAYERS = (
     "pc15.proc",
     "pc15.entropy",
     "pc15.tiling pc15.quant pc15.color pc15.luma",
-    "pc15.runtime",
+    "pc15.runtime pc15.yaml_files",
     "pc15.paths",
     "pc15.fixed pc15.locks pc15.seed",
     "pc15.errors pc15._version",

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pc15.bitstream.header import MAX_PIXELS, unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.decoder import decode_many, decode_stream
+from pc15.decoder import Decoded, decode_many, decode_stream
 from pc15.encoder import EncodeResult, encode, encode_many
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
@@ -246,15 +246,20 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     ]
 
 
+def _decoded(stream: bytes, device: str) -> Decoded:
+    """A stream of our own, redrawn, whatever its size."""
+    return decode_stream(stream, device=device, max_pixels=MAX_PIXELS)
+
+
 def _whole(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecConfig) -> list[Timing]:
     """Encoding and decoding from pixels to bytes and back."""
     encoded, decoded, sizes, quality = [], [], [], []
     for picture in pictures:
         stream: bytes = encode(picture, cfg)["bitstream"]
         encoded.append(min(clock.once(functools.partial(encode, picture, cfg)) for _ in range(clock.repeats)))
-        decoded.append(clock.best(functools.partial(decode_stream, stream, device=str(clock.device))))
+        decoded.append(clock.best(functools.partial(_decoded, stream, str(clock.device))))
         sizes.append(8 * len(stream) / picture.numel())
-        quality.append(psnr(picture, decode_stream(stream).planes[0][None], data_range=255))
+        quality.append(psnr(picture, _decoded(stream, "cpu").planes[0][None], data_range=255))
     pixels = statistics.fmean(picture.numel() for picture in pictures)
     note = f"{name}, {len(pictures)} pictures, {statistics.fmean(sizes):.4f} bpp, {statistics.fmean(quality):.2f} dB"
     return [
@@ -274,7 +279,9 @@ def _together(clock: _Clock, pictures: Sequence[Tensor], name: str, cfg: CodecCo
     rows = [Timing("encode together", seconds, 1.0 / seconds, "pictures/s", None, clock.peak_mib(), name)]
     streams = [one["bitstream"] for one in found] * max(1, _DECODED_TOGETHER[clock.device.type] // len(pictures))
     pixels = statistics.fmean(picture.shape[1] * picture.shape[2] for picture in pictures)
-    seconds = clock.best(functools.partial(decode_many, streams, device=str(clock.device))) / len(streams)
+    seconds = clock.best(
+        functools.partial(decode_many, streams, device=str(clock.device), max_pixels=MAX_PIXELS)
+    ) / len(streams)
     note = f"{name}, {len(streams)} streams"
     return [
         *rows,
@@ -340,9 +347,9 @@ def _decode_point(streams: list[bytes], cfg: CodecConfig, name: str) -> Timing:
     clock = _Clock(torch.device(cfg.device), 1)
     warm, stream = streams
     header = unpack_v15(stream)[0]
-    decode_stream(warm, device=cfg.device)
+    _decoded(warm, cfg.device)
     start = clock.peak_mib()
-    seconds = clock.once(functools.partial(decode_stream, stream, device=cfg.device))
+    seconds = clock.once(functools.partial(_decoded, stream, cfg.device))
     return _point(clock, "decode", seconds, start, header.width, header.height, name)
 
 

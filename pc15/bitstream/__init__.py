@@ -17,7 +17,7 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
                             bit 6  metadata      the last chunk is metadata
                             bit 7  residual      each plane says whether it has a residual
     width         varint    1 .. 2^20
-    height        varint    1 .. 2^20; width * height at most 2^28 unless the reader allows more
+    height        varint    1 .. 2^20; width * height at most 2^28 unless the reader allows more, or less
     planes, in the order Y, Cb, Cr, for each:
       coarse      1 byte    only if tiles lie upon a coarse grid: 1, and then tile, overlap, fields and window_param of
                             that grid, whose tiles are larger; those of the tiles upon it follow as ever
@@ -159,9 +159,13 @@ class is 5 * direction + strength.  If V < H taps are transposed, if F < R they 
 """
 
 from pc15.bitstream.container import (
+    DEFAULT_MAX_PIXELS,
+    FREE_PIXELS,
     MAX_METADATA_BYTES,
     MAX_STREAM_BYTES,
+    PIXELS_PER_BYTE,
     Stream,
+    pixel_limit,
     read_bitstream,
     read_container,
     write_bitstream,
@@ -189,12 +193,15 @@ from pc15.bitstream.header import (
 from pc15.bitstream.records import TileRec
 
 __all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "FREE_PIXELS",
     "MAX_DIMENSION",
     "MAX_METADATA_BYTES",
     "MAX_PIXELS",
     "MAX_STREAM_BYTES",
     "MAX_TILE",
     "MAX_TILES",
+    "PIXELS_PER_BYTE",
     "Header",
     "PlaneGrid",
     "PlaneSpec",
@@ -204,6 +211,7 @@ __all__ = [
     "TileRec",
     "grids_of",
     "pack_v15",
+    "pixel_limit",
     "plane_size",
     "read_bitstream",
     "read_container",

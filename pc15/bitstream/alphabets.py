@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from pc15.bitstream.header import MAX_TILE
 from pc15.bitstream.programs import AMP_DIRECT, MAX_LAYERS, MERGE_FROM, RAW_BITS, Ints
-from pc15.entropy.tables import FlatTables, TableSet
+from pc15.entropy.tables import PRECISION, FlatTables, TableSet
 from pc15.errors import MissingTableError
 from pc15.proc.codebook import FINE_CLASSES, OFFSET_MAX, Codebook
 from pc15.proc.generators import NAMES, load
@@ -26,6 +27,8 @@ MERGE_AMP_DIRECT = 16
 """Amplitude changes (zigzag, then whether the sign changes) below this have their own symbols."""
 FINE_BITS = range(fine_bits(FINE_ABOVE + 1), fine_bits(MAX_TILE) + 1)
 """What `fine_bits` can be where it is not 0."""
+_ROUNDING_BITS = 1 / 256
+"""More than log2(1 + 2^14 / 2^23), the largest share of itself by which a rANS state can end up too large."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,20 @@ def numbered(tables: TableSet) -> FlatTables:
 @functools.cache
 def _sizes(codebook: Codebook) -> Ints:
     return np.asarray([*alphabets(codebook).values()], np.int64)
+
+
+def least_bits(syntax: Syntax, tables: TableSet) -> float:
+    """Fewest bits that a tile can take: its DC residual, and that it has no layer.
+
+    A symbol of frequency f takes 14 - log2(f) bits of the coder's state, less what rounding the state can give back.
+    """
+    flat, numbers = numbered(tables), syntax.numbers
+
+    def least(choices: Ints) -> float:
+        most = max(int(np.diff(flat.cum[flat.first[n] : flat.first[n + 1]]).max()) for n in choices.tolist())
+        return max(0.0, PRECISION - math.log2(most) - _ROUNDING_BITS)
+
+    return least(numbers.dc) + least(numbers.more[0])
 
 
 def check_tables(tables: TableSet, codebook: Codebook) -> None:

@@ -9,6 +9,7 @@ The layout is in `pc15/bitstream/__init__.py`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import zlib
@@ -22,19 +23,24 @@ from pc15.bitstream.header import (
     Header,
     pack_v15,
     read_varint,
+    residual_count,
     residual_spans,
     section_count,
     section_spans,
     unpack_v15,
     varint,
 )
-from pc15.errors import BitstreamError, ConfigError
+from pc15.errors import BitstreamError, ConfigError, checked_max_pixels
 from pc15.paths import write_atomic
 
 __all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "FREE_PIXELS",
     "MAX_METADATA_BYTES",
     "MAX_STREAM_BYTES",
+    "PIXELS_PER_BYTE",
     "Stream",
+    "pixel_limit",
     "read_bitstream",
     "read_container",
     "stream_bytes",
@@ -47,6 +53,14 @@ StreamLike = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]
 
 MAX_METADATA_BYTES = 1 << 16
 MAX_STREAM_BYTES = 1 << 30  # of a file; the argument max_bytes overrides it
+DEFAULT_MAX_PIXELS = (1 << 30) // 4 // 3
+"""Pixels of a picture that is decoded for whoever names no limit: as many as Pillow opens without a warning."""
+FREE_PIXELS = 1 << 24
+"""Pixels that a stream may always have, however short it is, such as a blank page: a quarter of a second, 100 MB."""
+PIXELS_PER_BYTE = 1 << 16
+"""Pixels that each byte of a longer stream vouches for; photographs have a hundredth of that at their worst."""
+_LOST_SECTIONS = 1 << 12
+"""Sections that are listed as lost although a stream has too few bytes for them; with more, nothing is left of it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,18 @@ class Stream:
     metadata: dict[str, Any] | None = None  # JSON; nothing that decoding needs
     damage: list[str] = field(default_factory=list)  # one sentence per thing lost; empty for a sound stream
     residuals: list[bytes | None] = field(default_factory=list)  # sections of the residual; None as in `sections`
+    size: int = field(default=0, compare=False)  # bytes that it was read from
+
+
+def pixel_limit(max_pixels: int | None, size: int) -> int:
+    """Most pixels to decode of a stream of `size` bytes: `max_pixels`, or if None what its bytes vouch for.
+
+    Raises:
+        ConfigError: not a whole number from 1 up.
+    """
+    if max_pixels is None:
+        return min(DEFAULT_MAX_PIXELS, max(FREE_PIXELS, PIXELS_PER_BYTE * size))
+    return checked_max_pixels(max_pixels)
 
 
 def _crc(header_crc: int, index: int, payload: bytes) -> bytes:
@@ -80,7 +106,7 @@ def write_container(stream: Stream, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """
     header = replace(stream.header, has_metadata=stream.metadata is not None)
     head = pack_v15(header, max_pixels=max_pixels)
-    expected = section_count(header), len(list(residual_spans(header)))
+    expected = section_count(header), residual_count(header)
     if (len(stream.sections), len(stream.residuals)) != expected:
         raise ConfigError(
             f"{len(stream.sections)} sections and {len(stream.residuals)} of residual for a header that has "
@@ -128,7 +154,8 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
     Args:
         data: the whole stream.
         strict: raise at the first damage; otherwise sections that are damaged come back as None, described in
-            `Stream.damage`.  A damaged header always raises.
+            `Stream.damage`.  A damaged header always raises, and so does one of thousands of sections more than the
+            bytes can hold.
         max_pixels: refuse a larger picture.
     Raises:
         BitstreamError: not a stream, cut, damaged, beyond a limit, or followed by other bytes.
@@ -136,20 +163,17 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
     data = bytes(data)
     header, pos = unpack_v15(data, max_pixels=max_pixels)
     header_crc = int.from_bytes(data[pos - CRC_BYTES : pos], "big")
-    places = [
-        *(header.grids[grid].rows(start, stop) for grid, start, stop in section_spans(header)),
-        *(f"plane {plane}, pixel rows {start} to {stop - 1}" for plane, start, stop in residual_spans(header)),
-    ]
-    programs, sections = section_count(header), len(places)
+    programs = section_count(header)
+    sections = programs + residual_count(header)
     damage: list[str] = []
     try:
         lengths, start = _read_lengths(data, pos, sections, header.has_metadata)
     except BitstreamError as e:
-        if strict:
+        if strict or sections > max(_LOST_SECTIONS, len(data)):
             raise
         nothing: list[bytes | None] = [None] * sections
         damage = [f"section lengths cannot be read, no section is left: {e}"]
-        return Stream(header, nothing[:programs], None, damage, nothing[programs:])
+        return Stream(header, nothing[:programs], None, damage, nothing[programs:], len(data))
     surplus = len(data) - start - sum(lengths) - CRC_BYTES * len(lengths)
     if surplus:
         found = f"{surplus} bytes after its end" if surplus > 0 else f"{-surplus} bytes too few: it is cut"
@@ -159,9 +183,14 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
 
     chunks = _read_chunks(data, start, lengths, header_crc)
     text = chunks.pop() if header.has_metadata else None
-    for index, (place, chunk) in enumerate(zip(places, chunks, strict=True)):
-        if chunk is None:
-            damage.append(f"section {index} of {sections} ({place}) fails its CRC")
+    if None in chunks:
+        places = itertools.chain(
+            (header.grids[grid].rows(start, stop) for grid, start, stop in section_spans(header)),
+            (f"plane {plane}, pixel rows {start} to {stop - 1}" for plane, start, stop in residual_spans(header)),
+        )
+        for index, (place, chunk) in enumerate(zip(places, chunks, strict=True)):
+            if chunk is None:
+                damage.append(f"section {index} of {sections} ({place}) fails its CRC")
     metadata = None
     if header.has_metadata:
         try:
@@ -172,7 +201,7 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
             damage.append(str(e))
     if strict and damage:
         raise BitstreamError(f"stream is damaged: {damage[0]}; decode with strict=False to see what is left")
-    return Stream(header, chunks[:programs], metadata, damage, chunks[programs:])
+    return Stream(header, chunks[:programs], metadata, damage, chunks[programs:], len(data))
 
 
 def _read_lengths(data: bytes, pos: int, sections: int, has_metadata: bool) -> tuple[list[int], int]:
@@ -237,10 +266,12 @@ def read_bitstream(
     strict: bool = True,
     *,
     max_bytes: int = MAX_STREAM_BYTES,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
 ) -> bytes:
     """The bytes of a stream file, checked: header, lengths and every CRC; only the header with strict=False.
 
+    Args:
+        max_pixels: refuse a larger picture; None: one of more than 2^28 pixels.
     Raises:
         BitstreamError: no such file, a folder, not readable, empty, over `max_bytes`, or not a sound stream.
     """
@@ -255,7 +286,7 @@ def read_bitstream(
     if len(data) > max_bytes:
         raise BitstreamError(f"{path} is over the limit of {max_bytes} bytes; raise max_bytes if it is trusted")
     try:
-        read_container(data, strict, max_pixels=max_pixels)
+        read_container(data, strict, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels)
     except BitstreamError as e:
         raise BitstreamError(f"{path}: {e}") from e
     return data

@@ -47,6 +47,7 @@ __all__ = [
     "pack_v15",
     "plane_size",
     "read_varint",
+    "residual_count",
     "residual_spans",
     "section_count",
     "section_spans",
@@ -217,11 +218,22 @@ def residual_spans(header: Header) -> Iterator[ResidualSpan]:
     """
     for plane, spec in enumerate(header.planes):
         if spec.residual:
-            height = plane_size(header, plane)[0]
-            rows = header.section_rows * ((spec.tile - spec.overlap) or SUPERBLOCK)
-            step = -(-rows // SUPERBLOCK) * SUPERBLOCK or height
+            height, step = plane_size(header, plane)[0], _residual_rows(header, plane)
             for start in range(0, height, step):
                 yield ResidualSpan(plane, start, min(start + step, height))
+
+
+def residual_count(header: Header) -> int:
+    """How many residual sections a stream with this header has."""
+    planes = [plane for plane, spec in enumerate(header.planes) if spec.residual]
+    return sum(-(-plane_size(header, plane)[0] // _residual_rows(header, plane)) for plane in planes)
+
+
+def _residual_rows(header: Header, plane: int) -> int:
+    """Pixel rows of a plane's residual sections, but for the last one."""
+    spec = header.planes[plane]
+    rows = header.section_rows * ((spec.tile - spec.overlap) or SUPERBLOCK)
+    return -(-rows // SUPERBLOCK) * SUPERBLOCK or plane_size(header, plane)[0]
 
 
 # ---------------------------------------------------------------------------------------------- checks

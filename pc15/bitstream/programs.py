@@ -112,6 +112,11 @@ class Programs:
         whole, first = (self, 0) if self.whole is None else (self.whole, self.start)
         return Programs(dc, count, gen, qv, seed, amp, offsets, source, self.fine, whole, first + start)
 
+    def pick(self, tiles: Ints) -> Programs:
+        """A copy of the tiles of those numbers."""
+        dc, count, gen, qv, seed, amp, offsets, source = (getattr(self, name)[tiles] for name in _PARTS)
+        return Programs(dc, count, gen, qv, seed, amp, offsets, source, self.fine)
+
     def put(self, start: int, other: Programs) -> None:
         """Copy another set of tiles in, from tile `start` on."""
         stop, self.fine = start + other.tiles, other.fine

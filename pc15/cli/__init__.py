@@ -119,3 +119,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Pc15Error, OSError) as error:
         complain(str(error))
         return FAILED
+    except MemoryError as error:
+        complain(f"out of memory{f': {error}' if str(error) else ''}")
+        return FAILED

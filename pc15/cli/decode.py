@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from pc15.cli.files import STANDARD, each, find_sources, name_targets, read_stream, report, write_standard
-from pc15.cli.parser import STREAM_SUFFIX, Parser
+from pc15.cli.parser import STREAM_PIXELS, STREAM_SUFFIX, Parser, add_max_pixels
 from pc15.errors import ConfigError, did_you_mean
 
 EXAMPLES = (
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
         began = time.perf_counter()
         if target != STANDARD:
             ready_to_write(target)
-        data = read_stream(source, strict=not args.lenient)
-        picture = decode_picture(data, device=args.device, strict=not args.lenient)
+        data = read_stream(source, strict=not args.lenient, max_pixels=args.max_pixels)
+        picture = decode_picture(data, device=args.device, strict=not args.lenient, max_pixels=args.max_pixels)
         if target == STANDARD:
             write_standard(picture_bytes(picture, "PNG"))
         else:
@@ -66,6 +66,7 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--lenient", action="store_true", help="draw what is sound in a damaged stream (default: refuse it)"
     )
+    add_max_pixels(add, STREAM_PIXELS)
     add.add_argument(
         "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: %(default)s)"
     )

@@ -19,7 +19,7 @@ from pc15.cli.files import (
     write_standard,
 )
 from pc15.cli.hooks import hooks_of
-from pc15.cli.parser import DEFAULT_PRESET, STREAM_SUFFIX, Parser, on_or_off
+from pc15.cli.parser import DEFAULT_PRESET, PICTURE_PIXELS, STREAM_SUFFIX, Parser, add_max_pixels, on_or_off
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import ConfigError
 from pc15.residual.tools import TOOLS
@@ -119,8 +119,7 @@ def run(args: argparse.Namespace) -> int:
     def load(source: Path, target: Path) -> Tensor:
         if target != STANDARD:
             ready_to_write(target)
-        given = opened(source)
-        picture = load_luma(given) if args.gray else load_rgb(given)
+        picture = (load_luma if args.gray else load_rgb)(opened(source), max_pixels=args.max_pixels)
         return picture[:1] if picture.shape[0] == 3 and bool((picture == picture[:1]).all()) else picture
 
     def work(pictures: list[Tensor]) -> list[tuple[EncodeResult, float]]:
@@ -167,6 +166,7 @@ def add_arguments(add: Parser) -> None:
         "package.module:Class; with hooks the picture is programs alone, of 32 px, unless flags say otherwise "
         "(default: none)",
     )
+    add_max_pixels(add, PICTURE_PIXELS)
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
     for name, flag in _FLAGS.items():
         per_preset = [PRESETS[preset].get(flag.option, defaults.get(flag.option)) for preset in presets]
@@ -197,12 +197,9 @@ def _codec_config(args: argparse.Namespace) -> CodecConfig:
 
 def config_file(path: Path) -> dict[str, Any]:
     """Options of a YAML file; a name that is not one is refused with a guess by `CodecConfig.preset`."""
-    import yaml
+    from pc15.yaml_files import read_yaml
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -115,11 +115,13 @@ def opened(path: Path) -> Path | IO[bytes]:
     return read_standard() if path == STANDARD else path
 
 
-def read_stream(path: Path, *, strict: bool) -> bytes:
-    """The bytes of a stream, from a file, which is checked, or from standard input."""
+def read_stream(path: Path, *, strict: bool, max_pixels: int | None) -> bytes:
+    """The bytes of a stream, from a file, which is checked as by `read_bitstream`, or from standard input."""
     from pc15.bitstream.container import read_bitstream, stream_bytes  # here: help needs no codec
 
-    return stream_bytes(read_standard()) if path == STANDARD else read_bitstream(path, strict=strict)
+    if path == STANDARD:
+        return stream_bytes(read_standard())
+    return read_bitstream(path, strict=strict, max_pixels=max_pixels)
 
 
 def write_standard(data: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pc15.cli.files import read_stream
-from pc15.cli.parser import DONE, FAILED, Parser, columns, complain
+from pc15.cli.parser import DONE, FAILED, STREAM_PIXELS, Parser, add_max_pixels, columns, complain
 from pc15.errors import BitstreamError
 from pc15.residual.tools import TOOLS
 
@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from pc15.bitstream.read import read_programs
 
-    data = read_stream(args.stream, strict=False)
-    header, programs, metadata, damage = read_programs(data, strict=False)
+    data = read_stream(args.stream, strict=False, max_pixels=args.max_pixels)
+    header, programs, metadata, damage = read_programs(data, strict=False, max_pixels=args.max_pixels)
     content = _described(data, header, programs, metadata, damage)
     content["metadata"] = metadata
     content["damage"] = damage
@@ -53,6 +53,7 @@ def add_arguments(add: Parser) -> None:
     add.add_argument("stream", type=Path, metavar="STREAM", help="a stream, or - for standard input")
     add.add_argument("--tiles", action="store_true", help="also list every tile's program")
     add.add_argument("--json", action="store_true", help="print one JSON object")
+    add_max_pixels(add, STREAM_PIXELS)
 
 
 def _described(
@@ -63,6 +64,8 @@ def _described(
     damage: list[str],
 ) -> dict[str, Any]:
     """A stream's header, sizes and statistics as plain JSON values; what else is damaged is added to `damage`."""
+    import numpy as np
+
     from pc15.bitstream import read_container, section_spans, unpack_v15
     from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
     from pc15.bitstream.ports import Writer
@@ -74,7 +77,7 @@ def _described(
     from pc15.quant import step_q15
 
     tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
-    stream = read_container(data, strict=False)
+    stream = read_container(data, strict=False, max_pixels=header.width * header.height)
     sections = stream.sections
     payload = [None if section is None else len(section) for section in (*sections, *stream.residuals)]
     bits: dict[str, float] = {}
@@ -119,11 +122,12 @@ def _described(
     used: dict[str, int] = {}
     merged = sum(int((plane.source > 0).sum()) for plane in programs)
     for plane in programs:
-        for n in range(plane.tiles):
-            for gen in plane.gen[n, : plane.count[n]].tolist():
-                used[NAMES[gen]] = used.get(NAMES[gen], 0) + 1
+        there = np.arange(plane.gen.shape[1]) < plane.count[:, None]
+        for gen, layers in enumerate(np.bincount(plane.gen[there]).tolist()):
+            if layers:
+                used[NAMES[gen]] = used.get(NAMES[gen], 0) + layers
     parts = {
-        "header": unpack_v15(data)[1],
+        "header": unpack_v15(data, max_pixels=header.width * header.height)[1],
         "sections": sum(size or 0 for size in payload),
         "CRCs": CRC_BYTES * (len(payload) + header.has_metadata),
         "metadata": len(_canonical(metadata)) if metadata is not None else 0,
@@ -152,9 +156,12 @@ def _described(
 def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
     """Bits of all residual sections, by the kind of decision that they were spent on."""
     from pc15.bitstream.header import plane_size, residual_spans
-    from pc15.residual.bits import residual_bits
 
     bits: dict[str, float] = {}
+    if not any(stream.residuals):
+        return bits
+    from pc15.residual.bits import residual_bits  # loads numba
+
     for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
         if payload is None:
             continue

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pc15.cli.files import STANDARD, opened
-from pc15.cli.parser import DONE, Parser, columns
+from pc15.cli.parser import DONE, PICTURE_PIXELS, Parser, add_max_pixels, columns
 from pc15.errors import BitstreamError, ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.a == args.b == STANDARD:
         raise ConfigError("standard input holds one picture, not both; give the name of the other one")
-    (a, bpp_a), (b, bpp_b) = (_luma(path, args.device) for path in (args.a, args.b))
+    (a, bpp_a), (b, bpp_b) = (_luma(path, args.device, args.max_pixels) for path in (args.a, args.b))
     found: dict[str, float] = {"psnr_y": psnr(a, b)}
     side = min(a.shape[-2:])
     if side >= SSIM_WINDOW:
@@ -59,9 +59,10 @@ def add_arguments(add: Parser) -> None:
         "--device", default="auto", metavar="NAME", help="where streams are decoded (default: %(default)s)"
     )
     add.add_argument("--json", action="store_true", help="print one JSON object; an infinite PSNR is null")
+    add_max_pixels(add, PICTURE_PIXELS)
 
 
-def _luma(path: Path, device: str) -> tuple[Tensor, float | None]:
+def _luma(path: Path, device: str, max_pixels: int | None) -> tuple[Tensor, float | None]:
     """Luma [1,1,H,W] in [0,1] of a picture or of a stream, and the stream's bits per pixel."""
     from pc15.bitstream.container import read_bitstream, stream_bytes
     from pc15.bitstream.header import MAGIC
@@ -79,7 +80,7 @@ def _luma(path: Path, device: str) -> tuple[Tensor, float | None]:
     except OSError as error:
         raise BitstreamError(f"cannot read {path}: {error.strerror or error}") from error
     if begins != MAGIC:
-        return luma_tensor(load_luma(source)), None
-    data = read_bitstream(source) if isinstance(source, Path) else stream_bytes(source)
-    y = decode_y(data, device=device)
+        return luma_tensor(load_luma(source, max_pixels=max_pixels)), None
+    data = read_bitstream(source, max_pixels=max_pixels) if isinstance(source, Path) else stream_bytes(source)
+    y = decode_y(data, device=device, max_pixels=max_pixels)
     return y, 8 * len(data) / (y.shape[-1] * y.shape[-2])

@@ -14,6 +14,8 @@ from pc15.errors import did_you_mean
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 STREAM_SUFFIX = ".pc15"
 DEFAULT_PRESET = "balanced"
+STREAM_PIXELS = "89478485, less for streams of a few bytes"
+PICTURE_PIXELS = "Pillow's, 89478485"
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +55,25 @@ def numbers(text: str) -> list[float]:
                 f"{name.strip()!r} in {text!r} is not a number; give numbers with commas, such as 4,1,0.25"
             ) from None
     return found
+
+
+def add_max_pixels(add: Parser, default: str) -> None:
+    """The argument that all readers of pictures have."""
+    add.add_argument(
+        "--max-pixels", type=_pixels, metavar="N",
+        help=f"refuse pictures of more pixels, such as 268435456 for all that streams can hold (default: {default})",
+    )  # fmt: skip
+
+
+def _pixels(text: str) -> int:
+    """Parse a number of pixels from 1 up."""
+    try:
+        pixels = int(text)
+    except ValueError:
+        pixels = 0
+    if pixels < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+    return pixels
 
 
 def on_or_off(text: str) -> bool:

@@ -22,8 +22,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from pc15.errors import ConfigError, MissingTableError, Pc15Error, did_you_mean
-from pc15.paths import model_file, models_dir, write_atomic
+from pc15.errors import ConfigError, MissingTableError, Pc15Error, did_you_mean, shown
+from pc15.paths import model_file, models_dir, read_bounded, write_atomic
 from pc15.runtime.memo import cached_method
 
 __all__ = [
@@ -47,6 +47,7 @@ DEFAULT_TABLE_ID = "v15_default"
 ID_PATTERN = re.compile(r"[a-z0-9_-]{1,32}")  # an id becomes a file name: no dots, no separators
 
 _TOTAL = 1 << PRECISION
+_MAX_BYTES = 1 << 25  # of a file, a hundred times what one of today's has
 
 Ints = npt.NDArray[Any]
 
@@ -71,12 +72,12 @@ class RansTable:
         for symbol, freq in enumerate(() if sound else self.freq):
             if type(freq) is not int or freq < 0:
                 raise ConfigError(
-                    f"table {self.name!r}: frequency of symbol {symbol} is {freq!r}, "
+                    f"table {self.name!r}: frequency of symbol {symbol} is {shown(freq)}, "
                     "not a non-negative int; build it with build_rans_tables"
                 )
         if sum(self.freq) != _TOTAL:
             raise ConfigError(
-                f"table {self.name!r}: frequencies sum to {sum(self.freq)}, not {_TOTAL}; "
+                f"table {self.name!r}: frequencies sum to {shown(sum(self.freq))}, not {_TOTAL}; "
                 "build it with build_rans_tables"
             )
 
@@ -213,7 +214,7 @@ class TableSet:
     def __post_init__(self) -> None:
         _check_id(self.id, ConfigError)
         if type(self.version) is not int or self.version < 0:
-            raise ConfigError(f"table set {self.id!r}: version is {self.version!r}, not an int from 0 up")
+            raise ConfigError(f"table set {self.id!r}: version is {shown(self.version)}, not an int from 0 up")
         for name, table in self.tables.items():
             if name != table.name:
                 raise ConfigError(f"table set {self.id!r}: table {table.name!r} is filed under {name!r}")
@@ -289,15 +290,15 @@ def _read_tables(table_id: str, path: Path, mtime_ns: int, size: int) -> TableSe
         )
 
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bounded(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError) as e:
         raise damaged(str(e)) from e
     if not isinstance(content, dict) or set(content) != {"id", "precision", "tables", "version"}:
         raise damaged("it is not an object of id, precision, tables and version")
     if content["id"] != table_id:
-        raise damaged(f"it holds the tables {content['id']!r}")
+        raise damaged(f"it holds the tables {shown(content['id'])}")
     if content["precision"] != PRECISION:
-        raise damaged(f"its precision is {content['precision']!r}, this build reads {PRECISION}")
+        raise damaged(f"its precision is {shown(content['precision'])}, this build reads {PRECISION}")
     tables = content["tables"]
     if not isinstance(tables, dict) or not all(isinstance(freq, list) for freq in tables.values()):
         raise damaged("tables is not an object of lists of frequencies")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,16 +19,17 @@ from typing import Any, ClassVar, Literal
 import safetensors
 import safetensors.torch
 import torch
-import yaml
 from torch import Tensor, nn
 
 from pc15.bitstream.programs import MAX_PARAMS
-from pc15.errors import HooksError, MissingTableError
+from pc15.errors import ConfigError, HooksError, MissingTableError, shown
 from pc15.hooks.features import FEATURE_VERSION, FEATURES
 from pc15.hooks.fixed_point import VALUE_BITS, VALUE_TOP, frozen, snapped
 from pc15.hooks.protocol import CandidateTable
+from pc15.paths import read_bounded
 from pc15.proc.codebook import OFFSET_MAX, Codebook, load_codebook
 from pc15.proc.generators import NAMES, load
+from pc15.yaml_files import read_yaml
 
 __all__ = [
     "CARD_VERSION",
@@ -47,11 +47,17 @@ __all__ = [
 Slot = Literal["selector", "param_predictor", "rd_predictor"]
 """Places in `AiHooks` that a predictor can take."""
 
+_LARGEST = 1e300  # an int beyond all floats fails the comparison, too; a nan always does
 CARD_VERSION = 1
 METADATA_KEY = "pc15"
 MAX_WEIGHT_BYTES = 1 << 28
-MAX_CARD_BYTES = 1 << 22
 _HIDDEN_MAX = 4096
+_LEAST_BYTES = 4
+"""Bytes that a net's smallest layer has for each of its units."""
+# What safetensors raises on damaged files and on types that torch lacks, and json on its metadata.
+_NOT_WEIGHTS = (
+    safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError
+)  # fmt: skip
 
 
 class HooksWarning(UserWarning):
@@ -123,11 +129,14 @@ def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
             f"{weights} has SHA-256 {digest[:12]}, its card says {card['sha256'][:12]}; "
             "the file is damaged or belongs to another card: export again"
         )
-    net = kind.make_net(hidden=card["net"]["hidden"], codebook=codebook)
+    hidden = card["net"]["hidden"]
+    if len(data) < _LEAST_BYTES * hidden:
+        raise HooksError(f"{weights} has {len(data)} bytes, too few for {hidden} units per layer; export again")
+    net = kind.make_net(hidden=hidden, codebook=codebook)
     try:
         state = safetensors.torch.load(data)
         stated = metadata_of(data)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+    except _NOT_WEIGHTS as error:
         raise HooksError(f"{weights} is not a safetensors file: {error}; export again") from error
     if stated.get("role") != role or stated.get("codec") != card["codec"]:
         raise HooksError(f"{weights} and {path.name} do not belong together; export again")
@@ -138,10 +147,7 @@ def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
 
 def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise HooksError(f"{path} has {size} bytes, over the limit of {limit}; it is no file of ours")
-        return path.read_bytes()
+        return read_bounded(path, limit)
     except OSError as error:
         raise HooksError(f"cannot read {path}: {error.strerror or error}; check the path, or export again") from error
 
@@ -161,10 +167,11 @@ def _fill(net: nn.Module, state: dict[str, Tensor], weights: Path) -> None:
         if name not in own or name not in state:
             which = "no" if name in own else "an unknown"
             raise HooksError(f"{weights} has {which} tensor {name!r}; it was made by another version: export again")
-        if state[name].shape != own[name].shape or not bool(state[name].isfinite().all()):
+        found, needed = state[name], own[name]
+        if found.shape != needed.shape or found.dtype != needed.dtype or not bool(found.isfinite().all()):
             raise HooksError(
-                f"{weights}: tensor {name!r} is {list(state[name].shape)} or not finite, "
-                f"{list(own[name].shape)} is needed; export again"
+                f"{weights}: tensor {name!r} is {found.dtype} {list(found.shape)} or not finite, {needed.dtype} "
+                f"{list(needed.shape)} is needed; export again"
             )
     net.load_state_dict(state)
 
@@ -191,16 +198,18 @@ def read_role(path: Path, known: Collection[str]) -> str:
     """
     role = _read_mapping(path).get("role")
     if not isinstance(role, str) or role not in known:
-        raise HooksError(f"{path} has role {role!r}; it must be one of {', '.join(known)}: export again")
+        raise HooksError(f"{path} has role {shown(role)}; it must be one of {', '.join(known)}: export again")
     return role
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     """A card's YAML, whatever its fields."""
     try:
-        card = yaml.safe_load(_read_bytes(path, MAX_CARD_BYTES).decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise HooksError(f"{path} is not YAML: {str(error).splitlines()[0]}; export again") from error
+        card = read_yaml(path)
+    except OSError as error:
+        raise HooksError(f"cannot read {path}: {error.strerror or error}; check the path, or export again") from error
+    except ConfigError as error:
+        raise HooksError(f"{error}; export again") from error
     if not isinstance(card, dict):
         raise HooksError(f"{path} is no card of weights, a mapping is expected; export again")
     return card
@@ -216,7 +225,7 @@ def _read_card(path: Path) -> dict[str, Any]:
         for name in names:
             value = card[part].get(name)
             good = {
-                "hidden": isinstance(value, int) and 1 <= value <= _HIDDEN_MAX,
+                "hidden": type(value) is int and 1 <= value <= _HIDDEN_MAX,
                 "mean": all_numbers(value, FEATURES),
                 "std": all_numbers(value, FEATURES) and min(value) > 0,
             }.get(name, isinstance(value, str))
@@ -228,7 +237,7 @@ def _read_card(path: Path) -> dict[str, Any]:
 def all_numbers(value: Any, count: int | None = None) -> bool:
     """A list of finite numbers, of that length."""
     good = isinstance(value, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+        isinstance(v, int | float) and not isinstance(v, bool) and -_LARGEST < v < _LARGEST for v in value
     )
     return good and (count is None or len(value) == count)
 

@@ -21,7 +21,7 @@ from pc15.bitstream.header import (
     grids_of,
     tile_counts,
 )
-from pc15.config import CodecConfig, default_overlap
+from pc15.config import LEAST_LAMBDA, CodecConfig, default_overlap
 from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.decode import STEPS
@@ -76,7 +76,8 @@ class Plan(NamedTuple):
 
 def plane_config(cfg: CodecConfig, chroma: bool) -> CodecConfig:
     """Options of one plane: chroma is coded by squared error alone and has its own price of bits."""
-    return cfg.but(lambda_rd=cfg.lambda_rd * CHROMA_LAMBDA, alpha_mix=0.0, ai=None) if chroma else cfg
+    lam = max(cfg.lambda_rd * CHROMA_LAMBDA, LEAST_LAMBDA)
+    return cfg.but(lambda_rd=lam, alpha_mix=0.0, ai=None) if chroma else cfg
 
 
 def plan_header(width: int, height: int, cfg: CodecConfig) -> Header:

@@ -13,7 +13,10 @@ import functools
 import hashlib
 import io
 import itertools
+import math
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -26,12 +29,19 @@ import torch
 from torch import Tensor
 
 from pc15.errors import MissingTableError
-from pc15.paths import model_file, models_dir, write_atomic
+from pc15.paths import model_file, models_dir, read_bounded, write_atomic
 from pc15.proc.generators import NAMES, load
 from pc15.runtime.memo import cached_method
 
 GRID_ID = "v15_grid"
 _WEIGHTS = "weights"  # among the generators' names in a file, which are upper case
+_MAX_WEIGHT = (1 << 31) - 1  # what `save_codebook` writes
+_MAX_BYTES, _MAX_ARRAY_BYTES = 1 << 25, 1 << 22  # of a file, and of an array in it; a trained one has 200,000 of all
+# What zipfile, zlib and NumPy raise on damaged files, found by flipping bits.
+_DAMAGE = (
+    OSError, ValueError, LookupError, EOFError, NotImplementedError, RuntimeError, OverflowError, TypeError,
+    SyntaxError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
+)  # fmt: skip
 OFFSET_MAX = 4
 """Offsets are signed level steps in [-OFFSET_MAX, OFFSET_MAX]."""
 FINE_CLASSES = 15
@@ -199,25 +209,67 @@ def _grid(gen: int) -> Tensor:
 def _read(codebook_id: str, path: Path) -> Codebook:
     entries = []
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            for gen, name in enumerate(NAMES):
-                params = load(gen).params
-                entry = stored[name] if name in stored else np.zeros((0, len(params)), "<i4")
-                if entry.ndim != 2 or entry.shape[1] != len(params):
-                    raise ValueError(f"{name} has shape {entry.shape}, this build's has {len(params)} parameters")
-                limits = np.array([p.levels for p in params])
-                if ((entry < 0) | (entry >= limits)).any():
-                    raise ValueError(f"{name} has levels out of range")
-                entries.append(torch.from_numpy(entry.astype(np.int32)))
-            weights = _read_weights(stored[_WEIGHTS], entries) if _WEIGHTS in stored else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise MissingTableError(f"codebook {codebook_id!r} in {path} is damaged: {error}; make it anew") from error
+        stored = _arrays(read_bounded(path, _MAX_BYTES))
+        for gen, name in enumerate(NAMES):
+            params = load(gen).params
+            entry = stored[name] if name in stored else np.zeros((0, len(params)), "<i4")
+            if entry.ndim != 2 or entry.shape[1] != len(params):
+                raise ValueError(f"{name} has shape {entry.shape}, this build's has {len(params)} parameters")
+            limits = np.array([p.levels for p in params])
+            if ((entry < 0) | (entry >= limits)).any():
+                raise ValueError(f"{name} has levels out of range")
+            entries.append(torch.from_numpy(entry.astype(np.int32)))
+        weights = _read_weights(stored[_WEIGHTS], entries) if _WEIGHTS in stored else None
+    except _DAMAGE as error:
+        why = " ".join(str(error).split())[:200]
+        raise MissingTableError(f"codebook {codebook_id!r} in {path} is damaged: {why}; make it anew") from error
     return Codebook(codebook_id, tuple(entries), weights)
+
+
+def _arrays(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of whole numbers in the bytes of an .npz, by name; others are left where they are.
+
+    What the archive says of sizes is held against a limit and against each other before anything is unpacked.
+
+    Raises:
+        ValueError and others of _DAMAGE: an array that is not what it says, of another type, or too large.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name not in NAMES and name != _WEIGHTS:
+                continue
+            if name in found:
+                raise ValueError(f"{name} is there twice")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
+                raise ValueError(f"{name} is packed in a way that NumPy does not write")
+            if member.file_size > _MAX_ARRAY_BYTES:
+                raise ValueError(f"{name} has {member.file_size} bytes, over the limit of {_MAX_ARRAY_BYTES}")
+            with archive.open(member) as file:
+                found[name] = _array(name, file.read(_MAX_ARRAY_BYTES + 1))
+    return found
+
+
+def _array(name: str, data: bytes) -> npt.NDArray[Any]:
+    file = io.BytesIO(data)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(np.lib.format.read_magic(file))
+    if read_header is None:
+        raise ValueError(f"{name} is no array of version 1 or 2")
+    shape, fortran, dtype = read_header(file)
+    if dtype.kind not in "iu" or len(shape) > 2:
+        raise ValueError(f"{name} holds {dtype} of shape {shape}, not whole numbers")
+    if math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+        raise ValueError(f"{name} has {len(data) - file.tell()} bytes for an array of shape {shape}")
+    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
 
 
 def _read_weights(stored: npt.NDArray[Any], entries: list[Tensor]) -> tuple[Tensor, ...]:
     sizes = [len(entry) for entry in entries]
-    if stored.shape != (sum(sizes),) or stored.dtype.kind != "i" or (stored < 1).any():
+    if stored.shape != (sum(sizes),) or (stored < 1).any() or (stored > _MAX_WEIGHT).any():
         raise ValueError(f"its weights have shape {stored.shape} and type {stored.dtype}, or one is below 1")
     weights = torch.from_numpy(stored.astype(np.int64)).split(sizes)
     if any(bool((weight[1:] > weight[:-1]).any()) for weight in weights):

@@ -77,6 +77,7 @@ def label(args: argparse.Namespace) -> int:
         device=args.device,
         workers=args.workers,
         on=args.on,
+        anywhere=True if args.anywhere else None,
         part=args.part,
     )
     made = run(args.tiles, args.out, options)
@@ -368,6 +369,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--shard-size", type=int, default=8192, metavar="N", help="tiles per file (default: 8192)")
     one.add_argument(
         "--format", choices=["parquet", "jsonl"], default="parquet", help="jsonl can be read by eye (default: parquet)"
+    )
+    one.add_argument(
+        "--anywhere", action="store_true", help="read pictures that rows name by URL or absolute path (default: refuse)"
     )
     one.add_argument(
         "--workers", type=int, default=1, metavar="N",

@@ -28,7 +28,7 @@ from torch import Tensor
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.errors import ConfigError, ImageError, SchemaError
 from pc15.locks import sole_writer
-from pc15.paths import write_atomic
+from pc15.paths import any_place, write_atomic
 from pc15.runtime.device import resolve_device
 from pc15.search.label import TileLabels, TileOracle
 from pc15learn.labels.columns import FORMATS, Format, card, shard_bytes, shard_facts, table_of
@@ -36,7 +36,7 @@ from pc15learn.labels.manifest import STEM, Oracle, claim, oracle_of, tiles_dige
 from pc15learn.runner.run import Place, run
 from pc15learn.runner.tasks import Report, Task
 from pc15learn.schema import TileRow, read_rows
-from pc15learn.tiles import by_picture, load_tile_pixels
+from pc15learn.tiles import by_picture, load_tile_pixels, resolve_image
 
 __all__ = ["LabelJob", "LabelOptions", "LabelsMade", "make_labels", "rng_seed"]
 
@@ -62,6 +62,7 @@ class LabelOptions:
         device: "cpu", "cuda" or "auto"; the labels are the same.
         workers: processes that share the work on this machine, each with a GPU of its own where there are several; or
             actors on Ray, where 0 is one per GPU.   on: "local" or "ray".
+        anywhere: let rows name URLs and absolute paths; None: as PC15_ANY_PLACE says here, which is no by default.
         part: (i, n) does the shards with number i modulo n, so that n runs on any machines share the work.
     Raises:
         ConfigError: an option out of range.
@@ -77,6 +78,7 @@ class LabelOptions:
     device: str = "auto"
     workers: int = 1
     on: Place = "local"
+    anywhere: bool | None = None
     part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
@@ -137,10 +139,14 @@ def make_labels(
         ConfigError: an option out of range.
         SchemaError: tiles of several sizes, or a folder with another oracle's labels or of other tiles.
         BusyError: another run is labelling the same part of the folder.
+        ImageError: a row names a URL or an absolute path, and `anywhere` does not allow it.
     """
     options = LabelOptions() if options is None else options
     tiles, out = Path(tiles), Path(out)
+    anywhere = any_place() if options.anywhere is None else options.anywhere
     rows = _chosen(list(read_rows(tiles)), options.limit, tiles)
+    for row in rows:
+        resolve_image(row, tiles.parent, anywhere=anywhere)  # refused before anything is made of any of them
     cfg = options.search(rows)
     lambdas = tuple(float(value) for value in options.lambdas) or (cfg.lambda_rd,)
     shared = {"top": options.top, "random": options.random, "shard_size": options.shard_size}
@@ -148,7 +154,7 @@ def make_labels(
     out.mkdir(parents=True, exist_ok=True)
     claim(out, oracle, rows)
     _write_card(out, oracle, options.format)
-    shards = _plan(rows, lambdas, options, out, tiles.parent)
+    shards = _plan(rows, lambdas, options, out, tiles.parent, anywhere)
     missing = [shard for shard in shards if not _is_there(shard, oracle.fingerprint)]
     own = [shard for shard in missing if shard.index % options.part[1] == options.part[0]]
     if len(missing) < len(shards):
@@ -202,7 +208,7 @@ def _chosen(rows: list[TileRow], limit: int | None, path: Path) -> list[TileRow]
 class LabelShard:
     """Tiles to label at one rate, and the file that their labels go to.
 
-    folder: that the rows' paths begin at.
+    folder: that the rows' paths begin at.   anywhere: whether they may lead to URLs and begin at the root.
     """
 
     index: int
@@ -210,6 +216,7 @@ class LabelShard:
     lambda_rd: float
     rows: tuple[TileRow, ...]
     folder: Path
+    anywhere: bool
 
     def facts(self, fingerprint: str, left_out: int) -> dict[str, Any]:
         """What the file says of itself; without tiles left out, the same whenever and wherever it is made."""
@@ -220,7 +227,7 @@ class LabelShard:
 
 
 def _plan(
-    rows: Sequence[TileRow], lambdas: Sequence[float], options: LabelOptions, out: Path, folder: Path
+    rows: Sequence[TileRow], lambdas: Sequence[float], options: LabelOptions, out: Path, folder: Path, anywhere: bool
 ) -> list[LabelShard]:
     """All shards: the first tiles at every rate, then the next; tiles that are added later only add shards."""
     size, folder, shards = options.shard_size, folder.resolve(), list[LabelShard]()
@@ -228,7 +235,7 @@ def _plan(
         own = tuple(rows[start : start + size])
         for lambda_rd in lambdas:
             path = out.resolve() / f"{STEM}-{len(shards):05d}.{options.format}"
-            shards.append(LabelShard(len(shards), path, lambda_rd, own, folder))
+            shards.append(LabelShard(len(shards), path, lambda_rd, own, folder, anywhere))
     return shards
 
 
@@ -364,7 +371,7 @@ def _pixels_of(shard: LabelShard) -> tuple[list[TileRow], Tensor, list[dict[str,
     for picture in by_picture(shard.rows):
         own = slice(len(found), len(found) + len(picture))
         try:
-            pixels[own] = load_tile_pixels(picture, shard.folder)
+            pixels[own] = load_tile_pixels(picture, shard.folder, anywhere=shard.anywhere)
         except ImageError as error:
             said = {"shard": shard.index, "image": picture[0].image, "error": str(error)}
             left_out += [{**said, "tile_id": row.tile_id} for row in picture]

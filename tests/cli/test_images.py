@@ -192,7 +192,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, m
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(bomb)
-    with pytest.raises(ImageError, match="MAX_IMAGE_PIXELS"):
+    with pytest.raises(ImageError, match="pass max_pixels"):
         load_luma(tmp_path / "bomb.png")
     save_image(tmp_path / "small.png", rgb(10, 10))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)

@@ -419,7 +419,7 @@ def test_labels_that_are_not_finite_are_named(labels: Path, tmp_path: Path, monk
         (["--set", "zz=4"], "unknown key zz; keys: role, labels,"),
         (["--set", "train.lr=fast"], "train.lr is 'fast'; give a number from"),
         (["--set", "train.lr="], "train.lr gets no value"),
-        (["--set", "name={"], "is not a value"),
+        (["--set", "name={"], "the value is not YAML"),
         (["--set", "name=7"], "name is 7; give text"),
         (["--set", "labels=[1]"], "labels is [1]; give text"),
         (["--name", "../up"], "name is '../up'; give the name of a folder in"),

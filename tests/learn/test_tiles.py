@@ -171,7 +171,9 @@ def test_pictures_may_lie_behind_a_url(tmp_path: Path):
         assert rows[0].image == "memory://pc15-test/p0.png"
         make_tiles(tmp_path / "in", tmp_path / "local.jsonl")
         local = list(read_rows(tmp_path / "local.jsonl"))
-        assert torch.equal(load_tile_pixels(rows, tmp_path), load_tile_pixels(local, tmp_path))
+        assert torch.equal(load_tile_pixels(rows, tmp_path, anywhere=True), load_tile_pixels(local, tmp_path))
+        with pytest.raises(ImageError, match="pass --anywhere"):
+            load_tile_pixels(rows, tmp_path)
     finally:
         memory.rm("/pc15-test", recursive=True)
 
@@ -216,7 +218,9 @@ def test_every_kind_of_url_leads_to_its_pictures(tmp_path: Path, address: str):
         assert (made.cut, made.skipped) == (2, 0)
         rows = list(read_rows(tmp_path / "out" / "tiles.jsonl"))
         assert rows[0].image == url.replace("PICS/", "PICS").replace("PICS", "PICS/deep/p0.png")
-        assert torch.equal(load_tile_pixels(rows, tmp_path)[0], load_luma(folder / "p0.png")[0, :32, :32])
+        assert torch.equal(
+            load_tile_pixels(rows, tmp_path, anywhere=True)[0], load_luma(folder / "p0.png")[0, :32, :32]
+        )
     finally:
         server.shutdown()
         server.server_close()
