@@ -177,7 +177,7 @@ class CodecConfig:
         return ("v15_default" if codebook_id == "v15_grid" else codebook_id), codebook_id
 
     @classmethod
-    def preset(cls, name: str, /, **changes: Any) -> CodecConfig:
+    def preset(cls, /, name: str, **changes: Any) -> CodecConfig:
         """A preset by name, with options changed: `CodecConfig.preset("fast", lambda_rd=0.1)`.
 
         `quality`, 0..100, may stand for `lambda_rd`: see `pc15.quant.quality_lambda`.

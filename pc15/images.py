@@ -28,7 +28,7 @@ from torch import Tensor
 
 from pc15.color import rgb_to_ycbcr420
 from pc15.errors import ImageError, checked_max_pixels, did_you_mean
-from pc15.paths import write_atomic
+from pc15.paths import read_open, write_atomic
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -68,6 +68,7 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 _LUMA = torch.from_numpy(np.arange(256, dtype=np.float32) / np.float32(255.0))
 _AT_ONCE = 1 << 20  # samples converted at once
+_MAX_BYTES = 1 << 30  # of an open file, which may never end; of a path, Pillow reads what the picture's size takes
 _LIMIT = threading.Lock()
 _log = logging.getLogger(__name__)
 
@@ -431,11 +432,11 @@ class _Source:
             return cls(path, str(path))
         name = str(getattr(source, "name", "the open file"))
         try:
-            data: Any = source.read()
+            data = read_open(source, _MAX_BYTES)
         except (OSError, ValueError) as error:  # ValueError: closed
             raise ImageError(f"cannot read {name}: {error}") from error
-        if not isinstance(data, bytes):
-            raise ImageError(f"{name} gives {type(data).__name__}, not bytes; open it in binary mode")
+        if len(data) > _MAX_BYTES:
+            raise ImageError(f"{name} is over the limit of {_MAX_BYTES} bytes; give a path, or a smaller picture")
         return cls(io.BytesIO(data), name)
 
     def size(self) -> int:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pc15.errors import ConfigError
 from pc15.locks import lock_file
@@ -262,6 +262,25 @@ def read_bounded(path: str | Path, limit: int) -> bytes:
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
     return data
+
+
+def read_open(file: IO[bytes], limit: int) -> bytes:
+    """The rest of an open file, all of it or one byte more than the limit; a pipe without a buffer gives it in parts.
+
+    Raises:
+        OSError: the file cannot be read.   ValueError: it is closed, or gives anything but bytes.
+    """
+    parts: list[bytes] = []
+    left = limit + 1
+    while left > 0:
+        part: Any = file.read(left)
+        if not isinstance(part, bytes | bytearray):
+            raise ValueError(f"it gives {type(part).__name__}, not bytes; open it in binary mode")
+        if not part:
+            break
+        parts.append(bytes(part))
+        left -= len(part)
+    return b"".join(parts)
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

@@ -31,7 +31,7 @@ from pc15.bitstream.header import (
     varint,
 )
 from pc15.errors import BitstreamError, ConfigError, checked_max_pixels
-from pc15.paths import write_atomic
+from pc15.paths import read_open, write_atomic
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -323,9 +323,7 @@ def stream_bytes(stream: StreamLike, *, max_bytes: int = MAX_STREAM_BYTES) -> by
 
 
 def _read_at_most(file: IO[bytes], name: str, max_bytes: int) -> bytes:
-    data: Any = file.read(max_bytes + 1)
-    if not isinstance(data, bytes | bytearray):
-        raise BitstreamError(f"{name} gives {type(data).__name__}, not bytes; open it in binary mode")
+    data = read_open(file, max_bytes)
     if len(data) > max_bytes:
         raise BitstreamError(f"{name} is over the limit of {max_bytes} bytes; raise max_bytes if it is trusted")
-    return bytes(data)
+    return data

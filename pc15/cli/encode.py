@@ -206,4 +206,6 @@ def config_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} holds {type(content).__name__}, not lines of `option: value`")
     if "ai" in content:
         raise ConfigError(f"{path} sets ai; hooks are given by --hooks")
+    if "name" in content:  # which would be taken for the preset's
+        raise ConfigError(f"{path} sets name, which is no option; a preset is named by preset")
     return content

@@ -14,10 +14,12 @@ from typing import IO, TypeVar
 
 from pc15.cli.parser import DONE, FAILED, complain
 from pc15.errors import ConfigError, Pc15Error
-from pc15.paths import is_direct
+from pc15.paths import is_direct, read_open
 
 STANDARD = Path("-")
 """Name of standard input among sources, and of standard output as a target."""
+MAX_STANDARD_BYTES = 1 << 30
+"""Most bytes that are read of standard input: as many as a stream's file may have."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,13 @@ def is_stdout(name: str) -> bool:
 
 
 def read_standard() -> IO[bytes]:
-    """Standard input, whole."""
+    """Standard input, whole, up to MAX_STANDARD_BYTES."""
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigError("there is nothing on standard input; pipe a file into it, or give its name in place of -")
-    data = io.BytesIO(sys.stdin.buffer.read())
+    content = read_open(sys.stdin.buffer, MAX_STANDARD_BYTES)
+    if len(content) > MAX_STANDARD_BYTES:
+        raise ConfigError(f"standard input is over the limit of {MAX_STANDARD_BYTES} bytes; give the name of a file")
+    data = io.BytesIO(content)
     data.name = "standard input"
     return data
 

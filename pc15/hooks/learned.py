@@ -94,6 +94,8 @@ class AiHooks:
         names = {
             path.with_suffix(".safetensors") for kind in ("safetensors", "yaml") for path in folder.glob(f"*.{kind}")
         }
+        if not names:
+            raise ConfigError(f"no .safetensors file in {folder}; write some with pc15learn export")
         for weights in sorted(names):
             role = _role_of(weights)
             if role is None:

@@ -226,7 +226,6 @@ def run(kind: str, cases: int, seed: int, first: int = 0) -> dict[str, int]:
         AssertionError: naming the case, if one ended in anything but a picture or a BitstreamError.
     """
     ends = {"drawn": 0, "refused": 0}
-    logging.getLogger("pc15").setLevel(logging.ERROR)  # what is concealed
     for case in range(first, first + cases):
         try:
             KINDS[kind](np.random.default_rng((seed, case)))
@@ -247,6 +246,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     args = parser.parse_args()
+    logging.getLogger("pc15").setLevel(logging.ERROR)  # what is concealed
     for kind in KINDS if args.kind == "all" else [args.kind]:
         began = time.perf_counter()
         ends = run(kind, args.cases, args.seed, args.first)

@@ -111,6 +111,15 @@ def test_a_hostile_config_is_refused(text: str, tmp_path: Path) -> None:
     assert time.process_time() - began < 3.0
 
 
+def test_an_option_s_name_is_not_taken_for_the_preset_s(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: fast\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="sets name, which is no option"):
+        config_file(tmp_path / "a.yaml")
+    assert CodecConfig.preset(name="fast") == CodecConfig.preset("fast")
+    with pytest.raises(ConfigError, match="no option 'cls'"):
+        CodecConfig.preset("fast", cls=1)
+
+
 def test_a_config_is_no_device_and_no_gigabyte(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_bytes(b"#" * (2 << 20))
     for path in (Path("/dev/zero"), tmp_path / "large.yaml", tmp_path):

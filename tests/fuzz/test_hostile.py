@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,10 +17,12 @@ import torch
 
 import pc15
 from pc15.bitstream import DEFAULT_MAX_PIXELS, FREE_PIXELS, MAX_PIXELS, PIXELS_PER_BYTE, pixel_limit, unpack_v15
+from pc15.bitstream.container import stream_bytes
 from pc15.bitstream.read import read_programs
 from pc15.cli import main
 from pc15.decoder import decode_many, decode_stream
-from pc15.errors import BitstreamError, ConfigError, Pc15Error, ResourceError
+from pc15.errors import BitstreamError, ConfigError, ImageError, Pc15Error, ResourceError
+from pc15.images import load_luma, load_rgb, picture_bytes
 from tests.fuzz.hostile import every, flat, programs, spec, streams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,9 +99,73 @@ def test_every_entry_takes_max_pixels(tmp_path: Path, capsys: pytest.CaptureFixt
                 main([*words, "--max-pixels", wrong])
 
 
-def test_pillow_s_own_limit_is_the_decoder_s_where_somebody_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
+class Parts(io.RawIOBase):
+    """A file without a buffer, which gives 64 bytes at a time; without an end if there is no data."""
 
+    def __init__(self, data: bytes | None = None) -> None:
+        self.data, self.given = data, 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert 0 <= size <= 1001, "all of it is asked for at once"
+        part = b"PC15" * 16 if self.data is None else self.data[self.given : self.given + 64]
+        self.given += len(part[:size])
+        return part[:size]
+
+    def isatty(self) -> bool:
+        return False
+
+    @property
+    def buffer(self) -> Parts:
+        """What standard input is read by."""
+        return self
+
+
+def test_max_pixels_holds_for_paths_open_files_and_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, path = flat(40, 1), tmp_path / "small.pc15"
+    path.write_bytes(small)
+    for call in (pc15.decode, pc15.decode_y, decode_stream, lambda data, **limit: decode_many([data], **limit)):
+        for given in (path, str(path), io.BytesIO(small), bytearray(small)):
+            with pytest.raises(BitstreamError, match="40x40 is 1600 pixels, over the limit of 1599"):
+                call(given, max_pixels=1599)
+        call(path, max_pixels=1600)
+    out = str(tmp_path / "a.png")
+    pictured = picture_bytes(torch.full((1, 40, 40), 9, dtype=torch.uint8), "PNG")
+    for words, data in (
+        (["decode", "-", "-o", out], small),
+        (["info", "-"], small),
+        (["metrics", "-", str(path)], small),
+        (["metrics", "-", str(path)], pictured),
+        (["encode", "-", "-o", str(tmp_path / "b.pc15"), "--preset", "fast"], pictured),
+    ):
+        for most, code in (("1599", 1), ("1600", 0)):
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+            assert main([*words, "--max-pixels", most]) == code, words
+        assert "1599" in capsys.readouterr().err
+
+
+def test_open_files_are_read_to_their_end_but_no_further_than_a_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pc15.images._MAX_BYTES", "pc15.cli.files.MAX_STANDARD_BYTES"):
+        monkeypatch.setattr(name, 1000)
+    stream = flat(40, 1)
+    picture = picture_bytes(torch.randint(0, 256, (1, 20, 20), dtype=torch.uint8), "PNG")
+    assert 64 < len(picture) <= 1000
+    assert torch.equal(load_luma(Parts(picture)), load_luma(io.BytesIO(picture)))
+    assert stream_bytes(Parts(stream), max_bytes=1000) == stream
+    with pytest.raises(BitstreamError, match="over the limit of 1000 bytes"):
+        stream_bytes(Parts(), max_bytes=1000)
+    with pytest.raises(ImageError, match="over the limit of 1000 bytes"):
+        load_luma(Parts())
+    for command in (["info", "-"], ["decode", "-", "-o", "-"], ["encode", "-", "-o", "-"], ["metrics", "-", "a.png"]):
+        monkeypatch.setattr("sys.stdin", Parts())
+        assert main(command) != 0
+        assert "standard input is over the limit of 1000 bytes" in capsys.readouterr().err
+
+
+def test_pillow_s_own_limit_is_the_decoder_s_where_somebody_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
     import pc15.pil  # noqa: F401
@@ -116,8 +183,6 @@ def test_a_picture_beyond_pillow_s_limit_is_encoded_for_whoever_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from PIL import Image
-
-    from pc15.images import load_luma, load_rgb
 
     paths = [tmp_path / f"a{suffix}" for suffix in (".png", ".jpg", ".tif", ".bmp", ".webp", ".ppm")]
     for path in paths:

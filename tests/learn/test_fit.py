@@ -424,7 +424,7 @@ def test_labels_that_are_not_finite_are_named(labels: Path, tmp_path: Path, monk
         (["--set", "labels=[1]"], "labels is [1]; give text"),
         (["--name", "../up"], "name is '../up'; give the name of a folder in"),
         (["--set", "train.patience=-1"], "train.patience is -1"),
-        (["--set", "precision=64"], "precision is '64'; choose one of 32, bf16, 16"),
+        (["--set", "precision=64"], "precision is 64; choose one of 32, bf16, 16"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_code_2(

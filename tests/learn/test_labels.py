@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 import signal
@@ -17,15 +18,15 @@ import pytest
 import torch
 
 from pc15.config import PROGRAMS, CodecConfig
-from pc15.errors import BusyError, ConfigError, SchemaError
+from pc15.errors import BusyError, ConfigError, ImageError, SchemaError
 from pc15.images import save_image
 from pc15learn.cli import main
 from pc15learn.labels.columns import read_shard
 from pc15learn.labels.manifest import ORACLE_VERSION, read_manifest, shard_paths
 from pc15learn.labels.read import LabelFolder, load_labels
-from pc15learn.labels.write import LabelOptions, make_labels
+from pc15learn.labels.write import LabelOptions, LabelsMade, make_labels
 from pc15learn.sample_data import make_samples
-from pc15learn.schema import read_rows
+from pc15learn.schema import read_rows, write_rows
 from pc15learn.tiles import load_tile_pixels, make_tiles
 from tests.fake_oracle import FakeOracle
 
@@ -265,6 +266,35 @@ def test_a_picture_that_cannot_be_read_fails_alone(tiles: Path, tmp_path: Path, 
     assert again.left_out == 0 and not (tmp_path / "out" / "failures.jsonl").exists()
     label(tiles, tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_rows_lead_to_urls_and_absolute_paths_only_for_whoever_allows_it(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    far = tmp_path / "far.jsonl"
+    write_rows(far, [dataclasses.replace(row, image=str(tmp_path / row.image)) for row in read_rows(tiles)])
+    with pytest.raises(ImageError, match="pass --anywhere"):
+        label(far, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    allowed = label(far, tmp_path / "out", anywhere=True)
+    assert (allowed.left_out, allowed.labelled) == (0, allowed.tiles)
+    monkeypatch.setenv("PC15_ANY_PLACE", "1")
+    assert label(far, tmp_path / "again").labelled == allowed.tiles
+    with pytest.raises(ImageError, match="pass --anywhere"):
+        label(far, tmp_path / "no", anywhere=False)
+
+
+def test_the_command_line_has_a_switch_for_it(tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[bool | None] = []
+
+    def made(tiles: Path, out: Path, options: LabelOptions) -> LabelsMade:
+        asked.append(options.anywhere)
+        return LabelsMade(out, 0, 1, 0, 0, 0, 0)
+
+    monkeypatch.setattr("pc15learn.labels.write.make_labels", made)
+    for more in ([], ["--anywhere"]):
+        assert main(["label", "--tiles", str(tiles), "--out", str(tmp_path / "out"), *more]) == 0
+    assert asked == [None, True]
 
 
 @pytest.mark.parametrize("name", ["with [brackets]", "a::b", "ünïcode # ?"])

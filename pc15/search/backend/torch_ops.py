@@ -247,14 +247,15 @@ def _moments(tiles: TileBatch, d: Tensor, rms: Tensor, terms: ExactTerms) -> dic
     (e, x, cls), block = tiles, terms.block
     y, own = x - e, terms.windows.own[cls]
     n, m = d.shape[:2]
+    blocks = (y.shape[1] // block) ** 2  # not -1 below: of no tiles there are any number
     count = torch.full((), float(block**2), dtype=torch.float64, device=e.device)
     # a is in luma; a * p in Q12 is a * SAMPLE_ONE * d / rms, and w has W_ONE >> 4 = SAMPLE_ONE for one
     scale = (torch.full_like(rms, 1.0) / rms).unsqueeze(2)
     w = (own >> 4).to(torch.int64)
     columns = _blocked(torch.stack([w, w * x, w * y], dim=1), block).transpose(1, 2)  # [n*blocks,B,3]
     pattern = _blocked(d, block)  # [n*blocks,M,B]
-    first = torch.bmm(pattern, columns).view(n, -1, m, 3).permute(0, 2, 1, 3) / count  # below 2^41: exact
-    square = torch.bmm(pattern.square(), columns[:, :, :1].square()).view(n, -1, m).transpose(1, 2) / count
+    first = torch.bmm(pattern, columns).view(n, blocks, m, 3).permute(0, 2, 1, 3) / count  # below 2^41: exact
+    square = torch.bmm(pattern.square(), columns[:, :, :1].square()).view(n, blocks, m).transpose(1, 2) / count
 
     mx, my = _mean(x, block), _mean(y, block)
     wide_x, wide_y = x.to(torch.int64), y.to(torch.int64)
@@ -275,7 +276,7 @@ def _blocked(values: Tensor, block: int) -> Tensor:
     """[n,M,T,T] -> [n*blocks, M, pixels of a block] float64."""
     count = values.shape[-1] // block
     parts = values.view(*values.shape[:2], count, block, count, block).permute(0, 2, 4, 1, 3, 5)
-    return parts.reshape(-1, values.shape[1], block * block).to(torch.float64)
+    return parts.reshape(len(values) * count * count, values.shape[1], block * block).to(torch.float64)
 
 
 def _ssim_change(b: dict[str, Tensor], a: Tensor) -> Tensor:
