@@ -225,7 +225,7 @@ def _tools(given: object) -> tuple[str, ...]:
     if not isinstance(found, list | tuple | set | frozenset):
         raise ConfigError(f"tools are {shown(given)}; give names of {', '.join(TOOLS)}, or 'none'")
     for name in found:
-        if name not in TOOLS:
+        if not isinstance(name, str) or name not in TOOLS:
             raise UnknownNameError(
                 f"no tool {shown(name)}{did_you_mean(str(name)[:80], TOOLS)} (there are {', '.join(TOOLS)}, or none)"
             )
