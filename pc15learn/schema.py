@@ -34,6 +34,7 @@ SCHEMA_VERSION = 1
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_NAME = 4096  # characters of a path or an id
 Split = Literal["train", "val", "test"]
+_SPLITS = get_args(Split)
 _log = logging.getLogger(__name__)
 
 
@@ -94,16 +95,16 @@ def check(row: TileRow) -> None:
         raise SchemaError(
             f"row {row.tile_id[:60]!r} has version {row.v}, this build reads {SCHEMA_VERSION}; make it anew"
         )
-    if row.split not in get_args(Split):
+    if row.split not in _SPLITS:
         raise SchemaError(
-            f"row {row.tile_id[:60]!r} has split {row.split[:60]!r}; use one of {', '.join(get_args(Split))}"
+            f"row {row.tile_id[:60]!r} has split {row.split[:60]!r}; use one of {', '.join(_SPLITS)}"
         )
     if not 4 <= row.tile <= 1024:
         raise SchemaError(f"row {row.tile_id[:60]!r} has tile {row.tile}; tiles are 4 to 1024 px")
-    inside = all(0 <= place < MAX_DIMENSION for place in (row.y, row.x))
+    inside = 0 <= row.y < MAX_DIMENSION and 0 <= row.x < MAX_DIMENSION
     if not inside or not 0 <= row.overlap < row.tile or not _SHA256.fullmatch(row.sha256):
         raise SchemaError(f"row {row.tile_id[:60]!r}: y, x, overlap or sha256 is out of range; make the tiles anew")
-    if not all(0.0 <= value <= 1.0 for value in (row.mean, row.std, row.slope)):
+    if not (0.0 <= row.mean <= 1.0 and 0.0 <= row.std <= 1.0 and 0.0 <= row.slope <= 1.0):
         raise SchemaError(f"row {row.tile_id[:60]!r}: mean, std or slope is not in 0..1; make the tiles anew")
     if not row.image or len(row.image) > _MAX_NAME or "\0" in row.image:
         raise SchemaError(f"row {row.tile_id[:60]!r}: image is {row.image[:60]!r}, no path; make the tiles anew")
@@ -132,11 +133,23 @@ def _parse(line: str, where: str) -> TileRow:
         raise SchemaError(f"{where}: not JSON ({error}); was the file edited or cut?") from error
     if not isinstance(value, dict):
         raise SchemaError(f"{where}: an object is expected, not {type(value).__name__}")
-    names = [field.name for field in dataclasses.fields(TileRow)]
+    if tuple(value) != _NAMES or tuple(map(type, value.values())) != _TYPES:  # not as `dump` writes them
+        _check_fields(value, where)
+    row = TileRow(**value)
+    check(row)
+    return row
+
+
+_NAMES = tuple(field.name for field in dataclasses.fields(TileRow))
+_TYPES = tuple({"int": int, "float": float, "str": str}[str(field.type)] for field in dataclasses.fields(TileRow))
+
+
+def _check_fields(value: dict[str, Any], where: str) -> None:
+    """Look for keys that are unknown or missing, and for values of other types."""
     for key in value:
-        if key not in names:
+        if key not in _NAMES:
             raise SchemaError(
-                f"{where}: unknown key {key[:60]!r}{did_you_mean(key[:60], names)}; made by another version?"
+                f"{where}: unknown key {key[:60]!r}{did_you_mean(key[:60], _NAMES)}; made by another version?"
             )
     for field in dataclasses.fields(TileRow):
         if field.name not in value:
@@ -144,9 +157,6 @@ def _parse(line: str, where: str) -> TileRow:
         test, wanted = _TESTS[str(field.type)]
         if not test(value[field.name]):
             raise SchemaError(f"{where}: {field.name} is {repr(value[field.name])[:60]}; {wanted} is expected")
-    row = TileRow(**value)
-    check(row)
-    return row
 
 
 # ---------------------------------------------------------------- files

