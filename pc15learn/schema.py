@@ -96,9 +96,7 @@ def check(row: TileRow) -> None:
             f"row {row.tile_id[:60]!r} has version {row.v}, this build reads {SCHEMA_VERSION}; make it anew"
         )
     if row.split not in _SPLITS:
-        raise SchemaError(
-            f"row {row.tile_id[:60]!r} has split {row.split[:60]!r}; use one of {', '.join(_SPLITS)}"
-        )
+        raise SchemaError(f"row {row.tile_id[:60]!r} has split {row.split[:60]!r}; use one of {', '.join(_SPLITS)}")
     if not 4 <= row.tile <= 1024:
         raise SchemaError(f"row {row.tile_id[:60]!r} has tile {row.tile}; tiles are 4 to 1024 px")
     inside = 0 <= row.y < MAX_DIMENSION and 0 <= row.x < MAX_DIMENSION
