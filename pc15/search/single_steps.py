@@ -1,8 +1,7 @@
 """Patterns one step beside the bank's, drawn when they are first asked for and kept.
 
 Where an entry wins, the search looks at every single step of its parameters, and the same entries win again and
-again: of 100,000 tiles of photographs, nine in ten of these patterns have been drawn before.  Drawing them anew would
-take more time than all the rest of the search.
+again: a bank of 32 px has half a million of these patterns, and 100,000 tiles ask for three million.
 """
 
 from __future__ import annotations

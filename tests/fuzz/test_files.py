@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import pc15.proc.codebook as codebooks
 from pc15 import CodecConfig, decode, encode
@@ -180,21 +179,6 @@ def test_programs_without_layers_are_a_surface_of_dc(tile: int) -> None:
 
 
 # ---------------------------------------------------------------- weights and cards
-
-
-@pytest.fixture(scope="module")
-def weights() -> Path:
-    found = sorted((Path(__file__).parents[2] / "checkpoints").rglob("*.safetensors"))
-    if not found:
-        pytest.skip("no weights in the checkout")
-    return found[0]
-
-
-def put(path: Path, out: Path, change: Any) -> None:
-    """A card, changed."""
-    card = yaml.safe_load(path.with_suffix(".yaml").read_text(encoding="utf-8"))
-    change(card)
-    out.with_suffix(".yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
 
 
 def test_hostile_cards_are_refused(tmp_path: Path) -> None:
