@@ -32,6 +32,7 @@ class TrainConfig:
         max_epochs: passes over the train split.   seed: of weights and batches.
         temperature: softness of labels, as a share of a layer's gain.
         patience: epochs without a better val/loss before the fit stops early; 0 for never.
+        items: rows per epoch of a fit by `online`.
     """
 
     hidden: int = 128
@@ -40,12 +41,13 @@ class TrainConfig:
     batch_size: int = 1024
     max_epochs: int = 30
     seed: int = 1234
-    temperature: float = 0.1
+    temperature: float = 0.05
     patience: int = 0
+    items: int = 1 << 20
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("hidden", 1, 4096),
+            ("hidden", 2, 1008),
             ("lr", 1e-8, 1.0),
             ("weight_decay", 0.0, 1.0),
             ("batch_size", 1, 1 << 20),
@@ -53,6 +55,7 @@ class TrainConfig:
             ("seed", 0, (1 << 31) - 1),
             ("temperature", 1e-4, 10.0),
             ("patience", 0, 100_000),
+            ("items", 1, 1 << 40),
         ):
             _check_number(f"train.{name}", getattr(self, name), low, high)
 
@@ -63,7 +66,9 @@ class FitConfig:
 
     Args:
         role: a key of `pc15.hooks.roles.ROLES`.
-        labels: folder that `pc15learn label` wrote.
+        labels: folder that `pc15learn label` wrote; with `online`, of photographs.
+        online: search random crops of the photographs while the net trains, on its device, instead of reading labels.
+        lambdas: rates to search them at.
         name: of the net; its checkpoints go to <out>/<name>/.
         out: folder of all checkpoints.
         logger: "none", "csv", "tensorboard", or "wandb", which obeys its own variables (WANDB_MODE, WANDB_PROJECT).
@@ -78,6 +83,8 @@ class FitConfig:
     labels: Path
     name: str = ""
     out: Path = Path("checkpoints")
+    online: bool = False
+    lambdas: tuple[float, ...] = (4.0, 2.0, 1.0, 0.5, 0.25)
     logger: LoggerName = "none"
     device: DeviceName = "auto"
     devices: int = 1
@@ -101,6 +108,13 @@ class FitConfig:
             if value not in known:
                 near = did_you_mean(value[:80], known) if isinstance(value, str) else ""
                 raise ConfigError(f"{name} is {shown(value)}; choose one of {', '.join(known)}{near}")
+        if not isinstance(self.online, bool):
+            raise ConfigError(f"online is {shown(self.online)}; give true or false")
+        if not isinstance(self.lambdas, list | tuple) or not self.lambdas:
+            raise ConfigError(f"lambdas is {shown(self.lambdas)}; give a list of rates, as [4, 2, 1, 0.5, 0.25]")
+        for value in self.lambdas:
+            _check_number("lambdas", value, 1e-6, 1e6)
+        object.__setattr__(self, "lambdas", tuple(float(value) for value in self.lambdas))
         _check_number("devices", self.devices, 1, 1024)
         _check_number("num_nodes", self.num_nodes, 1, 4096)
         _check_number("save_minutes", self.save_minutes, 0.0, 1e6)
@@ -126,7 +140,7 @@ class FitConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as `load_config` reads them."""
-        return {**dataclasses.asdict(self), "labels": str(self.labels), "out": str(self.out)}
+        return {**dataclasses.asdict(self), "labels": str(self.labels), "out": str(self.out), "lambdas": list(self.lambdas)}
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

@@ -1,6 +1,7 @@
-"""Labels -> targets of one role -> batches.
+"""What a fit sees: labels of a folder, or the oracle itself, searching crops of photographs while the net trains.
 
-The split is by picture.  Batches are shuffled by (seed, epoch) alone, so a run that is resumed sees the same ones.
+The split is by picture.  Batches are shuffled by (seed, epoch) alone, and so are the crops, so a run that is resumed sees
+the same ones.
 """
 
 from __future__ import annotations
@@ -13,43 +14,36 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
+from pc15.config import CodecConfig
 from pc15.errors import ConfigError, SchemaError
-from pc15learn.label_tensors import LabelTensors, TargetOptions, to_tensors
+from pc15.proc.codebook import Codebook
+from pc15.search.bank import Bank, get_bank
+from pc15learn.label_tensors import LabelTensors, from_labels
+from pc15learn.labels.manifest import Oracle
 from pc15learn.labels.read import LabelFolder
-from pc15learn.roles import TRAINING
+from pc15learn.online import OnlineLabels
 
-__all__ = ["EpochSampler", "LabelData", "RankBatches", "normalisation"]
+__all__ = ["EpochSampler", "LabelData", "RankBatches"]
 
 _log = logging.getLogger(__name__)
 
 
-def normalisation(features: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, list[float]]:
-    """Mean and standard deviation of training features, as a card holds them; constant features get 1."""
-    mean = features.astype(np.float64).mean(axis=0)
-    std = features.astype(np.float64).std(axis=0)
-    std = np.where(std < 1e-3, 1.0, std)
-    return {"mean": [round(float(v), 6) for v in mean], "std": [round(float(v), 6) for v in std]}
+class _Rows(Dataset[LabelTensors]):
+    """Rows in memory; a batch is fetched with a few indexings."""
 
-
-class _Items(Dataset[dict[str, Tensor]]):
-    """Targets whose `owner` is a row of shared features; a batch is fetched with a few indexings."""
-
-    def __init__(self, features: Tensor, targets: dict[str, Tensor]) -> None:
-        self.features, self.targets = features, targets
+    def __init__(self, rows: LabelTensors) -> None:
+        self.rows = rows
 
     def __len__(self) -> int:
-        return len(self.targets["owner"])
+        return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> LabelTensors:
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        at = torch.tensor(indices)
-        batch = {name: values[at] for name, values in self.targets.items()}
-        return {"features": self.features[batch.pop("owner")], **batch}
+    def __getitems__(self, indices: list[int]) -> LabelTensors:
+        return self.rows.pick(torch.tensor(indices))
 
 
 def _as_is(batch: Any) -> Any:
@@ -115,86 +109,138 @@ class RankBatches(Sampler[list[int]]):
 
 
 class LabelData(LightningDataModule):
-    """Batches of one role, from a folder of labels.
+    """Batches of `LabelTensors`, from a folder of labels or of photographs.
 
     Args:
-        labels: folder that `make_labels` wrote.   role: whose targets.
-        batch_size: items per step.   seed: of the shuffling.
-        temperature: softness of labels, as a share of a layer's gain.
+        labels: folder that `make_labels` wrote; or, with `online`, of photographs.
+        batch_size: items per step.   seed: of shuffling and of crops.
+        online: search crops of the photographs as they are needed.   lambdas: rates to search at, online.
+        items: rows per epoch, online.   device: to search on, online.
+    Raises:
+        ConfigError: an option out of range; no photograph for either split.
+        SchemaError: labels that are missing or do not follow the schema.
     """
 
     def __init__(
-        self, labels: str | Path, role: str, *, batch_size: int = 1024, seed: int = 1234, temperature: float = 0.1
+        self,
+        labels: str | Path,
+        *,
+        batch_size: int = 1024,
+        seed: int = 1234,
+        online: bool = False,
+        lambdas: tuple[float, ...] = (4.0, 2.0, 1.0, 0.5, 0.25),
+        items: int = 1 << 20,
+        device: str = "auto",
     ) -> None:
         super().__init__()
-        self.labels, self.role = Path(labels), role
-        self.batch_size, self.seed, self.temperature = batch_size, seed, temperature
-        self.folder = LabelFolder.open(self.labels)
-        self.oracle, self.codebook = self.folder.oracle, self.folder.codebook
-        self._sets: tuple[_Items, _Items] | None = None
+        self.labels, self.batch_size, self.seed, self.items = Path(labels), batch_size, seed, items
+        self.online = OnlineLabels(self.labels, lambdas, seed=seed, device=device) if online else None
+        self.folder = None if online else LabelFolder.open(self.labels)
+        self._sets: tuple[_Rows | None, _Rows] | None = None
+        self.counts: dict[str, int] = {}
+
+    @property
+    def oracle(self) -> Oracle:
+        """The search that the labels are of."""
+        if self.online is not None:
+            return self.online.oracle
+        assert self.folder is not None
+        return self.folder.oracle
+
+    @property
+    def codebook(self) -> Codebook:
+        """Codebook that its layers name."""
+        if self.online is not None:
+            return self.online.codebook
+        assert self.folder is not None
+        return self.folder.codebook
+
+    @property
+    def bank(self) -> Bank:
+        """The candidates that rows are of, on the CPU."""
+        options = self.oracle.facts["options"]
+        return get_bank(int(options["tile"]), self.codebook, int(options["seed"]), torch.device("cpu"))
+
+    @property
+    def cfg(self) -> CodecConfig:
+        """Options of the oracle, at one of its rates."""
+        if self.online is not None:
+            return self.online.cfg
+        assert self.folder is not None
+        return self.folder.cfg(self.folder.rates[0])
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and draw everything once."""
+        """Read and draw everything once; online, the validation set alone."""
         if self._sets is not None:
             return
-        data = to_tensors(self.folder)
-        held_back = _with_validation(data)
-        self.normalisation = normalisation(data.features[held_back == 0].numpy())
-        mean, std = (torch.tensor(self.normalisation[key]) for key in ("mean", "std"))
-        features = (data.features - mean) / std
-        targets = TRAINING[self.role].targets(data, self.options)
-        owner, parts = targets["owner"], []
-        for split in (0, 1):
-            at = torch.nonzero(held_back[owner] == split).flatten()
-            if not len(at):
-                raise SchemaError(f"{self.labels}: the {('train', 'val')[split]} split has no items; label more tiles")
-            parts.append(_Items(features, {name: values[at] for name, values in targets.items()}))
-        self._sets = parts[0], parts[1]
+        if self.online is not None:
+            held = self.online.validation()
+            self._sets = None, _Rows(held)
+            self.counts = {"pictures": self.online.pictures, "train_items": self.items, "val_items": len(held)}
+            return
+        assert self.folder is not None
+        parts, splits, names = zip(*from_labels(self.folder), strict=True) if self._has_rows() else ((), (), ())
+        if not any(bool(part.pays.any()) for part in parts):
+            raise SchemaError("the labels hold no tile with a layer: every tile was flat; label pictures with detail")
+        rows, split, name = LabelTensors.joined(list(parts)), np.concatenate(splits), np.concatenate(names)
+        split = _with_validation(split, name)
+        sets = []
+        for which in (0, 1):
+            own = rows.pick(torch.from_numpy(np.flatnonzero(split == which)))
+            if not len(own) or not bool(own.pays.any()):
+                raise SchemaError(f"{self.labels}: the {('train', 'val')[which]} split has no items; label more tiles")
+            sets.append(_Rows(own))
+        self._sets = sets[0], sets[1]
         self.counts = {
-            "layers": len(data),
-            "pictures": int(data.picture.max()) + 1,
-            "train_items": len(parts[0]),
-            "val_items": len(parts[1]),
+            "layers": len(rows),
+            "pictures": len(set(name.tolist())),
+            "train_items": len(sets[0]),
+            "val_items": len(sets[1]),
         }
 
-    @property
-    def options(self) -> TargetOptions:
-        """Options that the targets are made by."""
-        lambdas = tuple(rate.lambda_rd for rate in self.folder.rates)
-        return TargetOptions(lambdas, self.temperature, self.folder.tile, self.folder.overlap, self.codebook)
+    def _has_rows(self) -> bool:
+        assert self.folder is not None
+        return int(self.folder.oracle.facts["tiles"]["count"]) > 0
 
     @property
-    def train_targets(self) -> dict[str, Tensor]:
-        """Targets of the train split."""
+    def held_back(self) -> LabelTensors:
+        """Rows of the val split."""
         assert self._sets is not None, "call setup() first"
-        return self._sets[0].targets
+        return self._sets[1].rows
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def train_dataloader(self) -> DataLoader[LabelTensors]:
         assert self._sets is not None, "call setup() first"
+        if self.online is not None:
+            rank, ranks = self._ranks()
+            return self.online.loader(self.batch_size, self.items, rank=rank, ranks=ranks)
+        assert self._sets[0] is not None
         return self._batches(self._sets[0], EpochSampler(len(self._sets[0]), self.seed))
 
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def val_dataloader(self) -> DataLoader[LabelTensors]:
         assert self._sets is not None, "call setup() first"
         return self._batches(self._sets[1], SequentialSampler(self._sets[1]))
 
-    def _batches(self, items: _Items, sampler: Sampler[int]) -> DataLoader[dict[str, Tensor]]:
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _batches(self, items: _Rows, sampler: Sampler[int]) -> DataLoader[LabelTensors]:
         """This rank's share of the items' batches."""
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        rank, ranks = self._ranks()
         batches = RankBatches(sampler, self.batch_size, rank=rank, ranks=ranks)
         return DataLoader(items, batch_sampler=batches, collate_fn=_as_is)
 
 
-def _with_validation(data: LabelTensors) -> Tensor:
-    """The split of every row; a set too small to have a val picture lends its first one, by number."""
-    held_back = data.held_back.clone()
+def _with_validation(split: np.ndarray[Any, Any], name: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The split of every row; a set too small to have a val picture lends its first one, by name."""
+    split = split.copy()
     for wanted, source in ((1, 0), (0, 1)):
-        if bool((held_back == wanted).any()):
+        if (split == wanted).any():
             continue
-        pictures = torch.unique(data.picture[held_back == source])
-        spare = torch.unique(data.picture[held_back == 2])
+        pictures = list(dict.fromkeys(name[split == source].tolist()))
+        spare = list(dict.fromkeys(name[split == 2].tolist()))
         lent = pictures[:1] if len(pictures) > 1 else spare[:1]
-        if not len(lent):
+        if not lent:
             raise SchemaError("the labels come from one picture, so there is none to validate on; cut tiles from more")
         _log.warning("no picture is in the %s split: one is lent to it", ("train", "val")[wanted])
-        held_back[data.picture == lent[0]] = wanted
-    return held_back
+        split[name == lent[0]] = wanted
+    return split

@@ -18,7 +18,7 @@ import yaml
 
 from pc15._version import __version__
 from pc15.errors import HooksError
-from pc15.hooks.features import FEATURE_VERSION
+from pc15.hooks.inputs import INPUT_VERSION
 from pc15.hooks.roles import ROLES
 from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, card_path
 from pc15.paths import write_atomic
@@ -48,7 +48,7 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
     ckpt, out = Path(ckpt), Path(out)
     facts, state = _read_net(ckpt)
     role = facts["role"]
-    stated = {"role": role, "feature_version": FEATURE_VERSION, "codec": facts["codec"], "version": __version__}
+    stated = {"role": role, "input_version": INPUT_VERSION, "codec": facts["codec"], "version": __version__}
     text = json.dumps(stated, sort_keys=True, separators=(",", ":"))
     data = safetensors.torch.save(state, metadata={METADATA_KEY: text})
     card: dict[str, Any] = {
@@ -56,7 +56,7 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
         "name": name or facts["name"],
         "version": __version__,
         "role": role,
-        "feature_version": FEATURE_VERSION,
+        "input_version": INPUT_VERSION,
         "sha256": hashlib.sha256(data).hexdigest(),
         "net": {"hidden": facts["hidden"]},
         "codec": facts["codec"],
@@ -66,7 +66,7 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
         "seed": facts["seed"],
         "metrics": facts["metrics"],
         **{key: facts[key] for key in ROLES[role].card_extra if key in facts},
-        "normalisation": facts["normalisation"],
+        "rates": facts["rates"],
     }
     if (problem := ROLES[role].card_problem(card)) is not None:
         raise HooksError(
@@ -81,12 +81,17 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
 
 
 def _read_net(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Facts and weights of the net."""
+    """Facts of the net, and its tensors as the encoder reads them.
+
+    Raises:
+        HooksError: its layers are others than this build's.
+    """
     stored = read_checkpoint(path)
-    prefix = "net."
-    net = {
-        key[len(prefix) :]: value.to(torch.float32).contiguous()
-        for key, value in sorted(stored["state_dict"].items())
-        if key.startswith(prefix)
-    }
-    return stored["pc15"], net
+    facts, prefix = stored["pc15"], "net."
+    net: Any = ROLES[facts["role"]].make_net(hidden=int(facts["hidden"]))
+    state = {key[len(prefix) :]: value for key, value in stored["state_dict"].items() if key.startswith(prefix)}
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise HooksError(f"{path} was made by another version: {str(error).splitlines()[-1].strip()}; fit again") from error
+    return facts, {name: value.contiguous() for name, value in net.frozen().items()}

@@ -1,12 +1,13 @@
-"""Labels -> feature tensors, one row per layer that the oracle filled.
+"""What nets are fitted to: a row per layer that the oracle searched, from its labels or from the oracle itself.
 
-The residual before each layer is drawn again from the label, and its features come from `pc15.hooks.features`, as in
-the encoder.
+What nets see of the tile comes from `pc15.hooks.inputs`, as in the encoder; of labels, the residual before each layer is
+drawn again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,116 +15,170 @@ import torch
 from torch import Tensor
 
 from pc15.errors import SchemaError
-from pc15.hooks.features import FEATURES, layer_features
-from pc15.proc.codebook import Codebook
+from pc15.hooks.inputs import NetInputs
+from pc15.luma import as_q12
+from pc15.search.backend.protocol import TileBatch
+from pc15.search.label import TileOracle, lone_scorer
+from pc15.search.score import Scorer
 from pc15learn.labels.read import LabelBatch, LabelFolder, residuals
 
-__all__ = ["LabelTensors", "TargetOptions", "to_tensors"]
+__all__ = ["LabelTensors", "from_labels", "from_oracle"]
+
+_WORST = 30.0  # gains that a candidate falls behind by, where more makes no difference
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTensors:
-    """One row per (tile, layer) that the oracle filled: N of them, with M candidates in all.
+    """One row per (tile, layer) that the oracle searched: N of them, with up to M candidates.
 
-    features: [N,F] float32.   picture: [N] int64, number of the picture.   held_back: [N] 0 train, 1 val, 2 test.
-        gen, qv: [N] int64, the choice.   offsets: [N,MAX_PARAMS] int64.
-    lambda_rd: [N] float64.   d0, rd: [N] float64, before and after.
-    area: pixels that a tile owns, which bits are shared among.
-    owner: [M] int64, row that a candidate belongs to.   c_gen, c_qv, c_amp: [M] int64.   c_d, c_bits: [M] float64.
+    inputs: what nets see.   pays: [N] bool, there is a layer; rows without one have no candidates.
+    gain: [N] float32, J per pixel that the best layer saves; 0 where none pays.
+    rows: [N,M] int64, candidates, -1 for none.   behind: [N,M] float32, by how many times `gain` each falls behind the
+        best.   bits: [N,M] float32, what each costs before its amplitude, in 1/256.
     """
 
-    features: Tensor
-    picture: Tensor
-    held_back: Tensor
-    gen: Tensor
-    qv: Tensor
-    offsets: Tensor
-    lambda_rd: Tensor
-    d0: Tensor
-    rd: Tensor
-    area: float
-    owner: Tensor
-    c_gen: Tensor
-    c_qv: Tensor
-    c_amp: Tensor
-    c_d: Tensor
-    c_bits: Tensor
+    inputs: NetInputs
+    pays: Tensor
+    gain: Tensor
+    rows: Tensor
+    behind: Tensor
+    bits: Tensor
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.pays)
+
+    def pick(self, index: Tensor) -> LabelTensors:
+        """Some of the rows."""
+        return LabelTensors(*(getattr(self, part.name).pick(index) if part.name == "inputs"
+                              else getattr(self, part.name)[index] for part in fields(self)))  # fmt: skip
+
+    def to(self, device: torch.device) -> LabelTensors:
+        """The same on a device."""
+        inputs = NetInputs(*(getattr(self.inputs, part.name).to(device) for part in fields(NetInputs)))
+        return LabelTensors(inputs, *(getattr(self, part.name).to(device) for part in fields(self)[1:]))
+
+    @classmethod
+    def joined(cls, parts: list[LabelTensors]) -> LabelTensors:
+        """Rows of several batches, one after the other; at least one."""
+        most = max(part.rows.shape[1] for part in parts)
+
+        def wide(values: Tensor, fill: float) -> Tensor:
+            return torch.nn.functional.pad(values, (0, most - values.shape[1]), value=fill)
+
+        inputs = NetInputs(*(torch.cat([getattr(one.inputs, part.name) for one in parts]) for part in fields(NetInputs)))
+        return cls(
+            inputs,
+            torch.cat([part.pays for part in parts]),
+            torch.cat([part.gain for part in parts]),
+            torch.cat([wide(part.rows, -1) for part in parts]),
+            torch.cat([wide(part.behind, _WORST) for part in parts]),
+            torch.cat([wide(part.bits, 0.0) for part in parts]),
+        )
 
 
-@dataclass(frozen=True)
-class TargetOptions:
-    """Options that targets are made by.
+def _row(
+    scorer: Scorer, tiles: TileBatch, layer: int, before: Tensor, rows: Tensor, rd: Tensor
+) -> LabelTensors:
+    """Rows of tiles that a layer pays in.
 
-    lambdas: prices of a bit, of the labels.   temperature: softness of labels, as a share of a layer's gain.
-    tile, overlap: px, of the oracle's tiles.   codebook: that the labels refer to.
+    Args:
+        before: [n] float64, D.   rows: [n,M] int64, -1 for none.   rd: [n,M] float64, RD of each, +inf for none.
     """
+    inputs = scorer.inputs(tiles, layer)
+    assert inputs is not None, "checked by who reads the labels"
+    low = rd.amin(dim=1, keepdim=True)
+    gain = (before[:, None] - low).clamp(min=1e-9)
+    behind = ((rd - low) / gain).clamp(max=_WORST).to(torch.float32)
+    known = torch.isfinite(rd) & (rows >= 0)
+    bits = scorer.bits(layer)[rows.clamp(min=0)]
+    return LabelTensors(
+        inputs, torch.ones(len(rows), dtype=torch.bool, device=rows.device), gain[:, 0].to(torch.float32),
+        torch.where(known, rows, -1), torch.where(known, behind, _WORST), bits,
+    )  # fmt: skip
 
-    lambdas: tuple[float, ...]
-    temperature: float
-    tile: int
-    overlap: int
-    codebook: Codebook
+
+def _futile(scorer: Scorer, tiles: TileBatch, layer: int, most: int) -> LabelTensors:
+    """Rows of tiles that no layer pays in."""
+    inputs, (n, device) = scorer.inputs(tiles, layer), (len(tiles.e), tiles.e.device)
+    assert inputs is not None, "checked by who reads the labels"
+    nothing = torch.zeros((n, most), device=device)
+    return LabelTensors(
+        inputs, torch.zeros(n, dtype=torch.bool, device=device), torch.zeros(n, device=device),
+        torch.full((n, most), -1, dtype=torch.int64, device=device), nothing + _WORST, nothing,
+    )  # fmt: skip
 
 
-def to_tensors(folder: LabelFolder) -> LabelTensors:
-    """Features and targets of a folder's labels, of all its rates.
+def from_oracle(oracle: TileOracle, tiles: Tensor, seeds: Tensor) -> LabelTensors | None:
+    """Rows of tiles [n,T,T] uint8, searched now; None if there is nothing to draw in any.
+
+    Args:
+        seeds: [n] int64 in [0, 2^31), for their random candidates.
+    """
+    x = as_q12(tiles, oracle.device)
+    futile: list[tuple[int, Tensor, Tensor]] = []
+    parts = []
+    for step in oracle.pursue(x, oracle.dc_levels(x), seeds.to(oracle.device), futile=futile):
+        batch = TileBatch(step.residual, x[step.tile], torch.zeros_like(step.tile))
+        rd = step.tried_d + oracle.cfg.lambda_rd / oracle.area * step.tried_bits
+        rd = torch.where(step.tried_amp != 0, rd, float("inf"))
+        parts.append(_row(oracle.scorer, batch, step.layer, step.d0, step.rows, rd))
+    if not parts:
+        return None
+    for layer, tile, residual in futile:
+        batch = TileBatch(residual, x[tile], torch.zeros_like(tile))
+        parts.append(_futile(oracle.scorer, batch, layer, parts[0].rows.shape[1]))
+    return LabelTensors.joined(parts)
+
+
+def from_labels(folder: LabelFolder) -> Iterator[tuple[LabelTensors, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Rows of a folder's labels, some hundred tiles at a time, with the split (0 train, 1 val, 2 test) and the picture's
+    name of each.
 
     Raises:
-        SchemaError: not one filled layer in it, or values out of range.
+        SchemaError: values out of range, or tiles of a size that nets cannot see.
     """
-    pictures: dict[str, int] = {}
-    parts: list[dict[str, Any]] = []
-    first = 0
+    scorers = {rate: lone_scorer(folder.cfg(rate)) for rate in folder.rates}
+    if any(scorer.bank.seen is None for scorer in scorers.values()):
+        raise SchemaError(f"{folder.path} has labels of {folder.tile} px; nets see tiles of 16 px and from 32 px on")
     seed = int(folder.oracle.facts["options"]["seed"])
+    most = int(folder.oracle.facts["options"]["max_layers"])
     for batch in folder.batches("drawing residuals"):
-        made = _one_batch(batch, seed, folder.codebook, pictures)
-        made["owner"] += first
-        first += len(made["gen"])
-        parts.append(made)
-    if not first:
-        raise SchemaError("the labels hold no tile with a layer: every tile was flat; label pictures with detail")
-    columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    return LabelTensors(area=float((folder.tile - folder.overlap) ** 2), **columns)
+        scorer = scorers[batch.rate]
+        x = as_q12(batch.pixels)
+        parts, tiles = [], []
+        programs = batch.programs(folder.codebook)
+        steps = residuals(
+            batch.pixels, programs, steps=batch.rate.steps, seed=seed, codebook=folder.codebook, max_layers=most
+        )
+        for layer, at, residual in steps:
+            has = torch.from_numpy(programs.count[at.numpy()] > layer)
+            for own, some in ((has, True), (~has, False)):
+                index = torch.nonzero(own).flatten()
+                if not len(index):
+                    continue
+                tile = at[index]
+                view = TileBatch(residual[index], x[tile], torch.zeros_like(tile))
+                made = _tried(scorer, batch, view, tile, layer) if some else _futile(scorer, view, layer, 1)
+                parts.append(made)
+                tiles.append(tile.numpy())
+        if not parts:
+            continue
+        tile = np.concatenate(tiles)
+        split = np.array([("train", "val", "test").index(name) for name in batch.split], np.int64)
+        names = np.array([name for name, _, _ in batch.place], dtype=object)
+        yield LabelTensors.joined(parts), split[tile], names[tile]
 
 
-def _one_batch(batch: LabelBatch, seed: int, codebook: Codebook, pictures: dict[str, int]) -> dict[str, Tensor]:
-    """Columns of `LabelTensors` for one batch, layer by layer; owners count from 0."""
-    programs = batch.programs(codebook)
-    features, order = [], []
-    for layer, at, residual in residuals(batch.pixels, programs, steps=batch.rate.steps, seed=seed, codebook=codebook):
-        features.append(layer_features(residual, layer))
-        order.append(batch.layer_start[at.numpy()] + layer)
-    rows = np.concatenate([np.zeros(0, np.int64), *order])  # number of each row's layer in the batch
-    tile = np.repeat(np.arange(len(batch.pixels)), np.diff(batch.layer_start))[rows]
-    number = np.array([pictures.setdefault(name, len(pictures)) for name, _, _ in batch.place], np.int64)
-    held_back = np.array([("train", "val", "test").index(name) for name in batch.split], np.int64)
-    lengths = np.diff(batch.tried_start)[rows]
-    inside = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    tried = np.repeat(batch.tried_start[rows], lengths) + inside
-
-    def whole(values: np.ndarray[Any, Any]) -> Tensor:
-        return torch.from_numpy(values.astype(np.int64))
-
-    def real(values: np.ndarray[Any, Any]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float64))
-
-    return {
-        "features": torch.cat(features) if features else torch.zeros((0, FEATURES)),
-        "picture": whole(number[tile]),
-        "held_back": whole(held_back[tile]),
-        "gen": whole(batch.layer["gen"][rows]),
-        "qv": whole(batch.layer["qv"][rows]),
-        "offsets": whole(batch.offsets[rows]),
-        "lambda_rd": torch.full((len(rows),), batch.rate.lambda_rd, dtype=torch.float64),
-        "d0": real(batch.layer["d0"][rows]),
-        "rd": real(batch.layer["rd"][rows]),
-        "owner": whole(np.repeat(np.arange(len(rows)), lengths)),
-        "c_gen": whole(batch.tried["gen"][tried]),
-        "c_qv": whole(batch.tried["qv"][tried]),
-        "c_amp": whole(batch.tried["amp"][tried]),
-        "c_d": real(batch.tried["d"][tried]),
-        "c_bits": real(batch.tried["bits"][tried]),
-    }
+def _tried(scorer: Scorer, batch: LabelBatch, view: TileBatch, tile: Tensor, layer: int) -> LabelTensors:
+    """Rows of tiles [n] that have a layer, by its candidates."""
+    at = batch.layer_start[tile.numpy()] + layer
+    starts, lengths = batch.tried_start[at], np.diff(batch.tried_start)[at]
+    most = int(lengths.max(initial=1))
+    place = np.minimum(starts[:, None] + np.arange(most), max(0, len(batch.tried["gen"]) - 1))
+    inside = torch.from_numpy(np.arange(most) < lengths[:, None])
+    gen, qv, seed = (torch.from_numpy(batch.tried[name][place].astype(np.int64)) for name in ("gen", "qv", "seed"))
+    rows = torch.where(inside, scorer.bank.row_of(gen, qv, seed), -1)
+    price = batch.rate.lambda_rd / float(scorer.windows.area[0])
+    rd = torch.from_numpy(batch.tried["d"][place] + price * batch.tried["bits"][place]).double()
+    before = torch.from_numpy(batch.layer["d0"][at]).double()
+    return _row(scorer, view, layer, before, rows, torch.where(inside, rd, float("inf")))

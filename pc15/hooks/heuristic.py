@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pc15.errors import ConfigError
 from pc15.hooks.features import Structure, structure
-from pc15.hooks.protocol import LayerView
+from pc15.hooks.protocol import CellChoice, LayerView
 from pc15.proc.generators import NAMES
 
 __all__ = ["HeuristicHooks", "checked_topk", "family_scores", "top_generators"]
@@ -40,7 +40,10 @@ class HeuristicHooks:
         scores = family_scores(structure(view.residual))
         return top_generators(scores, self.topk, view.candidates.start)
 
-    def propose(self, view: LayerView, allowed: Tensor | None) -> None:
+    def cells(self, view: LayerView, allowed: Tensor | None) -> None:
+        """No opinion."""
+
+    def propose(self, view: LayerView, allowed: Tensor | None, cells: CellChoice | None) -> None:
         """No opinion."""
 
     def rank(self, view: LayerView, rows: Tensor, keep: int) -> None:
@@ -63,7 +66,7 @@ def top_generators(scores: Tensor, topk: int, start: tuple[int, ...] | list[int]
 
     Args:
         scores: [n,G], compared as multiples of 1/256; ties go to the lower id.
-        start: `CandidateTable.start`: generator g has rows start[g]:start[g+1].
+        start: `Bank.start`: generator g has rows start[g]:start[g+1].
     """
     gens = scores.shape[1]
     rank = (scores.to(torch.float64).clamp(-1e6, 1e6) * 256.0).round().to(torch.int64) * gens

@@ -1,56 +1,72 @@
 """The questions that the encoder asks a hook before it adds a layer, and the types of the answers.
 
-A hook narrows the search: which generators (`select`), which candidates (`propose`), in which order (`rank`).  It
-decides nothing, so a stream made with hooks decodes like any other.  docs/adding-a-hook.md has an example.
+A hook narrows the search: which generators (`select`) or which cells of the bank (`cells`), which candidates
+(`propose`), in which order (`rank`).  It decides nothing, so a stream made with hooks decodes like any other.
+docs/adding-a-hook.md has an example.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["HOOK_METHODS", "CandidateTable", "EncoderHooks", "LayerView", "Proposals"]
+from pc15.hooks.inputs import NetInputs
+from pc15.search.bank import Bank
+from pc15.search.cells import Cells
 
-HOOK_METHODS = ("select", "propose", "rank", "describe")
+__all__ = ["HOOK_METHODS", "CellChoice", "EncoderHooks", "LayerView", "Proposals"]
+
+HOOK_METHODS = ("select", "cells", "propose", "rank", "describe")
 """Methods of `EncoderHooks`, in the order in which they are called."""
 
 
 @dataclass(frozen=True, eq=False)
-class CandidateTable:
-    """Every candidate of the search, one per row: K rows, those of one generator beside each other.
-
-    start: G+1 row numbers, generator g has rows start[g]:start[g+1].
-    gen, qv, seed: [K] int64: generator, codebook entry and seed index.
-    """
-
-    start: tuple[int, ...]
-    gen: Tensor
-    qv: Tensor
-    seed: Tensor
-
-    @property
-    def rows(self) -> int:
-        """Number of candidates."""
-        return len(self.gen)
-
-
-@dataclass(frozen=True)
 class LayerView:
     """View of n tiles before one layer is added.
 
     residual: [n,T,T] int32 Q12 (4096 = luma 1.0), picture minus what is drawn so far, on the encoder's device.
-    layer: number of the layer about to be added, from 0.   tile: T, px.   candidates: all rows that may be proposed.
+    picture: [n,T,T] int32 Q12.   layer: number of the layer about to be added, from 0.   tile: T, px.
+    candidates: the bank, all rows that may be proposed: `start` (G+1 numbers, generator g has rows
+        start[g]:start[g+1]), `gen`, `qv` and `seed` [K] int64, and their pixels.
+    bits: [K] float32, what each row costs in this layer before its amplitude, in 1/256 bit.
     """
 
     residual: Tensor
+    picture: Tensor
     layer: int
     tile: int
-    candidates: CandidateTable
+    candidates: Bank
+    bits: Tensor
+    look: Callable[[], NetInputs | None]
+    index: Callable[[int], CellChoice]
+
+    @functools.cached_property
+    def inputs(self) -> NetInputs | None:
+        """What nets see of the tiles; None where the bank is of tiles that they cannot see, below 16 px."""
+        return self.look()
+
+    def nearest_cells(self, count: int) -> CellChoice:
+        """The `count` of the bank's own cells that are most like what is left of each tile."""
+        return self.index(count)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class CellChoice:
+    """Cells of the bank that are worth looking into.
+
+    of: whose numbers they are.   chosen: [n,k] int64, different cells of each tile; -1 for none, of all where no layer
+    is thought to pay.
+    """
+
+    of: Cells
+    chosen: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Proposals:
     """Candidates that a hook thinks worth scoring.
 
@@ -69,12 +85,16 @@ class EncoderHooks(Protocol):
         """Generators worth trying, [n,G] bool; None for all."""
         ...
 
-    def propose(self, view: LayerView, allowed: Tensor | None) -> Proposals | None:
-        """Candidates worth scoring; None for all rows of the allowed generators."""
+    def cells(self, view: LayerView, allowed: Tensor | None) -> CellChoice | None:
+        """Cells worth looking into; None for all rows of the allowed generators."""
+        ...
+
+    def propose(self, view: LayerView, allowed: Tensor | None, cells: CellChoice | None) -> Proposals | None:
+        """Candidates worth scoring; None for the best of the cells or, without these, of the generators."""
         ...
 
     def rank(self, view: LayerView, rows: Tensor, keep: int) -> Tensor | None:
-        """Predicted cost of candidates [n,C] (-1 = padding), lower is better; the encoder scores few exactly."""
+        """Predicted cost of candidates [n,C] (-1 = padding), lower is better; the encoder scores `keep` exactly."""
         ...
 
     def describe(self) -> dict[str, Any]:

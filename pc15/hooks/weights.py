@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,12 +23,11 @@ from torch import Tensor, nn
 
 from pc15.bitstream.programs import MAX_PARAMS
 from pc15.errors import ConfigError, HooksError, MissingTableError, shown
-from pc15.hooks.features import FEATURE_VERSION, FEATURES
-from pc15.hooks.fixed_point import VALUE_BITS, VALUE_TOP, frozen, snapped
-from pc15.hooks.protocol import CandidateTable
+from pc15.hooks.inputs import INPUT_VERSION
 from pc15.paths import read_bounded
 from pc15.proc.codebook import OFFSET_MAX, Codebook, load_codebook
 from pc15.proc.generators import NAMES, load
+from pc15.search.bank import Bank
 from pc15.yaml_files import read_yaml
 
 __all__ = [
@@ -37,6 +36,7 @@ __all__ = [
     "HooksWarning",
     "Predictor",
     "Slot",
+    "TensorSpec",
     "all_numbers",
     "card_path",
     "codec_fingerprint",
@@ -47,11 +47,15 @@ __all__ = [
 Slot = Literal["selector", "param_predictor", "rd_predictor"]
 """Places in `AiHooks` that a predictor can take."""
 
+TensorSpec = dict[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Type and shape of every tensor of a weights file, by name."""
+
 _LARGEST = 1e300  # an int beyond all floats fails the comparison, too; a nan always does
-CARD_VERSION = 1
+CARD_VERSION = 2
 METADATA_KEY = "pc15"
 MAX_WEIGHT_BYTES = 1 << 28
-_HIDDEN_MAX = 4096
+_HIDDEN_MAX = 1008
+"""Most units of a layer: so many inputs, and NUMBERS more, have exact products on every device."""
 _LEAST_BYTES = 4
 """Bytes that a net's smallest layer has for each of its units."""
 # What safetensors raises on damaged files and on types that torch lacks, and json on its metadata.
@@ -84,13 +88,11 @@ def codec_fingerprint(codebook: Codebook) -> str:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """One role, ready: its net in encoder form, its card, its codebook."""
+    """One role, ready: its tensors, its card, its codebook."""
 
-    net: nn.Module
+    tensors: Mapping[str, Tensor]
     card: Mapping[str, Any]
     codebook: Codebook
-    mean: Tensor
-    std: Tensor
 
 
 def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
@@ -105,10 +107,10 @@ def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
         raise HooksError(f"{path} is a card of role {card['role']!r}, not {role!r}; give it to that hook")
     if (problem := kind.card_problem(card)) is not None:
         raise HooksError(f"{path}: {problem}; export again")
-    if card["card"] != CARD_VERSION or card["feature_version"] != FEATURE_VERSION:
+    if card["card"] != CARD_VERSION or card["input_version"] != INPUT_VERSION:
         raise HooksError(
-            f"{path} was made for card version {card['card']} and features {card['feature_version']}; this build has "
-            f"{CARD_VERSION} and {FEATURE_VERSION}: fit and export again"
+            f"{path} was made for card version {card['card']} and inputs {card['input_version']}; this build has "
+            f"{CARD_VERSION} and {INPUT_VERSION}: fit and export again"
         )
     try:
         codebook = load_codebook(card["codebook"]["id"])
@@ -132,7 +134,6 @@ def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
     hidden = card["net"]["hidden"]
     if len(data) < _LEAST_BYTES * hidden:
         raise HooksError(f"{weights} has {len(data)} bytes, too few for {hidden} units per layer; export again")
-    net = kind.make_net(hidden=hidden, codebook=codebook)
     try:
         state = safetensors.torch.load(data)
         stated = metadata_of(data)
@@ -140,9 +141,8 @@ def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
         raise HooksError(f"{weights} is not a safetensors file: {error}; export again") from error
     if stated.get("role") != role or stated.get("codec") != card["codec"]:
         raise HooksError(f"{weights} and {path.name} do not belong together; export again")
-    _fill(net, state, weights)
-    mean, std = (torch.tensor(card["normalisation"][k], dtype=torch.float64) for k in ("mean", "std"))
-    return _Loaded(frozen(net), card, codebook, mean, std)
+    _check_tensors(kind.tensors(hidden), state, weights)
+    return _Loaded(state, card, codebook)
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:
@@ -161,19 +161,17 @@ def metadata_of(data: bytes) -> dict[str, Any]:
     return stated
 
 
-def _fill(net: nn.Module, state: dict[str, Tensor], weights: Path) -> None:
-    own = net.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        if name not in own or name not in state:
-            which = "no" if name in own else "an unknown"
+def _check_tensors(needed: TensorSpec, state: dict[str, Tensor], weights: Path) -> None:
+    for name in sorted(needed.keys() | state.keys()):
+        if name not in needed or name not in state:
+            which = "no" if name in needed else "an unknown"
             raise HooksError(f"{weights} has {which} tensor {name!r}; it was made by another version: export again")
-        found, needed = state[name], own[name]
-        if found.shape != needed.shape or found.dtype != needed.dtype or not bool(found.isfinite().all()):
+        found, (dtype, shape) = state[name], needed[name]
+        if tuple(found.shape) != shape or found.dtype != dtype:
             raise HooksError(
-                f"{weights}: tensor {name!r} is {found.dtype} {list(found.shape)} or not finite, {needed.dtype} "
-                f"{list(needed.shape)} is needed; export again"
+                f"{weights}: tensor {name!r} is {found.dtype} {list(found.shape)}, {dtype} {list(shape)} is needed; "
+                "export again"
             )
-    net.load_state_dict(state)
 
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -181,11 +179,10 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "version": str,
     "role": str,
-    "feature_version": int,
+    "input_version": int,
     "codec": str,
     "codebook": dict,
     "net": dict,
-    "normalisation": dict,
     "sha256": str,
 }
 
@@ -221,14 +218,12 @@ def _read_card(path: Path) -> dict[str, Any]:
     for name, kind in _FIELDS.items():
         if not isinstance(card.get(name), kind):
             raise HooksError(f"{path}: field {name!r} is missing or of the wrong type; export again")
-    for part, names in (("codebook", ("id", "fingerprint")), ("net", ("hidden",)), ("normalisation", ("mean", "std"))):
+    for part, names in (("codebook", ("id", "fingerprint")), ("net", ("hidden",))):
         for name in names:
             value = card[part].get(name)
-            good = {
-                "hidden": type(value) is int and 1 <= value <= _HIDDEN_MAX,
-                "mean": all_numbers(value, FEATURES),
-                "std": all_numbers(value, FEATURES) and min(value) > 0,
-            }.get(name, isinstance(value, str))
+            good = isinstance(value, str)
+            if name == "hidden":
+                good = type(value) is int and 1 <= value <= _HIDDEN_MAX
             if not good:
                 raise HooksError(f"{path}: {part}.{name} is missing or out of range; export again")
     return card
@@ -243,7 +238,7 @@ def all_numbers(value: Any, count: int | None = None) -> bool:
 
 
 class Predictor:
-    """One learned role in the encoder: its weights, loaded with one warning at most, and a copy of the net per device.
+    """One learned role in the encoder: its weights, loaded with one warning at most, and a net per device.
 
     A subclass sets `role`, the name in cards and configs; `title`, a short name for tables; `slot`, its place in
     `AiHooks`; and `card_extra`, the card's fields beyond those that all have, in their order.
@@ -263,7 +258,7 @@ class Predictor:
         self.strict = strict
         self.problem: str | None = None
         self._loaded: _Loaded | None = None
-        self._moved: dict[torch.device, tuple[nn.Module, Tensor, Tensor]] = {}
+        self._moved: dict[torch.device, Any] = {}
         try:
             self._loaded = _load(self.weights, type(self))
         except HooksError as error:
@@ -277,8 +272,13 @@ class Predictor:
         warnings.warn(f"encoding without the {self.role} hook: {problem}", HooksWarning, stacklevel=4)
 
     @staticmethod
-    def make_net(*, hidden: int, codebook: Codebook) -> nn.Module:
-        """An untrained net of so many units per layer, for a codebook."""
+    def make_net(*, hidden: int, **facts: Any) -> nn.Module:
+        """An untrained net of so many units per layer."""
+        raise NotImplementedError
+
+    @staticmethod
+    def tensors(hidden: int) -> TensorSpec:
+        """Tensors of a weights file of so many units per layer."""
         raise NotImplementedError
 
     @classmethod
@@ -296,7 +296,7 @@ class Predictor:
         """The YAML beside the weights, None if they could not be used."""
         return None if self._loaded is None else self._loaded.card
 
-    def usable(self, candidates: CandidateTable) -> bool:
+    def usable(self, candidates: Bank) -> bool:
         """Tell if the weights fit these candidates; the first that do not cost the warning."""
         if self._loaded is not None and tuple(candidates.start) != _rows_of(self._loaded.codebook):
             self._give_up(
@@ -305,23 +305,23 @@ class Predictor:
             )
         return self._loaded is not None
 
-    def _on(self, device: torch.device) -> tuple[Any, Tensor, Tensor]:
-        """Net, mean and std on a device."""
-        assert self._loaded is not None
+    def ready_on(self, device: torch.device, kind: Callable[[Mapping[str, Tensor], torch.device], Any]) -> Any:
+        """The net on a device, made by `kind` from its tensors when it is first needed there."""
         if device not in self._moved:
-            made = self._loaded
-            self._moved[device] = (made.net.to(device), made.mean.to(device), made.std.to(device))
+            assert self._loaded is not None, "asked without weights"
+            self._moved[device] = kind(self._loaded.tensors, device)
         return self._moved[device]
 
-    def _normalised(self, features: Tensor) -> Tensor:
-        """Features as the net was fitted to them, in fixed point."""
-        _, mean, std = self._on(features.device)
-        return snapped((features.to(torch.float64) - mean) / std, VALUE_BITS, VALUE_TOP)
+    @property
+    def loaded(self) -> Mapping[str, Tensor]:
+        """Tensors of the weights, which could be used."""
+        assert self._loaded is not None, "asked without weights"
+        return self._loaded.tensors
 
 
 @functools.lru_cache(maxsize=4)
 def _rows_of(codebook: Codebook) -> tuple[int, ...]:
-    """`CandidateTable.start` of a codebook."""
+    """`Bank.start` of a codebook."""
     starts = [0]
     for gen in range(len(NAMES)):
         starts.append(starts[-1] + codebook.size(gen) * load(gen).seeds)

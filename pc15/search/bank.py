@@ -51,6 +51,7 @@ class Bank:
     rms: [K] float64, RMS of the int8 pixels.   side: S.
     drawn: [K, S*S] int16, the patterns without their mean, Q14, as the decoder draws them, 0 if flat; None where S is
         less than the tile's side.
+    name: of the bank on disk, different for all different banks.
     drawn_rms: [K] int32, the RMS of `drawn`, Q14.
     """
 
@@ -63,6 +64,7 @@ class Bank:
     start: tuple[int, ...]
     rms: Tensor
     side: int
+    name: str
 
     @property
     def rows(self) -> int:
@@ -107,6 +109,11 @@ class Bank:
             parts.append(stretch(summed.view(-1, half * half)))
         return torch.cat(parts)
 
+    @property
+    def seen(self) -> Tensor | None:
+        """The patterns as nets see tiles, [K,256] int8 of 16 boxes a side; None of tiles that they cannot see."""
+        return {SCREEN: self.halved, SCREEN // 2: self.pixels}.get(self.side) if self.side in (SCREEN, SCREEN // 2) else None
+
     @cached_method
     def product(self, half: bool, gen: int | None = None) -> Product:
         """The candidates of one generator, or all, ready to be multiplied; at half the side, if asked."""
@@ -114,7 +121,7 @@ class Bank:
         return Product((self.halved if half else self.pixels)[rows])
 
     @classmethod
-    def of_parts(cls, tile: int, codebook: Codebook, parts: _Parts) -> Bank:
+    def of_parts(cls, tile: int, codebook: Codebook, parts: _Parts, name: str) -> Bank:
         """From the patterns of all rows, in order."""
         gens, qvs, seeds, start = [], [], [], [0]
         for gen in range(len(NAMES)):
@@ -135,6 +142,7 @@ class Bank:
             start=tuple(start),
             rms=parts.rms[:, 0].contiguous(),
             side=screen_side(tile),
+            name=name,
         )
 
 
@@ -173,7 +181,8 @@ def get_bank(tile: int, codebook: Codebook, seed: int, device: torch.device) -> 
     if key in _LOADED:
         _LOADED.move_to_end(key)
         return _LOADED[key]
-    bank = Bank.of_parts(tile, codebook, _stored(tile, codebook, seed, device))
+    name = hashlib.sha256(f"{tile}/{seed}/{codebook.fingerprint}/{_code_version()}".encode()).hexdigest()[:32]
+    bank = Bank.of_parts(tile, codebook, _stored(tile, codebook, seed, device, name), name)
     _LOADED[key] = bank
     while len(_LOADED) > _KEEP:
         _LOADED.popitem(last=False)
@@ -197,9 +206,8 @@ class _Parts:
         return _Parts(drawn, self.pixels.to(device), self.rms.to(device))
 
 
-def _stored(tile: int, codebook: Codebook, seed: int, device: torch.device) -> _Parts:
+def _stored(tile: int, codebook: Codebook, seed: int, device: torch.device, name: str) -> _Parts:
     """The parts of exactly these candidates: mapped from the disk cache, after being drawn into it if need be."""
-    name = hashlib.sha256(f"{tile}/{seed}/{codebook.fingerprint}/{_code_version()}".encode()).hexdigest()[:32]
     side = screen_side(tile)
     rows = sum(codebook.size(gen) * load(gen).seeds for gen in range(len(NAMES)))
     kinds = {"pixels": ArrayKind("i1", (rows, side * side)), "rms": ArrayKind("<f8", (rows, 2))}

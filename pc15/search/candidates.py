@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from pc15.bitstream.programs import MAX_PARAMS
-from pc15.hooks.protocol import CandidateTable, EncoderHooks, LayerView
+from pc15.hooks.protocol import CellChoice, EncoderHooks, LayerView
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.proc.spec import fine_bits
+from pc15.search.backend.protocol import TileBatch
 from pc15.search.bank import Bank
 from pc15.search.score import DROP, Patterns, Scorer
 
@@ -170,25 +171,46 @@ def bank_patterns(bank: Bank, rows: Tensor, codebook: Codebook, tile: int, seed:
 
 
 def shortlist(
-    scorer: Scorer, hooks: EncoderHooks | None, e: Tensor, cls: Tensor, layer: int
+    scorer: Scorer, hooks: EncoderHooks | None, tiles: TileBatch, layer: int
 ) -> tuple[Tensor, Tensor | None]:
     """Bank rows worth exact scoring, [n,M] int64, -1 for none, and offsets that hooks propose for them, if any."""
     keep = scorer.cfg.shortlist
+    e, _, cls = tiles
     if hooks is None:
         return scorer.screen(e, cls, layer, keep, None), None
-    bank = scorer.bank
-    table = CandidateTable(bank.start, bank.gen, bank.qv, bank.seed)
-    view = LayerView(residual=e, layer=layer, tile=scorer.tile, candidates=table)
+    view = view_of(scorer, tiles, layer)
     allowed = hooks.select(view)
-    proposals = hooks.propose(view, allowed)
+    cells = hooks.cells(view, allowed)
+    proposals = hooks.propose(view, allowed, cells)
     offsets = None
-    if proposals is None:
-        rows = scorer.screen(e, cls, layer, keep, allowed)
-    else:
+    if proposals is not None:
         rows, offsets = proposals.rows, proposals.offsets
+    elif cells is not None:
+        rows = scorer.within(cells.chosen, e, cls, layer, keep, cells.of)
+    else:
+        rows = scorer.screen(e, cls, layer, keep, allowed)
     if rows.shape[1] > 1 and (predicted := hooks.rank(view, rows, keep)) is not None:
-        order = torch.sort(predicted, dim=1, stable=True).indices[:, : max(1, keep // 4)]
+        order = torch.sort(predicted, dim=1, stable=True).indices[:, :keep]
         rows = torch.gather(rows, 1, order)
         if offsets is not None:
             offsets = torch.gather(offsets, 1, order[:, :, None].expand(-1, -1, offsets.shape[2]))
     return rows, offsets
+
+
+def view_of(scorer: Scorer, tiles: TileBatch, layer: int) -> LayerView:
+    """What hooks are shown of tiles before a layer is added."""
+
+    def index(count: int) -> CellChoice:
+        packed, _ = scorer.packed(tiles.e, tiles.cls)
+        return CellChoice(scorer.cells, scorer.cells.index(packed, count))
+
+    return LayerView(
+        residual=tiles.e,
+        picture=tiles.x,
+        layer=layer,
+        tile=scorer.tile,
+        candidates=scorer.bank,
+        bits=scorer.bits(layer),
+        look=lambda: scorer.inputs(tiles, layer),
+        index=index,
+    )

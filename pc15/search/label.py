@@ -186,11 +186,14 @@ class TileOracle:
         unit = int(own.sum(dtype=torch.int64)) * step_q15(self.dc_step)
         return torch.div(16 * total + unit, 2 * unit, rounding_mode="floor").clamp(0, top - 1)
 
-    def pursue(self, x: Tensor, dc: Tensor, seeds: Tensor) -> Iterator[Step]:
+    def pursue(
+        self, x: Tensor, dc: Tensor, seeds: Tensor, futile: list[tuple[int, Tensor, Tensor]] | None = None
+    ) -> Iterator[Step]:
         """Layer after layer of tiles, until none pays any more.
 
         Args:
             x: [N,T,T] int32 Q12, the tiles.   dc: [N] int64, their DC levels.   seeds: [N] int64.
+            futile: gets layer, tiles [m] and residuals [m,T,T] where none paid.
         """
         cfg, scorer = self.cfg, self.scorer
         e = x - dc_samples(dc, self.dc_step).view(-1, 1, 1)
@@ -201,7 +204,10 @@ class TileOracle:
             top = rows.shape[1]
             rows = torch.cat([rows, random_rows(seeds[alive], layer, self.random, scorer.bank.rows)], dim=1)
             change, amp = self._exact(e, x, cls, rows, layer)
-            pays = torch.nonzero(change[:, :top].amin(dim=1) < 0).flatten()
+            pays = change[:, :top].amin(dim=1) < 0
+            if futile is not None:
+                futile.append((layer, alive[~pays], e[~pays]))
+            pays = torch.nonzero(pays).flatten()
             if not len(pays):
                 return
             alive, e, x, cls, rows, change, amp = (part[pays] for part in (alive, e, x, cls, rows, change, amp))

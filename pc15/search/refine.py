@@ -79,7 +79,7 @@ def best_layers(search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1
     scorer, codebook, continuous = search.scorer, search.codebook, search.continuous
     e, x, cls = tiles
     if continuous is None or search.hooks is not None:
-        rows, offered = shortlist(scorer, search.hooks, e, cls, layer)
+        rows, offered = shortlist(scorer, search.hooks, tiles, layer)
     else:  # one tile's screening is cheaper at full resolution, and what it finds only the beginning
         rows, offered = continuous.screen(e, cls, _FEW), None
     found = choose(scorer, codebook, rows, offered, e, x, cls, layer, keep)

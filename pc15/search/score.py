@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from pc15.config import CodecConfig
+from pc15.hooks.inputs import NetInputs, net_inputs
 from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, step_q15
 from pc15.runtime.memo import cached_method
@@ -31,6 +32,7 @@ from pc15.search.backend.protocol import LEAST_TOGETHER, Backend, Best, ExactTer
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.backend.torch_ops import ssim
 from pc15.search.bank import Bank
+from pc15.search.cells import Cells
 from pc15.search.cost import Costs
 from pc15.search.windows import Windows, pooled, ssim_block
 from pc15.search.windows import box_edges as box_edges  # for `continuous`
@@ -67,7 +69,7 @@ class Scorer:
         self.mse_weight = (1.0 - cfg.alpha_mix) * MSE_SCALE
         # Screening ranks by squared error; with SSIM in D its weight stands in for both.
         self._screen_weight = self.mse_weight + cfg.alpha_mix * MSE_SCALE
-        half = cfg.search == "screened" and bank.side % 2 == 0 and bank.side >= 16
+        half = cfg.search != "exhaustive" and bank.side % 2 == 0 and bank.side >= 16
         self._half = half
         self._side = bank.side // 2 if half else bank.side
         gains = [self._screen_weight * 2.0 ** (2 * shift - (28 + 28 - 16)) for shift in range(64)]
@@ -110,6 +112,10 @@ class Scorer:
             best = self.ops.best_of(len(e[at]), wide, e.device)
             try:
                 packed, price = self.packed(e[at], cls[at])
+                if allowed is None and self.cfg.search == "indexed":
+                    parts.append(self.within(self.cells.index(packed, self.cfg.cells), e[at], cls[at], layer, keep))
+                    first = at.stop
+                    continue
                 if allowed is None:
                     self._screen(best, None, packed, cls[at], price, layer, None)
                 else:
@@ -145,12 +151,35 @@ class Scorer:
         """Let the candidates of one generator, or all, compete for the best of some tiles, or all."""
         first = 0 if gen is None else self.bank.start[gen]
         candidates = self.bank.product(self._half, gen)
-        best.compete(tiles, candidates, packed, Terms(self._inverse, self._bits(layer), cls, price), first)
+        best.compete(tiles, candidates, packed, Terms(self._inverse, self.bits(layer), cls, price), first)
+
+    @functools.cached_property
+    def cells(self) -> Cells:
+        """The bank's own cells, of patterns as they are screened."""
+        return Cells.of_bank(self.bank, self.bank.halved if self._half else self.bank.pixels)
+
+    def within(self, chosen: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int, cells: Cells | None = None) -> Tensor:
+        """The `keep` most promising rows of some cells of each tile, as `screen` has them.
+
+        Args:
+            chosen: [n,k] int64, -1 for none.   cells: those that are numbered; None for the bank's own.
+        """
+        packed, price = self.packed(e, cls)
+        members = (self.cells if cells is None else cells).members
+        wide = min(_WIDE * keep, self.bank.rows) if self._half else keep
+        rows = self.ops.best_in_cells(chosen, members, packed, Terms(self._inverse, self.bits(layer), cls, price), wide)
+        return self._finer(rows, e, cls, layer, keep) if self._half else rows
 
     def _finer(self, rows: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int) -> Tensor:
         """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""
         packed, price = self.packed(e, cls, self.bank.side)
-        return self._rank(rows, packed, cls, price, self._bits(layer), keep)
+        return self._rank(rows, packed, cls, price, self.bits(layer), keep)
+
+    def inputs(self, tiles: TileBatch, layer: int) -> NetInputs | None:
+        """What nets see of tiles; None where the bank is of tiles that they cannot see."""
+        if self.bank.seen is None:
+            return None
+        return net_inputs(tiles.e, tiles.x, tiles.cls, self.windows.lin, self._prices, layer)
 
     @cached_method
     def _terms(self, rough: bool) -> ExactTerms:
@@ -160,7 +189,8 @@ class Scorer:
         return ExactTerms(self.windows, self._drop, block, self.delta, mse_weight, alpha, price)
 
     @cached_method
-    def _bits(self, layer: int) -> Tensor:
+    def bits(self, layer: int) -> Tensor:
+        """Cost of each bank row in a layer before its amplitude, in 1/256 bit, [K] float32."""
         return self.costs.rows(layer).to(torch.float32)
 
     # ------------------------------------------------------------ a few, exactly

@@ -28,7 +28,7 @@ from pc15learn.fit.stopping import StopSignals, StopTraining
 
 __all__ = ["AtomicIO", "Progress", "SaveCheckpoints", "check_same_fit", "read_checkpoint"]
 
-_DEFINING = ("hidden", "lr", "weight_decay", "batch_size", "seed", "temperature")
+_DEFINING = ("hidden", "lr", "weight_decay", "batch_size", "seed", "temperature", "items")
 """Keys of `TrainConfig` that a fit cannot change on its way."""
 
 
@@ -128,7 +128,7 @@ def check_same_fit(path: Path, stored: dict[str, Any], cfg: FitConfig, facts: di
         now, then = getattr(cfg.train, key), run["train"].get(key)
         if now != then:
             raise ConfigError(f"train.{key} is {now!r}, but {path} was begun with {then!r}; {again}")
-    for key in ("oracle", "codebook", "training_set", "normalisation"):
+    for key in ("oracle", "codebook", "training_set", "rates"):
         if own.get(key) != facts[key]:
             raise ConfigError(f"{cfg.labels} holds other labels than {path} was begun with ({key} differs); {again}")
 

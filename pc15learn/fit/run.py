@@ -187,12 +187,17 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
 
     train, kind, last = cfg.train, trainings()[cfg.role], cfg.folder / "last.ckpt"
     rank = own_rank() if cfg.ranks > 1 else 0
-    data = LabelData(cfg.labels, cfg.role, batch_size=train.batch_size, seed=train.seed, temperature=train.temperature)
+    data = LabelData(
+        cfg.labels, batch_size=train.batch_size, seed=train.seed, online=cfg.online, lambdas=cfg.lambdas,
+        items=train.items, device=cfg.device,
+    )  # fmt: skip
     data.setup()
     _check_finite(data)
     torch.manual_seed(train.seed)
-    module = kind(codebook_id=data.codebook.id, hidden=train.hidden, lr=train.lr, weight_decay=train.weight_decay)
-    module.facts = _facts(cfg, data, kind)
+    module = kind(
+        bank=data.bank, hidden=train.hidden, lr=train.lr, weight_decay=train.weight_decay, temperature=train.temperature
+    )
+    module.facts = _facts(cfg, data)
     resume = resume and last.exists()
     progress, metrics = _stored(cfg, module.facts, rank) if resume else (Progress(), {})
     if progress.ended(cfg) is not None:
@@ -252,6 +257,10 @@ def _trainer(cfg: FitConfig, logger: Any, saving: SaveCheckpoints, rank: int) ->
     from pc15learn.fit.checkpoints import AtomicIO
     from pc15learn.fit.ranks import strategy_of
 
+    import torch
+
+    # Lightning's `deterministic` also fills memory that is about to be written: it takes the oracle's time
+    torch.utils.deterministic.fill_uninitialized_memory = False
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     shown = sys.stderr.isatty() and rank == 0
@@ -295,17 +304,16 @@ def _train(
         stop.deferring = False
 
 
-def _facts(cfg: FitConfig, data: LabelData, kind: type[RoleModule]) -> dict[str, Any]:
+def _facts(cfg: FitConfig, data: LabelData) -> dict[str, Any]:
     """What the card will say about where a net comes from."""
     return {
         "name": cfg.name,
         "seed": cfg.train.seed,
-        "normalisation": data.normalisation,
         "oracle": {"fingerprint": data.oracle.fingerprint, "options": data.oracle.facts["options"]},
         "codebook": data.oracle.facts["codebook"],
         "codec": data.oracle.facts["codec"],
         "training_set": {**data.counts, "tiles": data.oracle.facts["tiles"]},
-        **kind.card_facts(data.train_targets, data.options),
+        "rates": [rate.lambda_rd for rate in data.oracle.rates],
     }
 
 
@@ -315,15 +323,17 @@ def _check_finite(data: LabelData) -> None:
     Raises:
         SchemaError: one is infinite or not a number in 32 bits.
     """
-    for name, values in data.train_targets.items():
-        if values.is_floating_point() and not bool(values.isfinite().all()):
+    held = data.held_back
+    for name, values in (("gain", held.gain), ("bits", held.bits), ("behind", held.behind)):
+        if not bool(values.isfinite().all()):
             raise SchemaError(f"{data.labels}: a value that {name!r} is made of is not finite; label again")
 
 
 def _start_at(trainer: Trainer, batch: int) -> None:
     """Leave out batches that a stopped run has seen."""
     loader: Any = trainer.train_dataloader
-    loader.batch_sampler.start_at(batch)
+    stream = loader.dataset if loader.batch_sampler is None else loader.batch_sampler
+    stream.start_at(batch)
 
 
 def _best(cfg: FitConfig, progress: Progress) -> Path | None:

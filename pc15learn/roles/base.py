@@ -12,9 +12,9 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pc15.hooks.roles import ROLES
-from pc15.proc.codebook import load_codebook
+from pc15.search.bank import Bank
 from pc15learn.config import TrainConfig
-from pc15learn.label_tensors import LabelTensors, TargetOptions
+from pc15learn.label_tensors import LabelTensors
 
 __all__ = ["RoleModule"]
 
@@ -24,38 +24,59 @@ _LEAST_LR = 0.02  # of the rate that a fit begins with
 class RoleModule(LightningModule):
     """A net of `pc15.hooks.roles` and how it is fitted; the net alone is exported.
 
-    A subclass sets `role`, a key of `ROLES`, and `demo`, a fit that takes seconds; it computes `targets` and a loss.
+    A subclass sets `role`, a key of `ROLES`, and `demo`, a fit that takes seconds, and computes a loss of batches of
+    `LabelTensors`.
 
     Args:
-        codebook_id: the codebook that its outputs refer to.
-        hidden: units per layer.   lr, weight_decay: of AdamW.
+        bank: the candidates that rows of labels are of; None to load a checkpoint, which has all that it is needed for.
+        hidden: units per layer.   lr, weight_decay: of AdamW.   temperature: softness of targets, in gains.
     """
 
     role: ClassVar[str]
-    demo: ClassVar[TrainConfig] = TrainConfig(hidden=64, lr=3e-3, batch_size=1024, max_epochs=3)
+    demo: ClassVar[TrainConfig] = TrainConfig(hidden=128, lr=3e-3, batch_size=256, max_epochs=6)
 
-    def __init__(self, *, codebook_id: str, hidden: int = 128, lr: float = 3e-4, weight_decay: float = 1e-2) -> None:
+    def __init__(
+        self,
+        *,
+        bank: Bank | None = None,
+        hidden: int = 128,
+        lr: float = 3e-4,
+        weight_decay: float = 1e-2,
+        temperature: float = 0.05,
+    ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.lr, self.weight_decay, self.hidden = lr, weight_decay, hidden
-        self.net: nn.Module = ROLES[self.role].make_net(hidden=hidden, codebook=load_codebook(codebook_id))
+        self.lr, self.weight_decay, self.hidden, self.temperature = lr, weight_decay, hidden, temperature
+        facts = {} if bank is None else self.of_bank(bank)
+        self.net: nn.Module = ROLES[self.role].make_net(hidden=hidden, **facts)
         self.facts: dict[str, Any] = {}
         self.lr_cap = 1.0
         self._sums: dict[str, Tensor] = {}
 
-    @staticmethod
-    def targets(data: LabelTensors, options: TargetOptions) -> dict[str, Tensor]:
-        """Columns that batches are cut from, and `owner`, the row of `data` whose features go with each item."""
-        raise NotImplementedError
-
-    @classmethod
-    def card_facts(cls, targets: dict[str, Tensor], options: TargetOptions) -> dict[str, Any]:
-        """Plain values for the card's own fields, from the targets of the train split."""
+    def of_bank(self, bank: Bank) -> dict[str, Any]:
+        """Take over what training needs of a bank; what `make_net` of the role is to be given."""
         return {}
+
+    def frozen(self) -> dict[str, Tensor]:
+        """The net as the encoder reads it."""
+        return self.net.frozen()  # type: ignore[operator, no-any-return]
+
+    def shares(self, batch: LabelTensors) -> Tensor:
+        """Target of each candidate, [n,M], up to 1: soft by how far it falls behind, since several are often tied."""
+        return torch.exp(-batch.behind / self.temperature) * (batch.rows >= 0)
+
+    @staticmethod
+    def weights(batch: LabelTensors) -> Tensor:
+        """Weight of each row, [n]: what a wrong choice can lose, tempered."""
+        weight = batch.gain.sqrt()
+        return (weight / weight.mean().clamp(min=1e-9)).clamp(0.2, 5.0)
 
     def tables(self) -> dict[str, tuple[list[str | int], list[list[Any]]]]:
         """Tables of the last validation for a logger that shows them: columns and rows by name."""
         return {}
+
+    def transfer_batch_to_device(self, batch: LabelTensors, device: torch.device, dataloader_idx: int) -> LabelTensors:
+        """A batch on the device that trains; those of an oracle there lie there already."""
+        return batch.to(device)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; a cosine over all steps that falls to 2 %, and that no resuming lets rise.

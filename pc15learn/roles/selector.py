@@ -1,89 +1,71 @@
-"""M1, the selector: which generators are worth trying on a residual."""
+"""M1, the selector: which cells of the bank are worth looking into, and whether any layer pays."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor
 from torch.nn import functional as F
 
-from pc15.proc.generators import NAMES
-from pc15learn.config import TrainConfig
-from pc15learn.label_tensors import LabelTensors, TargetOptions
+from pc15.hooks.roles.selector import CELLS
+from pc15.search.bank import Bank
+from pc15.search.cells import Cells
+from pc15learn.label_tensors import LabelTensors
 from pc15learn.roles.base import RoleModule
 
 __all__ = ["SelectorModule"]
 
 
 class SelectorModule(RoleModule):
-    """Fit `pc15.hooks.roles.selector.SelectorNet` to the oracle's gains.
+    """Fit `pc15.hooks.roles.selector.CellNet` to the oracle's gains.
 
-    batch: features [B,F], share [B,G] (soft labels), best [B] (the choice), weight [B].   loss: cross-entropy, nats.
-    logs:  train/loss, val/loss, val/hit_at_1, val/hit_at_8 = share of rows whose choice is in the top 8.
+    loss: cross-entropy over cells, nats, each as likely as its best candidate, + that of "a layer pays".
+    logs: train/loss, val/loss, val/hit_at_16 = share of rows whose best candidate's cell is among the 16 likeliest,
+        val/pays = share of rows where p >= 1/2 says rightly if a layer pays.
     """
 
     role = "selector"
-    demo = TrainConfig(hidden=64, lr=2e-3, batch_size=128, max_epochs=15)
 
-    @staticmethod
-    def targets(data: LabelTensors, options: TargetOptions) -> dict[str, Tensor]:
-        """Share of every generator, [N,G] float32, soft by how far its best candidate falls behind; choice and weight.
+    def of_bank(self, bank: Bank) -> dict[str, Any]:
+        seen = bank.seen
+        assert seen is not None, "checked by who reads the labels"
+        cells = Cells.of_bank(bank, seen)
+        self.register_buffer("cell_of", cells.of, persistent=False)
+        self.cell_of: Tensor
+        wide = torch.zeros((CELLS, seen.shape[1]), dtype=torch.int8)
+        wide[: len(cells)] = cells.centroids.cpu()
+        return {"centroids": wide}
 
-            share ~ exp(-(RD - best RD) / (temperature * (D before - best RD)))
+    def _costs(self, batch: LabelTensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(cross-entropy [B], weight [B], cost of "pays" [B], what is logged [B,2])."""
+        likely, pays = self.net(batch.inputs)
+        shares = self.shares(batch)
+        cell = self.cell_of[batch.rows.clamp(min=0)]
+        target = torch.zeros_like(likely).scatter_reduce_(1, cell, shares, "amax")
+        target = target / target.sum(dim=1, keepdim=True).clamp(min=1e-9)
+        cost = -(target * likely.log_softmax(dim=1)).sum(dim=1)
+        paid = F.binary_cross_entropy_with_logits(pays, batch.pays.to(pays.dtype), reduction="none")
+        best = cell.gather(1, batch.behind.argmin(dim=1, keepdim=True))
+        hit = (likely.detach().topk(16).indices == best).any(dim=1)
+        seen = torch.stack([hit, (pays > 0) == batch.pays], dim=1)
+        return cost, torch.where(batch.pays, self.weights(batch), 0.0), paid, seen
 
-        Several generators are often nearly tied; a hard label would teach noise.
-        """
-        rd = data.c_d + data.lambda_rd[data.owner] * data.c_bits / data.area
-        n, gens = len(data), len(NAMES)
-        best = torch.full((n * gens,), float("inf"), dtype=torch.float64)
-        best.scatter_reduce_(0, data.owner * gens + data.c_gen, rd, "amin")
-        best.scatter_reduce_(0, torch.arange(n) * gens + data.gen, data.rd, "amin")
-        table = best.view(n, gens)
-        low = table.amin(dim=1, keepdim=True)
-        gain = (data.d0.view(-1, 1) - low).clamp(min=1e-9)
-        share = torch.exp(-(table - low) / (options.temperature * gain))
-        share = share / share.sum(dim=1, keepdim=True)
-        weight = gain.sqrt()
-        weight = (weight / weight.mean()).clamp(0.2, 5.0)
-        return {"owner": torch.arange(n), "share": share.float(), "best": data.gen, "weight": weight[:, 0].float()}
-
-    def _costs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(cross-entropy [B], logits [B,G])."""
-        logits = self.net(batch["features"])
-        return -(batch["share"] * logits.log_softmax(dim=1)).sum(dim=1), logits
-
-    def tables(self) -> dict[str, tuple[list[str | int], list[list[Any]]]]:
-        """How often the oracle chose each generator in the val split, and how often it was among the first."""
-        columns: list[str | int] = ["generator", "rows", "hit_at_1", "hit_at_8"]
-        rows = [
-            [name, int(count), first / count, among / count]
-            for name, (count, first, among) in zip(NAMES, self._by_gen.tolist(), strict=True)
-            if count
-        ]
-        return {"generators": (columns, rows)}
-
-    def on_validation_epoch_start(self) -> None:
-        self._by_gen = torch.zeros((len(NAMES), 3), dtype=torch.float64, device=self.device)
-
-    def on_validation_epoch_end(self) -> None:
-        super().on_validation_epoch_end()
-        if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(self._by_gen)
-
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        cost, _logits = self._costs(batch)
-        loss = self.mean_of_batch(cost, batch["weight"])
+    def training_step(self, batch: LabelTensors, _: int) -> Tensor:
+        cost, weight, paid, _seen = self._costs(batch)
+        loss = self.mean_of_batch(cost, weight + 1e-9) + self.mean_of_batch(paid)
         self.log("train/loss", loss, batch_size=len(cost))
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        cost, logits = self._costs(batch)
-        hit = logits.topk(8).indices == batch["best"][:, None]  # [B,8]
-        self.add_to_mean("val/loss", cost, batch["weight"])
-        self.add_to_mean("val/hit_at_1", hit[:, 0])
-        self.add_to_mean("val/hit_at_8", torch.any(hit, dim=1))
-        seen = torch.stack([torch.ones_like(hit[:, 0]), hit[:, 0], torch.any(hit, dim=1)], dim=1)  # [B,3]
-        chosen = F.one_hot(batch["best"], len(NAMES)).double()  # [B,G]
-        self._by_gen += chosen.T @ seen.double()
+    def validation_step(self, batch: LabelTensors, _: int) -> None:
+        cost, weight, paid, seen = self._costs(batch)
+        self.add_to_mean("val/cells", cost, weight)
+        self.add_to_mean("val/hit_at_16", seen[:, 0], batch.pays)
+        self.add_to_mean("val/pays_loss", paid)
+        self.add_to_mean("val/pays", seen[:, 1])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what was counted, and val/loss, their sum."""
+        super().on_validation_epoch_end()
+        metrics = self.trainer.callback_metrics
+        self.log("val/loss", metrics["val/cells"] + metrics["val/pays_loss"])

@@ -1,143 +1,146 @@
-"""M2, the parameter initialiser: which codebook entries of a generator to start from, and which offsets."""
+"""M2, the parameter initialiser: which entries inside the chosen cells, by a learned product of few numbers.
+
+Two towers: a query of the residual and a key of each pattern, DIMENSIONS numbers each, learned so that their squared
+product ranks patterns as exact scores do.  Keys are made once per bank.
+"""
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pc15.bitstream.programs import MAX_PARAMS
-from pc15.hooks.features import FEATURES
-from pc15.hooks.fixed_point import Snap
-from pc15.hooks.roles.common import CHUNK_VALUES, MEET, WAVES, Entries, Match, gates, trunk, waves
-from pc15.hooks.weights import Predictor
-from pc15.proc.codebook import OFFSET_MAX, Codebook
-from pc15.proc.generators import NAMES
+from pc15.fixed import isqrt64
+from pc15.hooks.inputs import NUMBERS, PIXELS, NetInputs
+from pc15.hooks.integer_net import ANSWER, GRID, IntegerLayer, TrainedLayer, layer_spec, rounded
+from pc15.hooks.weights import Predictor, TensorSpec
+from pc15.search.backend import backend_of
+from pc15.search.backend.product import Product
+from pc15.search.backend.protocol import CellRows
+from pc15.search.backend.sort_keys import Terms
 
-__all__ = ["ParamNet", "ParamPredictor"]
+__all__ = ["DIMENSIONS", "EntryNet", "ParamPredictor"]
 
-_MEET_ROOT = 8.0  # a power of two: dividing by it is exact
-_IMPOSSIBLE = -1e6
+DIMENSIONS = 64
+"""Numbers that a residual and a pattern are compared by."""
+_QUERY_TOP = 2047
+_KEY_BITS = 16  # fraction of the factors of keys
 
 
-class ParamNet(nn.Module):
-    """M2: features [n, F] and a generator [n] -> logits over its codebook entries, and offsets [n, MAX_PARAMS].
+class EntryNet(nn.Module):
+    """M2: `NetInputs` -> queries [n, DIMENSIONS], and patterns -> keys [K, DIMENSIONS], both whole numbers.
 
-    A logit is likeness times the generator's sharpness, plus a learned inner product of what the net makes of tile
-    and entry, plus how usual the entry is.  Offsets are in level steps, within +-OFFSET_MAX.
+    The score of a pattern is (query . key / 127)^2 - price * bits, in the units of a product with a pattern of unit
+    norm.  A query is a projection of the residual, each number of which is turned up or down by what else is seen.
+
+    Args:
+        hidden: units per layer.
+        basis: [DIMENSIONS, PIXELS] float, orthonormal rows that projections start from, and how far patterns of unit
+            norm reach along each, [DIMENSIONS].
     """
 
-    def __init__(self, *, codebook: Codebook, features: int = FEATURES, hidden: int = 128) -> None:
+    def __init__(self, *, hidden: int = 256, basis: tuple[Tensor, Tensor] | None = None) -> None:
         super().__init__()
-        gens = len(NAMES)
-        self.entries, self.match = Entries(codebook), Match()
-        self.trunk = trunk(features, hidden)
-        self.gate, self.shift = gates(gens, hidden)
-        self.mixed = nn.Sequential(nn.ReLU(), Snap(), nn.Linear(hidden, hidden), nn.ReLU(), Snap())
-        self.query_head, self.offset = nn.Linear(hidden, MEET), nn.Linear(hidden, MAX_PARAMS)
-        self.key_body = nn.Sequential(nn.Linear(WAVES * MAX_PARAMS, MEET), nn.ReLU(), Snap(), nn.Linear(MEET, MEET))
-        self.key_gate, self.key_shift = gates(gens, MEET)
-        self.sharpness = nn.Embedding(gens, 1)
-        nn.init.constant_(self.sharpness.weight, 10.0)
-        nn.init.normal_(self.query_head.weight, std=0.01)
-        self.usual = nn.Parameter(torch.zeros(len(self.entries.gens)))
-        self.snap = Snap()
+        self.project = TrainedLayer(PIXELS, DIMENSIONS, "answer", scale=GRID)
+        self.look = TrainedLayer(PIXELS, hidden, "abs")
+        self.think = TrainedLayer(hidden + NUMBERS, hidden, "relu")
+        self.turn = TrainedLayer(hidden, DIMENSIONS, "answer")
+        self.key = nn.Parameter(torch.randn(DIMENSIONS, PIXELS) / PIXELS**0.5)
+        if basis is not None:
+            rows, reach = basis
+            with torch.no_grad():
+                self.key.copy_(rows / reach[:, None])
+                self.project.weight.copy_(rows * reach[:, None])
+                self.turn.weight.mul_(0.1)
 
-    def forward(self, features: Tensor, gen: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [n, largest codebook], -inf beyond a generator's own entries, and offsets."""
-        queries, offsets = self.read(features, self.trunk(features), gen)
-        most = max(b - a for a, b in itertools.pairwise(self.entries.starts))
-        logits = features.new_full((len(gen), most), float("-inf"), dtype=queries.dtype)
-        keys = self.keys()
-        for g in torch.unique(gen).tolist():
-            at = torch.nonzero(gen == g).flatten()
-            own = self.logits(queries[at], keys, g)
-            logits[at, : own.shape[1]] = own
-        return logits, offsets
+    def queries(self, inputs: NetInputs) -> Tensor:
+        """[n, DIMENSIONS] float32 whole numbers."""
+        error, numbers = inputs.error.float() / GRID, inputs.numbers.float() / GRID
+        turn = self.turn(self.think(torch.cat([self.look(error), numbers], dim=1)))
+        return rounded(self.project(error) * GRID * (1.0 + turn)).clamp(-_QUERY_TOP, _QUERY_TOP)
 
-    def read(self, features: Tensor, seen: Tensor, gen: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries [n, 128] and offsets; `seen` is the trunk's output, which all generators of a tile share."""
-        own = self.mixed(seen * self.gate(gen) + self.shift(gen))
-        queries = torch.cat([self.match.query(features), self.snap(self.query_head(own))], dim=1)
-        top = float(OFFSET_MAX)
-        return queries, self.snap(self.offset(own)).clamp(-top, top)
+    def keys(self, pixels: Tensor) -> Tensor:
+        """Keys of patterns [K, PIXELS] float32 of unit norm, [K, DIMENSIONS] float32 whole numbers."""
+        steps = self._steps()
+        weight = rounded(self.key / steps).clamp(-127, 127) * steps
+        return rounded(pixels @ weight.t() * 127.0).clamp(-127, 127)
 
-    def keys(self) -> Tensor:
-        """Keys that entries are looked up by, [E, 128]; they do not depend on the tile."""
-        body = self.snap(self.key_body(self.snap(waves(self.entries.shares))))
-        body = self.snap(body * self.key_gate(self.entries.gens) + self.key_shift(self.entries.gens))
-        return torch.cat([self.match.keys(self.entries.patterns), body], dim=1)
+    def _steps(self) -> Tensor:
+        return (self.key.detach().abs().amax(dim=1, keepdim=True) / 127.0).clamp(min=1e-8)
 
-    def logits(self, queries: Tensor, keys: Tensor, gen: int) -> Tensor:
-        """Logits of one generator's entries, [n, E_g]."""
-        own = self.entries.own(gen)
-        likeness = self.match.likeness(queries[:, :MEET] @ keys[own, :MEET].T)
-        learned = queries[:, MEET:] @ keys[own, MEET:].T / _MEET_ROOT
-        return self.snap(likeness * self.sharpness.weight[gen] + learned + self.usual[own])  # type: ignore[no-any-return]
+    @torch.no_grad()
+    def frozen(self) -> dict[str, Tensor]:
+        """Tensors of a weights file."""
+        steps = self._steps()
+        layers = (part.frozen(name) for name, part in self.named_children() if isinstance(part, TrainedLayer))
+        return {
+            "key.weight": torch.floor(self.key / steps + 0.5).clamp(-127, 127).to(torch.int8).cpu(),
+            "key.factor": torch.floor(steps[:, 0].double() * 127.0 * (1 << _KEY_BITS) + 0.5).to(torch.int32).cpu(),
+        } | {k: v for one in layers for k, v in one.items()}
 
 
 class ParamPredictor(Predictor):
-    """M2: which codebook entries of a generator are worth scoring, and which offsets around them.
-
-    Args:
-        weights, strict: see `Selector`.
-    """
+    """M2: which entries inside the chosen cells; arguments as `Selector`."""
 
     role, title, slot = "params", "M2", "param_predictor"
 
     @staticmethod
-    def make_net(*, hidden: int, codebook: Codebook) -> nn.Module:
-        """An untrained net."""
-        return ParamNet(hidden=hidden, codebook=codebook)
+    def make_net(*, hidden: int, **facts: Any) -> nn.Module:
+        """An untrained net; `basis` as `EntryNet` takes it."""
+        return EntryNet(hidden=hidden, **facts)
 
-    def __init__(self, weights: str | Path, *, strict: bool = False) -> None:
-        super().__init__(weights, strict=strict)
-        self._known_keys: dict[torch.device, Tensor] = {}
+    @staticmethod
+    def tensors(hidden: int) -> TensorSpec:
+        """Tensors of a weights file."""
+        return {
+            "key.weight": (torch.int8, (DIMENSIONS, PIXELS)),
+            "key.factor": (torch.int32, (DIMENSIONS,)),
+            **layer_spec("project", PIXELS, DIMENSIONS),
+            **layer_spec("look", PIXELS, hidden),
+            **layer_spec("think", hidden + NUMBERS, hidden),
+            **layer_spec("turn", hidden, DIMENSIONS),
+        }
 
-    def best(self, features: Tensor, allowed: Tensor, entries: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The `entries` likeliest entries of each allowed (tile, generator) pair.
+    def keys(self, pixels: Tensor) -> Tensor:
+        """Keys of patterns [K, PIXELS] int8, [K, DIMENSIONS] int8."""
+        net: _Net = self.ready_on(pixels.device, _Net)
+        parts = []
+        for chunk in pixels.split(1 << 14):
+            product = net.key.whole(chunk).to(torch.int64) * net.key_factor
+            power = chunk.to(torch.int64).square().sum(dim=1).clamp(min=1)
+            norm = (isqrt64(power << 16) << (_KEY_BITS - 8))[:, None]
+            keys = torch.div(2 * product + norm, 2 * norm, rounding_mode="floor")
+            parts.append(keys.clamp(-127, 127).to(torch.int8))
+        return torch.cat(parts)
+
+    def best(self, inputs: NetInputs, chosen: Tensor, keys: CellRows, bits: Tensor, keep: int) -> Tensor:
+        """The `keep` most promising rows of the chosen cells of each tile, best first, [n,keep] int64; -1 for none.
 
         Args:
-            features: [n, FEATURES].   allowed: [n, G] bool.
-        Returns:
-            pairs [m,2] int64 (tile, generator); qv [m,E] int64, -1 beyond the codebook; score [m,E] float64,
-            log-probability in multiples of 1/256; offsets [m, MAX_PARAMS] int64.
+            chosen: [n,k] int64 cells, -1 for none.   keys: of the rows of all cells.   bits: [K] float32, in 1/256.
         """
-        assert self._loaded is not None
-        net, _, _ = self._on(features.device)
-        normal = self._normalised(features)
-        seen, keys = net.trunk(normal), self._keys(net, features.device)
-        pairs = torch.nonzero(allowed)
-        m, device = len(pairs), features.device
-        qv = torch.full((m, entries), -1, dtype=torch.int64, device=device)
-        score = torch.full((m, entries), _IMPOSSIBLE, dtype=torch.float64, device=device)
-        offsets = torch.zeros((m, MAX_PARAMS), dtype=torch.int64, device=device)
-        for gen in torch.unique(pairs[:, 1]).tolist():
-            if not (size := self._loaded.codebook.size(gen)):
-                continue
-            every = torch.nonzero(pairs[:, 1] == gen).flatten()
-            for at in every.split(max(1, CHUNK_VALUES // size)):
-                queries, steps = net.read(normal[pairs[at, 0]], seen[pairs[at, 0]], pairs[at, 1])
-                shares = net.logits(queries, keys, gen).log_softmax(dim=1)
-                best, place = _top(shares, entries)
-                qv[at, : best.shape[1]], score[at, : best.shape[1]] = place, best
-                offsets[at] = steps.round().to(torch.int64)
-        return pairs, qv, score, offsets
-
-    def _keys(self, net: Any, device: torch.device) -> Tensor:
-        """Keys of all entries; they do not depend on the tile."""
-        if device not in self._known_keys:
-            self._known_keys[device] = net.keys()
-        return self._known_keys[device]
+        net: _Net = self.ready_on(inputs.error.device, _Net)
+        turn = net.turn(net.think(torch.cat([net.look(inputs.error), inputs.numbers], dim=1))).to(torch.int64)
+        query = (net.project(inputs.error).to(torch.int64) * (ANSWER + turn) + (ANSWER >> 1)) >> 8
+        query = query.clamp(-_QUERY_TOP, _QUERY_TOP).to(torch.int16)
+        device, n = query.device, len(query)
+        terms = Terms(_ones(len(bits), device), bits, torch.zeros(n, dtype=torch.int64, device=device), inputs.price * 127.0**2)
+        return backend_of(device).best_in_cells(chosen, keys, query, terms, keep)
 
 
-def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The highest scores of each row as multiples of 1/256, and their places; ties go to the lower place."""
-    width = scores.shape[1]
-    rank = (scores * 256.0).round().to(torch.int64) * width
-    key = (rank + torch.arange(width - 1, -1, -1, device=scores.device)).topk(min(count, width), dim=1).values
-    whole = torch.div(key, width, rounding_mode="floor")
-    return whole.to(torch.float64) / 256.0, width - 1 - (key - whole * width)
+class _Net:
+    """M2 on a device, ready to be asked."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        self.project = IntegerLayer.of(tensors, "project", "answer", device)
+        self.look = IntegerLayer.of(tensors, "look", "abs", device)
+        self.think = IntegerLayer.of(tensors, "think", "relu", device)
+        self.turn = IntegerLayer.of(tensors, "turn", "answer", device)
+        self.key = Product(tensors["key.weight"].to(device))
+        self.key_factor = tensors["key.factor"].to(device).to(torch.int64)
+
+
+def _ones(count: int, device: torch.device) -> Tensor:
+    return torch.ones((1, count), device=device)

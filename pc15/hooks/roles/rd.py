@@ -1,138 +1,139 @@
-"""M3, the RD surrogate: what a candidate would gain in D and cost in bits, without drawing it."""
+"""M3, the RD surrogate: which of a shortlist exact scores would like, structural similarity included.
+
+Squared error at half resolution, less the price of the bits, comes from one product per candidate; what SSIM adds to
+it depends on where the picture has its contrast and the pattern its own.  Two towers learn that: a vector of the tile
+and a vector of each pattern, whose product corrects the order.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pc15.bitstream.programs import MAX_PARAMS
-from pc15.hooks.features import FEATURES
-from pc15.hooks.fixed_point import Snap
-from pc15.hooks.protocol import LayerView
-from pc15.hooks.roles.common import CHUNK_VALUES, MEET, WAVES, Entries, Match, gates, trunk, waves
-from pc15.hooks.weights import Predictor, all_numbers
-from pc15.proc.codebook import Codebook
-from pc15.proc.generators import NAMES
+from pc15.hooks.inputs import NUMBERS, PIXELS, NetInputs
+from pc15.hooks.integer_net import GRID, IntegerLayer, TrainedLayer, layer_spec
+from pc15.hooks.weights import Predictor, TensorSpec
 
-__all__ = ["RdNet", "RdPredictor", "interpolated"]
+__all__ = ["TRAITS", "RdNet", "RdPredictor", "shortlist_scores"]
+
+TRAITS = 32
+"""Numbers that a tile and a pattern are matched by."""
+_PATTERN_HIDDEN = 128
+_SHARP_ONE = 256  # of the weight of the squared error
+_MATCH_ONE = GRID * GRID
 
 
 class RdNet(nn.Module):
-    """M3: features [n, F] and codebook entries [n] -> [n, 2]: gain in D and bits, both normalised.
+    """M3: `NetInputs` and patterns -> scores of candidates, natural logarithms up to a constant per tile.
 
-    A tile and an entry are read apart and meet late, so that a bank's entries are read once, not per tile.
+    Args:
+        hidden: units of a tile's layers.
     """
 
-    def __init__(self, *, codebook: Codebook, features: int = FEATURES, hidden: int = 96) -> None:
+    def __init__(self, *, hidden: int = 512) -> None:
         super().__init__()
-        self.entries, self.match = Entries(codebook), Match()
-        self.trunk = trunk(features, hidden)
-        self.tile_part = nn.Linear(hidden, hidden)
-        self.gate, self.shift = gates(len(NAMES), hidden)
-        self.param_part = nn.Linear(WAVES * MAX_PARAMS, hidden)
-        self.like_part = nn.Linear(1, hidden, bias=False)
-        self.snap = Snap()
-        self.mixed = nn.Sequential(nn.ReLU(), Snap(), nn.Linear(hidden, hidden // 2), nn.ReLU(), Snap())
-        self.head = nn.Linear(hidden // 2, 2)
-        self.out = Snap()
+        self.look = TrainedLayer(2 * PIXELS, hidden, "abs")
+        self.think = TrainedLayer(hidden + NUMBERS, hidden // 2, "relu")
+        self.wish = TrainedLayer(hidden // 2, TRAITS, "answer", scale=GRID)
+        self.see = TrainedLayer(PIXELS, _PATTERN_HIDDEN, "abs")
+        self.have = TrainedLayer(_PATTERN_HIDDEN, TRAITS, "answer", scale=GRID)
+        self.sharp = nn.Parameter(torch.tensor(20.0))
+        with torch.no_grad():
+            self.wish.weight.mul_(0.1)
 
-    def forward(self, features: Tensor, entry: Tensor) -> Tensor:
-        """[n, 2] of pairs."""
-        return self.meet(self.tile(features), self.candidate(entry))
+    def wishes(self, inputs: NetInputs) -> Tensor:
+        """A tile's side, [n, TRAITS]."""
+        seen = torch.cat([inputs.error, inputs.picture], dim=1).float() / GRID
+        return self.wish(self.think(torch.cat([self.look(seen), inputs.numbers.float() / GRID], dim=1)))
 
-    def tile(self, features: Tensor) -> Tensor:
-        """The tile's side, [n, 64 + hidden]."""
-        return torch.cat([self.match.query(features), self.snap(self.tile_part(self.trunk(features)))], dim=1)
+    def traits(self, pixels: Tensor) -> Tensor:
+        """A pattern's side: [K, PIXELS] int8 -> [K, TRAITS]."""
+        return self.have(self.see(pixels.float() / GRID)).clamp(-127 / GRID, 127 / GRID)
 
-    def candidate(self, entry: Tensor) -> Tensor:
-        """The candidate's side, [.., 64 + hidden]."""
-        gen = self.entries.gens[entry]
-        own = self.snap(self.param_part(self.snap(waves(self.entries.shares[entry]))))
-        own = self.snap(own * self.gate(gen) + self.shift(gen))
-        return torch.cat([self.match.keys(self.entries.patterns[entry]), own], dim=-1)
+    def forward(self, gain: Tensor, match: Tensor) -> Tensor:
+        """Scores [n,M] from gains in squared error less bits, in any unit, and products of wishes and traits."""
+        top = gain.amax(dim=1, keepdim=True).clamp(min=1.0)
+        return self.sharp * (gain / top).clamp(min=-1.0) + match
 
-    def meet(self, tile: Tensor, candidate: Tensor) -> Tensor:
-        """[.., 2] from both sides, broadcast."""
-        likeness = self.match.likeness((tile[..., :MEET] * candidate[..., :MEET]).sum(dim=-1, keepdim=True))
-        a, b = tile[..., MEET:], candidate[..., MEET:]
-        return self.out(self.head(self.mixed(a * b + a + b + self.snap(self.like_part(likeness) * 8.0))))  # type: ignore[no-any-return]
+    @torch.no_grad()
+    def frozen(self) -> dict[str, Tensor]:
+        """Tensors of a weights file."""
+        layers = (part.frozen(name) for name, part in self.named_children() if isinstance(part, TrainedLayer))
+        sharp = torch.floor(self.sharp * _SHARP_ONE + 0.5).to(torch.int32).reshape(1).cpu()
+        return {"sharp": sharp} | {k: v for one in layers for k, v in one.items()}
+
+
+def shortlist_scores(product: Tensor, norm: Tensor, price: Tensor, bits: Tensor) -> Tensor:
+    """Gain in squared error less the price of bits, [n,M] float32, in the units of `NetInputs.price`.
+
+    Args:
+        product: [n,M], of a tile's `error` and patterns, exact integers.   norm: [n,M] float32, 1 / sum of a pattern's
+            squares.   price: [n] float32.   bits: [n,M] float32, in 1/256.
+    """
+    value = product.to(torch.float32)
+    return (value * value) * norm - price[:, None] * bits
 
 
 class RdPredictor(Predictor):
-    """M3: what a candidate would gain and cost.
-
-    Args:
-        weights, strict: see `Selector`.
-        lambda_rd: price of a bit; None takes the one that the labels were made with.
-    """
+    """M3: the order of a shortlist; arguments as `Selector`."""
 
     role, title, slot = "rd", "M3", "rd_predictor"
-    card_extra = ("lambda_rd", "area_share", "target", "calibration")
 
     @staticmethod
-    def make_net(*, hidden: int, codebook: Codebook) -> nn.Module:
+    def make_net(*, hidden: int, **facts: Any) -> nn.Module:
         """An untrained net."""
-        return RdNet(hidden=hidden, codebook=codebook)
+        return RdNet(hidden=hidden, **facts)
 
-    @classmethod
-    def card_problem(cls, card: Mapping[str, Any]) -> str | None:
-        """Say which of the card's own fields cannot be used."""
-        target, knots = card.get("target"), card.get("calibration")
-        good = isinstance(target, dict) and all_numbers(target.get("mean"), 2) and all_numbers(target.get("std"), 2)
-        good = good and all_numbers([card.get("lambda_rd"), card.get("area_share")]) and isinstance(knots, dict)
-        good = good and card["lambda_rd"] > 0 and card["area_share"] > 0
-        for name in ("gain", "bits"):
-            part = knots.get(name) if good and isinstance(knots, dict) else None
-            good = good and isinstance(part, dict) and all_numbers(part.get("x"))
-            good = good and all_numbers(part.get("y"), len(part["x"]))  # type: ignore[union-attr, index]
-            good = good and len(part["x"]) >= 1 and part["x"] == sorted(part["x"])  # type: ignore[index]
-        return None if good else "target, lambda_rd, area_share or calibration is missing or out of range"
+    @staticmethod
+    def tensors(hidden: int) -> TensorSpec:
+        """Tensors of a weights file."""
+        return {
+            "sharp": (torch.int32, (1,)),
+            **layer_spec("look", 2 * PIXELS, hidden),
+            **layer_spec("think", hidden + NUMBERS, hidden // 2),
+            **layer_spec("wish", hidden // 2, TRAITS),
+            **layer_spec("see", PIXELS, _PATTERN_HIDDEN),
+            **layer_spec("have", _PATTERN_HIDDEN, TRAITS),
+        }
 
-    def __init__(self, weights: str | Path, *, strict: bool = False, lambda_rd: float | None = None) -> None:
-        super().__init__(weights, strict=strict)
-        self.lambda_rd = lambda_rd
+    def traits(self, pixels: Tensor) -> Tensor:
+        """A pattern's side: [K, PIXELS] int8 -> [K, TRAITS] int8."""
+        net: _Net = self.ready_on(pixels.device, _Net)
+        parts = [net.have(net.see(chunk)).clamp(-127, 127).to(torch.int8) for chunk in pixels.split(1 << 14)]
+        return torch.cat(parts)
 
-    def cost(self, features: Tensor, view: LayerView, rows: Tensor) -> Tensor:
-        """Predicted RD of adding each candidate, [n,C] float64; +inf where a row is -1."""
-        assert self._loaded is not None
-        net, _, _ = self._on(features.device)
-        known, starts = view.candidates, torch.tensor(net.entries.starts, device=features.device)
+    def cost(self, inputs: NetInputs, rows: Tensor, pixels: Tensor, traits: Tensor, bits: Tensor) -> Tensor:
+        """Costs of candidates, [n,M] float32, lower is better, +inf where a row is -1.
+
+        Args:
+            rows: [n,M] int64, -1 for none.   pixels: [K, PIXELS] int8, traits: [K, TRAITS] int8, of every row.
+            bits: [K] float32, in 1/256.
+        """
+        net: _Net = self.ready_on(inputs.error.device, _Net)
+        wish = net.wish(net.think(torch.cat([net.look(torch.cat([inputs.error, inputs.picture], dim=1)), inputs.numbers], 1)))
         at = rows.clamp(min=0)
-        used, place = torch.unique(starts[known.gen[at]] + known.qv[at], return_inverse=True)
-        candidates = net.candidate(used)
-        tiles = net.tile(self._normalised(features))
-        step = max(1, CHUNK_VALUES // max(1, rows.shape[1] * tiles.shape[1]))
-        parts = [
-            net.meet(tiles[i : i + step, None], candidates[place[i : i + step]])
-            for i in range(0, max(1, len(tiles)), step)
-        ]
-        predicted = torch.cat(parts)  # [n,C,2]
-        gain, bits = (self._calibrated(predicted[:, :, k], k) for k in (0, 1))
-        lam = self._loaded.card["lambda_rd"] if self.lambda_rd is None else self.lambda_rd
-        area = view.tile * view.tile * self._loaded.card["area_share"]
-        cost = bits * (lam / area) - gain
-        return torch.where(rows >= 0, (cost * float(1 << 20)).round() / float(1 << 20), math.inf)
-
-    def _calibrated(self, raw: Tensor, column: int) -> Tensor:
-        """Out of the net's normalisation and through the isotonic knots."""
-        assert self._loaded is not None
-        card = self._loaded.card
-        value = raw * card["target"]["std"][column] + card["target"]["mean"][column]
-        knots = card["calibration"][("gain", "bits")[column]]
-        return interpolated(value, knots["x"], knots["y"])
+        seen, own = pixels[at].to(torch.float32), traits[at].to(torch.float32)  # [n,M,..]
+        product = torch.bmm(seen, inputs.error.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24: exact
+        power = seen.square().sum(dim=2).clamp(min=1.0)  # likewise
+        match = torch.bmm(own, wish.clamp(-2047, 2047).to(torch.float32)[:, :, None])[:, :, 0]  # below 2^23
+        gain = shortlist_scores(product, torch.ones_like(power) / power, inputs.price, bits[at])
+        gain = torch.where(rows >= 0, gain, -math.inf)
+        top = gain.amax(dim=1, keepdim=True).clamp(min=1.0)
+        score = net.sharp * (gain / top).clamp(min=-1.0) + match * (1.0 / _MATCH_ONE)
+        return torch.where(rows >= 0, -score, math.inf)
 
 
-def interpolated(value: Tensor, x: list[float], y: list[float]) -> Tensor:
-    """Piecewise linear through the knots (x, y), constant beyond them; x rises."""
-    at, to = (torch.tensor(knots, dtype=torch.float64, device=value.device) for knots in (x, y))
-    if len(x) == 1:
-        return to.expand(value.shape)
-    value = value.to(torch.float64).clamp(x[0], x[-1]).contiguous()
-    right = torch.bucketize(value, at).clamp(1, len(x) - 1)
-    width = (at[right] - at[right - 1]).clamp(min=1e-12)
-    return to[right - 1] + (to[right] - to[right - 1]) * ((value - at[right - 1]) / width)
+class _Net:
+    """M3 on a device, ready to be asked."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        self.look = IntegerLayer.of(tensors, "look", "abs", device)
+        self.think = IntegerLayer.of(tensors, "think", "relu", device)
+        self.wish = IntegerLayer.of(tensors, "wish", "answer", device)
+        self.see = IntegerLayer.of(tensors, "see", "abs", device)
+        self.have = IntegerLayer.of(tensors, "have", "answer", device)
+        self.sharp = tensors["sharp"].to(device).to(torch.float32) / torch.full((1,), float(_SHARP_ONE), device=device)

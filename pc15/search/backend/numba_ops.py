@@ -13,9 +13,12 @@ from pc15.search.backend import numba_samples, numba_scores, torch_ops
 from pc15.search.backend.numba_samples import contributions, look, put, show
 from pc15.search.backend.product import Product
 from pc15.search.backend.protocol import (
+    ANSWER_TOP,
+    LOG_FLOOR,
     SSIM_C1,
     SSIM_C2,
     Best,
+    CellRows,
     DrawnSurface,
     ExactTerms,
     Patterns,
@@ -29,6 +32,8 @@ from pc15.search.windows import box_edges
 from pc15.tiling import TileSpec
 
 __all__ = [
+    "activated",
+    "best_in_cells",
     "best_of",
     "contributions",
     "distortion",
@@ -37,6 +42,7 @@ __all__ = [
     "exact",
     "exact_rows",
     "inverse_norms",
+    "likeliest_cells",
     "look",
     "lowest",
     "offered",
@@ -52,6 +58,7 @@ __all__ = [
 
 _TOGETHER = 256  # tiles whose products with a block of candidates stay in the cache
 _LEAST_PACKED = 1 << 16  # samples that are worth another thread
+_LEAST_TILES = 8  # tiles whose cells are worth another thread
 _LEAST_KNOTS = 32  # knots that are
 
 draws_ahead = False
@@ -143,6 +150,41 @@ class _LoopedRanker:
 
 def ranker(pixels: Tensor, quad: Tensor) -> Ranker:
     return _LoopedRanker(pixels, quad)
+
+
+def best_in_cells(chosen: Tensor, cells: CellRows, packed: Tensor, terms: Terms, keep: int) -> Tensor:
+    out = torch.empty((len(chosen), keep), dtype=torch.int64)
+    tensors = (chosen, cells.start, cells.rows, cells.pixels, packed, *terms, out)
+    parallel_range(numba_scores.best_in_cells, len(chosen), *(t.contiguous().numpy() for t in tensors), least=_LEAST_TILES)
+    return out
+
+
+# ---------------------------------------------------------------- nets
+
+_KINDS = ("abs", "relu", "answer")
+
+
+def activated(product: Tensor, factor: Tensor, bias: Tensor, kind: str) -> Tensor:
+    out = torch.empty(product.shape, dtype=torch.int32 if kind == "answer" else torch.int8)
+    tensors = (product, factor, bias, out)
+    least = max(1, _LEAST_PACKED // max(1, product.shape[1]))
+    parallel_range(
+        numba_scores.activate, len(product), *(t.contiguous().numpy() for t in tensors), _KINDS.index(kind), ANSWER_TOP,
+        least=least,
+    )  # fmt: skip
+    return out
+
+
+def likeliest_cells(
+    answers: Tensor, product: Tensor, inverse: Tensor, energy: Tensor, gain: Tensor, least: int, keep: int
+) -> Tensor:
+    out = torch.empty((len(answers), min(keep, product.shape[1])), dtype=torch.int64)
+    tensors = (answers, product, inverse[0], energy, gain)
+    parallel_range(
+        numba_scores.likeliest_cells, len(answers), *(t.contiguous().numpy() for t in tensors), least, LOG_FLOOR,
+        out.numpy(), least=_LEAST_TILES,
+    )  # fmt: skip
+    return out
 
 
 # ---------------------------------------------------------------- a few, exactly

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pc15.runtime.jit import jit_entry, jit_inner
 from pc15.search.backend.sort_keys import INDEX_BITS, MAGNITUDE
 
+FACTOR_BITS = 20  # as in `protocol`, which loads what a compiled loop does without
+
 Array = NDArray[Any]
 
 _STRIP = 64  # scores computed before any of them is looked at
@@ -100,6 +102,126 @@ def keep_best(
                         found[0] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
                         least = found.view(np.float32)[0]
         used[tile], bar[tile] = n, least
+
+
+@jit_inner(inline="always")
+def _dot(a: Array, b: Array) -> int:
+    """Sum of a * b, exact below 2^31."""
+    total = np.int32(0)
+    for k in range(len(a)):
+        total += np.int32(a[k]) * np.int32(b[k])
+    return total
+
+
+@jit_entry()
+def best_in_cells(
+    start: int,
+    stop: int,
+    chosen: Array,
+    first: Array,
+    rows: Array,
+    pixels: Array,
+    packed: Array,
+    inverse: Array,
+    bits: Array,
+    cls: Array,
+    price: Array,
+    best: Array,
+) -> None:
+    """`Backend.best_in_cells` of tiles start..stop.
+
+    Args:
+        chosen: [n,k] cells.   first: [C+1], rows: [K], pixels: [K,P], as `CellRows`.   packed: [n,P].
+        best: [n,keep] int64, filled.
+    """
+    keep = best.shape[1]
+    keys = np.empty(2 * keep, np.int64)
+    score, found = np.empty(1, np.float32), np.empty(1, np.int32)
+    raw = score.view(np.int32)
+    for i in range(start, stop):
+        own, norms, pay = packed[i], inverse[cls[i]], price[i]
+        n, least = 0, -np.float32(np.inf)
+        for c in range(chosen.shape[1]):
+            if chosen[i, c] < 0:
+                continue
+            for at in range(first[chosen[i, c]], first[chosen[i, c] + 1]):
+                row = rows[at]
+                value = np.float32(_dot(pixels[at], own))
+                score[0] = (value * value) * norms[row] - pay * bits[row]
+                if score[0] >= least:  # rows of other cells may be lower ones: an equal score may come first
+                    ordered = np.int64(raw[0] if raw[0] >= 0 else raw[0] ^ MAGNITUDE)
+                    keys[n] = (ordered << INDEX_BITS) + (_LAST_ROW - row)
+                    n += 1
+                    if n == len(keys):
+                        n = keep
+                        ordered = _gather_best(keys, n) >> INDEX_BITS
+                        found[0] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
+                        least = found.view(np.float32)[0]
+        if n > keep:
+            _gather_best(keys[:n], keep)
+            n = keep
+        keys[:n].sort()
+        for k in range(n):
+            best[i, k] = _LAST_ROW - (keys[n - 1 - k] & _LAST_ROW)
+        best[i, n:] = -1
+
+
+@jit_entry()
+def activate(
+    start: int, stop: int, product: Array, factor: Array, bias: Array, out: Array, kind: int, answer_top: int
+) -> None:
+    """`Backend.activated` of rows start..stop; kind: 0 |x|, 1 max(x, 0), 2 x itself.
+
+    Args:
+        product: [n,B] int32 or float32.   factor, bias: [B] int32.   out: [n,B] int8 or int32, filled.
+    """
+    half = np.int64(1) << (FACTOR_BITS - 1)
+    for i in range(start, stop):
+        for k in range(product.shape[1]):
+            y = ((np.int64(product[i, k]) * np.int64(factor[k]) + half) >> FACTOR_BITS) + np.int64(bias[k])
+            if kind == 2:
+                out[i, k] = min(max(y, -answer_top), answer_top)
+            else:
+                y = abs(y) if kind == 0 else max(y, np.int64(0))
+                out[i, k] = min(y, np.int64(127))
+
+
+@jit_entry()
+def likeliest_cells(
+    start: int,
+    stop: int,
+    answers: Array,
+    product: Array,
+    inverse: Array,
+    energy: Array,
+    gain: Array,
+    least: int,
+    log_floor: int,
+    best: Array,
+) -> None:
+    """`Backend.likeliest_cells` of tiles start..stop; inverse: [C]; best: [n,keep] int64, filled."""
+    cells, keep = product.shape[1], best.shape[1]
+    scores = np.empty(cells, np.float32)
+    raw = scores.view(np.int32)
+    keys = np.empty(cells, np.int64)
+    whole = np.empty(1, np.float32)
+    whole_raw = whole.view(np.int32)
+    for i in range(start, stop):
+        if answers[i, cells] < least:
+            best[i, :] = -1
+            continue
+        whole[0] = np.float32(energy[i])
+        against = np.int64(whole_raw[0] >> 15)
+        for c in range(cells):
+            value = np.float32(product[i, c])
+            scores[c] = (value * value) * inverse[c]
+        for c in range(cells):
+            like = max(np.int64(raw[c] >> 15) - against, np.int64(log_floor))
+            keys[c] = (np.int64(answers[i, c]) + ((np.int64(gain[c]) * like) >> 4)) * cells + (cells - 1 - c)
+        _gather_best(keys, keep)
+        keys[:keep].sort()
+        for k in range(keep):
+            best[i, k] = cells - 1 - keys[keep - 1 - k] % cells
 
 
 @jit_entry()

@@ -44,6 +44,11 @@ class Product:
         """Number of blocks."""
         return len(self._blocks)
 
+    def whole(self, tiles: Tensor) -> Tensor:
+        """Exact products [n,K] of tiles [n,P] int8, int32 or float32."""
+        parts = [part for _, part in self.blocks(tiles)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
     def blocks(self, tiles: Tensor, own: range | None = None) -> Iterator[tuple[int, Tensor]]:
         """(first candidate, exact products [n, candidates of it], int32 or float32) of tiles [n,P] int8.
 

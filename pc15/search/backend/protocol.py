@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, device
 
 from pc15.luma import SAMPLE_ONE
@@ -25,6 +26,12 @@ from pc15.tiling import TileSpec
 
 SSIM_C1, SSIM_C2 = (0.01 * SAMPLE_ONE) ** 2, (0.03 * SAMPLE_ONE) ** 2
 """Constants of SSIM in luma of Q12."""
+FACTOR_BITS = 20
+"""Fraction bits of the factors that bring sums of a net's layer back to the grid of its activations."""
+ANSWER_TOP = (1 << 24) - 1
+"""Largest magnitude of an answer of a net."""
+LOG_FLOOR = -10 << 8
+"""Least logarithm of the share of a tile that a cell explains, in 1/256."""
 LEAST_TOGETHER = 1 << 8
 """Tiles that every device screens at once."""
 
@@ -70,6 +77,26 @@ class ExactTerms:
     mse_weight: float
     alpha: float
     bit_price: float
+
+
+@dataclass(frozen=True, eq=False)
+class CellRows:
+    """The K rows of a bank in C groups, cell by cell.
+
+    rows: [K] int64, rows of the bank.   start: [C+1] int64, those of cell c are rows[start[c]:start[c+1]], ascending.
+    pixels: [K,P] int8, what they are scored by, in the same order.
+    """
+
+    rows: Tensor
+    start: Tensor
+    pixels: Tensor
+
+    @classmethod
+    def of_cells(cls, of: Tensor, count: int, pixels: Tensor) -> CellRows:
+        """From the cell of each row, [K] int64, and the pixels of each row, [K,P] int8."""
+        rows = torch.sort(of, stable=True).indices
+        ends = torch.cumsum(torch.bincount(of, minlength=count), dim=0)
+        return cls(rows, torch.cat([torch.zeros_like(ends[:1]), ends]), pixels[rows].contiguous())
 
 
 class Best(Protocol):
@@ -163,6 +190,41 @@ class Backend(Protocol):
 
     def ranker(self, pixels: Tensor, quad: Tensor) -> Ranker:
         """A ranker of candidates with pixels [K,P] int8, of norms weighted by quad [C,P] int64."""
+
+    def best_in_cells(self, chosen: Tensor, cells: CellRows, packed: Tensor, terms: Terms, keep: int) -> Tensor:
+        """The best `keep` of the rows of some cells of each tile, [n,keep] int64, best first; -1 where there are fewer.
+
+        Scores are those of `sort_keys`, a tie keeps the lower row; flat rows compete, too.
+
+        Args:
+            chosen: [n,k] int64, different cells of each tile; -1 for none.
+            packed: [n,P] int8, or int16 below 2^11, where P is at most 64.
+        """
+
+    # ------------------------------------------------------------ nets
+
+    def activated(self, product: Tensor, factor: Tensor, bias: Tensor, kind: str) -> Tensor:
+        """A layer's output from its sums: (product * factor, rounded, >> FACTOR_BITS) + bias, then what `kind` says.
+
+        [n,B] int32 "answer"; or int8, clamped to 127: |x| for "abs", max(x, 0) for "relu".
+
+        Args:
+            product: [n,B], exact integers: int32 or float32.   factor, bias: [B] int32.
+        """
+
+    def likeliest_cells(
+        self, answers: Tensor, product: Tensor, inverse: Tensor, energy: Tensor, gain: Tensor, least: int, keep: int
+    ) -> Tensor:
+        """The `keep` cells that a net finds likeliest, best first, a tie to the lower, [n,keep] int64.
+
+        The likelihood of cell c is answers[:,c] + (gain[c] * (log2(product^2 * inverse) - log2(energy)) >> 4), log2
+        as `short_log2` has it and their difference not below LOG_FLOOR.  Tiles whose last answer is below `least` get
+        -1 alone.
+
+        Args:
+            answers: [n,C+1] int32.   product: [n,C], exact integers.   inverse: [1,C] float32, see `Cells`.
+            energy: [n] int32, at least 1.   gain: [C] int32.
+        """
 
     # ------------------------------------------------------------ a few, exactly
 

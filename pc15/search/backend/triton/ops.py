@@ -23,7 +23,16 @@ from pc15.search.backend.protocol import (
     TileBatch,
 )
 from pc15.search.backend.sort_keys import Terms
-from pc15.search.backend.torch_ops import draws_ahead, inverse_norms, reserved_threads, row_sums, tiles_together
+from pc15.search.backend.torch_ops import (
+    activated,
+    best_in_cells,
+    draws_ahead,
+    inverse_norms,
+    likeliest_cells,
+    reserved_threads,
+    row_sums,
+    tiles_together,
+)
 from pc15.search.backend.triton import screen
 from pc15.search.backend.triton.canvas import contributions, look, put, show
 from pc15.search.backend.triton.exact import score_distortion, score_exactly
@@ -32,6 +41,8 @@ from pc15.search.knot_spans import axes
 from pc15.tiling import TileSpec
 
 __all__ = [
+    "activated",
+    "best_in_cells",
     "best_of",
     "contributions",
     "distortion",
@@ -40,6 +51,7 @@ __all__ = [
     "exact",
     "exact_rows",
     "inverse_norms",
+    "likeliest_cells",
     "look",
     "lowest",
     "offered",

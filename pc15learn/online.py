@@ -1,0 +1,178 @@
+"""The oracle in the training loop: crops of photographs, searched on the training device as they are needed.
+
+Nothing is stored.  Which crops a step sees follows from (seed, epoch, draw, rank) alone, so that a fit repeats, and one
+that is resumed goes on with what it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+
+from pc15.config import PROGRAMS, CodecConfig
+from pc15.errors import ConfigError
+from pc15.proc.codebook import load_codebook
+from pc15.runtime.device import resolve_device
+from pc15.search.label import TileOracle
+from pc15learn.label_tensors import LabelTensors, from_oracle
+from pc15learn.labels.manifest import Oracle, oracle_of
+from pc15learn.tiles import list_images, open_luma, read_bytes, split_of
+
+__all__ = ["Crops", "OnlineLabels"]
+
+_TOP, _RANDOM = 32, 16
+_TOGETHER = 1 << 14  # crops that a GPU searches at once
+_TOGETHER_CPU = 1 << 8
+_HELD_BACK = 1 << 11  # crops of the validation set, at each rate
+_LEAST_SIDE = 2  # tiles across, of a picture that is used at half its size too
+
+
+class Crops:
+    """Photographs on a device, and random crops of them.
+
+    Args:
+        pictures: uint8 [H,W] luma, each at least `side` px a side.
+    """
+
+    def __init__(self, pictures: Sequence[Tensor], side: int, device: torch.device) -> None:
+        self.side = side
+        self._flat = torch.cat([picture.flatten() for picture in pictures]).to(device)
+        shapes = torch.tensor([[picture.shape[0], picture.shape[1]] for picture in pictures])
+        ends = torch.cumsum(shapes[:, 0] * shapes[:, 1], dim=0)
+        self._first = (ends - shapes[:, 0] * shapes[:, 1]).to(device)
+        self._shapes = shapes.to(device)
+
+    def draw(self, count: int, seed: int) -> Tensor:
+        """Crops [count,side,side] uint8; the same for the same seed, on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        chance = torch.rand((3, count), generator=generator, dtype=torch.float64).to(self._flat.device)
+        which = (chance[0] * len(self._shapes)).to(torch.int64)
+        high, wide = self._shapes[which].unbind(dim=1)
+        y, x = ((chance[1 + axis] * (size - self.side + 1)).to(torch.int64) for axis, size in enumerate((high, wide)))
+        along = torch.arange(self.side, device=y.device)
+        rows = (y[:, None] + along) * wide[:, None] + self._first[which][:, None]
+        return self._flat[rows[:, :, None] + (x[:, None] + along)[:, None, :]]
+
+
+class OnlineLabels:
+    """An oracle per rate, and the photographs that it searches.
+
+    Args:
+        photos: folder of pictures.   lambdas: rates.   seed: of the crops.   device: to search on.
+    Raises:
+        ConfigError: no picture for one of the splits, or none of them large enough; no rate.
+    """
+
+    def __init__(self, photos: Path, lambdas: Sequence[float], *, seed: int = 1234, device: str = "auto") -> None:
+        if not lambdas:
+            raise ConfigError("no rate to search at; give lambdas, as [4, 2, 1, 0.5, 0.25]")
+        self.cfg = CodecConfig.preset("balanced", **PROGRAMS, search="exhaustive", device=device)
+        self.lambdas, self.seed, self.codebook = tuple(lambdas), seed, load_codebook(self.cfg.codebook_id)
+        self.device = resolve_device(device)
+        found: dict[str, list[Tensor]] = {"train": [], "val": []}
+        digests, side = [], self.cfg.tile
+        for name in tqdm(list_images(photos), desc="reading photographs", unit="picture", disable=None, leave=False):
+            data = read_bytes(name)
+            digest = hashlib.sha256(data).hexdigest()
+            luma = open_luma(data, name)
+            if (split := split_of(digest)) == "test" or min(luma.shape) < side:
+                continue
+            digests.append(digest)
+            found[split].append(luma)
+            if min(luma.shape) >= _LEAST_SIDE * 2 * side:
+                found[split].append(_halved(luma))
+        for split, pictures in found.items():
+            if not pictures:
+                raise ConfigError(f"{photos} has no picture of {side} px or more for the {split} split; give more of them")
+        self.pictures = len(digests)
+        self._crops = {split: Crops(pictures, side, self.device) for split, pictures in found.items()}
+        self.oracle = oracle_of(self.cfg, self.lambdas, [], top=_TOP, random=_RANDOM, shard_size=0)
+        whole = hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
+        self.oracle.facts["tiles"] = {"count": 0, "sha256": whole}
+        self._oracles = [TileOracle(self.cfg.but(lambda_rd=value), top=_TOP, random=_RANDOM) for value in self.lambdas]
+
+    @property
+    def together(self) -> int:
+        """Crops that are searched at once."""
+        return _TOGETHER if self.device.type == "cuda" else _TOGETHER_CPU
+
+    def draw(self, split: str, rate: int, seed: int, count: int) -> LabelTensors | None:
+        """Rows of fresh crops at a rate, on the oracle's device; None if all are flat."""
+        tiles = self._crops[split].draw(count, seed)
+        oracle = self._oracles[rate]
+        parts = []
+        for first in range(0, count, oracle.together):
+            own = tiles[first : first + oracle.together]
+            seeds = torch.arange(len(own), device=own.device) + (seed & 0x3FFFFFFF)
+            if (rows := from_oracle(oracle, own, seeds)) is not None:
+                parts.append(rows)
+        return LabelTensors.joined(parts) if parts else None
+
+    def validation(self) -> LabelTensors:
+        """Rows of the same crops of the val split at every rate, on the CPU."""
+        count = min(_HELD_BACK, 8 * self.together)
+        parts = [self.draw("val", rate, self.seed, count) for rate in range(len(self.lambdas))]
+        return LabelTensors.joined([part for part in parts if part is not None]).to(torch.device("cpu"))
+
+    def loader(self, batch_size: int, items: int, *, rank: int = 0, ranks: int = 1) -> DataLoader[LabelTensors]:
+        """This rank's batches of an epoch, on the oracle's device."""
+        return DataLoader(_Stream(self, batch_size, items, rank, ranks), batch_size=None)
+
+
+class _Stream(IterableDataset[LabelTensors]):
+    """Batches of one epoch, which Lightning sets."""
+
+    def __init__(self, labels: OnlineLabels, batch_size: int, items: int, rank: int, ranks: int) -> None:
+        self.labels, self.own, self.rank, self.ranks = labels, max(1, batch_size // ranks), rank, ranks
+        self.steps = max(1, items // batch_size)
+        self.epoch, self._first = 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def start_at(self, batch: int) -> None:
+        """Leave out so many batches of the next pass, which a stopped run has seen."""
+        self._first = batch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[LabelTensors]:
+        first, self._first = self._first, 0
+        step, draw, rates = 0, 0, len(self.labels.lambdas)
+        while step < self.steps:
+            parts = []
+            for rate in range(rates):
+                seed = _mixed(self.labels.seed, self.epoch, draw * rates + rate, self.rank)
+                if (rows := self.labels.draw("train", rate, seed, self.labels.together)) is not None:
+                    parts.append(rows)
+            draw += 1
+            if not parts:
+                continue
+            rows = LabelTensors.joined(parts)
+            generator = torch.Generator().manual_seed(_mixed(self.labels.seed, self.epoch, draw, -1 - self.rank))
+            order = torch.randperm(len(rows), generator=generator).to(rows.pays.device)
+            for start in range(0, len(rows) - self.own + 1, self.own):
+                if step >= first:
+                    yield rows.pick(order[start : start + self.own])
+                step += 1
+                if step == self.steps:
+                    return
+
+
+def _halved(luma: Tensor) -> Tensor:
+    """A picture at half its size, uint8: means of 2 x 2 px, rounded."""
+    high, wide = luma.shape[0] // 2 * 2, luma.shape[1] // 2 * 2
+    boxes = luma[:high, :wide].to(torch.int32).view(high // 2, 2, wide // 2, 2).sum(dim=(1, 3))
+    return ((boxes + 2) >> 2).to(torch.uint8)
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed of several numbers."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:7], "little")
