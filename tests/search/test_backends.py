@@ -482,8 +482,9 @@ def test_amplitudes_are_fitted_again(tile: int, alpha: float, way: Way) -> None:
     count = torch.tensor([3, 3, 2, 2, 1, 1, 1, 0])
     draw = torch.Generator().manual_seed(tile)
     rows = torch.randint(0, ROWS, (8, 4), generator=draw)
+    e += 5 * scorer_of(REFERENCE, tile, alpha, 0.75).bank.pixels[rows[:, 0]].int().view_as(e)  # more of the first layer
     rows[1, 0] = 4  # flat
-    amp = torch.randint(-90, 90, rows.shape, generator=draw) * (torch.arange(4) < count[:, None])
+    amp = torch.randint(-40, 40, rows.shape, generator=draw) * (torch.arange(4) < count[:, None])
 
     def found(own: Way) -> tuple[Tensor, Tensor]:
         layers = TileLayers(*own.moved(count, rows, amp))
@@ -493,9 +494,9 @@ def test_amplitudes_are_fitted_again(tile: int, alpha: float, way: Way) -> None:
     equal(found(way), expected)
     assert not levels[:, 3].any()
     assert not levels[1, 0]
-    assert levels.count_nonzero() > 4
+    assert (levels != amp).sum() > 2
     assert not added[7].any()
-    assert added.any()
+    assert added[0].any()
 
 
 @pytest.mark.parametrize("drawn", [False, True])
