@@ -20,7 +20,7 @@ from torch import Tensor
 from pc15.errors import ConfigError, HooksError, shown
 from pc15.hooks.protocol import CellChoice, LayerView, Proposals
 from pc15.hooks.roles import ROLES
-from pc15.hooks.roles.params import ParamPredictor
+from pc15.hooks.roles.params import Costs, ParamPredictor
 from pc15.hooks.roles.rd import RdPredictor
 from pc15.hooks.roles.selector import CELLS, Selector
 from pc15.hooks.weights import HooksWarning, Predictor, card_path, read_role
@@ -127,7 +127,7 @@ class AiHooks:
             return None
         cells = view.nearest_cells(self.topk) if cells is None else cells
         keys = self._keys(view.candidates, cells.of)
-        return Proposals(self.param_predictor.best(view.inputs, cells.chosen, keys, view.bits, self.keep))
+        return Proposals(self.param_predictor.best(view.inputs, cells.chosen, keys, Costs(view.bits, view.norms, view.cls), self.keep))
 
     def rank(self, view: LayerView, rows: Tensor, keep: int) -> Tensor | None:
         """Predicted order of the rows, [n,C], those first that exact scores would like; None without M3."""
@@ -137,7 +137,7 @@ class AiHooks:
         known = self._of_bank.setdefault(bank, {})
         if "traits" not in known:
             known["traits"] = self.rd_predictor.traits(bank.seen)
-        return self.rd_predictor.cost(view.inputs, rows, bank.seen, known["traits"], view.bits)
+        return self.rd_predictor.cost(view.inputs, rows, bank.seen, known["traits"], Costs(view.bits, view.norms, view.cls))
 
     def _cells(self, bank: Bank) -> Cells:
         """M1's cells of a bank."""
