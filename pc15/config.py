@@ -53,7 +53,7 @@ class CodecConfig:
         search: "exhaustive" scores every candidate of the bank at full resolution; "screened" scores all at a quarter
             of the pixels, and the best of them at full resolution; "indexed" does so for the cells of the bank alone
             that are most like what is left of a tile.  The shortlist is then scored exactly.
-        cells: cells of the bank that "indexed" looks into, of up to 2,048.
+        cells: cells of the bank that "indexed" looks into, of up to 8,192.
         candidates: the bank's most useful candidates that are considered in tiles of up to 32 px; 0 for all, as for
             larger tiles and for codebooks that weren't trained.
         shortlist: candidates per tile and layer that are scored exactly.
@@ -88,7 +88,7 @@ class CodecConfig:
     window_param: float | None = None
     max_layers: int = 12
     search: Search = "screened"
-    cells: int = 32
+    cells: int = 256
     candidates: int = 0
     shortlist: int = 24
     beam: int = 2
@@ -257,7 +257,7 @@ _RANGES: tuple[tuple[str, int | float, int | float], ...] = (
     ("seed", 0, (1 << 32) - 1),
     ("max_layers", 0, 16),
     ("candidates", 0, 1 << 20),
-    ("cells", 1, 2048),
+    ("cells", 1, 8192),
     ("shortlist", 1, 1024),
     ("beam", 1, 16),
     ("refine", 0, 8),

@@ -29,10 +29,10 @@ from pc15.search.backend.sort_keys import Terms
 from pc15.search.bank import Bank, stretch
 from pc15.search.bank_store import ArrayKind, load_arrays, store_arrays
 
-CELLS = 2048
-"""Most cells of a bank."""
-_PER_CELL = 16  # rows that a cell has at least, on average: small banks have fewer cells
-_ROUNDS = 8
+CELLS = 8192
+"""Most cells of a bank: of as many rows, more and smaller cells hold more of what is looked for."""
+_PER_CELL = 8  # rows that a cell has at least, on average: small banks have fewer cells
+_ROUNDS = 4
 _TOGETHER = 1 << 8  # patterns that are compared with all centroids at once: products stay in the cache
 _UNIT = 1 << 12  # length that patterns are brought to before they are added up: a peak of 127 is no measure of it
 
@@ -50,13 +50,13 @@ class Cells:
     members: CellRows
 
     @classmethod
-    def of_bank(cls, bank: Bank, pixels: Tensor) -> Cells:
+    def of_bank(cls, bank: Bank, pixels: Tensor, most: int = CELLS) -> Cells:
         """A bank's own cells, found by k-means or read from the cache of banks.
 
         Args:
-            pixels: [K,P] int8, the bank as it is to be looked at.
+            pixels: [K,P] int8, the bank as it is to be looked at.   most: cells, at most.
         """
-        count = max(1, min(CELLS, bank.rows // _PER_CELL))
+        count = max(1, min(most, bank.rows // _PER_CELL))
         kinds = {"centroids": ArrayKind("i1", (count, pixels.shape[1])), "of": ArrayKind("<i4", (bank.rows,))}
         found = _kept(f"{bank.name}/{pixels.shape[1]}/{count}/{_ROUNDS}", kinds, lambda: _grouped(pixels, count))
         centroids, of = found["centroids"].to(pixels.device), found["of"].to(pixels.device).to(torch.int64)

@@ -30,7 +30,7 @@ class SelectorModule(RoleModule):
     def of_bank(self, bank: Bank) -> dict[str, Any]:
         seen = bank.seen
         assert seen is not None, "checked by who reads the labels"
-        cells = Cells.of_bank(bank, seen)
+        cells = Cells.of_bank(bank, seen, CELLS)
         self.register_buffer("cell_of", cells.of, persistent=False)
         self.cell_of: Tensor
         wide = torch.zeros((CELLS, seen.shape[1]), dtype=torch.int8)
