@@ -249,6 +249,7 @@ def _stored(cfg: FitConfig, facts: dict[str, Any], rank: int) -> tuple[Progress,
 
 def _trainer(cfg: FitConfig, logger: Any, saving: SaveCheckpoints, rank: int) -> Trainer:
     """Lightning's trainer of one rank."""
+    import torch
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import TQDMProgressBar
     from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -257,10 +258,8 @@ def _trainer(cfg: FitConfig, logger: Any, saving: SaveCheckpoints, rank: int) ->
     from pc15learn.fit.checkpoints import AtomicIO
     from pc15learn.fit.ranks import strategy_of
 
-    import torch
-
     # Lightning's `deterministic` also fills memory that is about to be written: it takes the oracle's time
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     shown = sys.stderr.isatty() and rank == 0
