@@ -209,6 +209,7 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # `_start_at` does it
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")  # no workers
         warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # the module's serves
         logger = make_logger(cfg, progress, rank)
         done = False
