@@ -18,11 +18,11 @@ from pc15.errors import SchemaError
 from pc15.hooks.inputs import NetInputs
 from pc15.luma import as_q12
 from pc15.search.backend.protocol import TileBatch
-from pc15.search.label import TileOracle, lone_scorer
+from pc15.search.label import lone_scorer
 from pc15.search.score import Scorer
 from pc15learn.labels.read import LabelBatch, LabelFolder, residuals
 
-__all__ = ["LabelTensors", "from_labels", "from_oracle"]
+__all__ = ["LabelTensors", "from_labels", "scored"]
 
 _WORST = 30.0  # gains that a candidate falls behind by, where more makes no difference
 
@@ -34,7 +34,8 @@ class LabelTensors:
     inputs: what nets see.   pays: [N] bool, there is a layer; rows without one have no candidates.
     gain: [N] float32, J per pixel that the best layer saves; 0 where none pays.
     rows: [N,M] int64, candidates, -1 for none.   behind: [N,M] float32, by how many times `gain` each falls behind the
-        best.   bits: [N,M] float32, what each costs before its amplitude, in 1/256.
+        best.   bits: [N,M] float32, what each costs before its amplitude, in 1/256.   norms: [N,M] float32, see
+        `LayerView.norms`.
     """
 
     inputs: NetInputs
@@ -43,6 +44,7 @@ class LabelTensors:
     rows: Tensor
     behind: Tensor
     bits: Tensor
+    norms: Tensor
 
     def __len__(self) -> int:
         return len(self.pays)
@@ -75,59 +77,28 @@ class LabelTensors:
             torch.cat([wide(part.rows, -1) for part in parts]),
             torch.cat([wide(part.behind, _WORST) for part in parts]),
             torch.cat([wide(part.bits, 0.0) for part in parts]),
+            torch.cat([wide(part.norms, 0.0) for part in parts]),
         )
 
 
-def _row(scorer: Scorer, tiles: TileBatch, layer: int, before: Tensor, rows: Tensor, rd: Tensor) -> LabelTensors:
-    """Rows of tiles that a layer pays in.
+def scored(scorer: Scorer, tiles: TileBatch, layer: int, rows: Tensor, change: Tensor) -> LabelTensors:
+    """Rows of tiles by what J would change by with each candidate.
 
     Args:
-        before: [n] float64, D.   rows: [n,M] int64, -1 for none.   rd: [n,M] float64, RD of each, +inf for none.
+        rows: [n,M] int64, -1 for none.   change: [n,M] float64, +inf for none.
     """
     inputs = scorer.inputs(tiles, layer)
-    assert inputs is not None, "checked by who reads the labels"
-    low = rd.amin(dim=1, keepdim=True)
-    gain = (before[:, None] - low).clamp(min=1e-9)
-    behind = ((rd - low) / gain).clamp(max=_WORST).to(torch.float32)
-    known = torch.isfinite(rd) & (rows >= 0)
-    bits = scorer.bits(layer)[rows.clamp(min=0)]
+    assert inputs is not None, "nets cannot see tiles of this size"
+    low = change.amin(dim=1, keepdim=True)
+    pays = low[:, 0] < 0
+    gain = torch.where(pays, -low[:, 0], 0.0)
+    behind = ((change - low) / (-low).clamp(min=1e-12)).clamp(max=_WORST).to(torch.float32)
+    known = torch.isfinite(change) & (rows >= 0) & pays[:, None]
+    at = rows.clamp(min=0)
     return LabelTensors(
-        inputs, torch.ones(len(rows), dtype=torch.bool, device=rows.device), gain[:, 0].to(torch.float32),
-        torch.where(known, rows, -1), torch.where(known, behind, _WORST), bits,
+        inputs, pays, gain.to(torch.float32), torch.where(known, rows, -1), torch.where(known, behind, _WORST),
+        scorer.bits(layer)[at], scorer.norms[tiles.cls[:, None], at],
     )  # fmt: skip
-
-
-def _futile(scorer: Scorer, tiles: TileBatch, layer: int, most: int) -> LabelTensors:
-    """Rows of tiles that no layer pays in."""
-    inputs, (n, device) = scorer.inputs(tiles, layer), (len(tiles.e), tiles.e.device)
-    assert inputs is not None, "checked by who reads the labels"
-    nothing = torch.zeros((n, most), device=device)
-    return LabelTensors(
-        inputs, torch.zeros(n, dtype=torch.bool, device=device), torch.zeros(n, device=device),
-        torch.full((n, most), -1, dtype=torch.int64, device=device), nothing + _WORST, nothing,
-    )  # fmt: skip
-
-
-def from_oracle(oracle: TileOracle, tiles: Tensor, seeds: Tensor) -> LabelTensors | None:
-    """Rows of tiles [n,T,T] uint8, searched now; None if there is nothing to draw in any.
-
-    Args:
-        seeds: [n] int64 in [0, 2^31), for their random candidates.
-    """
-    x = as_q12(tiles, oracle.device)
-    futile: list[tuple[int, Tensor, Tensor]] = []
-    parts = []
-    for step in oracle.pursue(x, oracle.dc_levels(x), seeds.to(oracle.device), futile=futile):
-        batch = TileBatch(step.residual, x[step.tile], torch.zeros_like(step.tile))
-        rd = step.tried_d + oracle.cfg.lambda_rd / oracle.area * step.tried_bits
-        rd = torch.where(step.tried_amp != 0, rd, float("inf"))
-        parts.append(_row(oracle.scorer, batch, step.layer, step.d0, step.rows, rd))
-    if not parts:
-        return None
-    for layer, tile, residual in futile:
-        batch = TileBatch(residual, x[tile], torch.zeros_like(tile))
-        parts.append(_futile(oracle.scorer, batch, layer, parts[0].rows.shape[1]))
-    return LabelTensors.joined(parts)
 
 
 def from_labels(folder: LabelFolder) -> Iterator[tuple[LabelTensors, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
@@ -159,7 +130,13 @@ def from_labels(folder: LabelFolder) -> Iterator[tuple[LabelTensors, np.ndarray[
                     continue
                 tile = at[index]
                 view = TileBatch(residual[index], x[tile], torch.zeros_like(tile))
-                made = _tried(scorer, batch, view, tile, layer) if some else _futile(scorer, view, layer, 1)
+                if some:
+                    made = _tried(scorer, batch, view, tile, layer)
+                else:
+                    nothing = torch.full((len(tile), 1), -1)
+                    made = scored(
+                        scorer, view, layer, nothing, torch.full(nothing.shape, torch.inf, dtype=torch.float64)
+                    )
                 parts.append(made)
                 tiles.append(tile.numpy())
         if not parts:
@@ -182,4 +159,4 @@ def _tried(scorer: Scorer, batch: LabelBatch, view: TileBatch, tile: Tensor, lay
     price = batch.rate.lambda_rd / float(scorer.windows.area[0])
     rd = torch.from_numpy(batch.tried["d"][place] + price * batch.tried["bits"][place]).double()
     before = torch.from_numpy(batch.layer["d0"][at]).double()
-    return _row(scorer, view, layer, before, rows, torch.where(inside, rd, float("inf")))
+    return scored(scorer, view, layer, rows, torch.where(inside, rd - before[:, None], torch.inf))

@@ -1,4 +1,6 @@
-"""The oracle in the training loop: crops of photographs, searched on the training device as they are needed.
+"""The oracle in the training loop: crops of photographs, encoded on the training device as they are needed.
+
+A net learns from the encoder's own searches, exhaustive ones, whose every tile has neighbours: what it will be asked.
 
 Nothing is stored.  Which crops a step sees follows from (seed, epoch, draw, rank) alone, so that a fit repeats, and one
 that is resumed goes on with what it would have seen.
@@ -16,21 +18,28 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from pc15.config import PROGRAMS, CodecConfig
+from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError
+from pc15.luma import as_q12
+from pc15.plan.plan import plan_header
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import resolve_device
-from pc15.search.label import TileOracle
-from pc15learn.label_tensors import LabelTensors, from_oracle
+from pc15.search.backend.protocol import TileBatch
+from pc15.search.plane import PlaneEncoder
+from pc15.search.plane_state import SearchTask
+from pc15.search.score import Scorer
+from pc15learn.label_tensors import LabelTensors, scored
 from pc15learn.labels.manifest import Oracle, oracle_of
 from pc15learn.tiles import list_images, open_luma, read_bytes, split_of
 
 __all__ = ["Crops", "OnlineLabels"]
 
-_TOP, _RANDOM = 32, 16
-_TOGETHER = 1 << 14  # crops that a GPU searches at once
-_TOGETHER_CPU = 1 << 8
-_HELD_BACK = 1 << 11  # crops of the validation set, at each rate
-_LEAST_SIDE = 2  # tiles across, of a picture that is used at half its size too
+_SIDE = 320  # px of a crop
+_TOGETHER = 48  # crops that a GPU searches at once
+_TOGETHER_CPU = 1
+_HELD_BACK = 4  # times as many crops are validated on
+_MOST_HELD = 1 << 13  # rows of them, at each rate
+_SHORTLIST = 32
 
 
 class Crops:
@@ -49,15 +58,18 @@ class Crops:
         self._shapes = shapes.to(device)
 
     def draw(self, count: int, seed: int) -> Tensor:
-        """Crops [count,side,side] uint8; the same for the same seed, on every device."""
+        """Crops [count,side,side] uint8, turned and mirrored; the same for the same seed, on every device."""
         generator = torch.Generator().manual_seed(seed)
-        chance = torch.rand((3, count), generator=generator, dtype=torch.float64).to(self._flat.device)
+        chance = torch.rand((6, count), generator=generator, dtype=torch.float64).to(self._flat.device)
         which = (chance[0] * len(self._shapes)).to(torch.int64)
         high, wide = self._shapes[which].unbind(dim=1)
         y, x = ((chance[1 + axis] * (size - self.side + 1)).to(torch.int64) for axis, size in enumerate((high, wide)))
         along = torch.arange(self.side, device=y.device)
         rows = (y[:, None] + along) * wide[:, None] + self._first[which][:, None]
-        return self._flat[rows[:, :, None] + (x[:, None] + along)[:, None, :]]
+        crops = self._flat[rows[:, :, None] + (x[:, None] + along)[:, None, :]]
+        for turned, axis in zip((crops.flip(1), crops.flip(2), crops.transpose(1, 2)), chance[3:], strict=True):
+            crops = torch.where((axis < 0.5)[:, None, None], turned, crops)
+        return crops
 
 
 class OnlineLabels:
@@ -72,11 +84,13 @@ class OnlineLabels:
     def __init__(self, photos: Path, lambdas: Sequence[float], *, seed: int = 1234, device: str = "auto") -> None:
         if not lambdas:
             raise ConfigError("no rate to search at; give lambdas, as [4, 2, 1, 0.5, 0.25]")
-        self.cfg = CodecConfig.preset("balanced", **PROGRAMS, search="exhaustive", device=device)
+        self.cfg = CodecConfig.preset(
+            "balanced", **PROGRAMS, search="exhaustive", shortlist=_SHORTLIST, sweeps=0, device=device
+        )
         self.lambdas, self.seed, self.codebook = tuple(lambdas), seed, load_codebook(self.cfg.codebook_id)
         self.device = resolve_device(device)
         found: dict[str, list[Tensor]] = {"train": [], "val": []}
-        digests, side = [], self.cfg.tile
+        digests, side = [], _SIDE
         for name in tqdm(list_images(photos), desc="reading photographs", unit="picture", disable=None, leave=False):
             data = read_bytes(name)
             digest = hashlib.sha256(data).hexdigest()
@@ -85,40 +99,49 @@ class OnlineLabels:
                 continue
             digests.append(digest)
             found[split].append(luma)
-            if min(luma.shape) >= _LEAST_SIDE * 2 * side:
-                found[split].append(_halved(luma))
         for split, pictures in found.items():
             if not pictures:
                 raise ConfigError(f"{photos} has no picture of {side} px or more for the {split} split; give more of them")
         self.pictures = len(digests)
         self._crops = {split: Crops(pictures, side, self.device) for split, pictures in found.items()}
-        self.oracle = oracle_of(self.cfg, self.lambdas, [], top=_TOP, random=_RANDOM, shard_size=0)
+        self.oracle = oracle_of(self.cfg, self.lambdas, [], top=_SHORTLIST, random=0, shard_size=0)
         whole = hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
         self.oracle.facts["tiles"] = {"count": 0, "sha256": whole}
-        self._oracles = [TileOracle(self.cfg.but(lambda_rd=value), top=_TOP, random=_RANDOM) for value in self.lambdas]
+        self._tasks = [self._task(self.cfg.but(lambda_rd=value)) for value in self.lambdas]
+
+    def _task(self, cfg: CodecConfig) -> SearchTask:
+        header = plan_header(_SIDE, _SIDE, cfg)
+        return SearchTask(header, 0, cfg, load_table(cfg.table_id), self.codebook)
 
     @property
     def together(self) -> int:
         """Crops that are searched at once."""
         return _TOGETHER if self.device.type == "cuda" else _TOGETHER_CPU
 
-    def draw(self, split: str, rate: int, seed: int, count: int) -> LabelTensors | None:
-        """Rows of fresh crops at a rate, on the oracle's device; None if all are flat."""
-        tiles = self._crops[split].draw(count, seed)
-        oracle = self._oracles[rate]
-        parts = []
-        for first in range(0, count, oracle.together):
-            own = tiles[first : first + oracle.together]
-            seeds = torch.arange(len(own), device=own.device) + (seed & 0x3FFFFFFF)
-            if (rows := from_oracle(oracle, own, seeds)) is not None:
-                parts.append(rows)
-        return LabelTensors.joined(parts) if parts else None
+    def draw(self, split: str, rate: int, seed: int, count: int) -> LabelTensors:
+        """Rows of fresh crops at a rate, on the oracle's device: of every search of a layer, in order."""
+        tiles, parts = self._crops[split].draw(count, seed), []
+        for first in range(0, count, self.together):
+            planes = [as_q12(crop, self.device) for crop in tiles[first : first + self.together]]
+            encoder = PlaneEncoder(planes, self._tasks[rate])
+            scorer = encoder.state.scorer
+
+            def note(batch: TileBatch, layer: int, rows: Tensor, change: Tensor, scorer: Scorer = scorer) -> None:
+                parts.append(scored(scorer, batch, layer, rows, change))
+
+            encoder.state.on_scored = note
+            with tqdm(total=0, disable=True) as quiet:
+                encoder.run(quiet)
+        return LabelTensors.joined(parts)
 
     def validation(self) -> LabelTensors:
         """Rows of the same crops of the val split at every rate, on the CPU."""
-        count = min(_HELD_BACK, 8 * self.together)
-        parts = [self.draw("val", rate, self.seed, count) for rate in range(len(self.lambdas))]
-        return LabelTensors.joined([part for part in parts if part is not None]).to(torch.device("cpu"))
+        kept = []
+        for rate in range(len(self.lambdas)):
+            rows = self.draw("val", rate, self.seed, _HELD_BACK * min(self.together, 4))
+            at = torch.arange(min(_MOST_HELD, len(rows))) * len(rows) // min(_MOST_HELD, len(rows))
+            kept.append(rows.pick(at.to(rows.pays.device)).to(torch.device("cpu")))
+        return LabelTensors.joined(kept)
 
     def loader(self, batch_size: int, items: int, *, rank: int = 0, ranks: int = 1) -> DataLoader[LabelTensors]:
         """This rank's batches of an epoch, on the oracle's device."""
@@ -150,11 +173,8 @@ class _Stream(IterableDataset[LabelTensors]):
             parts = []
             for rate in range(rates):
                 seed = _mixed(self.labels.seed, self.epoch, draw * rates + rate, self.rank)
-                if (rows := self.labels.draw("train", rate, seed, self.labels.together)) is not None:
-                    parts.append(rows)
+                parts.append(self.labels.draw("train", rate, seed, self.labels.together))
             draw += 1
-            if not parts:
-                continue
             rows = LabelTensors.joined(parts)
             generator = torch.Generator().manual_seed(_mixed(self.labels.seed, self.epoch, draw, -1 - self.rank))
             order = torch.randperm(len(rows), generator=generator).to(rows.pays.device)
@@ -164,13 +184,6 @@ class _Stream(IterableDataset[LabelTensors]):
                 step += 1
                 if step == self.steps:
                     return
-
-
-def _halved(luma: Tensor) -> Tensor:
-    """A picture at half its size, uint8: means of 2 x 2 px, rounded."""
-    high, wide = luma.shape[0] // 2 * 2, luma.shape[1] // 2 * 2
-    boxes = luma[:high, :wide].to(torch.int32).view(high // 2, 2, wide // 2, 2).sum(dim=(1, 3))
-    return ((boxes + 2) >> 2).to(torch.uint8)
 
 
 def _mixed(*numbers: int) -> int:

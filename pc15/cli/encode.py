@@ -72,7 +72,12 @@ _FLAGS = {
         _Flag("--seed", "seed", "the stream's seed, 0..2^32-1, for noise patterns", int, "N"),
         _Flag("--window", "window", "how overlapping tiles are cross-faded", choices=get_args(WindowName)),
         _Flag("--window-param", "window_param", "Tukey's alpha or Kaiser's beta", float, "X"),
-        _Flag("--search", "search", "score all candidates in full, screen them first, or cells of them", choices=get_args(Search)),
+        _Flag(
+            "--search",
+            "search",
+            "score all candidates in full, screen them first, or cells of them",
+            choices=get_args(Search),
+        ),
         _Flag("--cells", "cells", "cells of like candidates that --search indexed looks into, 1..2048", int, "N"),
         _Flag("--merge", "merge", "let tiles continue patterns of their neighbours", on_or_off, "on|off"),
         _Flag("--residual", "residual", "code what tiles leave as transform coefficients", on_or_off, "on|off"),

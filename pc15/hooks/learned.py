@@ -20,7 +20,7 @@ from torch import Tensor
 from pc15.errors import ConfigError, HooksError, shown
 from pc15.hooks.protocol import CellChoice, LayerView, Proposals
 from pc15.hooks.roles import ROLES
-from pc15.hooks.roles.params import ParamPredictor
+from pc15.hooks.roles.params import Costs, ParamPredictor
 from pc15.hooks.roles.rd import RdPredictor
 from pc15.hooks.roles.selector import CELLS, Selector
 from pc15.hooks.weights import HooksWarning, Predictor, card_path, read_role
@@ -156,8 +156,8 @@ class AiHooks:
         if (params := self._asked(self.param_predictor, view)) is None or view.inputs is None:
             return None
         cells = view.nearest_cells(self.topk) if cells is None else cells
-        keys = self._keys(params, view.candidates, cells.of)
-        return Proposals(params.best(view.inputs, cells.chosen, keys, view.bits, self.keep))
+        keys, costs = self._keys(params, view.candidates, cells.of), Costs(view.bits, view.norms, view.cls)
+        return Proposals(params.best(view.inputs, cells.chosen, keys, costs, self.keep))
 
     def rank(self, view: LayerView, rows: Tensor, keep: int) -> Tensor | None:
         """Predicted order of the rows, [n,C], those first that exact scores would like; None without M3."""
@@ -166,7 +166,7 @@ class AiHooks:
         pixels, known = _seen(view.candidates), self._of_bank.setdefault(view.candidates, {})
         if "traits" not in known:
             known["traits"] = rd.traits(pixels)
-        return rd.cost(view.inputs, rows, pixels, known["traits"], view.bits)
+        return rd.cost(view.inputs, rows, pixels, known["traits"], Costs(view.bits, view.norms, view.cls))
 
     def _asked(self, predictor: _P | None, view: LayerView) -> _P | None:
         """A predictor that can be asked about these tiles; None, and one warning per reason, otherwise.

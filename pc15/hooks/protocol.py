@@ -33,6 +33,7 @@ class LayerView:
     candidates: the bank, all rows that may be proposed: `start` (G+1 numbers, generator g has rows
         start[g]:start[g+1]), `gen`, `qv` and `seed` [K] int64, and their pixels.
     bits: [K] float32, what each row costs in this layer before its amplitude, in 1/256 bit.
+    cls: [n] int64, class of each tile, by where it lies in the grid.
     """
 
     residual: Tensor
@@ -41,13 +42,21 @@ class LayerView:
     tile: int
     candidates: Bank
     bits: Tensor
+    cls: Tensor
     look: Callable[[], NetInputs | None]
+    weigh: Callable[[], Tensor]
     index: Callable[[int], CellChoice]
 
     @functools.cached_property
     def inputs(self) -> NetInputs | None:
         """What nets see of the tiles; None where the bank is of tiles that they cannot see, below 16 px."""
         return self.look()
+
+    @functools.cached_property
+    def norms(self) -> Tensor:
+        """[C,K] float32: the gain of a candidate in squared error is norms[class, row] times the squared product of what
+        nets see of the tile and of the pattern, the latter at unit norm, in units of `NetInputs.price`."""
+        return self.weigh()
 
     def nearest_cells(self, count: int) -> CellChoice:
         """The `count` of the bank's own cells that are most like what is left of each tile."""

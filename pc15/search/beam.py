@@ -54,7 +54,7 @@ def _best_programs(state: PlaneState, bare: TileBatch) -> tuple[Tensor, list[tup
     best = Beam(state.scorer.distortion(*bare), state.ops)
     owner = torch.arange(n, device=device)  # state -> tile, ascending
     e, j, of = bare.e, best.j.clone(), bare.cls
-    search = LayerSearch(state.scorer, state.codebook, state.cfg.ai)
+    search = LayerSearch(state.scorer, state.codebook, state.cfg.ai, on_scored=state.on_scored)
     steps: list[tuple[BestLayers, Tensor]] = []  # per layer, what was found for each state, and what of that was kept
     for layer in range(state.cfg.max_layers):
         x_of = bare.x if not layer else bare.x[owner]

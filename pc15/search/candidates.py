@@ -211,6 +211,8 @@ def view_of(scorer: Scorer, tiles: TileBatch, layer: int) -> LayerView:
         tile=scorer.tile,
         candidates=scorer.bank,
         bits=scorer.bits(layer),
+        cls=tiles.cls,
         look=lambda: scorer.inputs(tiles, layer),
+        weigh=lambda: scorer.norms,
         index=index,
     )

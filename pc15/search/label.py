@@ -187,14 +187,11 @@ class TileOracle:
         unit = int(own.sum(dtype=torch.int64)) * step_q15(self.dc_step)
         return torch.div(16 * total + unit, 2 * unit, rounding_mode="floor").clamp(0, top - 1)
 
-    def pursue(
-        self, x: Tensor, dc: Tensor, seeds: Tensor, futile: list[tuple[int, Tensor, Tensor]] | None = None
-    ) -> Iterator[Step]:
+    def pursue(self, x: Tensor, dc: Tensor, seeds: Tensor) -> Iterator[Step]:
         """Layer after layer of tiles, until none pays any more.
 
         Args:
             x: [N,T,T] int32 Q12, the tiles.   dc: [N] int64, their DC levels.   seeds: [N] int64.
-            futile: gets layer, tiles [m] and residuals [m,T,T] where none paid.
         """
         cfg, scorer, search = self.cfg, self.scorer, LayerSearch(self.scorer, self.codebook)
         e = x - dc_samples(dc, self.dc_step).view(-1, 1, 1)
@@ -205,10 +202,7 @@ class TileOracle:
             top = rows.shape[1]
             rows = torch.cat([rows, random_rows(seeds[alive], layer, self.random, scorer.bank.rows)], dim=1)
             change, amp = self._exact(e, x, cls, rows, layer)
-            pays = change[:, :top].amin(dim=1) < 0
-            if futile is not None:
-                futile.append((layer, alive[~pays], e[~pays]))
-            pays = torch.nonzero(pays).flatten()
+            pays = torch.nonzero(change[:, :top].amin(dim=1) < 0).flatten()
             if not len(pays):
                 return
             alive, e, x, cls, rows, change, amp = (part[pays] for part in (alive, e, x, cls, rows, change, amp))

@@ -26,7 +26,7 @@ from pc15.search.climb import States
 from pc15.search.continuous import ContinuousSearch, searched_off_grid
 from pc15.search.cost import Costs
 from pc15.search.dc_surfaces import Bases
-from pc15.search.refine import LayerSearch
+from pc15.search.refine import LayerSearch, OnScored
 from pc15.search.score import Scorer
 from pc15.search.tile_programs import TilePrograms
 from pc15.search.turns import turn_groups, turns_of_knots, turns_of_tiles
@@ -73,6 +73,7 @@ class PlaneState:
     x: [N,T,T] int32 Q12, what is to be seen of all tiles in the end.   goal: the same, of what they are to draw.
     own: numbers of the tiles that are searched: all, or those of a band.
     groups: tiles that are searched at once, [n] int64 each.   knots: [4,N] bool, DC levels that move at once.
+    on_scored: told of all candidates that are scored exactly; see `OnScored`.
     tiles: programs so far.   canvas: the picture so far, blended.   bases: the surfaces through DC levels.
 
     Args:
@@ -84,6 +85,7 @@ class PlaneState:
     """
 
     tiles: TilePrograms
+    on_scored: OnScored | None = None
 
     def __init__(
         self,
@@ -180,7 +182,7 @@ class PlaneState:
     @property
     def layer_search(self) -> LayerSearch:
         """Search of a tile's next layer, with hooks and beyond the bank where this state has either."""
-        return LayerSearch(self.scorer, self.codebook, self.cfg.ai, self.continuous)
+        return LayerSearch(self.scorer, self.codebook, self.cfg.ai, self.continuous, self.on_scored)
 
     def batch(self, tiles: Tensor) -> TileBatch:
         """Tiles [n] as they are left now."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,17 +62,24 @@ def address_q8(scorer: Scorer, layers: Layers, layer: int) -> Tensor:
     return cost if layers.plain else cost + scorer.costs.offset_cost(layers.offsets, layers.gen)
 
 
+OnScored = Callable[[TileBatch, int, Tensor, Tensor], None]
+"""Told of tiles [n], the layer's number, the bank rows [n,M] int64 that were scored exactly, -1 for none, and what J would
+change by with each, [n,M] float64."""
+
+
 @dataclass(frozen=True, eq=False)
 class LayerSearch:
     """Everything that a search of the next layer of some tiles needs beside them.
 
     hooks: asked for candidates, if there are any.   continuous: search beyond the bank, for few large tiles.
+    on_scored: told of all candidates that were scored exactly.
     """
 
     scorer: Scorer
     codebook: Codebook
     hooks: EncoderHooks | None = None
     continuous: ContinuousSearch | None = None
+    on_scored: OnScored | None = None
 
 
 def best_layers(search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1) -> BestLayers:
@@ -130,6 +138,8 @@ def choose(
         patterns = bank_patterns(scorer.bank, rows, codebook, scorer.tile, scorer.cfg.seed)
         cost = scorer.costs.added_rows(layer, scorer.cfg.max_layers)[rows.clamp(min=0)]
         change, amp = scorer.exact(e, x, cls, patterns, cost, layer)
+    if search.on_scored is not None:
+        search.on_scored(tiles, layer, rows, change)
     if offered is None and not refine:
         fields, amp, change = scorer.ops.pick(change, amp, rows, scorer.bank.address, 4 + MAX_PARAMS, keep)
         return BestLayers(Layers(fields, plain=True), amp, change)

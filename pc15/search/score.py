@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pc15.config import CodecConfig
-from pc15.hooks.inputs import NetInputs, net_inputs
+from pc15.hooks.inputs import SIDE, NetInputs, net_inputs
 from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, step_q15
 from pc15.runtime.memo import cached_method
@@ -189,6 +189,15 @@ class Scorer:
         """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""
         packed, price = self.packed(e, cls, self.bank.side)
         return self._rank(rows, packed, cls, price, self.bits(layer), keep)
+
+    @functools.cached_property
+    def norms(self) -> Tensor:
+        """Sum of squares of each pattern, as nets see it, over the weighted one, [C,K] float32: see `LayerView`."""
+        seen = self.bank.seen
+        assert seen is not None, "asked by nets alone"
+        inverse = self.ops.inverse_norms(seen, pooled(self.windows.quad, SIDE).flatten(1))
+        power = torch.cat([chunk.to(torch.int32).square().sum(dim=1) for chunk in seen.split(1 << 14)])
+        return inverse * power.to(torch.float32)
 
     def inputs(self, tiles: TileBatch, layer: int) -> NetInputs | None:
         """What nets see of tiles; None where the bank is of tiles that they cannot see."""

@@ -126,8 +126,8 @@ def show(args: argparse.Namespace) -> None:
 def fit(args: argparse.Namespace) -> None:
     """Fit one net to labels, or to an oracle that searches photographs meanwhile, as a YAML of configs/learn/ says.
 
-    With --online no labels are needed: random crops of the photographs, whole and at half size, are searched on the
-    training device at every rate of `lambdas`, train.items rows an epoch; best on a GPU.
+    With --online no labels are needed: random crops of the photographs are encoded on the training device at every
+    rate of `lambdas`, and the net learns from these searches, train.items rows an epoch; best on a GPU.
 
     <out>/<name>/ gets last.ckpt, after every epoch and a signal, and best.ckpt, the least val/loss.  After Ctrl-C or
     SIGTERM, --resume goes on.  --set changes any key of the config and counts more than the options above it.

@@ -45,12 +45,15 @@ class ParamModule(RoleModule):
         query = net.queries(batch.inputs) / 127.0
         own = net.keys(self.pixels[at])  # [B,M,D]
         price = batch.inputs.price[:, None]
-        score = (query[:, None] * own).sum(dim=2).square() - price * batch.bits
-        usual = batch.bits.sum() / (batch.rows >= 0).sum().clamp(min=1)
-        beside = (query @ net.keys(self.pixels[others]).t()).square() - price * usual
-        score = torch.where(batch.rows >= 0, score, -1e9)
-        top = score.detach().amax(dim=1, keepdim=True).clamp(min=1.0)
-        likely = (torch.cat([score, beside], dim=1) / top * self.sharp.exp()).clamp(min=-60.0)
+        score = batch.norms * (query[:, None] * own).sum(dim=2).square() - price * batch.bits
+        known = (batch.rows >= 0).float()
+        count = known.sum(dim=1, keepdim=True).clamp(min=1)
+        usual, norm = ((part * known).sum(dim=1, keepdim=True) / count for part in (batch.bits, batch.norms))
+        beside = norm * (query @ net.keys(self.pixels[others]).t()).square() - price * usual
+        score = torch.where(batch.rows >= 0, score, -1e3)
+        every = torch.cat([score, beside], dim=1)
+        top = every.detach().amax(dim=1, keepdim=True).clamp(min=2.0**-20)
+        likely = (every / top * self.sharp.exp()).clamp(min=-60.0)
         shares = self.shares(batch)
         target = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-9)
         cost = -(target * likely.log_softmax(dim=1)[:, : at.shape[1]]).sum(dim=1)

@@ -37,9 +37,9 @@ class RdModule(RoleModule):
         at = batch.rows.clamp(min=0)
         own = self.pixels[at].to(torch.float32)  # [B,M,P]
         product = torch.bmm(own, batch.inputs.error.to(own.dtype)[:, :, None])[:, :, 0]
-        norm = 1.0 / own.square().sum(dim=2).clamp(min=1.0)
-        gain = shortlist_scores(product, norm, batch.inputs.price, batch.bits)
-        gain = torch.where(batch.rows >= 0, gain, -1e9)
+        power = own.square().sum(dim=2).clamp(min=1.0)
+        gain = shortlist_scores(product, power, batch.norms, batch.inputs.price, batch.bits)
+        gain = torch.where(batch.rows >= 0, gain, -1e3)
         match = (net.wishes(batch.inputs)[:, None] * net.traits(own)).sum(dim=2)
         likely = torch.where(batch.rows >= 0, net(gain, match), -60.0)
         shares = self.shares(batch)

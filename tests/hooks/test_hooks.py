@@ -81,7 +81,18 @@ def unseen(bank: Bank, residual: Tensor) -> LayerView:
     def index(count: int) -> Any:
         raise AssertionError("nobody asked for cells")
 
-    return LayerView(residual, residual, 0, residual.shape[1], bank, torch.zeros(bank.rows), lambda: None, index)
+    return LayerView(
+        residual=residual,
+        picture=residual,
+        layer=0,
+        tile=residual.shape[1],
+        candidates=bank,
+        bits=torch.zeros(bank.rows),
+        cls=torch.zeros(len(residual), dtype=torch.int64),
+        look=lambda: None,
+        weigh=lambda: torch.ones((1, bank.rows)),
+        index=index,
+    )
 
 
 def facts(role: str, bank: Bank) -> dict[str, Any]:
@@ -593,9 +604,7 @@ def test_nothing_is_unpickled(selector: Path):
 def test_another_codebook_in_the_encoder_costs_one_warning(scorer: Scorer, weights: dict[str, Path]):
     seen = view(scorer, noise(1))
     other = dataclasses.replace(scorer.bank, start=tuple(s // 2 for s in scorer.bank.start))
-    strange = LayerView(
-        seen.residual, seen.picture, 0, 16, other, seen.bits, lambda: seen.inputs, seen.nearest_cells
-    )  # fmt: skip
+    strange = dataclasses.replace(seen, candidates=other)
     hooks = AiHooks(selector=Selector(weights["selector"]))
     with pytest.warns(HooksWarning, match="other entries") as caught:
         assert hooks.cells(strange, None) is None

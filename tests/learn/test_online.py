@@ -28,11 +28,11 @@ from pc15learn.online import Crops, OnlineLabels
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles of 16 px by the regular grid, few at once."""
-    monkeypatch.setattr(online, "PROGRAMS", {**online.PROGRAMS, "tile": 16, "overlap": 4, "codebook_id": "v15_grid",
-                                             "max_layers": 2})  # fmt: skip
-    monkeypatch.setattr(online, "_TOGETHER_CPU", 6)
-    monkeypatch.setattr(online, "_HELD_BACK", 6)
+    """Crops of 48 px in tiles of 16 px by the regular grid."""
+    programs = {"tile": 16, "overlap": 4, "codebook_id": "v15_grid", "max_layers": 2, "beam": 1, "passes": 0}
+    monkeypatch.setattr(online, "PROGRAMS", {**online.PROGRAMS, **programs})
+    monkeypatch.setattr(online, "_SIDE", 48)
+    monkeypatch.setattr(online, "_HELD_BACK", 1)
 
 
 @pytest.fixture(scope="module")
@@ -86,29 +86,30 @@ def test_batches_repeat_by_seed_and_epoch_and_go_on_where_they_stopped(photos: P
 
 def test_rows_are_what_the_oracle_found(photos: Path) -> None:
     labels = OnlineLabels(photos, (4.0, 0.25), seed=3, device="cpu")
-    dear, cheap = (labels.draw("train", rate, 5, 6) for rate in (0, 1))
-    assert cheap is not None
-    assert cheap.pays.any() and (cheap.gain[cheap.pays] > 0).all()
-    assert not cheap.behind[cheap.pays].amin(dim=1).any()
-    assert (cheap.rows[~cheap.pays] == -1).all()
-    assert dear is None or dear.pays.float().mean() <= cheap.pays.float().mean()
+    dear, cheap = (labels.draw("train", rate, 5, 1) for rate in (0, 1))
+    for rows in (dear, cheap):
+        assert (rows.gain[rows.pays] > 0).all() and not rows.gain[~rows.pays].any()
+        assert not rows.behind[rows.pays].amin(dim=1).any()
+        assert torch.equal(rows.inputs.numbers[:, 6] == 64, rows.inputs.numbers[:, 5] == 0)  # of layer 0
+    assert cheap.pays.any() and cheap.pays.float().mean() > dear.pays.float().mean()
+    assert cheap.inputs.price.median() < dear.inputs.price.median()
     held = labels.validation()
     assert equal(held, labels.validation()) and held.pays.device.type == "cpu"
 
 
-def test_crops_come_from_pictures_whole_and_at_half_size(photos: Path) -> None:
-    luma = torch.arange(9 * 11).view(9, 11).to(torch.uint8)
-    assert online._halved(luma).shape == (4, 5)
-    assert int(online._halved(luma)[0, 0]) == (0 + 1 + 11 + 12 + 2) // 4
+def test_crops_are_turned_and_mirrored_squares_of_all_pictures(photos: Path) -> None:
     pictures = [torch.full((20, 30), 7, dtype=torch.uint8), torch.arange(16 * 16).view(16, 16).to(torch.uint8)]
-    crops = Crops(pictures, 16, torch.device("cpu")).draw(60, 1)
-    assert crops.shape == (60, 16, 16)
+    crops = Crops(pictures, 16, torch.device("cpu")).draw(90, 1)
+    assert crops.shape == (90, 16, 16)
     flat = (crops == 7).all(dim=(1, 2))
-    assert 10 < int(flat.sum()) < 50 and all(torch.equal(crop, pictures[1]) for crop in crops[~flat])
-    assert torch.equal(Crops(pictures, 16, torch.device("cpu")).draw(60, 1), crops)
-    labels = OnlineLabels(photos, (0.5,), device="cpu")
-    assert labels.pictures == 3
-    assert len(labels._crops["train"]._shapes) == 4  # two pictures, each at half its size too
+    assert 20 < int(flat.sum()) < 70
+    square = pictures[1]
+    ways = [way.rot90(k) for way in (square, square.t()) for k in range(4)]
+    seen = [[torch.equal(crop, way) for way in ways] for crop in crops[~flat]]
+    assert all(any(one) for one in seen)
+    assert all(any(one[k] for one in seen) for k in range(8))  # each of the eight ways to lay a square
+    assert torch.equal(Crops(pictures, 16, torch.device("cpu")).draw(90, 1), crops)
+    assert OnlineLabels(photos, (0.5,), device="cpu").pictures == 3
 
 
 def test_a_fit_by_an_oracle_resumes_to_the_same_weights_and_exports(
@@ -142,7 +143,7 @@ def test_a_fit_by_an_oracle_resumes_to_the_same_weights_and_exports(
 
 def test_photographs_that_do_not_do_are_named(tmp_path: Path) -> None:
     save_image(tmp_path / "small.png", torch.zeros((1, 8, 8), dtype=torch.uint8))
-    with pytest.raises(ConfigError, match="no picture of 16 px or more for the train split"):
+    with pytest.raises(ConfigError, match="no picture of 48 px or more for the train split"):
         LabelData(tmp_path, online=True, device="cpu")
     with pytest.raises(ConfigError, match="no rate to search at"):
         OnlineLabels(tmp_path, (), device="cpu")

@@ -7,7 +7,7 @@ product ranks patterns as exact scores do.  Keys are made once per bank.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from pc15.search.backend.product import Product
 from pc15.search.backend.protocol import CellRows
 from pc15.search.backend.sort_keys import Terms
 
-__all__ = ["DIMENSIONS", "EntryNet", "ParamPredictor"]
+__all__ = ["DIMENSIONS", "Costs", "EntryNet", "ParamPredictor"]
 
 DIMENSIONS = 64
 """Numbers that a residual and a pattern are compared by."""
@@ -32,8 +32,7 @@ _KEY_BITS = 16  # fraction of the factors of keys
 class EntryNet(nn.Module):
     """M2: `NetInputs` -> queries [n, DIMENSIONS], and patterns -> keys [K, DIMENSIONS], both whole numbers.
 
-    The score of a pattern is (query . key / 127)^2 - price * bits, in the units of a product with a pattern of unit
-    norm.  A query is a projection of the residual, each number of which is turned up or down by what else is seen.
+    The score of a pattern is norm * (query . key / 127)^2 - price * bits, see `LayerView.norms`.  A query is a projection of the residual, each number of which is turned up or down by what else is seen.
 
     Args:
         hidden: units per layer.
@@ -81,6 +80,14 @@ class EntryNet(nn.Module):
         } | {k: v for one in layers for k, v in one.items()}
 
 
+class Costs(NamedTuple):
+    """What candidates cost and weigh, see `LayerView`.  bits: [K].   norms: [C,K].   cls: [n]."""
+
+    bits: Tensor
+    norms: Tensor
+    cls: Tensor
+
+
 class ParamPredictor(Predictor):
     """M2: which entries inside the chosen cells; arguments as `Selector`."""
 
@@ -115,19 +122,18 @@ class ParamPredictor(Predictor):
             parts.append(keys.clamp(-127, 127).to(torch.int8))
         return torch.cat(parts)
 
-    def best(self, inputs: NetInputs, chosen: Tensor, keys: CellRows, bits: Tensor, keep: int) -> Tensor:
+    def best(self, inputs: NetInputs, chosen: Tensor, keys: CellRows, costs: Costs, keep: int) -> Tensor:
         """The `keep` most promising rows of the chosen cells of each tile, best first, [n,keep] int64; -1 for none.
 
         Args:
-            chosen: [n,k] int64 cells, -1 for none.   keys: of the rows of all cells.   bits: [K] float32, in 1/256.
+            chosen: [n,k] int64 cells, -1 for none.   keys: of the rows of all cells.
         """
         net: _Net = self.ready_on(inputs.error.device, _Net)
         turn = net.turn(net.think(torch.cat([net.look(inputs.error), inputs.numbers], dim=1))).to(torch.int64)
         query = (net.project(inputs.error).to(torch.int64) * (ANSWER + turn) + (ANSWER >> 1)) >> 8
         query = query.clamp(-_QUERY_TOP, _QUERY_TOP).to(torch.int16)
-        device, n = query.device, len(query)
-        terms = Terms(_ones(len(bits), device), bits, torch.zeros(n, dtype=torch.int64, device=device), inputs.price * 127.0**2)
-        return backend_of(device).best_in_cells(chosen, keys, query, terms, keep)
+        terms = Terms(costs.norms, costs.bits, costs.cls, inputs.price * 127.0**2)
+        return backend_of(query.device).best_in_cells(chosen, keys, query, terms, keep)
 
 
 class _Net:
@@ -140,7 +146,3 @@ class _Net:
         self.turn = IntegerLayer.of(tensors, "turn", "answer", device)
         self.key = Product(tensors["key.weight"].to(device))
         self.key_factor = tensors["key.factor"].to(device).to(torch.int64)
-
-
-def _ones(count: int, device: torch.device) -> Tensor:
-    return torch.ones((1, count), device=device)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pc15.hooks.inputs import NUMBERS, PIXELS, NetInputs
 from pc15.hooks.integer_net import GRID, IntegerLayer, TrainedLayer, layer_spec
+from pc15.hooks.roles.params import Costs
 from pc15.hooks.weights import Predictor, TensorSpec
 
 __all__ = ["TRAITS", "RdNet", "RdPredictor", "shortlist_scores"]
@@ -25,6 +26,7 @@ TRAITS = 32
 _PATTERN_HIDDEN = 128
 _SHARP_ONE = 256  # of the weight of the squared error
 _MATCH_ONE = GRID * GRID
+_LEAST_GAIN = 2.0**-20  # below what pays for a bit
 
 
 class RdNet(nn.Module):
@@ -56,7 +58,7 @@ class RdNet(nn.Module):
 
     def forward(self, gain: Tensor, match: Tensor) -> Tensor:
         """Scores [n,M] from gains in squared error less bits, in any unit, and products of wishes and traits."""
-        top = gain.amax(dim=1, keepdim=True).clamp(min=1.0)
+        top = gain.amax(dim=1, keepdim=True).clamp(min=_LEAST_GAIN)
         return self.sharp * (gain / top).clamp(min=-1.0) + match
 
     @torch.no_grad()
@@ -67,15 +69,15 @@ class RdNet(nn.Module):
         return {"sharp": sharp} | {k: v for one in layers for k, v in one.items()}
 
 
-def shortlist_scores(product: Tensor, norm: Tensor, price: Tensor, bits: Tensor) -> Tensor:
+def shortlist_scores(product: Tensor, power: Tensor, norm: Tensor, price: Tensor, bits: Tensor) -> Tensor:
     """Gain in squared error less the price of bits, [n,M] float32, in the units of `NetInputs.price`.
 
     Args:
-        product: [n,M], of a tile's `error` and patterns, exact integers.   norm: [n,M] float32, 1 / sum of a pattern's
-            squares.   price: [n] float32.   bits: [n,M] float32, in 1/256.
+        product: [n,M], of a tile's `error` and patterns, exact integers.   power: [n,M] float32, sum of a pattern's
+            squares.   norm: [n,M] float32, see `LayerView.norms`.   price: [n] float32.   bits: [n,M] float32, in 1/256.
     """
     value = product.to(torch.float32)
-    return (value * value) * norm - price[:, None] * bits
+    return value * value / power * norm - price[:, None] * bits
 
 
 class RdPredictor(Predictor):
@@ -106,12 +108,11 @@ class RdPredictor(Predictor):
         parts = [net.have(net.see(chunk)).clamp(-127, 127).to(torch.int8) for chunk in pixels.split(1 << 14)]
         return torch.cat(parts)
 
-    def cost(self, inputs: NetInputs, rows: Tensor, pixels: Tensor, traits: Tensor, bits: Tensor) -> Tensor:
+    def cost(self, inputs: NetInputs, rows: Tensor, pixels: Tensor, traits: Tensor, costs: Costs) -> Tensor:
         """Costs of candidates, [n,M] float32, lower is better, +inf where a row is -1.
 
         Args:
             rows: [n,M] int64, -1 for none.   pixels: [K, PIXELS] int8, traits: [K, TRAITS] int8, of every row.
-            bits: [K] float32, in 1/256.
         """
         net: _Net = self.ready_on(inputs.error.device, _Net)
         wish = net.wish(net.think(torch.cat([net.look(torch.cat([inputs.error, inputs.picture], dim=1)), inputs.numbers], 1)))
@@ -120,9 +121,9 @@ class RdPredictor(Predictor):
         product = torch.bmm(seen, inputs.error.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24: exact
         power = seen.square().sum(dim=2).clamp(min=1.0)  # likewise
         match = torch.bmm(own, wish.clamp(-2047, 2047).to(torch.float32)[:, :, None])[:, :, 0]  # below 2^23
-        gain = shortlist_scores(product, torch.ones_like(power) / power, inputs.price, bits[at])
+        gain = shortlist_scores(product, power, costs.norms[costs.cls[:, None], at], inputs.price, costs.bits[at])
         gain = torch.where(rows >= 0, gain, -math.inf)
-        top = gain.amax(dim=1, keepdim=True).clamp(min=1.0)
+        top = gain.amax(dim=1, keepdim=True).clamp(min=_LEAST_GAIN)
         score = net.sharp * (gain / top).clamp(min=-1.0) + match * (1.0 / _MATCH_ONE)
         return torch.where(rows >= 0, -score, math.inf)
 
