@@ -169,8 +169,8 @@ def add_arguments(add: Parser) -> None:
         "--hooks",
         default="none",
         help="what narrows the search of tile programs: none, heuristic, baseline, which are nets that come with the "
-        "codec, a folder of weights, or a class of your own, package.module:Class; with hooks the picture is programs alone, of 32 px, unless flags say otherwise "
-        "(default: none)",
+        "codec, a folder of weights, or a class of your own, package.module:Class; with hooks the picture is programs "
+        "alone, of 32 px, unless flags say otherwise (default: none)",
     )
     add_max_pixels(add, PICTURE_PIXELS)
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
