@@ -1,9 +1,10 @@
 """Benchmark of hooks: the same pictures, options and process, with every way to search.
 
     exhaustive   every candidate scored at full resolution: the reference of all deltas
-    screened     the best search without hooks: all candidates at a quarter of the pixels
-    heuristic    full resolution, narrowed by HeuristicHooks
-    M1, M1+M2, ...   full resolution, narrowed by learned hooks, as far as there are weights
+    screened     all candidates at a quarter of the pixels, the best of them at full resolution
+    indexed      the same inside the cells of the bank that are most like the residual: no learning
+    heuristic    screened, narrowed to generators by HeuristicHooks
+    M1, M1+M2, ...   narrowed to cells, then rows, then an order by learned hooks, as far as there are weights
 
 A hook is worth its name when no other way is both faster and better; the verdict under the table names those that
 are.  Means are over pictures (never a pooled error).  The first encode of a process also draws the bank, so one is
@@ -69,11 +70,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to search: its name, the kind of search, its hooks."""
+    """A way to search: its name, the kind of search, its hooks, and how many cells it looks into by itself."""
 
     name: str
     search: str
     hooks: EncoderHooks | None = None
+    cells: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def run_bench(
     weights: str | Path | None = None,
     cfg: CodecConfig | None = None,
     lambdas: Sequence[float] = (),
-    topk: Sequence[int] = (8,),
+    topk: Sequence[int] = (16,),
     limit: int | None = None,
     repeats: int = 1,
 ) -> BenchResult:
@@ -106,7 +108,7 @@ def run_bench(
         weights: folder of exported weights; None leaves learned hooks out.
         cfg: options that all methods share; the balanced preset, tile programs alone, if None.
         lambdas: rates to measure at; the config's if empty.
-        topk: generators that hooks keep, one run each.
+        topk: cells that "indexed" and learned hooks keep, one run each; HeuristicHooks keep half as many generators.
         limit: so many pictures, the first by name.
         repeats: encode each so often and take the shortest time, on a machine that others use too.
     Raises:
@@ -120,7 +122,7 @@ def run_bench(
     if repeats < 1:
         raise ConfigError(f"repeats is {repeats}; give at least 1")
     if not topk:
-        raise ConfigError("topk is empty; give at least one number of generators")
+        raise ConfigError("topk is empty; give at least one number of cells")
     paths = find_images(images)[:limit]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -133,7 +135,7 @@ def run_bench(
         for name, y in pictures:
             for lam in rates:
                 for method in methods:
-                    own = cfg.but(lambda_rd=lam, search=method.search, ai=method.hooks)
+                    own = _options(cfg, method).but(lambda_rd=lam)
                     row, y_hat = _measure(name, y, own, method.name, repeats)
                     measured.append(row)
                     if name == pictures[0][0] and lam == rates[0]:
@@ -147,8 +149,8 @@ def methods_of(weights: str | Path | None, topk: Sequence[int]) -> tuple[list[Me
     """Methods that can be compared with these weights, and notes about what cannot."""
     methods = [Method("exhaustive", "exhaustive"), Method("screened", "screened")]
     notes: list[str] = []
-    for k in topk:
-        methods.append(Method(_named("heuristic", k, topk), "exhaustive", HeuristicHooks(k)))
+    methods += [Method(_named("indexed", k, topk), "indexed", cells=k) for k in topk]
+    methods += [Method(_named("heuristic", k, topk), "screened", HeuristicHooks(max(1, k // 2))) for k in topk]
     if weights is None:
         return methods, ["no weights were given, so learned hooks are left out"]
     folder = Path(weights)
@@ -159,7 +161,7 @@ def methods_of(weights: str | Path | None, topk: Sequence[int]) -> tuple[list[Me
     for k in topk:
         for chain in _chains([one for one in predictors if one.ready]):
             name = _named("+".join(one.title for one in chain), k, topk)
-            methods.append(Method(name, "exhaustive", AiHooks.of(chain, topk=k)))
+            methods.append(Method(name, "screened", AiHooks.of(chain, topk=k)))
     return methods, notes
 
 
@@ -183,7 +185,12 @@ def _warm_up(y: Tensor, cfg: CodecConfig, methods: Sequence[Method]) -> None:
     """Banks, tables and nets are loaded before the clock starts."""
     corner = y[:, :, : 2 * cfg.tile, : 2 * cfg.tile]
     for method in methods:
-        encode_y(corner, cfg.but(search=method.search, ai=method.hooks))
+        encode_y(corner, _options(cfg, method))
+
+
+def _options(cfg: CodecConfig, method: Method) -> CodecConfig:
+    cells = cfg.cells if method.cells is None else method.cells
+    return cfg.but(search=method.search, cells=cells, ai=method.hooks)
 
 
 def _measure(name: str, y: Tensor, cfg: CodecConfig, method: str, repeats: int) -> tuple[Measured, Tensor]:

@@ -112,9 +112,9 @@ class FitConfig:
             raise ConfigError(f"online is {shown(self.online)}; give true or false")
         if not isinstance(self.lambdas, list | tuple) or not self.lambdas:
             raise ConfigError(f"lambdas is {shown(self.lambdas)}; give a list of rates, as [4, 2, 1, 0.5, 0.25]")
-        for value in self.lambdas:
-            _check_number("lambdas", value, 1e-6, 1e6)
-        object.__setattr__(self, "lambdas", tuple(float(value) for value in self.lambdas))
+        for rate in self.lambdas:
+            _check_number("lambdas", rate, 1e-6, 1e6)
+        object.__setattr__(self, "lambdas", tuple(float(rate) for rate in self.lambdas))
         _check_number("devices", self.devices, 1, 1024)
         _check_number("num_nodes", self.num_nodes, 1, 4096)
         _check_number("save_minutes", self.save_minutes, 0.0, 1e6)
@@ -140,7 +140,12 @@ class FitConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as `load_config` reads them."""
-        return {**dataclasses.asdict(self), "labels": str(self.labels), "out": str(self.out), "lambdas": list(self.lambdas)}
+        return {
+            **dataclasses.asdict(self),
+            "labels": str(self.labels),
+            "out": str(self.out),
+            "lambdas": list(self.lambdas),
+        }
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

@@ -93,5 +93,7 @@ def _read_net(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        raise HooksError(f"{path} was made by another version: {str(error).splitlines()[-1].strip()}; fit again") from error
+        raise HooksError(
+            f"{path} was made by another version: {str(error).splitlines()[-1].strip()}; fit again"
+        ) from error
     return facts, {name: value.contiguous() for name, value in net.frozen().items()}

@@ -1,7 +1,7 @@
 """What nets are fitted to: a row per layer that the oracle searched, from its labels or from the oracle itself.
 
-What nets see of the tile comes from `pc15.hooks.inputs`, as in the encoder; of labels, the residual before each layer is
-drawn again.
+What nets see of the tile comes from `pc15.hooks.inputs`, as in the encoder; of labels, the residual before each layer
+is drawn again.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class LabelTensors:
         def wide(values: Tensor, fill: float) -> Tensor:
             return torch.nn.functional.pad(values, (0, most - values.shape[1]), value=fill)
 
-        inputs = NetInputs(*(torch.cat([getattr(one.inputs, part.name) for one in parts]) for part in fields(NetInputs)))
+        inputs = NetInputs(
+            *(torch.cat([getattr(one.inputs, part.name) for one in parts]) for part in fields(NetInputs))
+        )
         return cls(
             inputs,
             torch.cat([part.pays for part in parts]),
@@ -100,8 +102,9 @@ def scored(scorer: Scorer, tiles: TileBatch, layer: int, rows: Tensor, change: T
 
 
 def from_labels(folder: LabelFolder) -> Iterator[tuple[LabelTensors, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """Rows of a folder's labels, some hundred tiles at a time, with the split (0 train, 1 val, 2 test) and the picture's
-    name of each.
+    """Rows of a folder's labels, some hundred tiles at a time, with the split and the picture's name of each.
+
+    Splits are 0 train, 1 val, 2 test.
 
     Raises:
         SchemaError: values out of range, or tiles of a size that nets cannot see.
@@ -131,15 +134,17 @@ def from_labels(folder: LabelFolder) -> Iterator[tuple[LabelTensors, np.ndarray[
                     made = _tried(scorer, batch, view, tile, layer)
                 else:
                     nothing = torch.full((len(tile), 1), -1)
-                    made = scored(scorer, view, layer, nothing, torch.full(nothing.shape, torch.inf, dtype=torch.float64))
+                    made = scored(
+                        scorer, view, layer, nothing, torch.full(nothing.shape, torch.inf, dtype=torch.float64)
+                    )
                 parts.append(made)
                 tiles.append(tile.numpy())
         if not parts:
             continue
-        tile = np.concatenate(tiles)
+        owner = np.concatenate(tiles)
         split = np.array([("train", "val", "test").index(name) for name in batch.split], np.int64)
         names = np.array([name for name, _, _ in batch.place], dtype=object)
-        yield LabelTensors.joined(parts), split[tile], names[tile]
+        yield LabelTensors.joined(parts), split[owner], names[owner]
 
 
 def _tried(scorer: Scorer, batch: LabelBatch, view: TileBatch, tile: Tensor, layer: int) -> LabelTensors:

@@ -29,7 +29,7 @@ from pc15.search.plane import PlaneEncoder
 from pc15.search.plane_state import SearchTask
 from pc15.search.score import Scorer
 from pc15learn.label_tensors import LabelTensors, scored
-from pc15learn.labels.manifest import Oracle, oracle_of
+from pc15learn.labels.manifest import oracle_of
 from pc15learn.tiles import list_images, open_luma, read_bytes, split_of
 
 __all__ = ["Crops", "OnlineLabels"]
@@ -99,9 +99,11 @@ class OnlineLabels:
                 continue
             digests.append(digest)
             found[split].append(luma)
-        for split, pictures in found.items():
+        for own, pictures in found.items():
             if not pictures:
-                raise ConfigError(f"{photos} has no picture of {side} px or more for the {split} split; give more of them")
+                raise ConfigError(
+                    f"{photos} has no picture of {side} px or more for the {own} split; give more of them"
+                )
         self.pictures = len(digests)
         self._crops = {split: Crops(pictures, side, self.device) for split, pictures in found.items()}
         self.oracle = oracle_of(self.cfg, self.lambdas, [], top=_SHORTLIST, random=0, shard_size=0)

@@ -22,6 +22,11 @@ LAYERS = (
     "pc15.search",
     "pc15.config",
     "pc15.hooks",
+    "pc15.search.cells",
+    "pc15.search.bank",
+    "pc15.search.bank_store pc15.search.single_steps",
+    "pc15.search.backend",
+    "pc15.search.windows pc15.search.knot_spans",
     "pc15.residual.enc",
     "pc15.decoder",
     "pc15.images pc15.metrics",
@@ -118,6 +123,9 @@ def home(name: str, sources: dict[str, Path]) -> str:
         ("pc15.residual.reconstruct", "def f():\n    from pc15.residual.enc.rdo import encode_plane"),
         ("pc15.decoder", "import pc15.config"),
         ("pc15.search.plane", "from pc15 import encode"),
+        ("pc15.search.cells", "from pc15.hooks.protocol import LayerView"),
+        ("pc15.search.backend.torch_ops", "from pc15.search.bank import Bank"),
+        ("pc15.search.windows", "from pc15.config import CodecConfig"),
     ],
 )
 def test_an_import_from_above_is_seen(module: str, source: str) -> None:

@@ -72,7 +72,13 @@ _FLAGS = {
         _Flag("--seed", "seed", "the stream's seed, 0..2^32-1, for noise patterns", int, "N"),
         _Flag("--window", "window", "how overlapping tiles are cross-faded", choices=get_args(WindowName)),
         _Flag("--window-param", "window_param", "Tukey's alpha or Kaiser's beta", float, "X"),
-        _Flag("--search", "search", "score all candidates in full, or screen them first", choices=get_args(Search)),
+        _Flag(
+            "--search",
+            "search",
+            "score all candidates in full, screen them first, or cells of them",
+            choices=get_args(Search),
+        ),
+        _Flag("--cells", "cells", "cells of like candidates that --search indexed looks into, 1..2048", int, "N"),
         _Flag("--merge", "merge", "let tiles continue patterns of their neighbours", on_or_off, "on|off"),
         _Flag("--residual", "residual", "code what tiles leave as transform coefficients", on_or_off, "on|off"),
         _Flag("--tries", "tries", "predictions that the residual tries in full per square, 1..8", int, "N"),
@@ -162,9 +168,9 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--hooks",
         default="none",
-        help="what narrows the search of tile programs: none, heuristic, a folder of weights, or a class of your own, "
-        "package.module:Class; with hooks the picture is programs alone, of 32 px, unless flags say otherwise "
-        "(default: none)",
+        help="what narrows the search of tile programs: none, heuristic, baseline, which are nets that come with the "
+        "codec, a folder of weights, or a class of your own, package.module:Class; with hooks the picture is programs "
+        "alone, of 32 px, unless flags say otherwise (default: none)",
     )
     add_max_pixels(add, PICTURE_PIXELS)
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}

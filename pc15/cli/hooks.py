@@ -28,6 +28,10 @@ def hooks_of(spec: str) -> EncoderHooks | None:
         from pc15.hooks.heuristic import HeuristicHooks
 
         return HeuristicHooks()
+    if spec == "baseline":
+        from pc15.hooks.learned import AiHooks
+
+        return AiHooks.baseline()
     folder = Path(spec)
     if folder.is_dir():
         from pc15.hooks.learned import AiHooks
@@ -36,9 +40,9 @@ def hooks_of(spec: str) -> EncoderHooks | None:
     module, colon, name = spec.partition(":")
     if colon and all(part.isidentifier() for part in module.split(".")) and name.isidentifier():
         return _made(_class(_imported(module, spec), name, spec), spec)
-    near = did_you_mean(spec, ["none", "heuristic"])
+    near = did_you_mean(spec, ["none", "heuristic", "baseline"])
     raise ConfigError(
-        f"--hooks {spec} is no folder{near}; give none, heuristic, a folder of .safetensors files, or "
+        f"--hooks {spec} is no folder{near}; give none, heuristic, baseline, a folder of .safetensors files, or "
         "package.module:Class"
     )
 

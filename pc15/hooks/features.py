@@ -1,8 +1,8 @@
-"""Residual of a tile -> what it looks like: a feature vector for nets, a `Structure` for rules.
+"""Residual of a tile -> what it looks like, as a `Structure` for rules.
 
-Any tile size is brought to 16x16 (patch) and to at most 32x32 (gradients, spectrum) by area averages, so that one net
-serves all sizes.  Sums over pixels are of integers and exact; what follows is float64 and rounded to 1/256 at the end.
-So a tile's features depend neither on the batch it comes in nor on the device.
+Any tile size is brought to 16x16 (energy, moments) and to at most 32x32 (gradients, spectrum) by area averages, so that
+one rule serves all sizes.  Sums over pixels are of integers and exact; what follows is float64, and rules compare it in
+steps of 1/256.  So what a rule says of a tile depends neither on the batch it comes in nor on the device.
 Sources: N. Dalal, B. Triggs, "Histograms of oriented gradients", CVPR 2005; J. Bigun, G. Granlund, "Optimal
 orientation detection of linear symmetry", ICCV 1987 (structure tensor).
 """
@@ -18,21 +18,11 @@ from torch import Tensor
 
 from pc15.errors import ImageError
 
-__all__ = ["BLOCKS", "FEATURES", "FEATURE_VERSION", "Structure", "layer_features", "structure"]
-
-FEATURE_VERSION = 1
-"""Raised whenever a feature changes its meaning; weights made for another version are refused."""
+__all__ = ["Structure", "structure"]
 
 PATCH = 16
 SPECTRUM = 32
 ORIENTATIONS = 8
-CELLS = 2
-BINS = 8
-LAYERS = 8
-RINGS = 8
-SECTORS = 4
-GRID = 256.0
-"""Features are multiples of 1/GRID: far coarser than float64's rounding, fine enough for any net."""
 
 _SAMPLE_ONE = 4096.0
 _SAMPLE_TOP = (1 << 13) - 1
@@ -87,59 +77,17 @@ class Structure:
     radial: Tensor
     two_valued: Tensor
 
-    def columns(self) -> Tensor:
-        """The scale-free ones as features, [n, 20]; angles as cosine and sine of the doubled angle."""
-        turn = 4.0 * math.pi
-        return torch.stack(
-            [
-                self.coherence, self.coherence * (turn * self.angle).cos(), self.coherence * (turn * self.angle).sin(),
-                self.spread, self.crossed, (1.0 + self.freq).log2() / 4.0, self.peak * (turn * self.peak_angle).cos(),
-                self.peak * (turn * self.peak_angle).sin(), self.peak, self.second, self.ring, self.low, self.high,
-                self.kurtosis.clamp(max=16.0) / 8.0, self.skew.clamp(-4.0, 4.0) / 2.0, self.locality, self.sparse,
-                self.plane, self.radial, self.two_valued,
-            ],
-            dim=1,
-        )  # fmt: skip
 
-
-_SIZES = {
-    "patch": PATCH * PATCH,
-    "hog": CELLS * CELLS * ORIENTATIONS,
-    "pyramid": 8 * 8 + 4 * 4 + 2 * 2,
-    "histogram": BINS,
-    "rings": RINGS,
-    "sectors": SECTORS * 3,
-    "structure": 20,
-    "energy": 4,
-    "layer": LAYERS + 1,
-    "tile": 1,
-}
-BLOCKS: dict[str, slice] = {}
-"""Columns of each block of features, by name."""
-for _name, _size in _SIZES.items():
-    _start = max((part.stop for part in BLOCKS.values()), default=0)
-    BLOCKS[_name] = slice(_start, _start + _size)
-FEATURES: int = BLOCKS["tile"].stop
-"""Length of a feature vector."""
-
-
-def layer_features(residual: Tensor, layer: int) -> Tensor:
-    """Features of residuals, [n, FEATURES] float32, multiples of 1/256.
+def structure(residual: Tensor) -> Structure:
+    """Structure of residuals.
 
     Args:
         residual: [n,T,T] int32 Q12 (4096 = luma 1.0), on any device: picture minus what is drawn so far.
-        layer: number of the layer about to be added, from 0.
     Raises:
         ImageError: not a batch of square integer tiles.
     """
     _check(residual)
-    return torch.cat([_features(part, layer) for part in _chunks(residual)])
-
-
-def structure(residual: Tensor) -> Structure:
-    """Structure of residuals; see `layer_features` for the argument."""
-    _check(residual)
-    parts = [_look(part).structure for part in _chunks(residual)]
+    parts = [_structure(part) for part in _chunks(residual)]
     return Structure(*(torch.cat([getattr(part, name) for part in parts]) for name in Structure.__dataclass_fields__))
 
 
@@ -154,30 +102,12 @@ def _chunks(residual: Tensor) -> list[Tensor]:
     return [residual[i : i + step] for i in range(0, max(1, residual.shape[0]), step)]
 
 
-@dataclass(frozen=True)
-class _Look:
-    """Intermediate results that structure and features share.
-
-    small: [n,16,16] float64, Q12, without the mean.   power: [n,496] float64, shares of the spectrum.
-    hog: [n,4,8] float64.   variance, gradient, mean: [n] float64; Q12 squared, per pixel, Q12.
-    """
-
-    structure: Structure
-    small: Tensor
-    power: Tensor
-    hog: Tensor
-    variance: Tensor
-    gradient: Tensor
-    mean: Tensor
-
-
-def _look(residual: Tensor) -> _Look:
+def _structure(residual: Tensor) -> Structure:
     n, tile = residual.shape[0], residual.shape[1]
     device = residual.device
     sums = _area_sums(residual.clamp(-_SAMPLE_TOP, _SAMPLE_TOP), PATCH)  # [n,16,16], tile^2 times the cell's mean
     small = sums.to(torch.float64) / float(tile * tile)
-    mean = small.mean(dim=(1, 2))
-    small = small - mean.view(-1, 1, 1)
+    small = small - small.mean(dim=(1, 2), keepdim=True)
     work = _work_tile(residual)  # [n,w,w] int32 Q9
     side = work.shape[1]
     count = side * side
@@ -202,7 +132,7 @@ def _look(residual: Tensor) -> _Look:
 
     gx = work[:, 1:-1, 2:] - work[:, 1:-1, :-2]
     gy = work[:, 2:, 1:-1] - work[:, :-2, 1:-1]
-    hog = _orientation_histogram(gx, gy)
+    whole = _orientation_histogram(gx, gy)  # [n,8]
     gxx, gyy = gx * gx, gy * gy
     slopes = [part.sum(dim=(1, 2), dtype=torch.int64).to(torch.float64) for part in (gxx, gyy, gx * gy)]
     jxx, jyy, jxy = slopes
@@ -213,7 +143,6 @@ def _look(residual: Tensor) -> _Look:
     sparse = (steep * strong).sum(dim=(1, 2), dtype=torch.int64).to(torch.float64) / some
     double = ((jxx - jyy).square() + 4.0 * jxy.square()).sqrt()
     angle = (torch.atan2(2.0 * jxy, jxx - jyy) / (4.0 * math.pi)).remainder(0.5)
-    whole = hog.sum(dim=1)  # [n,8]
     share = whole / whole.sum(dim=1, keepdim=True).clamp(min=1.0)
     spread = -(share * share.clamp(min=1e-9).log()).sum(dim=1) / math.log(ORIENTATIONS)
     best = _first_max(share)
@@ -226,7 +155,7 @@ def _look(residual: Tensor) -> _Look:
     peak_at = _first_max(power)
     freq = radius[peak_at]
     away = power * _beyond(device)[peak_at]
-    looks = Structure(
+    return Structure(
         rms=variance.sqrt() / _SAMPLE_ONE,
         coherence=double / some,
         angle=angle,
@@ -247,7 +176,6 @@ def _look(residual: Tensor) -> _Look:
         radial=radial.clamp(0.0, 1.0),
         two_valued=two_valued,
     )
-    return _Look(looks, small, power, hog, variance, trace / float(max(1, count)), mean)
 
 
 def _first_max(shares: Tensor) -> Tensor:
@@ -256,46 +184,6 @@ def _first_max(shares: Tensor) -> Tensor:
     lowest = torch.arange(size - 1, -1, -1, device=shares.device)
     rank = (shares * float(1 << 20)).round().to(torch.int64) * size + lowest
     return size - 1 - rank.amax(dim=1).remainder(size)
-
-
-def _features(residual: Tensor, layer: int) -> Tensor:
-    n, tile = residual.shape[0], residual.shape[1]
-    seen = _look(residual)
-    scale = seen.variance.clamp(min=_FLAT * _FLAT).sqrt()
-    patch = seen.small / scale.view(-1, 1, 1)
-    levels = []
-    for size in (8, 4, 2):
-        level = patch.view(n, size, PATCH // size, size, PATCH // size).mean(dim=(2, 4)).flatten(1)
-        own = level.square().mean(dim=1, keepdim=True).clamp(min=1e-4).sqrt()
-        levels.append(level / own)
-    hog = seen.hog.flatten(1)
-    hog = hog / hog.sum(dim=1, keepdim=True).clamp(min=1.0) * 4.0
-    edges = torch.tensor([-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5], dtype=torch.float64, device=residual.device)
-    place = torch.bucketize(patch.flatten(1), edges)
-    histogram = torch.zeros(n, BINS, dtype=torch.float64, device=residual.device)
-    histogram.scatter_add_(1, place, torch.ones_like(place, dtype=torch.float64))
-    ring_of, sector_of = _bands(residual.device)
-    rings = (seen.power @ ring_of).clamp(min=1e-4).log2() / 8.0
-    sectors = (seen.power @ sector_of).sqrt()
-    luma = seen.mean / _SAMPLE_ONE
-    energy = torch.stack(
-        [
-            scale.log2() / 8.0,
-            (seen.gradient + 1.0).log2() / 16.0,
-            luma.clamp(-1.0, 1.0),
-            (seen.small.square().mean(dim=(1, 2)) / (scale * scale)).clamp(0.0, 1.0),
-        ],
-        dim=1,
-    )
-    number = torch.zeros(n, LAYERS + 1, dtype=torch.float64, device=residual.device)
-    number[:, min(layer, LAYERS - 1)] = 1.0
-    number[:, LAYERS] = layer / 16.0
-    size_column = torch.full((n, 1), math.log2(tile) / 8.0, dtype=torch.float64, device=residual.device)
-    blocks = [
-        patch.flatten(1), hog, torch.cat(levels, dim=1), histogram / (PATCH * PATCH), rings, sectors,
-        seen.structure.columns(), energy, number, size_column,
-    ]  # fmt: skip
-    return ((torch.cat(blocks, dim=1).clamp(-16.0, 16.0) * GRID).round() / GRID).to(torch.float32)
 
 
 # ---------------------------------------------------------------- fixed matrices
@@ -388,24 +276,11 @@ def _within(fy: Tensor, fx: Tensor, reach: float) -> Tensor:
     return torch.minimum(same, mirrored) <= reach * reach
 
 
-@functools.lru_cache(maxsize=8)
-def _bands(device: torch.device) -> tuple[Tensor, Tensor]:
-    """0/1 matrices from spectrum bins to rings of two cycles, [m,8], and to 4 directions x 3 octaves, [m,12]."""
-    radius, direction, _ = _frequencies(torch.device("cpu"))
-    ring = (radius / 2.0).long().clamp(max=RINGS - 1)
-    sector = ((direction * 2.0 * SECTORS + 0.5).floor().long()) % SECTORS
-    octave = (radius >= 3.0).long() + (radius >= 7.0).long()
-    rings = torch.nn.functional.one_hot(ring, RINGS).to(torch.float64)
-    sectors = torch.nn.functional.one_hot(sector * 3 + octave, SECTORS * 3).to(torch.float64)
-    return rings.to(device), sectors.to(device)
-
-
 def _orientation_histogram(gx: Tensor, gy: Tensor) -> Tensor:
-    """Gradient magnitude by orientation in 2x2 cells, [n,4,8]; bin 0 is a horizontal gradient, bins are 22.5 degrees.
+    """Gradient magnitude by orientation, [n,8] float64; bin 0 is a horizontal gradient, bins are 22.5 degrees.
 
-    Bins come from comparing integers, magnitudes are 8 max + 3 min, also integers: sums are exact.
+    Bins come from comparing integers, magnitudes are 8 max + 3 min, also integers: sums are exact, below 2^24.
     """
-    n, side = gx.shape[0], gx.shape[1]
     ax, ay = gx.abs(), gy.abs()
     high = ay << 10
     step = torch.zeros_like(ax)
@@ -413,9 +288,6 @@ def _orientation_histogram(gx: Tensor, gy: Tensor) -> Tensor:
         step += high > ax * round(1024 * math.tan(math.radians(degrees)))
     bins = torch.where((gx ^ gy) < 0, (ORIENTATIONS - step) & (ORIENTATIONS - 1), step)
     magnitude = 8 * torch.maximum(ax, ay) + 3 * torch.minimum(ax, ay)
-    half = (torch.arange(side, device=gx.device, dtype=torch.int32) * CELLS) // max(1, side)
-    cell = (half.view(-1, 1) * CELLS + half.view(1, -1)) * ORIENTATIONS
-    place = (cell.unsqueeze(0) + bins).flatten(1).to(torch.int64)
-    out = torch.zeros(n, CELLS * CELLS * ORIENTATIONS, dtype=torch.float32, device=gx.device)
-    out.scatter_add_(1, place, magnitude.flatten(1).to(torch.float32))
-    return out.to(torch.float64).view(n, CELLS * CELLS, ORIENTATIONS)
+    out = torch.zeros(gx.shape[0], ORIENTATIONS, dtype=torch.float32, device=gx.device)
+    out.scatter_add_(1, bins.flatten(1).to(torch.int64), magnitude.flatten(1).to(torch.float32))
+    return out.to(torch.float64)

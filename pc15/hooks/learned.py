@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -28,7 +28,11 @@ from pc15.search.backend.protocol import CellRows
 from pc15.search.bank import Bank
 from pc15.search.cells import Cells
 
-__all__ = ["AiHooks"]
+__all__ = ["BASELINE", "AiHooks"]
+
+BASELINE = Path(__file__).parent / "baseline"
+"""Folder of the weights that come with the codec."""
+_P = TypeVar("_P", bound=Predictor)
 
 
 class AiHooks:
@@ -65,23 +69,49 @@ class AiHooks:
             if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= value <= CELLS:
                 raise ConfigError(f"AiHooks {name} is {shown(value)}; give a whole number from 1 to {CELLS}")
         if isinstance(pays, bool) or not isinstance(pays, numbers.Real) or not 0.0 <= pays < 1.0:
-            raise ConfigError(f"AiHooks pays is {shown(pays)}; give a probability from 0, which searches all, to below 1")
-        self.topk, self.keep, self.pays = int(topk), int(keep), float(pays)
-        self.selector = Selector(selector, strict=strict) if isinstance(selector, str | Path) else selector
-        self.param_predictor = (
+            raise ConfigError(
+                f"AiHooks pays is {shown(pays)}; give a probability from 0, which searches all, to below 1"
+            )
+        self.topk: int = int(topk)
+        self.keep: int = int(keep)
+        self.pays: float = float(pays)
+        self.selector: Selector | None = (
+            Selector(selector, strict=strict) if isinstance(selector, str | Path) else selector
+        )
+        self.param_predictor: ParamPredictor | None = (
             ParamPredictor(param_predictor, strict=strict)
             if isinstance(param_predictor, str | Path)
             else param_predictor
         )
-        self.rd_predictor = (
+        self.rd_predictor: RdPredictor | None = (
             RdPredictor(rd_predictor, strict=strict) if isinstance(rd_predictor, str | Path) else rd_predictor
         )
         self._of_bank: weakref.WeakKeyDictionary[Bank, dict[str, Any]] = weakref.WeakKeyDictionary()
+        self._unseen: set[int] = set()
 
     @classmethod
     def of(cls, predictors: Iterable[Predictor], **options: Any) -> AiHooks:
         """Hooks of these predictors, each in its own slot, with options as the class takes them."""
         return cls(**{predictor.slot: predictor for predictor in predictors}, **options)  # type: ignore[arg-type]
+
+    @classmethod
+    def baseline(cls, **options: Any) -> AiHooks:
+        """Hooks of the weights that come with the codec, BASELINE, with options as the class takes them.
+
+        Raises:
+            ConfigError: this installation lacks them.
+        """
+        selector, params, rd = (
+            BASELINE / f"{kind.role}.safetensors" for kind in (Selector, ParamPredictor, RdPredictor)
+        )
+        for path in (selector, params, rd):
+            for part in (path, card_path(path)):
+                if not part.is_file():
+                    raise ConfigError(
+                        f"this installation has no baseline weights, {part} is missing; install pc15 again, or give a "
+                        "folder of weights of your own"
+                    )
+        return cls(selector, params, rd, **options)
 
     @classmethod
     def from_folder(cls, folder: Path) -> AiHooks | None:
@@ -116,45 +146,62 @@ class AiHooks:
 
     def cells(self, view: LayerView, allowed: Tensor | None) -> CellChoice | None:
         """The `topk` likeliest cells of each tile, none where no layer is thought to pay; None without M1."""
-        if self.selector is None or not self.selector.usable(view.candidates) or view.inputs is None:
+        if (selector := self._asked(self.selector, view)) is None or view.inputs is None:
             return None
         least = math.log(self.pays / (1.0 - self.pays)) if self.pays else -math.inf
-        return CellChoice(self._cells(view.candidates), self.selector.cells(view.inputs, self.topk, least))
+        return CellChoice(self._cells(selector, view.candidates), selector.cells(view.inputs, self.topk, least))
 
     def propose(self, view: LayerView, allowed: Tensor | None, cells: CellChoice | None) -> Proposals | None:
         """The most promising rows of the cells; None without M2."""
-        if self.param_predictor is None or not self.param_predictor.usable(view.candidates) or view.inputs is None:
+        if (params := self._asked(self.param_predictor, view)) is None or view.inputs is None:
             return None
         cells = view.nearest_cells(self.topk) if cells is None else cells
-        keys = self._keys(view.candidates, cells.of)
-        return Proposals(self.param_predictor.best(view.inputs, cells.chosen, keys, Costs(view.bits, view.norms, view.cls), self.keep))
+        keys, costs = self._keys(params, view.candidates, cells.of), Costs(view.bits, view.norms, view.cls)
+        return Proposals(params.best(view.inputs, cells.chosen, keys, costs, self.keep))
 
     def rank(self, view: LayerView, rows: Tensor, keep: int) -> Tensor | None:
         """Predicted order of the rows, [n,C], those first that exact scores would like; None without M3."""
-        if self.rd_predictor is None or not self.rd_predictor.usable(view.candidates) or view.inputs is None:
+        if (rd := self._asked(self.rd_predictor, view)) is None or view.inputs is None:
             return None
-        bank = view.candidates
-        known = self._of_bank.setdefault(bank, {})
+        pixels, known = _seen(view.candidates), self._of_bank.setdefault(view.candidates, {})
         if "traits" not in known:
-            known["traits"] = self.rd_predictor.traits(bank.seen)
-        return self.rd_predictor.cost(view.inputs, rows, bank.seen, known["traits"], Costs(view.bits, view.norms, view.cls))
+            known["traits"] = rd.traits(pixels)
+        return rd.cost(view.inputs, rows, pixels, known["traits"], Costs(view.bits, view.norms, view.cls))
 
-    def _cells(self, bank: Bank) -> Cells:
+    def _asked(self, predictor: _P | None, view: LayerView) -> _P | None:
+        """A predictor that can be asked about these tiles; None, and one warning per reason, otherwise.
+
+        Raises:
+            HooksError: it cannot, with `strict`.
+        """
+        if predictor is None or not predictor.usable(view.candidates):
+            return None
+        if view.candidates.seen is None:
+            problem = f"nets see tiles of 16 px and from 32 px on, these have {view.tile} px"
+            if predictor.strict:
+                raise HooksError(f"the {predictor.role} hook: {problem}")
+            if view.tile not in self._unseen:
+                self._unseen.add(view.tile)
+                warnings.warn(f"encoding without learned hooks: {problem}", HooksWarning, stacklevel=4)
+            return None
+        return predictor
+
+    def _cells(self, selector: Selector, bank: Bank) -> Cells:
         """M1's cells of a bank."""
         known = self._of_bank.setdefault(bank, {})
         if "cells" not in known:
-            assert self.selector is not None
-            known["cells"] = Cells.of_centroids(bank, self.selector.centroids.to(bank.gen.device), bank.seen)
-        return known["cells"]
+            known["cells"] = Cells.of_centroids(bank, selector.centroids.to(bank.gen.device), _seen(bank))
+        cells: Cells = known["cells"]
+        return cells
 
-    def _keys(self, bank: Bank, cells: Cells) -> CellRows:
+    def _keys(self, params: ParamPredictor, bank: Bank, cells: Cells) -> CellRows:
         """M2's keys of a bank, cell by cell."""
         known = self._of_bank.setdefault(bank, {})
         if known.get("keys_of") is not cells:
-            assert self.param_predictor is not None
-            keys = self.param_predictor.keys(bank.seen)
-            known["keys_of"], known["keys"] = cells, CellRows.of_cells(cells.of, len(cells), keys)
-        return known["keys"]
+            known["keys_of"] = cells
+            known["keys"] = CellRows.of_cells(cells.of, len(cells), params.keys(_seen(bank)))
+        keys: CellRows = known["keys"]
+        return keys
 
     def describe(self) -> dict[str, Any]:
         """Which weights are in use, briefly: it travels in the stream.  Empty if none are, which writes nothing.
@@ -178,6 +225,12 @@ class AiHooks:
             "norm": hashlib.sha256(norms.encode()).hexdigest()[:8],
             "sha256": files[:16],
         }
+
+
+def _seen(bank: Bank) -> Tensor:
+    """The patterns of a bank as nets see them."""
+    assert bank.seen is not None, "checked before a net is asked"
+    return bank.seen
 
 
 def _role_of(weights: Path) -> str | None:

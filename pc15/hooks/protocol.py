@@ -54,8 +54,11 @@ class LayerView:
 
     @functools.cached_property
     def norms(self) -> Tensor:
-        """[C,K] float32: the gain of a candidate in squared error is norms[class, row] times the squared product of what
-        nets see of the tile and of the pattern, the latter at unit norm, in units of `NetInputs.price`."""
+        """[C,K] float32, gain of a candidate in squared error per squared product, by class and row.
+
+        The product is of what nets see of the tile and of the pattern, the latter at unit norm; units are those of
+        `NetInputs.price`.
+        """
         return self.weigh()
 
     def nearest_cells(self, count: int) -> CellChoice:

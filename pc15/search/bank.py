@@ -112,7 +112,11 @@ class Bank:
     @property
     def seen(self) -> Tensor | None:
         """The patterns as nets see tiles, [K,256] int8 of 16 boxes a side; None of tiles that they cannot see."""
-        return {SCREEN: self.halved, SCREEN // 2: self.pixels}.get(self.side) if self.side in (SCREEN, SCREEN // 2) else None
+        return (
+            {SCREEN: self.halved, SCREEN // 2: self.pixels}.get(self.side)
+            if self.side in (SCREEN, SCREEN // 2)
+            else None
+        )
 
     @cached_method
     def product(self, half: bool, gen: int | None = None) -> Product:

@@ -170,9 +170,7 @@ def bank_patterns(bank: Bank, rows: Tensor, codebook: Codebook, tile: int, seed:
     return Patterns(store, own, torch.where(rows >= 0, rms.view(rows.shape), 0.0))
 
 
-def shortlist(
-    scorer: Scorer, hooks: EncoderHooks | None, tiles: TileBatch, layer: int
-) -> tuple[Tensor, Tensor | None]:
+def shortlist(scorer: Scorer, hooks: EncoderHooks | None, tiles: TileBatch, layer: int) -> tuple[Tensor, Tensor | None]:
     """Bank rows worth exact scoring, [n,M] int64, -1 for none, and offsets that hooks propose for them, if any."""
     keep = scorer.cfg.shortlist
     e, _, cls = tiles

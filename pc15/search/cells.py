@@ -74,6 +74,20 @@ class Cells:
     def __len__(self) -> int:
         return len(self.centroids)
 
+    def rows_as(self, pixels: Tensor) -> CellRows:
+        """The rows cell by cell, looked at in another way; made once per resolution.
+
+        Args:
+            pixels: [K,Q] int8, the same bank.
+        """
+        if pixels.shape[1] not in self._ways:
+            self._ways[pixels.shape[1]] = CellRows.of_cells(self.of, len(self), pixels)
+        return self._ways[pixels.shape[1]]
+
+    @functools.cached_property
+    def _ways(self) -> dict[int, CellRows]:
+        return {self.members.pixels.shape[1]: self.members}
+
     @functools.cached_property
     def inverse(self) -> Tensor:
         """[1,C] float32."""

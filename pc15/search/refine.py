@@ -63,8 +63,8 @@ def address_q8(scorer: Scorer, layers: Layers, layer: int) -> Tensor:
 
 
 OnScored = Callable[[TileBatch, int, Tensor, Tensor], None]
-"""Told of tiles [n], the layer's number, the bank rows [n,M] int64 that were scored exactly, -1 for none, and what J would
-change by with each, [n,M] float64."""
+"""Told of tiles [n], the layer's number, the bank rows [n,M] int64 that were scored exactly, -1 for none, and what J
+would change by with each, [n,M] float64."""
 
 
 @dataclass(frozen=True, eq=False)

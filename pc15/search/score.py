@@ -171,14 +171,16 @@ class Scorer:
         """The bank's own cells, of patterns as they are screened."""
         return Cells.of_bank(self.bank, self.bank.halved if self._half else self.bank.pixels)
 
-    def within(self, chosen: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int, cells: Cells | None = None) -> Tensor:
+    def within(
+        self, chosen: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int, cells: Cells | None = None
+    ) -> Tensor:
         """The `keep` most promising rows of some cells of each tile, as `screen` has them.
 
         Args:
             chosen: [n,k] int64, -1 for none.   cells: those that are numbered; None for the bank's own.
         """
         packed, price = self.packed(e, cls)
-        members = (self.cells if cells is None else cells).members
+        members = (self.cells if cells is None else cells).rows_as(self.bank.halved if self._half else self.bank.pixels)
         wide = min(_WIDE * keep, self.bank.rows) if self._half else keep
         rows = self.ops.best_in_cells(chosen, members, packed, Terms(self._inverse, self.bits(layer), cls, price), wide)
         return self._finer(rows, e, cls, layer, keep) if self._half else rows

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pc15.config import CodecConfig
 from pc15.tiling import seam_weights_q8
+
+if TYPE_CHECKING:
+    from pc15.config import CodecConfig
 
 W_ONE = 1 << 16
 

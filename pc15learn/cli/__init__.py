@@ -124,13 +124,17 @@ def show(args: argparse.Namespace) -> None:
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Fit one net to labels, as a YAML of configs/learn/ says.
+    """Fit one net to labels, or to an oracle that searches photographs meanwhile, as a YAML of configs/learn/ says.
+
+    With --online no labels are needed: random crops of the photographs are encoded on the training device at every
+    rate of `lambdas`, and the net learns from these searches, train.items rows an epoch; best on a GPU.
 
     <out>/<name>/ gets last.ckpt, after every epoch and a signal, and best.ckpt, the least val/loss.  After Ctrl-C or
     SIGTERM, --resume goes on.  --set changes any key of the config and counts more than the options above it.
 
       pc15learn fit --config configs/learn/selector.yaml --set train.lr=1e-3 train.patience=5
       pc15learn fit --config configs/learn/selector.yaml --devices 4 --precision bf16
+      pc15learn fit --config configs/learn/selector.yaml --online photos/ --set train.items=4000000 lambdas=[4,1]
     """
     from pc15learn.config import load_config, parse_settings
     from pc15learn.fit import fit_role
@@ -138,6 +142,10 @@ def fit(args: argparse.Namespace) -> None:
     options = ("labels", "out", "name", "logger", "device", "devices", "num_nodes", "precision")
     train = {name: getattr(args, name) for name in ("max_epochs", "batch_size", "lr", "seed", "hidden")}
     settings = parse_settings(args.set)
+    if args.online is not None:
+        if args.labels is not None:
+            raise ConfigError("--online searches photographs and --labels reads labels; give one of them")
+        settings = {"online": True, "labels": args.online, **settings}
     settings["train"] = {
         **{name: value for name, value in train.items() if value is not None},
         **settings.get("train", {}),
@@ -396,6 +404,9 @@ def _parser() -> argparse.ArgumentParser:
     one = _command(commands, fit)
     one.add_argument("--config", required=True, type=Path, help="a YAML of configs/learn/")
     one.add_argument("--labels", type=Path, help="folder of labels, instead of the config's")
+    one.add_argument(
+        "--online", metavar="PHOTOS", help="folder of photographs to search while the net trains, instead of labels"
+    )
     one.add_argument("--out", type=Path, help="folder of checkpoints, instead of the config's")
     one.add_argument("--name", help="name of the net, instead of the config's")
     one.add_argument(
@@ -427,7 +438,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--images", required=True, nargs="+", type=Path, help="folders or pictures")
     one.add_argument("--out", required=True, type=Path, help="folder of the report")
     one.add_argument("--weights", type=Path, help="folder of exported weights")
-    one.add_argument("--topk", type=int, nargs="+", default=[8], metavar="K", help="generators hooks keep (default: 8)")
+    one.add_argument("--topk", type=int, nargs="+", default=[16], metavar="K", help="cells looked into (default: 16)")
     one.add_argument("--lambdas", type=float, nargs="+", default=[], metavar="L", help="several rates")
     one.add_argument("--limit", type=int, metavar="N", help="the first N pictures")
     one.add_argument(

@@ -209,6 +209,8 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # `_start_at` does it
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")  # no workers
+        warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # the module's serves
         logger = make_logger(cfg, progress, rank)
         done = False
         try:
@@ -249,6 +251,7 @@ def _stored(cfg: FitConfig, facts: dict[str, Any], rank: int) -> tuple[Progress,
 
 def _trainer(cfg: FitConfig, logger: Any, saving: SaveCheckpoints, rank: int) -> Trainer:
     """Lightning's trainer of one rank."""
+    import torch
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import TQDMProgressBar
     from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -257,10 +260,8 @@ def _trainer(cfg: FitConfig, logger: Any, saving: SaveCheckpoints, rank: int) ->
     from pc15learn.fit.checkpoints import AtomicIO
     from pc15learn.fit.ranks import strategy_of
 
-    import torch
-
     # Lightning's `deterministic` also fills memory that is about to be written: it takes the oracle's time
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     shown = sys.stderr.isatty() and rank == 0

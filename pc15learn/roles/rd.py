@@ -19,8 +19,8 @@ class RdModule(RoleModule):
     """Fit `pc15.hooks.roles.rd.RdNet` to exact costs of good and bad candidates.
 
     loss: cross-entropy over a row's candidates, nats, each as likely as it is good.
-    logs: train/loss, val/loss, val/hit_at_8 = share of rows whose best candidate is among the first 8, val/behind = mean
-        of what the best of the first 8 falls behind, in gains.
+    logs: train/loss, val/loss, val/hit_at_8 = share of rows whose best candidate is among the first 8, val/behind =
+        mean of what the best of the first 8 falls behind, in gains.
     """
 
     role = "rd"

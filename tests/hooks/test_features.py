@@ -1,15 +1,16 @@
-"""Features and structure: what they tell apart, and that they depend on nothing but the tile."""
+"""Structure of residuals: what it tells apart, and that they depend on nothing but the tile."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
 from torch import Tensor
 
 from pc15.errors import ImageError
-from pc15.hooks.features import BLOCKS, FEATURES, layer_features, structure
+from pc15.hooks.features import Structure, structure
 from pc15.proc.registry import render
 
 
@@ -22,41 +23,33 @@ def noise(n: int, tile: int = 32) -> Tensor:
     return (torch.randn(n, tile, tile, generator=torch.Generator().manual_seed(1)) * 400).round().to(torch.int32)
 
 
-def test_blocks_cover_every_feature_once():
-    covered = [i for part in BLOCKS.values() for i in range(part.start, part.stop)]
-    assert covered == list(range(FEATURES))
-    assert layer_features(noise(3), 0).shape == (3, FEATURES)
+def values(found: Structure) -> Tensor:
+    """All measures, [19, n]."""
+    return torch.stack([getattr(found, field.name) for field in fields(found)])
 
 
 @pytest.mark.parametrize("tile", [4, 5, 8, 16, 24, 32, 33, 64, 256])
-def test_every_tile_size_gives_finite_multiples_of_a_256th(tile: int):
+def test_every_tile_size_gives_finite_numbers_in_their_ranges(tile: int):
     for tiles in (noise(2, tile), torch.zeros(2, tile, tile, dtype=torch.int32), noise(2, tile) * 20):
-        features = layer_features(tiles, 3)
-        assert features.dtype == torch.float32
-        assert features.isfinite().all()
-        assert torch.equal(features * 256, (features * 256).round())
-        assert features.abs().max() <= 16
+        seen = structure(tiles)
+        assert values(seen).isfinite().all()
+        for name in ("coherence", "spread", "locality", "sparse", "plane", "radial", "two_valued", "low", "high"):
+            assert ((getattr(seen, name) >= 0) & (getattr(seen, name) <= 1 + 1e-9)).all(), name
+        for turns in (seen.angle, seen.peak_angle):
+            assert ((turns >= 0) & (turns < 0.5)).all()
 
 
-def test_a_tile_has_the_same_features_alone_and_in_any_batch():
+def test_a_tile_has_the_same_structure_alone_and_in_any_batch():
     tiles = torch.cat([noise(61), residual("STRIPES", freq=5.0), residual("CHECKER"), torch.zeros_like(noise(1))])
-    whole = layer_features(tiles, 1)
+    steps = (values(structure(tiles)) * 256).round()
     for size in (1, 7, 32):
-        parts = [layer_features(tiles[i : i + size], 1) for i in range(0, len(tiles), size)]
-        assert torch.equal(torch.cat(parts), whole)
-    assert torch.equal(layer_features(tiles.flip(0), 1), whole.flip(0))
+        parts = [values(structure(tiles[i : i + size])) for i in range(0, len(tiles), size)]
+        assert torch.equal((torch.cat(parts, dim=1) * 256).round(), steps)
+    assert torch.equal((values(structure(tiles.flip(0))) * 256).round(), steps.flip(1))
 
 
-def test_the_layer_is_part_of_the_features_and_nothing_else_changes():
-    first, later = layer_features(noise(2), 0), layer_features(noise(2), 9)
-    differs = (first != later).any(dim=0).nonzero().flatten().tolist()
-    assert differs
-    assert all(BLOCKS["layer"].start <= i < BLOCKS["layer"].stop for i in differs)
-
-
-def test_no_tiles_are_no_features():
-    assert layer_features(torch.zeros(0, 32, 32, dtype=torch.int32), 0).shape == (0, FEATURES)
-    assert structure(torch.zeros(0, 32, 32, dtype=torch.int32)).rms.shape == (0,)
+def test_no_tiles_have_no_structure():
+    assert values(structure(torch.zeros(0, 32, 32, dtype=torch.int32))).shape == (19, 0)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +57,7 @@ def test_no_tiles_are_no_features():
 )
 def test_what_is_no_batch_of_square_integer_tiles_is_refused(bad: Tensor):
     with pytest.raises(ImageError, match="int32 Q12"):
-        layer_features(bad, 0)
+        structure(bad)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 45.0, 90.0, 120.0])
@@ -95,16 +88,16 @@ def test_structure_tells_patterns_apart():
     assert rough.high > 0.5 > edge.high
 
 
-def test_scale_changes_the_energy_block_and_little_else():
-    quiet, loud = layer_features(noise(4), 0), layer_features(noise(4) * 3, 0)
-    energy = BLOCKS["energy"]
-    assert (quiet[:, energy] != loud[:, energy]).any()
-    rest = torch.ones(FEATURES, dtype=torch.bool)
-    rest[energy] = False
-    assert (quiet - loud)[:, rest].abs().max() < 0.1
+def test_scale_changes_the_rms_and_little_else():
+    quiet, loud = structure(noise(4)), structure(noise(4) * 3)
+    assert torch.allclose(loud.rms, 3 * quiet.rms, rtol=0.01)
+    for field in fields(quiet):
+        if field.name not in ("rms", "freq", "angle", "peak_angle"):
+            assert (getattr(quiet, field.name) - getattr(loud, field.name)).abs().max() < 0.1, field.name
 
 
 @pytest.mark.gpu
 def test_cpu_and_gpu_agree(device: torch.device):
     tiles = torch.cat([noise(64), residual("STRIPES", freq=5.0)])
-    assert torch.equal(layer_features(tiles, 2), layer_features(tiles.to(device), 2).cpu())
+    here, there = values(structure(tiles)), values(structure(tiles.to(device))).cpu()
+    assert torch.allclose(here, there, rtol=0, atol=1e-9)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,74 +19,112 @@ import yaml
 from torch import Tensor
 
 import pc15
-from pc15.bitstream.programs import MAX_PARAMS
+from pc15.bitstream.container import read_container
 from pc15.cli.hooks import hooks_of
 from pc15.config import CodecConfig
+from pc15.decoder import decode_y
 from pc15.encoder import encode_y
 from pc15.errors import ConfigError, HooksError
-from pc15.hooks.features import FEATURE_VERSION, layer_features, structure
-from pc15.hooks.fixed_point import frozen
+from pc15.hooks import learned
+from pc15.hooks.features import structure
 from pc15.hooks.heuristic import HeuristicHooks, family_scores, top_generators
+from pc15.hooks.inputs import INPUT_VERSION
 from pc15.hooks.learned import AiHooks
-from pc15.hooks.protocol import CandidateTable, LayerView
+from pc15.hooks.protocol import LayerView, Proposals
 from pc15.hooks.roles import ROLES, ParamPredictor, RdPredictor, Selector
-from pc15.hooks.roles.common import Entries
-from pc15.hooks.roles.rd import interpolated
-from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, HooksWarning, codec_fingerprint, metadata_of
-from pc15.proc.codebook import OFFSET_MAX, load_codebook
-from pc15.proc.coords import tile_grid
-from pc15.proc.generators import NAMES, load
-from pc15.proc.registry import draw_levels, render
+from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, HooksWarning, codec_fingerprint
+from pc15.proc.codebook import load_codebook
+from pc15.proc.generators import NAMES
+from pc15.proc.registry import render
+from pc15.search.backend.protocol import TileBatch
+from pc15.search.bank import Bank
+from pc15.search.candidates import view_of
+from pc15.search.label import lone_scorer
+from pc15.search.score import Scorer
 
 CODEBOOK = load_codebook("v15_grid")
+PROGRAMS = CodecConfig.preset(
+    "fast", tile=16, overlap=4, residual=False, codebook_id="v15_grid", max_layers=3, lambda_rd=0.2, device="cpu"
+)
+HIDDEN = 16
 
 
 @pytest.fixture(scope="module")
-def bank() -> CandidateTable:
-    """Every candidate of the codebook, undrawn."""
-    gens, qvs, seeds, start = [], [], [], [0]
-    for gen in range(len(NAMES)):
-        count, draws = CODEBOOK.size(gen), load(gen).seeds
-        gens.append(torch.full((count * draws,), gen))
-        qvs.append(torch.arange(count).repeat_interleave(draws))
-        seeds.append(torch.arange(draws).repeat(count))
-        start.append(start[-1] + count * draws)
-    return CandidateTable(tuple(start), torch.cat(gens), torch.cat(qvs), torch.cat(seeds))
+def scorer() -> Scorer:
+    return lone_scorer(PROGRAMS)
 
 
-def noise(n: int) -> Tensor:
-    return (torch.randn(n, 32, 32, generator=torch.Generator().manual_seed(2)) * 300).to(torch.int32)
+@pytest.fixture(scope="module")
+def bank(scorer: Scorer) -> Bank:
+    return scorer.bank
 
 
-def view(bank: CandidateTable, residual: Tensor, layer: int = 0) -> LayerView:
-    return LayerView(residual=residual, layer=layer, tile=residual.shape[1], candidates=bank)
+def noise(n: int, tile: int = 16) -> Tensor:
+    return (torch.randn(n, tile, tile, generator=torch.Generator().manual_seed(2)) * 300).to(torch.int32)
 
 
-def write_weights(folder: Path, role: str, **changes: Any) -> Path:
-    """An untrained net with a card; `changes` go into the card."""
-    torch.manual_seed(7)
-    net = ROLES[role].make_net(hidden=16, codebook=CODEBOOK)
-    codec, features = codec_fingerprint(CODEBOOK), layer_features(noise(20), 0)
-    mean, std = features.mean(dim=0), features.std(dim=0).clamp(min=0.01)
+def view(scorer: Scorer, residual: Tensor, layer: int = 0) -> LayerView:
+    """A view of tiles whose picture is the residual on a grey ground."""
+    cls = torch.zeros(len(residual), dtype=torch.int64)
+    return view_of(scorer, TileBatch(residual, (residual + 2048).clamp(0, 4095), cls), layer)
+
+
+def one_of(seen: LayerView, scorer: Scorer, i: int) -> LayerView:
+    """The same view of its i-th tile alone."""
+    tiles = TileBatch(seen.residual[i : i + 1], seen.picture[i : i + 1], torch.zeros(1, dtype=torch.int64))
+    return view_of(scorer, tiles, seen.layer)
+
+
+def unseen(bank: Bank, residual: Tensor) -> LayerView:
+    """A view for hooks that look at the residual alone, whatever the bank's tiles are."""
+
+    def index(count: int) -> Any:
+        raise AssertionError("nobody asked for cells")
+
+    return LayerView(
+        residual=residual,
+        picture=residual,
+        layer=0,
+        tile=residual.shape[1],
+        candidates=bank,
+        bits=torch.zeros(bank.rows),
+        cls=torch.zeros(len(residual), dtype=torch.int64),
+        look=lambda: None,
+        weigh=lambda: torch.ones((1, bank.rows)),
+        index=index,
+    )
+
+
+def facts(role: str, bank: Bank) -> dict[str, Any]:
+    """What a net of a role begins with, of a bank."""
+    assert bank.seen is not None
+    if role == "selector":
+        return {"centroids": bank.seen[torch.arange(2048) * bank.rows // 2048].clone()}
+    if role == "params":
+        pixels = bank.seen.to(torch.float32)
+        pixels = pixels / pixels.square().sum(dim=1, keepdim=True).clamp(min=1.0).sqrt()
+        rows = torch.linalg.svd(pixels[::8], full_matrices=False)[2][:64].contiguous()
+        return {"basis": (rows, (pixels @ rows.t()).abs().amax(dim=0).clamp(min=1e-3))}
+    return {}
+
+
+def write(path: Path, role: str, state: Mapping[str, Tensor], **changes: Any) -> Path:
+    """Weights with a card that fits them; `changes` go into the card."""
+    codec = codec_fingerprint(CODEBOOK)
     text = json.dumps({"role": role, "codec": codec}, sort_keys=True, separators=(",", ":"))
-    data = safetensors.torch.save(net.state_dict(), metadata={METADATA_KEY: text})
-    path = folder / f"{role}.safetensors"
+    data = safetensors.torch.save(dict(state), metadata={METADATA_KEY: text})
     path.write_bytes(data)
     card: dict[str, Any] = {
         "card": CARD_VERSION,
         "name": role,
         "version": pc15.__version__,
         "role": role,
-        "feature_version": FEATURE_VERSION,
+        "input_version": INPUT_VERSION,
         "sha256": hashlib.sha256(data).hexdigest(),
-        "net": {"hidden": 16},
+        "net": {"hidden": HIDDEN},
         "codec": codec,
         "codebook": {"id": CODEBOOK.id, "fingerprint": CODEBOOK.fingerprint},
-        "normalisation": {"mean": mean.tolist(), "std": std.tolist()},
-        "lambda_rd": 0.05,
-        "area_share": 0.5625,
-        "target": {"mean": [0.01, 12.0], "std": [0.02, 3.0]},
-        "calibration": {name: {"x": [-1.0, 0.0, 50.0], "y": [0.0, 0.0, 50.0]} for name in ("gain", "bits")},
+        "rates": [0.2],
         **changes,
     }
     path.with_suffix(".yaml").write_text(yaml.safe_dump(card))
@@ -93,17 +132,36 @@ def write_weights(folder: Path, role: str, **changes: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def states(bank: Bank) -> dict[str, dict[str, Tensor]]:
+    """Tensors of an untrained net of each role."""
+    torch.manual_seed(7)
+    made: dict[str, Any] = {role: kind.make_net(hidden=HIDDEN, **facts(role, bank)) for role, kind in ROLES.items()}
+    return {role: net.frozen() for role, net in made.items()}
+
+
+@pytest.fixture(scope="module")
+def weights(states: dict[str, dict[str, Tensor]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("weights")
-    return {role: write_weights(folder, role) for role in ROLES}
+    return {role: write(folder / f"{role}.safetensors", role, state) for role, state in states.items()}
+
+
+@pytest.fixture(scope="module")
+def hooks(weights: dict[str, Path]) -> AiHooks:
+    return AiHooks(weights["selector"], weights["params"], weights["rd"], topk=5, keep=20, pays=0.0, strict=True)
+
+
+@pytest.fixture
+def selector(states: dict[str, dict[str, Tensor]], tmp_path: Path) -> Path:
+    """M1's weights, to be spoilt."""
+    return write(tmp_path / "selector.safetensors", "selector", states["selector"])
 
 
 # ---------------------------------------------------------------- no weights
 
 
-def test_heuristics_keep_topk_generators_that_have_candidates(bank: CandidateTable):
+def test_heuristics_keep_topk_generators_that_have_candidates(bank: Bank):
     for topk in (1, 8, len(NAMES), 1000):
-        chosen = HeuristicHooks(topk).select(view(bank, noise(5)))
+        chosen = HeuristicHooks(topk).select(unseen(bank, noise(5, 32)))
         assert chosen.shape == (5, len(NAMES))
         assert chosen.sum(dim=1).tolist() == [min(topk, len(NAMES))] * 5
     start = [0] * (len(NAMES) + 1)
@@ -130,17 +188,17 @@ def test_equal_scores_go_to_the_lower_generator():
         ("BLOB", {}),
     ],
 )
-def test_heuristics_find_the_generator_that_drew_the_tile(bank: CandidateTable, name: str, params: dict[str, float]):
+def test_heuristics_find_the_generator_that_drew_the_tile(bank: Bank, name: str, params: dict[str, float]):
     residual = (render(name, 32, 32, params)[0] * 800).round().to(torch.int32)
-    chosen = HeuristicHooks(8).select(view(bank, residual))
+    chosen = HeuristicHooks(8).select(unseen(bank, residual))
     kept = [NAMES[g] for g in chosen[0].nonzero().flatten().tolist()]
     assert name in kept
 
 
-def test_a_choice_does_not_depend_on_the_batch(bank: CandidateTable):
-    tiles, hooks = noise(40), HeuristicHooks(8)
-    whole = hooks.select(view(bank, tiles))
-    parts = [hooks.select(view(bank, tiles[i : i + 7])) for i in range(0, 40, 7)]
+def test_a_choice_does_not_depend_on_the_batch(bank: Bank):
+    tiles, hooks = noise(40, 32), HeuristicHooks(8)
+    whole = hooks.select(unseen(bank, tiles))
+    parts = [hooks.select(unseen(bank, tiles[i : i + 7])) for i in range(0, 40, 7)]
     assert torch.equal(torch.cat(parts), whole)
 
 
@@ -159,121 +217,188 @@ def test_topk_out_of_range_is_refused(topk: Any):
 # ---------------------------------------------------------------- nets
 
 
-def test_a_frozen_net_answers_alike_alone_and_in_any_batch():
-    torch.manual_seed(1)
-    features = torch.randn(100, 434)
-    gen = torch.arange(100) % len(NAMES)
-    entry = torch.arange(100) * 97
-    selector, entries, rd = (frozen(ROLES[role].make_net(hidden=64, codebook=CODEBOOK)) for role in ROLES)
-    for net, given in ((selector, (features,)), (entries, (features, gen)), (rd, (features, entry))):
-        whole, parts = net(*given), [net(*(g[i : i + 3] for g in given)) for i in range(0, 100, 3)]
-        if isinstance(whole, tuple):
-            for k, part in enumerate(whole):
-                assert torch.equal(torch.cat([p[k] for p in parts]), part)
-        else:
-            assert torch.equal(torch.cat(parts), whole)
-            assert torch.equal(whole * 256, (whole * 256).round())
+def drawn(bank: Bank, rows: list[int]) -> Tensor:
+    """Residuals that are rows of the bank, [n,16,16] int32."""
+    assert bank.seen is not None
+    return bank.seen[rows].view(-1, 16, 16).to(torch.int32) * 6
 
 
-def test_freezing_changes_an_answer_only_a_little():
-    torch.manual_seed(1)
-    net = Selector.make_net(hidden=64, codebook=CODEBOOK)
-    features = torch.randn(50, 434)
-    with torch.no_grad():
-        before = net(features)
-        assert (frozen(net)(features) - before).abs().max() < 0.05
+def rows_named(bank: Bank) -> list[int]:
+    """A row of each of some generators, in the middle of them."""
+    return [(bank.start[g] + bank.start[g + 1]) // 2 for g in map(NAMES.index, ("BLOB", "STRIPES", "RINGS"))]
 
 
-def test_an_untrained_net_already_finds_the_entry_that_drew_the_tile():
-    torch.manual_seed(1)
-    net = frozen(ParamPredictor.make_net(hidden=16, codebook=CODEBOOK))
-    for name, qv in (("EDGE", 500), ("BLOB", 700), ("GRADIENT_LINEAR", 40)):
-        gen = NAMES.index(name)
-        levels = CODEBOOK.levels(gen, torch.tensor([qv]), torch.zeros((1, MAX_PARAMS), dtype=torch.int64))
-        drawn = draw_levels(gen, levels, torch.zeros(1, dtype=torch.int64), tile_grid(32), 0)
-        features = layer_features((drawn - drawn.sum() // 1024) // 16, 0)
-        logits, offsets = net(features, torch.tensor([gen]))
-        assert qv in logits[0].topk(40).indices.tolist()
-        assert logits[0].isfinite().sum() == CODEBOOK.size(gen)
-        assert offsets.abs().max() <= OFFSET_MAX
-
-
-def test_entries_are_counted_through_all_generators():
-    entries = Entries(CODEBOOK)
-    assert entries.starts[-1] == len(entries.gens) == len(entries.shares) == len(entries.patterns)
-    edge = NAMES.index("EDGE")
-    assert entries.gens[entries.own(edge)].eq(edge).all()
-    assert len(entries.gens[entries.own(edge)]) == CODEBOOK.size(edge)
-    assert ((entries.shares >= 0) & (entries.shares < 1)).all()
-    rms = entries.patterns[entries.own(edge)].square().mean(dim=1).sqrt()
-    assert 0.9 < float(rms.median()) < 1.05
-
-
-def test_interpolation_holds_its_ends():
-    value = torch.tensor([-5.0, 0.0, 0.5, 1.0, 2.0, 9.0])
-    assert interpolated(value, [0.0, 1.0, 2.0], [1.0, 3.0, 3.5]).tolist() == [1.0, 1.0, 2.0, 3.0, 3.5, 3.5]
-    assert interpolated(value, [0.0], [7.0]).tolist() == [7.0] * 6
-
-
-# ---------------------------------------------------------------- learned hooks
-
-
-def test_learned_hooks_propose_rows_of_allowed_generators(bank: CandidateTable, weights: dict[str, Path]):
-    hooks = AiHooks(weights["selector"], weights["params"], weights["rd"], topk=5, entries=4, keep=20, strict=True)
-    seen = view(bank, noise(6), 2)
-    allowed = hooks.select(seen)
-    assert allowed is not None
-    assert allowed.sum(dim=1).tolist() == [5] * 6
-    proposals = hooks.propose(seen, allowed)
-    assert proposals is not None and proposals.offsets is not None
-    rows = proposals.rows
-    assert rows.shape == (6, 20)
-    assert proposals.offsets.shape == (6, 20, MAX_PARAMS)
-    assert proposals.offsets.abs().max() <= OFFSET_MAX
-    for tile in range(6):
-        own = rows[tile][rows[tile] >= 0].tolist()
-        assert len(set(own)) == len(own) > 0
-        assert all(allowed[tile, bank.gen[row]] for row in own)
-    cost = hooks.rank(seen, rows, 6)
-    assert cost is not None
-    assert cost.shape == rows.shape
-    assert torch.isinf(cost[rows < 0]).all() and cost[rows >= 0].isfinite().all()
-
-
-def test_proposals_do_not_depend_on_the_batch(bank: CandidateTable, weights: dict[str, Path]):
-    hooks = AiHooks(weights["selector"], weights["params"], weights["rd"], keep=32, strict=True)
-    tiles = noise(9)
-    seen = view(bank, tiles)
-    whole = hooks.propose(seen, hooks.select(seen))
-    assert whole is not None and whole.offsets is not None
-    ranked = hooks.rank(seen, whole.rows, 8)
-    for i in range(9):
-        one = view(bank, tiles[i : i + 1])
-        alone = hooks.propose(one, hooks.select(one))
-        assert alone is not None and alone.offsets is not None
-        width = alone.rows.shape[1]
-        assert torch.equal(alone.rows[0], whole.rows[i, :width])
-        assert torch.equal(alone.offsets[0], whole.offsets[i, :width])
-        cost = hooks.rank(one, alone.rows, 8)
-        assert cost is not None and ranked is not None
-        assert torch.equal(cost[0], ranked[i, :width])
-
-
-def test_a_role_that_is_left_out_has_no_opinion(bank: CandidateTable, weights: dict[str, Path]):
-    seen = view(bank, noise(2))
-    only = AiHooks(selector=Selector(weights["selector"], strict=True))
-    assert only.propose(seen, only.select(seen)) is None
-    assert only.rank(seen, torch.zeros(2, 3, dtype=torch.int64), 1) is None
-    params = AiHooks(param_predictor=ParamPredictor(weights["params"], strict=True), entries=1, keep=10_000)
-    assert params.select(seen) is None
-    proposals = params.propose(seen, None)
+def test_untrained_nets_already_find_the_entry_that_drew_the_tile(
+    bank: Bank, scorer: Scorer, states: dict[str, dict[str, Tensor]], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = rows_named(bank)
+    seen = view(scorer, drawn(bank, rows))
+    state = {**states["selector"], "answer.weight": torch.zeros_like(states["selector"]["answer.weight"])}
+    cells = AiHooks(write(tmp_path / "selector.safetensors", "selector", state), pays=0.0, strict=True).cells(
+        seen, None
+    )
+    assert cells is not None
+    assert (cells.chosen == cells.of.of[rows][:, None]).any(dim=1).all()
+    proposals = AiHooks(param_predictor=weights["params"], keep=32, strict=True).propose(seen, None, cells)
     assert proposals is not None
-    present = [g for g in range(len(NAMES)) if bank.start[g + 1] > bank.start[g]]
-    assert {int(bank.gen[row]) for row in proposals.rows[0] if row >= 0} == set(present)
+    assert (proposals.rows == torch.tensor(rows)[:, None]).any(dim=1).all()
+
+
+def test_cells_are_different_and_rows_come_from_them(bank: Bank, scorer: Scorer, hooks: AiHooks) -> None:
+    seen = view(scorer, noise(6), 2)
+    assert hooks.select(seen) is None
+    cells = hooks.cells(seen, None)
+    assert cells is not None and cells.chosen.shape == (6, 5)
+    assert all(len(set(own)) == 5 and min(own) >= 0 for own in cells.chosen.tolist())
+    proposals = hooks.propose(seen, None, cells)
+    assert proposals is not None and proposals.offsets is None and proposals.rows.shape == (6, 20)
+    for own, chosen in zip(proposals.rows, cells.chosen.tolist(), strict=True):
+        there = own[own >= 0]
+        assert 0 < len(there) == len(there.unique())
+        assert set(cells.of.of[there].tolist()) <= set(chosen)
+        assert sum((cells.of.of == c).sum() for c in chosen) >= len(there)
+    cost = hooks.rank(seen, proposals.rows, 6)
+    assert cost is not None and cost.shape == proposals.rows.shape
+    assert torch.isposinf(cost[proposals.rows < 0]).all() and cost[proposals.rows >= 0].isfinite().all()
+
+
+def answers(hooks: AiHooks, seen: LayerView) -> list[Tensor]:
+    """All that hooks say of a view."""
+    cells = hooks.cells(seen, None)
+    proposals = hooks.propose(seen, None, cells)
+    assert cells is not None and proposals is not None
+    cost = hooks.rank(seen, proposals.rows, 8)
+    assert cost is not None
+    return [cells.chosen, proposals.rows, cost]
+
+
+def test_answers_do_not_depend_on_the_batch(scorer: Scorer, hooks: AiHooks) -> None:
+    seen = view(scorer, noise(9), 1)
+    whole = answers(hooks, seen)
+    for i in range(9):
+        for alone, among in zip(answers(hooks, one_of(seen, scorer, i)), whole, strict=True):
+            assert torch.equal(alone[0], among[i])
+
+
+def test_a_tile_and_its_negative_get_the_same_cells(scorer: Scorer, weights: dict[str, Path]) -> None:
+    hooks = AiHooks(weights["selector"], pays=0.0, strict=True)
+    residual = noise(5) // 16 * 16
+    found = [hooks.cells(view_of(scorer, TileBatch(e, 2048 + noise(5), torch.zeros(5, dtype=torch.int64)), 0), None)
+             for e in (residual, -residual)]  # fmt: skip
+    assert found[0] is not None and found[1] is not None
+    pairs = zip(found[0].chosen.tolist(), found[1].chosen.tolist(), strict=True)
+    assert sum(len(set(own) & set(other)) for own, other in pairs) > 0.95 * 5 * 16  # a half is rounded up in both
+
+
+def test_a_role_that_is_left_out_has_no_opinion(bank: Bank, scorer: Scorer, weights: dict[str, Path]) -> None:
+    seen = view(scorer, noise(2))
+    only = AiHooks(selector=Selector(weights["selector"], strict=True))
+    assert only.propose(seen, None, only.cells(seen, None)) is None
+    assert only.rank(seen, torch.zeros(2, 3, dtype=torch.int64), 1) is None
+    params = AiHooks(param_predictor=ParamPredictor(weights["params"], strict=True), topk=3, keep=500)
+    assert params.cells(seen, None) is None
+    proposals, nearest = params.propose(seen, None, None), seen.nearest_cells(3)
+    assert proposals is not None
+    for own, chosen in zip(proposals.rows, nearest.chosen.tolist(), strict=True):
+        there = own[own >= 0]
+        assert len(there) == min(500, sum(int((nearest.of.of == c).sum()) for c in chosen))
+        assert set(nearest.of.of[there].tolist()) <= set(chosen)
     rd = AiHooks(rd_predictor=RdPredictor(weights["rd"], strict=True))
-    assert rd.select(seen) is None
+    assert rd.cells(seen, None) is None and rd.propose(seen, None, None) is None
     with pytest.raises(ConfigError, match="no role"):
         AiHooks()
+
+
+def settled(states: dict[str, dict[str, Tensor]], path: Path, logit: int) -> Path:
+    """M1's weights, sure of what a layer is worth."""
+    state = {name: values.clone() for name, values in states["selector"].items()}
+    state["answer.weight"][-1], state["answer.bias"][-1] = 0, logit * 256
+    return write(path, "selector", state)
+
+
+@pytest.mark.parametrize(
+    ("logit", "pays", "searched"),
+    [(-9, 0.1, False), (-9, 0.0, True), (-9, 1e-4, True), (-2, 0.1, True), (-3, 0.1, False), (3, 0.9, True),
+     (1, 0.9, False)],
+)  # fmt: skip
+def test_tiles_that_no_layer_is_thought_to_pay_in_are_not_searched(
+    scorer: Scorer, states: dict[str, dict[str, Tensor]], tmp_path: Path, logit: int, pays: float, searched: bool
+) -> None:
+    hooks = AiHooks(settled(states, tmp_path / "selector.safetensors", logit), pays=pays, strict=True)
+    cells = hooks.cells(view(scorer, noise(3)), None)
+    assert cells is not None
+    assert bool((cells.chosen >= 0).all()) is searched
+    assert bool((cells.chosen == -1).all()) is not searched
+
+
+def test_a_picture_in_which_nothing_pays_has_no_layers(
+    states: dict[str, dict[str, Tensor]], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    never = settled(states, tmp_path / "selector.safetensors", -9)
+    for others in ((), (weights["params"],), (weights["params"], weights["rd"])):
+        coded = encode_y(texture(), PROGRAMS.but(ai=AiHooks(never, *others, strict=True)))
+        assert coded.stats["layers"] == 0
+        assert decode_y(coded["bitstream"]).shape == (1, 1, 40, 40)
+
+
+def texture() -> Tensor:
+    """Stripes beside a ramp, [1,1,40,40]."""
+    x = torch.arange(40)
+    rows = torch.where(x < 20, 128 + 100 * (x // 2 % 2), 60 + 2 * x)
+    return rows.expand(1, 1, 40, 40).float() / 255.0
+
+
+@pytest.mark.parametrize("roles", [("selector",), ("params",), ("selector", "params"), ("rd",), tuple(ROLES)])
+def test_a_stream_made_with_nets_repeats_decodes_and_names_them(
+    weights: dict[str, Path], roles: tuple[str, ...]
+) -> None:
+    predictors = [ROLES[role](weights[role], strict=True) for role in roles]
+    made = [encode_y(texture(), PROGRAMS.but(ai=AiHooks.of(predictors, pays=0.0))) for _ in range(2)]
+    assert made[0]["bitstream"] == made[1]["bitstream"]
+    assert made[0].stats["layers"] > 0
+    decoded, flat = (decode_y(one["bitstream"]) for one in (made[0], encode_y(texture(), PROGRAMS.but(max_layers=0))))
+    assert pc15.psnr(texture(), decoded) > pc15.psnr(texture(), flat) + 1
+    assert read_container(made[0]["bitstream"]).metadata["ai"]["name"] == "+".join(roles)
+
+
+def hostile(state: Mapping[str, Tensor], how: str) -> dict[str, Tensor]:
+    """Tensors of the right types and shapes with the worst values."""
+    if how == "random":
+        draw = torch.Generator().manual_seed(1)
+        return {
+            name: torch.randint(*(torch.iinfo(v.dtype).min, torch.iinfo(v.dtype).max), v.shape, generator=draw,
+                                dtype=v.dtype)
+            for name, v in state.items()
+        }  # fmt: skip
+    value = {"least": lambda kind: torch.iinfo(kind).min, "most": lambda kind: torch.iinfo(kind).max}
+    fill = value.get(how, lambda kind: 0)
+    return {name: torch.full_like(v, fill(v.dtype)) for name, v in state.items()}
+
+
+@pytest.mark.parametrize("how", ["least", "most", "zero", "random"])
+@pytest.mark.filterwarnings("error")
+def test_hostile_weights_make_streams_that_decode(
+    scorer: Scorer, states: dict[str, dict[str, Tensor]], tmp_path: Path, how: str
+) -> None:
+    paths = [write(tmp_path / f"{role}.safetensors", role, hostile(state, how)) for role, state in states.items()]
+    hooks = AiHooks(*paths, topk=3, keep=8, pays=0.0, strict=True)
+    seen = view(scorer, noise(4))
+    chosen, rows, cost = answers(hooks, seen)
+    assert ((chosen >= -1) & (chosen < 2048)).all() and ((rows >= -1) & (rows < scorer.bank.rows)).all()
+    assert not cost.isnan().any()
+    for alone, among in zip(answers(hooks, one_of(seen, scorer, 2)), (chosen, rows, cost), strict=True):
+        assert torch.equal(alone[0], among[2])
+    assert decode_y(encode_y(texture(), PROGRAMS.but(ai=hooks))["bitstream"]).shape == (1, 1, 40, 40)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"topk": 0}, {"topk": 2049}, {"topk": True}, {"keep": 0}, {"keep": 2.5}, {"pays": 1.0}, {"pays": -0.1},
+     {"pays": "0.5"}, {"pays": float("nan")}],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(weights: dict[str, Path], options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"AiHooks {next(iter(options))} is"):
+        AiHooks(weights["selector"], **options)
 
 
 def test_what_goes_into_the_stream_is_short_json(weights: dict[str, Path]):
@@ -282,14 +407,57 @@ def test_what_goes_into_the_stream_is_short_json(weights: dict[str, Path]):
     assert len(json.dumps(described)) < 160
     assert described["version"] == pc15.__version__
     assert HeuristicHooks().describe() == {"name": "heuristic", "version": "1"}
+    alone = AiHooks(weights["rd"].with_name("selector.safetensors")).describe()
+    assert alone["sha256"] == hashlib.sha256(weights["selector"].read_bytes()).hexdigest()[:16]
 
 
-def test_the_price_of_a_bit_can_be_changed(bank: CandidateTable, weights: dict[str, Path]):
-    seen, rows = view(bank, noise(2)), torch.arange(12).view(2, 6)
-    features = layer_features(seen.residual, 0)
-    cheap = RdPredictor(weights["rd"], lambda_rd=0.001).cost(features, seen, rows)
-    dear = RdPredictor(weights["rd"], lambda_rd=10.0).cost(features, seen, rows)
-    assert (dear > cheap).all()
+def test_tiles_that_nets_cannot_see_cost_one_warning_per_size(weights: dict[str, Path]) -> None:
+    small = lone_scorer(PROGRAMS.but(tile=8, overlap=2))
+    seen = view(small, noise(2, 8))
+    silent = AiHooks(Selector(weights["selector"]), ParamPredictor(weights["params"]), RdPredictor(weights["rd"]))
+    with pytest.warns(HooksWarning, match="tiles of 16 px and from 32 px on, these have 8 px") as caught:
+        for _ in range(2):
+            assert silent.cells(seen, None) is None and silent.propose(seen, None, None) is None
+            assert silent.rank(seen, torch.zeros(2, 3, dtype=torch.int64), 2) is None
+    assert len(caught) == 1
+    with pytest.raises(HooksError, match="the selector hook: nets see tiles of 16 px"):
+        AiHooks(weights["selector"], strict=True).cells(seen, None)
+    assert silent.selector is not None and silent.selector.ready
+
+
+# ---------------------------------------------------------------- weights that come with the codec
+
+
+def test_the_baseline_is_a_name_on_the_command_line(
+    weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(learned, "BASELINE", weights["rd"].parent)
+    found = hooks_of("baseline")
+    assert isinstance(found, AiHooks)
+    assert [type(one) for one in (found.selector, found.param_predictor, found.rd_predictor)] == list(ROLES.values())
+    assert AiHooks.baseline(topk=3).topk == 3
+    monkeypatch.setattr(learned, "BASELINE", tmp_path)
+    with pytest.raises(ConfigError, match="no baseline weights, .*selector.safetensors is missing; install"):
+        hooks_of("baseline")
+    for path in weights["rd"].parent.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "rd.yaml").unlink()
+    with pytest.raises(ConfigError, match="no baseline weights, .*rd.yaml is missing"):
+        AiHooks.baseline()
+
+
+@pytest.mark.skipif(not learned.BASELINE.is_dir(), reason="this checkout has no baseline weights")
+def test_the_packaged_baseline_fits_this_build() -> None:
+    found = AiHooks.baseline(strict=True)
+    assert found.describe()["name"].count("+") == 2
+    files = sorted(path.name for path in learned.BASELINE.iterdir())
+    assert files == sorted(
+        f"{role}.{kind}" for role in ("selector", "params", "rd") for kind in ("safetensors", "yaml")
+    )
+    assert sum(path.stat().st_size for path in learned.BASELINE.iterdir()) <= 4 << 20
+
+
+# ---------------------------------------------------------------- folders of weights
 
 
 def test_a_folder_of_weights_becomes_hooks(weights: dict[str, Path], tmp_path: Path):
@@ -333,9 +501,12 @@ def test_a_folder_of_weights_that_cannot_be_used_costs_one_warning_and_no_byte(
     assert hooks is None
 
 
-def test_a_card_whose_weights_are_gone_is_not_overlooked_beside_others(tmp_path: Path) -> None:
-    write_weights(tmp_path, "selector")
-    write_weights(tmp_path, "rd").unlink()
+def test_a_card_whose_weights_are_gone_is_not_overlooked_beside_others(
+    states: dict[str, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    for role in ("selector", "rd"):
+        write(tmp_path / f"{role}.safetensors", role, states[role])
+    (tmp_path / "rd.safetensors").unlink()
     with pytest.warns(HooksWarning, match="without the rd hook: cannot read .*rd.safetensors") as caught:
         hooks = AiHooks.from_folder(tmp_path)
     assert len(caught) == 1
@@ -373,6 +544,15 @@ def _edit(**changes: Any) -> Any:
     return edit
 
 
+def _rewritten(change: Any) -> Any:
+    """Other tensors, with a card that says so."""
+
+    def edit(path: Path) -> None:
+        write(path, "selector", change(safetensors.torch.load(path.read_bytes())))
+
+    return edit
+
+
 DAMAGE: list[tuple[str, Any, str]] = [
     ("flipped bit", _flip, "SHA-256"),
     ("no weights", lambda path: path.unlink(), "cannot read"),
@@ -380,7 +560,9 @@ DAMAGE: list[tuple[str, Any, str]] = [
     ("card is no YAML", lambda path: path.with_suffix(".yaml").write_text("{"), "not YAML"),
     ("card is a list", lambda path: path.with_suffix(".yaml").write_text("[1]"), "no card"),
     ("card is binary", lambda path: path.with_suffix(".yaml").write_bytes(b"\xff\xfe\x00"), "not YAML"),
-    ("other features", _edit(feature_version=99), "features 99"),
+    ("other inputs", _edit(input_version=99), "inputs 99"),
+    ("inputs are text", _edit(input_version="1"), "input_version"),
+    ("other card", _edit(card=1), "card version 1"),
     ("other codec", _edit(codec="0" * 64), "another codec"),
     ("other codebook", _edit(codebook__fingerprint="0" * 64), "another codebook"),
     ("unknown codebook", _edit(codebook__id="nowhere"), "needs codebook 'nowhere'"),
@@ -388,62 +570,130 @@ DAMAGE: list[tuple[str, Any, str]] = [
     ("other size", _edit(net__hidden=17), "tensor"),
     ("hidden is text", _edit(net__hidden="wide"), "net.hidden"),
     ("huge net", _edit(net__hidden=10**9), "net.hidden"),
-    ("short normalisation", _edit(normalisation__mean=[0.0]), "normalisation.mean"),
-    ("zero std", _edit(normalisation__std=[0.0] * 434), "normalisation.std"),
-    ("nan in the card", _edit(normalisation__mean=[float("nan")] * 434), "normalisation.mean"),
+    ("another tensor", _rewritten(lambda state: {**state, "extra": torch.zeros(1)}), "an unknown tensor 'extra'"),
+    ("a tensor less", _rewritten(lambda state: {k: v for k, v in state.items() if k != "gain"}), "no tensor 'gain'"),
+    ("floats", _rewritten(lambda state: {**state, "look.weight": state["look.weight"].float()}), "is torch.float32"),
+    ("longer", _rewritten(lambda state: {**state, "gain": torch.zeros(2049, dtype=torch.int32)}), "[2049]"),
 ]
 
 
 @pytest.mark.parametrize(("damage", "says"), [d[1:] for d in DAMAGE], ids=[d[0] for d in DAMAGE])
-def test_weights_that_do_not_fit_cost_one_warning(bank: CandidateTable, tmp_path: Path, damage: Any, says: str):
-    path = write_weights(tmp_path, "selector")
-    damage(path)
+def test_weights_that_do_not_fit_cost_one_warning(scorer: Scorer, selector: Path, damage: Any, says: str):
+    damage(selector)
     with pytest.warns(HooksWarning) as caught:
-        hooks = AiHooks(selector=Selector(path))
+        hooks = AiHooks(selector=Selector(selector))
     assert len(caught) == 1
-    assert says in str(caught[0].message)
+    assert says in str(caught[0].message) and "\n" not in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(3):
-            assert hooks.select(view(bank, noise(2))) is None
+            assert hooks.cells(view(scorer, noise(2)), None) is None
     assert hooks.describe() == {}
     with pytest.raises(HooksError):
-        Selector(path, strict=True)
+        Selector(selector, strict=True)
 
 
-@pytest.mark.parametrize("change", [_edit(calibration={}), _edit(target__std=[1.0]), _edit(lambda_rd="x")])
-def test_a_surrogate_needs_its_calibration(tmp_path: Path, change: Any):
-    path = write_weights(tmp_path, "rd")
-    change(path)
-    with pytest.raises(HooksError, match="calibration"):
-        RdPredictor(path, strict=True)
-
-
-def test_nothing_is_unpickled(tmp_path: Path):
-    path = write_weights(tmp_path, "selector")
-    evil = pickle.dumps({"trunk": np.zeros(3)})
-    path.write_bytes(evil)
-    _edit(sha256=hashlib.sha256(evil).hexdigest())(path)
+def test_nothing_is_unpickled(selector: Path):
+    evil = pickle.dumps({"look.weight": np.zeros(3)})
+    selector.write_bytes(evil)
+    _edit(sha256=hashlib.sha256(evil).hexdigest())(selector)
     with pytest.raises(HooksError, match="not a safetensors file"):
-        Selector(path, strict=True)
+        Selector(selector, strict=True)
 
 
-def test_values_that_are_not_finite_are_refused(tmp_path: Path):
-    path = write_weights(tmp_path, "selector")
-    state = safetensors.torch.load(path.read_bytes())
-    state["head.bias"][0] = float("nan")
-    text = metadata_of(path.read_bytes())
-    data = safetensors.torch.save(state, metadata={METADATA_KEY: json.dumps(text)})
-    path.write_bytes(data)
-    _edit(sha256=hashlib.sha256(data).hexdigest())(path)
-    with pytest.raises(HooksError, match="not finite"):
-        Selector(path, strict=True)
-
-
-def test_another_codebook_in_the_encoder_costs_one_warning(bank: CandidateTable, weights: dict[str, Path]):
-    other = dataclasses.replace(bank, start=tuple(s // 2 for s in bank.start))
+def test_another_codebook_in_the_encoder_costs_one_warning(scorer: Scorer, weights: dict[str, Path]):
+    seen = view(scorer, noise(1))
+    other = dataclasses.replace(scorer.bank, start=tuple(s // 2 for s in scorer.bank.start))
+    strange = dataclasses.replace(seen, candidates=other)
     hooks = AiHooks(selector=Selector(weights["selector"]))
     with pytest.warns(HooksWarning, match="other entries") as caught:
-        assert hooks.select(view(other, noise(1))) is None
-        assert hooks.select(view(other, noise(1))) is None
+        assert hooks.cells(strange, None) is None
+        assert hooks.cells(strange, None) is None
     assert len(caught) == 1
+
+
+# ---------------------------------------------------------------- hooks of one's own
+
+
+class Own:
+    """Hooks that answer one question."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers, self.asked = answers, list[str]()
+
+    def _answer(self, name: str, *given: Any) -> Any:
+        self.asked.append(name)
+        found = self.answers.get(name)
+        return found(*given) if callable(found) else found
+
+    def select(self, view: LayerView) -> Any:
+        return self._answer("select", view)
+
+    def cells(self, view: LayerView, allowed: Any) -> Any:
+        return self._answer("cells", view, allowed)
+
+    def propose(self, view: LayerView, allowed: Any, cells: Any) -> Any:
+        return self._answer("propose", view, allowed, cells)
+
+    def rank(self, view: LayerView, rows: Tensor, keep: int) -> Any:
+        return self._answer("rank", view, rows, keep)
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "own", "version": "1"}
+
+
+def rows_used(coded: Any) -> set[tuple[int, int]]:
+    return {(layer.gen, layer.qv_id) for tile in coded["tile_map"] for layer in tile.layers}
+
+
+def test_questions_come_in_order_and_no_opinion_changes_nothing() -> None:
+    own = Own()
+    coded = encode_y(texture(), PROGRAMS.but(ai=own))
+    assert own.asked[:4] == ["select", "cells", "propose", "rank"]
+    assert set(own.asked) == {"select", "cells", "propose", "rank"}
+    assert coded["tile_map"] == encode_y(texture(), PROGRAMS)["tile_map"]
+
+
+def test_hooks_can_keep_the_search_to_cells_or_to_rows(bank: Bank) -> None:
+    nearest: dict[str, Any] = {}
+
+    def two_cells(view: LayerView, _: Any) -> Any:
+        found = view.nearest_cells(2)
+        nearest["rows"] = nearest.get("rows", set()) | set(found.chosen.flatten().tolist())
+        nearest["of"] = found.of
+        return found
+
+    coded = encode_y(texture(), PROGRAMS.but(ai=Own(cells=two_cells)))
+    inside = torch.isin(nearest["of"].of, torch.tensor(sorted(nearest["rows"])))
+    allowed = {(int(bank.gen[row]), int(bank.qv[row])) for row in inside.nonzero().flatten()}
+    assert rows_used(coded) and rows_used(coded) <= allowed
+    some = torch.tensor(rows_named(bank))
+    coded = encode_y(
+        texture(), PROGRAMS.but(ai=Own(propose=lambda view, *_: Proposals(some.expand(len(view.residual), -1))))
+    )
+    assert rows_used(coded) <= {(int(bank.gen[row]), int(bank.qv[row])) for row in some.tolist()}
+
+
+def test_nets_choose_cells_for_every_way_to_search(scorer: Scorer, weights: dict[str, Path]) -> None:
+    hooks = AiHooks(weights["selector"], topk=4, pays=0.0, strict=True)
+    seen = view(scorer, noise(3))
+    cells = hooks.cells(seen, None)
+    assert cells is not None
+    for search in ("exhaustive", "screened", "indexed"):
+        own = lone_scorer(PROGRAMS.but(search=search))
+        rows = own.within(cells.chosen, seen.residual, torch.zeros(3, dtype=torch.int64), 0, 30, cells.of)
+        whole = own.within(
+            torch.arange(2048).expand(3, -1), seen.residual, torch.zeros(3, dtype=torch.int64), 0, 30, cells.of
+        )
+        plain = lone_scorer(PROGRAMS.but(search="exhaustive" if search == "exhaustive" else "screened"))
+        assert torch.equal(whole, plain.screen(seen.residual, torch.zeros(3, dtype=torch.int64), 0, 30, None))
+        assert all((cells.of.of[row] == chosen).any() for own_rows, chosen in zip(rows, cells.chosen, strict=True)
+                   for row in own_rows[own_rows >= 0])  # fmt: skip
+
+
+def test_ranks_decide_what_is_scored(bank: Bank) -> None:
+    first = Own(rank=lambda view, rows, keep: torch.where(rows == rows[:, :1], 0.0, 1.0))
+    last = Own(rank=lambda view, rows, keep: -torch.arange(rows.shape[1]).expand(len(rows), -1).float())
+    few = PROGRAMS.but(shortlist=1)
+    assert encode_y(texture(), few.but(ai=first))["tile_map"] == encode_y(texture(), few)["tile_map"]
+    assert encode_y(texture(), PROGRAMS.but(ai=last)).stats["layers"] > 0

@@ -18,9 +18,14 @@ from pc15.cli import main
 from pc15.hooks.roles import ROLES
 from pc15.images import save_image
 from pc15.proc.generators import NAMES
+from pc15learn.labels.write import LabelOptions, make_labels
+from pc15learn.sample_data import draw_samples
+from pc15learn.schema import read_rows
+from pc15learn.tiles import make_tiles
+from tests.fake_oracle import FakeOracle
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = CodecConfig.preset("fast", tile=16, overlap=4, residual=False, lambda_rd=0.05)
+PROGRAMS = CodecConfig.preset("fast", tile=16, overlap=4, residual=False, lambda_rd=0.05, codebook_id="v15_grid")
 
 
 def blocks(guide: str, language: str) -> list[str]:
@@ -85,7 +90,7 @@ def test_the_command_line_takes_the_guides_hook(my_hooks: Path, capsys: pytest.C
         ("my_hook:SmoothHooks", "there is no module 'my_hook'; did you mean my_hooks?"),
         ("pc15.hooks.heuristics:HeuristicHooks", "did you mean pc15.hooks.heuristic?"),
         ("broken:Hooks", "needs a module that is missing: No module named 'no_such_module'"),
-        ("half:Half", "has no method select, propose, rank; did you mean selects?; hooks have"),
+        ("half:Half", "has no method select, cells, propose, rank; did you mean selects?; hooks have"),
         ("needy:Needy", "cannot be made without arguments"),
         ("needy:later", "later is int, not a class"),
         ("my hooks:", "is no folder"),
@@ -94,7 +99,21 @@ def test_the_command_line_takes_the_guides_hook(my_hooks: Path, capsys: pytest.C
         assert says in capsys.readouterr().err
 
 
-def test_the_guides_net_is_fitted_exported_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Labels of tiles of 16 px by the regular grid, whose bank is drawn in a second."""
+    for i, name in enumerate(("cloth", "pond", "wall")):
+        save_image(tmp_path / f"{i}.png", draw_samples(64)[name])
+    make_tiles(tmp_path, tmp_path / "tiles.jsonl", tile=16, overlap=4, limit=6, val_percent=40, test_percent=0)
+    options = LabelOptions(cfg=PROGRAMS, top=4, random=4, device="cpu")
+    search = FakeOracle(options.search(list(read_rows(tmp_path / "tiles.jsonl"))), 4, 4)
+    make_labels(tmp_path / "tiles.jsonl", tmp_path / "labels", options, search=search)
+    return tmp_path / "labels"
+
+
+def test_the_guides_net_is_fitted_exported_and_asked(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("lightning")
     pytest.importorskip("datasets")
     from pc15learn.bench import methods_of
@@ -116,9 +135,10 @@ def test_the_guides_net_is_fitted_exported_and_asked(tmp_path: Path, monkeypatch
         monkeypatch.setitem(table, role, space[name])
     config = tmp_path / "linear.yaml"
     config.write_text(blocks("adding-a-net.md", "yaml")[0])
-    train = {"max_epochs": 3, **yaml.safe_load(config.read_text())["train"], "batch_size": 16}
-    cfg = load_config(config, labels=ROOT / "datasets" / "samples" / "labels", out=tmp_path, device="cpu", train=train)
+    train = {**yaml.safe_load(config.read_text())["train"], "batch_size": 16, "max_epochs": 3}
+    cfg = load_config(config, labels=labels, out=tmp_path, device="cpu", train=train)
     fitted = fit_role(cfg)
+    assert 0 < fitted.metrics["val/loss"] < 20
     made = export_weights(fitted.checkpoint, tmp_path / "weights")
     hooks = AiHooks.from_folder(tmp_path / "weights")
     assert made.weights.name == "linear.safetensors"
@@ -126,4 +146,5 @@ def test_the_guides_net_is_fitted_exported_and_asked(tmp_path: Path, monkeypatch
     coded = encode_y(texture(), PROGRAMS.but(ai=hooks))
     assert hooks_named(coded["bitstream"])["name"] == "linear"
     assert decode_y(coded["bitstream"]).shape == (1, 1, 48, 48)
+    assert encode_y(texture(), PROGRAMS.but(ai=hooks))["bitstream"] == coded["bitstream"]
     assert "M4" in [method.name for method in methods_of(tmp_path / "weights", [8])[0]]

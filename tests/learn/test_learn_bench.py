@@ -126,7 +126,10 @@ def test_results_are_in_the_layout_of_compressai():
 
 def test_missing_weights_leave_learned_hooks_out_with_a_note(tmp_path: Path):
     methods, notes = methods_of(tmp_path, [4, 8])
-    assert [m.name for m in methods] == ["exhaustive", "screened", "heuristic K=4", "heuristic K=8"]
+    assert [m.name for m in methods] == [
+        "exhaustive", "screened", "indexed K=4", "indexed K=8", "heuristic K=4", "heuristic K=8"
+    ]  # fmt: skip
+    assert [m.cells for m in methods] == [None, None, 4, 8, None, None]
     assert len(notes) == 3
     assert methods_of(None, [8])[1] == ["no weights were given, so learned hooks are left out"]
 
@@ -135,12 +138,12 @@ def test_bench_compares_searches_on_the_same_pictures(tmp_path: Path):
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):
         save_image(tmp_path / "in" / f"{name}.png", draw_samples(48)["cloth"])
-    cfg = CodecConfig.preset("fast", tile=16, overlap=4, lambda_rd=1.0, max_layers=1)
+    cfg = CodecConfig.preset("fast", tile=16, overlap=4, lambda_rd=1.0, max_layers=1, codebook_id="v15_grid")
     result = run_bench(tmp_path / "in", tmp_path / "out", cfg=cfg, limit=1)
-    assert [m.method for m in result.measured] == ["exhaustive", "screened", "heuristic"]
+    assert [m.method for m in result.measured] == ["exhaustive", "screened", "indexed", "heuristic"]
     assert {m.image for m in result.measured} == {"a.png"}
     with result.csv.open() as file:
-        assert [r["method"] for r in csv.DictReader(file)] == ["exhaustive", "screened", "heuristic"]
+        assert [r["method"] for r in csv.DictReader(file)] == ["exhaustive", "screened", "indexed", "heuristic"]
     assert json.loads((tmp_path / "out" / "heuristic.json").read_text())["name"] == "pc15-heuristic"
     parser = Balanced()
     parser.feed(result.html.read_text())
@@ -224,6 +227,7 @@ def test_commands_run_one_after_the_other(tmp_path: Path, capsys: pytest.Capture
     ("arguments", "says"),
     [
         (["fit", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["fit", "--config", "x.yaml", "--online", "a", "--labels", "b"], "give one of them"),
         (["export", "--ckpt", "nowhere.ckpt", "--out", "x"], "run pc15learn fit first"),
         (["label", "--tiles", "nowhere.jsonl", "--out", "x"], "cannot read nowhere.jsonl"),
         (["make-tiles", "--images", "nowhere", "--out", "x/tiles.jsonl"], "no file or folder nowhere"),

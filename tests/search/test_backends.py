@@ -21,7 +21,7 @@ from pc15.encoder import encode, encode_many
 from pc15.quant import step_q15
 from pc15.search import backend
 from pc15.search.backend import backend_of, numba_ops, numba_samples, torch_ops
-from pc15.search.backend.protocol import Backend, Patterns, TileBatch, TileLayers
+from pc15.search.backend.protocol import Backend, CellRows, Patterns, TileBatch, TileLayers
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.bank import Bank
 from pc15.search.beam import Beam
@@ -187,6 +187,106 @@ def test_candidates_are_the_best_of_all_blocks_of_products(count: int, keep: int
         return best.rows
 
     equal(found(way), found(REFERENCE))
+
+
+# ---------------------------------------------------------------- cells and nets
+
+
+@pytest.mark.parametrize(
+    ("length", "kind"), [(64, torch.int8), (64, torch.int16), (256, torch.int8), (100, torch.int8)]
+)
+@pytest.mark.parametrize("keep", [1, 7, 40, 700])
+@pytest.mark.usefixtures("threads")
+def test_the_best_in_cells(length: int, kind: torch.dtype, keep: int, way: Way) -> None:
+    draw = torch.Generator().manual_seed(length + keep)
+    rows, cells, n, classes = 600, 40, 23, 3
+    pixels = torch.randint(-127, 128, (rows, length), generator=draw, dtype=torch.int8)
+    pixels[30], pixels[31], pixels[500:520] = 0, 0, pixels[7]  # flat ones, and ties across cells
+    of = torch.randint(0, cells - 3, (rows,), generator=draw)  # some cells are empty
+    top = 127 if kind == torch.int8 else 2047
+    packed = torch.randint(-top, top + 1, (n, length), generator=draw).to(kind)
+    packed[1] = 0
+    chosen = torch.stack([torch.randperm(cells, generator=draw)[:9] for _ in range(n)])
+    chosen[torch.rand(chosen.shape, generator=draw) < 0.2] = -1
+    chosen[2], chosen[3, 1:] = -1, -1
+    inverse, bits = torch.rand((classes, rows), generator=draw) * 1e-6, torch.rand(rows, generator=draw) * 4000
+    inverse[:, 500:520], bits[500:520] = inverse[:, 7:8], bits[7]
+    cls, price = torch.randint(0, classes, (n,), generator=draw), torch.rand(n, generator=draw) * 1e-3
+    grouped = CellRows.of_cells(of, cells, pixels)
+
+    def found(own: Way) -> Tensor:
+        members = CellRows(*own.moved(grouped.rows, grouped.start, grouped.pixels))
+        given = own.moved(chosen, packed, inverse, bits, cls, price)
+        return own.ops.best_in_cells(given[0], members, given[1], Terms(*given[2:]), keep)
+
+    expected = found(REFERENCE)
+    equal(found(way), expected)
+    assert (expected[2] == -1).all()
+    for tile in range(n):
+        own = expected[tile][expected[tile] >= 0]
+        inside = torch.isin(of, chosen[tile][chosen[tile] >= 0])
+        assert len(own.unique()) == len(own) == min(keep, int(inside.sum()))
+        product = (pixels.double() @ packed[tile].double()).float()
+        score = (product * product) * inverse[cls[tile]] - price[tile] * bits
+        wanted = torch.sort(torch.where(inside, score, -torch.inf), descending=True, stable=True).indices[: len(own)]
+        assert torch.equal(own, wanted)
+
+
+@pytest.mark.parametrize("kind", ["abs", "relu", "answer"])
+@pytest.mark.parametrize("whole", [torch.int32, torch.float32])
+@pytest.mark.usefixtures("threads")
+def test_activations(kind: str, whole: torch.dtype, way: Way) -> None:
+    draw = torch.Generator().manual_seed(3)
+    product = torch.randint(-(1 << 24), (1 << 24) + 1, (50, 37), generator=draw, dtype=torch.int32)
+    product[:, :9] >>= 16
+    product[0] = 0
+    factor = torch.randint(1, 1 << 31, (37,), generator=draw).to(torch.int32)
+    factor[::2] >>= 12
+    factor[1], factor[3] = -(1 << 31), (1 << 31) - 1  # of weights that nobody trained
+    bias = torch.randint(-(1 << 31), 1 << 31, (37,), generator=draw).to(torch.int32)
+    bias[::3] >>= 24
+    given = product.to(whole), factor, bias
+    wanted = torch_ops.activated(*given, kind)
+    exact = [
+        ((int(p) * int(f) + (1 << 19)) >> 20) + int(b)
+        for p, f, b in zip(product[5].tolist(), factor.tolist(), bias.tolist(), strict=True)
+    ]
+    bounds = {"answer": lambda y: max(-(2**24 - 1), min(2**24 - 1, y)), "abs": lambda y: min(abs(y), 127),
+              "relu": lambda y: min(max(y, 0), 127)}  # fmt: skip
+    assert wanted[5].tolist() == [bounds[kind](y) for y in exact]
+    equal(way.ops.activated(*way.moved(*given), kind), wanted)
+    equal(way.ops.activated(*way.moved(*(t[:0] if t is given[0] else t for t in given)), kind), wanted[:0])
+
+
+@pytest.mark.parametrize(("cells", "keep"), [(5, 1), (5, 9), (300, 16), (2048, 32)])
+@pytest.mark.usefixtures("threads")
+def test_the_likeliest_cells(cells: int, keep: int, way: Way) -> None:
+    draw = torch.Generator().manual_seed(cells)
+    n = 19
+    answers = torch.randint(-2000, 2000, (n, cells + 1), generator=draw, dtype=torch.int32)
+    answers[:, -1] = torch.arange(-9, n - 9)
+    product = torch.randint(-(1 << 21), 1 << 21, (n, cells), generator=draw, dtype=torch.int32)
+    product[1], answers[2, :-1], product[2] = 0, 7, 5  # nothing alike; nothing but ties
+    inverse = torch.rand((1, cells), generator=draw) * 1e-6
+    inverse[0, 1] = 0.0
+    inverse[0, 2:] = torch.where(torch.rand(cells - 2, generator=draw) < 0.1, 1e-7, inverse[0, 2:])
+    energy = torch.randint(1, 1 << 22, (n,), generator=draw, dtype=torch.int32)
+    gain = torch.randint(-64, 64, (cells,), generator=draw, dtype=torch.int32)
+    gain[2] = (1 << 31) - 1
+    given = answers, product, inverse, energy, gain
+    for least in (-(1 << 24), 0, 1 << 24):
+        wanted = torch_ops.likeliest_cells(*given, least, keep)
+        assert wanted.shape == (n, min(keep, cells))
+        assert ((wanted == -1).all(dim=1) == (answers[:, -1] < least)).all()
+        assert all(len(set(own)) == len(own) for own in wanted.tolist() if own[0] >= 0)
+        equal(way.ops.likeliest_cells(*way.moved(*given), least, keep), wanted)
+
+
+def test_kernels_leave_cells_and_nets_to_tensor_operations() -> None:
+    ops = triton_ops()
+    for name in ("best_in_cells", "activated", "likeliest_cells"):
+        assert getattr(ops, name) is getattr(torch_ops, name)
+        assert name in ops.__all__  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------- choices

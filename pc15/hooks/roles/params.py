@@ -32,7 +32,8 @@ _KEY_BITS = 16  # fraction of the factors of keys
 class EntryNet(nn.Module):
     """M2: `NetInputs` -> queries [n, DIMENSIONS], and patterns -> keys [K, DIMENSIONS], both whole numbers.
 
-    The score of a pattern is norm * (query . key / 127)^2 - price * bits, see `LayerView.norms`.  A query is a projection of the residual, each number of which is turned up or down by what else is seen.
+    The score of a pattern is norm * (query . key / 127)^2 - price * bits, see `LayerView.norms`.  A query is a
+    projection of the residual, each number of which is turned up or down by what else is seen.
 
     Args:
         hidden: units per layer.

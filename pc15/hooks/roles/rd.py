@@ -74,7 +74,8 @@ def shortlist_scores(product: Tensor, power: Tensor, norm: Tensor, price: Tensor
 
     Args:
         product: [n,M], of a tile's `error` and patterns, exact integers.   power: [n,M] float32, sum of a pattern's
-            squares.   norm: [n,M] float32, see `LayerView.norms`.   price: [n] float32.   bits: [n,M] float32, in 1/256.
+            squares.   norm: [n,M] float32, see `LayerView.norms`.   price: [n] float32.
+        bits: [n,M] float32, in 1/256.
     """
     value = product.to(torch.float32)
     return value * value / power * norm - price[:, None] * bits
@@ -115,7 +116,9 @@ class RdPredictor(Predictor):
             rows: [n,M] int64, -1 for none.   pixels: [K, PIXELS] int8, traits: [K, TRAITS] int8, of every row.
         """
         net: _Net = self.ready_on(inputs.error.device, _Net)
-        wish = net.wish(net.think(torch.cat([net.look(torch.cat([inputs.error, inputs.picture], dim=1)), inputs.numbers], 1)))
+        wish = net.wish(
+            net.think(torch.cat([net.look(torch.cat([inputs.error, inputs.picture], dim=1)), inputs.numbers], 1))
+        )
         at = rows.clamp(min=0)
         seen, own = pixels[at].to(torch.float32), traits[at].to(torch.float32)  # [n,M,..]
         product = torch.bmm(seen, inputs.error.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24: exact

@@ -38,7 +38,9 @@ class CellNet(nn.Module):
 
     def __init__(self, *, hidden: int = 512, centroids: Tensor | None = None) -> None:
         super().__init__()
-        self.register_buffer("centroids", torch.zeros((CELLS, PIXELS), dtype=torch.int8) if centroids is None else centroids)
+        self.register_buffer(
+            "centroids", torch.zeros((CELLS, PIXELS), dtype=torch.int8) if centroids is None else centroids
+        )
         self.look = TrainedLayer(PIXELS, hidden, "abs")
         self.think = TrainedLayer(hidden + NUMBERS, hidden, "relu")
         self.answer = TrainedLayer(hidden, CELLS + 1, "answer")

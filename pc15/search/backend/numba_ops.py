@@ -164,7 +164,9 @@ def ranker(pixels: Tensor, quad: Tensor) -> Ranker:
 def best_in_cells(chosen: Tensor, cells: CellRows, packed: Tensor, terms: Terms, keep: int) -> Tensor:
     out = torch.empty((len(chosen), keep), dtype=torch.int64)
     tensors = (chosen, cells.start, cells.rows, cells.pixels, packed, *terms, out)
-    parallel_range(numba_scores.best_in_cells, len(chosen), *(t.contiguous().numpy() for t in tensors), least=_LEAST_TILES)
+    parallel_range(
+        numba_scores.best_in_cells, len(chosen), *(t.contiguous().numpy() for t in tensors), least=_LEAST_TILES
+    )
     return out
 
 

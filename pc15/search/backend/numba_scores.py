@@ -107,7 +107,7 @@ def keep_best(
 
 
 @jit_inner(inline="always")
-def _dot(a: Array, b: Array) -> int:
+def _dot(a: Array, b: Array) -> Any:
     """Sum of a * b, exact below 2^31."""
     total = np.int32(0)
     for k in range(len(a)):

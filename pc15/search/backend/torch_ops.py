@@ -18,8 +18,8 @@ from pc15.search.backend.product import BLOCK_GPU, Product
 from pc15.search.backend.protocol import (
     ANSWER_TOP,
     FACTOR_BITS,
-    LOG_FLOOR,
     LEAST_TOGETHER,
+    LOG_FLOOR,
     SSIM_C1,
     SSIM_C2,
     Best,
@@ -183,7 +183,9 @@ def best_in_cells(chosen: Tensor, cells: CellRows, packed: Tensor, terms: Terms,
         rows = cells.rows[own]
         patterns = cells.pixels[own].to(torch.float32)  # [m,R,P]
         product = torch.bmm(patterns, packed[some].to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
-        keys = score_keys(product, terms.inverse[terms.cls[some, None], rows], terms.price[some], terms.bits[rows], rows)
+        keys = score_keys(
+            product, terms.inverse[terms.cls[some, None], rows], terms.price[some], terms.bits[rows], rows
+        )
         keys = torch.where(inside, keys, NO_KEY).topk(min(keep, most), dim=1).values
         out[some, : keys.shape[1]] = key_rows(keys)
     return out
