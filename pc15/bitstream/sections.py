@@ -38,7 +38,7 @@ from pc15.bitstream.programs import (
     zigzag,
 )
 from pc15.errors import BitstreamError
-from pc15.proc.codebook import OFFSET_MAX
+from pc15.proc.codebook_ids import OFFSET_MAX
 from pc15.proc.generators import NAMES
 from pc15.runtime.tiered import tiered_jit
 
