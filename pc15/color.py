@@ -97,16 +97,18 @@ def _is_uint8(samples: npt.NDArray[Any] | Tensor) -> bool:
 
 def _int32(samples: Samples) -> Samples:
     """A copy that is wide enough to compute with."""
-    return samples.int() if is_tensor(samples) else samples.astype(np.int32)
+    return samples.astype(np.int32) if isinstance(samples, np.ndarray) else samples.int()
 
 
 def _uint8(samples: Samples) -> Samples:
-    return samples.byte() if is_tensor(samples) else samples.astype(np.uint8)
+    return samples.astype(np.uint8) if isinstance(samples, np.ndarray) else samples.byte()
 
 
 def _like(samples: Samples, shape: tuple[int, ...]) -> Samples:
     """Room for others of the same kind, on the same device."""
-    return samples.new_empty(shape) if is_tensor(samples) else np.empty(shape, samples.dtype)
+    if isinstance(samples, np.ndarray):
+        return np.empty(shape, samples.dtype)
+    return samples.new_empty(shape)
 
 
 def _weigh(row: tuple[int, int, int], r: Samples, g: Samples, b: Samples) -> Samples:

@@ -35,7 +35,7 @@ def missing(what: str, error: ModuleNotFoundError) -> MissingExtraError | None:
     if module not in EXTRA_OF:
         return None
     return MissingExtraError(
-        f"{what} needs {module}, which is not installed; install it with: pip install \"pc15[{EXTRA_OF[module]}]\""
+        f'{what} needs {module}, which is not installed; install it with: pip install "pc15[{EXTRA_OF[module]}]"'
     )
 
 

@@ -1,7 +1,8 @@
 """Integer arithmetic for everything a decoder evaluates: the same bits on every device, compiled or not.
 
 Pixel-sized tensors are int32; int64 is used for per-item parameters and for sums.  `pc15.scales` has the three scales:
-ratios in Q14, phases and angles in turns, frequencies.  Products of int32 wrap modulo 2**32 by intention wherever a phase is meant; elsewhere the stated bounds hold.
+ratios in Q14, phases and angles in turns, frequencies.  Products of int32 wrap modulo 2**32 by intention wherever a
+phase is meant; elsewhere the stated bounds hold.
 Tables are computed once with `decimal`, which rounds the same way on every machine; nothing here touches libm.
 
 | function     | result      | largest error (tested)        |

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pc15.runtime.tensors import is_tensor
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -29,7 +27,7 @@ def as_q12(u8: Samples, device: torch.device | None = None) -> Samples:
     Args:
         device: where a tensor's samples are wanted; where they are if None.
     """
-    if not is_tensor(u8):
+    if isinstance(u8, np.ndarray):
         return _Q12.take(u8)
     import torch
 
@@ -45,8 +43,4 @@ def as_q12(u8: Samples, device: torch.device | None = None) -> Samples:
 def to_pixels(samples: Samples) -> Samples:
     """Q12 samples as 8-bit pixels, rounded and clamped."""
     rounded = ((samples * 255 + 2048) >> 12).clip(0, 255)
-    if not is_tensor(rounded):
-        return rounded.astype(np.uint8)
-    import torch
-
-    return rounded.to(torch.uint8)
+    return rounded.astype(np.uint8) if isinstance(rounded, np.ndarray) else rounded.byte()

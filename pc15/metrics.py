@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from pc15.errors import ConfigError, ImageError
+from pc15.runtime.tensors import is_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Score", "bd_overlap", "bd_rate", "ms_ssim", "pareto_front", "psnr", "quality_at", "ssim", "ssim_db"]
 
-Picture = Tensor | npt.NDArray[np.generic]
+Picture: TypeAlias = "Tensor | npt.NDArray[np.generic]"
 _Floats = npt.NDArray[np.float64]
 
 SSIM_WINDOW = 11  # pixels; sigma 1.5 cut at 3.5 sigma
@@ -51,7 +53,7 @@ def psnr(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
             outside 0..data_range than it is wide.
     """
     x, y = _pair(a, b, data_range)
-    mse = float((x - y).square().mean())
+    mse = float(np.square(x - y).mean())
     return Score(math.inf if mse == 0.0 else 10.0 * math.log10(data_range * data_range / mse))
 
 
@@ -86,13 +88,12 @@ def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     x, y = _pair(a, b, data_range)
     scales = len(MS_SSIM_WEIGHTS)
     _check_side(x, (SSIM_WINDOW - 1) * 2 ** (scales - 1) + 1, "ms_ssim", "use ssim instead")
-    value = torch.ones(x.shape[0], dtype=torch.float64)  # [C]
+    value = np.ones(x.shape[0])  # [C]
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         luminance, contrast = _ssim_maps(x, y, data_range)
         term = luminance * contrast if scale == scales - 1 else contrast
-        value = value * term.mean(dim=(1, 2)).clamp_min(0.0) ** weight
-        odd = [side % 2 for side in x.shape[1:]]  # pad as the common implementations do
-        x, y = (F.avg_pool2d(picture[:, None], 2, padding=odd)[:, 0] for picture in (x, y))
+        value = value * term.mean(axis=(1, 2)).clip(0.0) ** weight
+        x, y = _halved(x), _halved(y)
     return Score(value.mean())
 
 
@@ -167,8 +168,8 @@ def bd_overlap(quality_a: Sequence[float], quality_b: Sequence[float]) -> float:
     return float(max(high - low, 0.0) / either) if either > 0.0 else 0.0
 
 
-def _pair(a: Picture, b: Picture, data_range: float) -> tuple[Tensor, Tensor]:
-    """Both pictures as [C,H,W] float64 on the CPU, checked."""
+def _pair(a: Picture, b: Picture, data_range: float) -> tuple[_Floats, _Floats]:
+    """Both pictures as [C,H,W] float64, checked."""
     if not (math.isfinite(data_range) and data_range > 0):
         raise ImageError(f"data_range is {data_range}; give the peak-to-peak value, 1.0 or 255")
     x, y = _planes(a, "a", data_range), _planes(b, "b", data_range)
@@ -180,48 +181,57 @@ def _pair(a: Picture, b: Picture, data_range: float) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _planes(picture: Picture, name: str, data_range: float) -> Tensor:
-    tensor = picture.detach() if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture))
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise ImageError(f"picture {name} has dtype {tensor.dtype}; give floats, or integers and data_range")
-    if not tensor.is_floating_point() and data_range == 1.0:
-        raise ImageError(f"picture {name} holds integers ({tensor.dtype}) but data_range is 1.0; pass data_range=255")
-    shape = list(tensor.shape)
-    if tensor.ndim == 4 and shape[0] == 1:
-        tensor = tensor[0]
-    elif tensor.ndim == 2:
-        tensor = tensor[None]
-    if tensor.ndim != 3 or tensor.numel() == 0:
+def _planes(picture: Picture, name: str, data_range: float) -> _Floats:
+    samples, dtype = _array(picture), getattr(picture, "dtype", None)
+    kind, dtype = samples.dtype.kind, samples.dtype if dtype is None else dtype
+    if kind not in "fiu":
+        raise ImageError(f"picture {name} has dtype {dtype}; give floats, or integers and data_range")
+    if kind != "f" and data_range == 1.0:
+        raise ImageError(f"picture {name} holds integers ({dtype}) but data_range is 1.0; pass data_range=255")
+    shape = list(samples.shape)
+    if samples.ndim == 4 and shape[0] == 1:
+        samples = samples[0]
+    elif samples.ndim == 2:
+        samples = samples[None]
+    if samples.ndim != 3 or samples.size == 0:
         raise ImageError(f"picture {name} has shape {shape}; give one picture, [H,W], [C,H,W] or [1,C,H,W]")
-    tensor = tensor.to("cpu", torch.float64)
-    if not bool(tensor.isfinite().all()):
-        c, row, column = (~tensor.isfinite()).nonzero()[0].tolist()
+    wide = samples.astype(np.float64)
+    finite = np.isfinite(wide)
+    if not finite.all():
+        c, row, column = np.argwhere(~finite)[0].tolist()
         raise ImageError(
-            f"picture {name} holds {float(tensor[c, row, column])} at channel {c}, row {row}, "
+            f"picture {name} holds {float(wide[c, row, column])} at channel {c}, row {row}, "
             f"column {column}; find what made it before measuring"
         )
-    low, high = float(tensor.min()), float(tensor.max())
+    low, high = float(wide.min()), float(wide.max())
     if low < -data_range or high > 2.0 * data_range:
         raise ImageError(
             f"picture {name} spans {low:.6g} to {high:.6g}, which cannot be with data_range {data_range:g}; pass "
             "data_range=255 for 8-bit samples, or scale the picture"
         )
-    return tensor
+    return wide
 
 
-def _check_side(x: Tensor, least: int, what: str, instead: str) -> None:
+def _array(picture: Picture) -> npt.NDArray[Any]:
+    """The samples of a tensor on any device, of an array, or of what becomes one."""
+    if not is_tensor(picture):
+        return np.asarray(picture)
+    plain = picture.detach().cpu()
+    array: npt.NDArray[Any] = (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
+    return array
+
+
+def _check_side(x: _Floats, least: int, what: str, instead: str) -> None:
     if min(x.shape[1:]) < least:
         raise ImageError(f"{what} needs at least {least}x{least} pixels, not {x.shape[2]}x{x.shape[1]}; {instead}")
 
 
-def _ssim_maps(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+def _ssim_maps(x: _Floats, y: _Floats, data_range: float) -> tuple[_Floats, _Floats]:
     """Luminance and contrast-structure factor wherever the whole window fits, [C,H-10,W-10] each."""
-    reach = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
-    window = torch.exp(-(reach**2) / (2.0 * SSIM_SIGMA**2))
+    reach = np.arange(SSIM_WINDOW, dtype=np.float64) - SSIM_WINDOW // 2
+    window = np.exp(-(reach**2) / (2.0 * SSIM_SIGMA**2))
     taps: list[float] = (window / window.sum()).tolist()
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
-        _filtered(_filtered(part, taps, 1), taps, 2) for part in (x, y, x * x, y * y, x * y)
-    )
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (_windowed(part, taps) for part in (x, y, x * x, y * y, x * y))
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2.0 * (mean_x * mean_y) + c1) / ((mean_x * mean_x + mean_y * mean_y) + c1)
     # grouped so that of equal pictures both are 2 * (a - b) exactly, and the ratio is 1
@@ -230,13 +240,30 @@ def _ssim_maps(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]
     return luminance, contrast
 
 
-def _filtered(x: Tensor, window: list[float], dim: int) -> Tensor:
-    """Weighted sums along one axis, where the window fits: a convolution would round equal pictures differently."""
-    length, reach = x.shape[dim] - len(window) + 1, len(window) // 2
-    out = x.narrow(dim, reach, length) * window[reach]
+def _windowed(x: _Floats, taps: list[float]) -> _Floats:
+    """Weighted sums over the window, where it fits: a convolution would round equal pictures differently."""
+    down = _filtered(x.swapaxes(0, 1), taps).swapaxes(0, 1)
+    return np.moveaxis(_filtered(np.moveaxis(down, 2, 0), taps), 0, 2)
+
+
+def _filtered(x: _Floats, taps: list[float]) -> _Floats:
+    """Weighted sums along the first axis."""
+    length, reach = len(x) - len(taps) + 1, len(taps) // 2
+    out: _Floats = x[reach : reach + length] * taps[reach]
     for k in range(reach):
-        out += (x.narrow(dim, k, length) + x.narrow(dim, len(window) - 1 - k, length)) * window[k]
+        both = x[k : k + length] + x[len(taps) - 1 - k :][:length]
+        both *= taps[k]
+        out += both
     return out
+
+
+def _halved(x: _Floats) -> _Floats:
+    """Means of 2x2 pixels; an odd side is padded with zeros at both ends, as the common implementations do."""
+    odd_down, odd_across = x.shape[1] % 2, x.shape[2] % 2
+    x = np.pad(x, ((0, 0), (odd_down, odd_down), (odd_across, odd_across)))
+    x = x[:, : x.shape[1] & ~1, : x.shape[2] & ~1]
+    pooled: _Floats = ((x[:, 0::2, 0::2] + x[:, 0::2, 1::2]) + (x[:, 1::2, 0::2] + x[:, 1::2, 1::2])) / 4.0
+    return pooled
 
 
 def _rate_curve(name: str, rates: Sequence[float], qualities: Sequence[float]) -> tuple[_Floats, _Floats]:

@@ -33,8 +33,8 @@ LAYERS = (
     "pc15.tiling pc15.quant pc15.color pc15.luma",
     "pc15.runtime pc15.yaml_files",
     "pc15.paths",
-    "pc15.fixed pc15.locks pc15.seed",
-    "pc15.errors pc15._version",
+    "pc15.extras pc15.fixed pc15.locks pc15.seed",
+    "pc15.errors pc15.scales pc15._version",
 )
 """From top to bottom; packages of one line do not import each other."""
 FLOOR = {name: floor for floor, names in enumerate(reversed(LAYERS)) for name in names.split()}

@@ -151,6 +151,11 @@ class Header:
             out.append(PlaneGrid(plane, spec, False))
         return tuple(out)
 
+    @property
+    def has_tiles(self) -> bool:
+        """True if some plane has tiles, which are drawn with torch."""
+        return any(spec.tile for spec in self.planes)
+
 
 class SectionSpan(NamedTuple):
     """The tile rows [row_start, row_stop) of one grid."""

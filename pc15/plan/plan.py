@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pc15.bitstream.header import (
     COLOR_GRAY,
@@ -27,7 +27,7 @@ from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.decode import STEPS
 from pc15.residual.enc.encode import LAMBDA
 from pc15.residual.tools import tools_of
-from pc15.search.bank import SCREEN
+from pc15.search.sizes import SCREEN
 
 __all__ = [
     "AUTO_TILES",
@@ -111,7 +111,7 @@ def plans_of(cfg: CodecConfig) -> list[Plan]:
     return [Plan(0, 0, True) if cfg.residual and not cfg.max_layers else Plan(cfg.tile, cfg.coarse or 0, cfg.residual)]
 
 
-def is_open(plane: Tensor, cfg: CodecConfig) -> bool:
+def is_open(plane: NDArray[Any], cfg: CodecConfig) -> bool:
     """Tell if other tiles, or one over the whole plane, may be better than what is tried first."""
     if cfg.tile or not cfg.max_layers:
         return False

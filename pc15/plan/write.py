@@ -10,7 +10,7 @@ import functools
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pc15.bitstream.container import Stream, write_container
 from pc15.bitstream.header import PAYLOAD_RAW, Header, SectionSpan, section_spans, tile_counts
@@ -20,7 +20,9 @@ from pc15.bitstream.read import coded_alike, section_syntax
 from pc15.bitstream.records import TileRec
 from pc15.bitstream.sections import code_section, code_sections
 from pc15.entropy.tables import TableSet
-from pc15.proc.codebook import Codebook
+
+if TYPE_CHECKING:
+    from pc15.proc.codebook import Codebook
 
 __all__ = ["Chosen", "EncodeResult", "finish", "write_section"]
 

@@ -41,5 +41,7 @@ def find_codebook(codebook_id: str) -> Path | None:
     if not place.exists():
         models = models_dir()
         looked = f"{models / 'codebooks' / packaged.name} and {packaged}" if models else packaged
-        raise MissingTableError(f"no codebook {codebook_id!r}: looked for {looked}; set PC15_MODELS_DIR to where it lies")
+        raise MissingTableError(
+            f"no codebook {codebook_id!r}: looked for {looked}; set PC15_MODELS_DIR to where it lies"
+        )
     return place

@@ -35,9 +35,7 @@ from pc15.runtime.notices import say_once
 from pc15.search.backend.product import Product
 from pc15.search.bank_store import ArrayKind, load_arrays, store_arrays
 from pc15.search.single_steps import SingleSteps
-
-SCREEN = 32
-"""Side, px, of the resolution that large tiles are screened at."""
+from pc15.search.sizes import SCREEN
 
 _KEEP = 2  # banks in memory at once
 _DRAW_ROWS = 2048
