@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from pc15.hooks.protocol import EncoderHooks
 
-__all__ = ["EncodeResult", "encode", "encode_many", "encode_y", "encode_y_with_hooks", "repack"]
+__all__ = ["EncodeResult", "encode", "encode_many", "encode_y", "encode_y_with_hooks", "repack", "search_device"]
 
 
 def encode_y(img_y: PictureLike, cfg: CodecConfig | None = None) -> EncodeResult:
@@ -65,7 +65,7 @@ def encode_y(img_y: PictureLike, cfg: CodecConfig | None = None) -> EncodeResult
     cfg = cfg or CodecConfig.preset("balanced")
     y = as_luma(img_y)
     plane = np.rint(y[0, 0] * np.float32(SAMPLE_ONE)).astype(np.int32)
-    return _encode_all([Picture.of([plane], y.shape[3], y.shape[2], _search_device(cfg))], cfg)[0]
+    return _encode_all([Picture.of([plane], y.shape[3], y.shape[2], search_device(cfg))], cfg)[0]
 
 
 def _has_programs(cfg: CodecConfig) -> bool:
@@ -73,8 +73,12 @@ def _has_programs(cfg: CodecConfig) -> bool:
     return any(plan.tile for plan in plans_of(cfg))
 
 
-def _search_device(cfg: CodecConfig) -> str | torch.device:
-    """Device that planes are searched on: a residual alone, and one tile beside it, are work for a CPU."""
+def search_device(cfg: CodecConfig) -> str | torch.device:
+    """The device that planes are searched on: a residual alone, and one tile beside it, are work for a CPU.
+
+    Raises:
+        ConfigError, MissingExtraError: as `resolve_device`.
+    """
     device = checked_device(cfg.device)
     return resolve_device(device) if _has_programs(cfg) else "cpu"
 
@@ -126,7 +130,7 @@ def _encode_planes(
     pictures: Sequence[NDArray[np.uint8]], cfg: CodecConfig, workers: int | None = None
 ) -> list[EncodeResult]:
     """Encode pictures of uint8 planes, [3,H,W] or [1,H,W]."""
-    device = _search_device(cfg)
+    device = search_device(cfg)
     ready = []
     for picture in pictures:
         planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)

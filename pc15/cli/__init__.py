@@ -17,6 +17,7 @@ from typing import Any
 from pc15._version import __version__
 from pc15.cli.parser import FAILED, INTERRUPTED, USAGE, Parser, complain, say_any_name
 from pc15.errors import ConfigError, Pc15Error, UnknownNameError, did_you_mean
+from pc15.extras import missing
 
 __all__ = ["BENCHMARKS", "COMMANDS", "main"]
 
@@ -116,6 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, UnknownNameError) as error:
         complain(str(error))
         return USAGE
+    except ModuleNotFoundError as error:
+        if (told := missing(" ".join(["pc15", *words[: 1 + (words[:1] == ["bench"])]]), error)) is None:
+            raise
+        complain(str(told))
+        return FAILED
     except (Pc15Error, OSError) as error:
         complain(str(error))
         return FAILED

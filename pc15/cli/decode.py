@@ -27,9 +27,9 @@ def run(args: argparse.Namespace) -> int:
     from pc15.decoder import decode as decode_picture
     from pc15.images import IMAGE_SUFFIXES, picture_bytes, save_image
     from pc15.paths import ready_to_write
-    from pc15.runtime.device import resolve_device
+    from pc15.runtime.device import checked_device
 
-    resolve_device(args.device)
+    checked_device(args.device)
     targets = name_targets(args.streams, find_sources(args.streams, (STREAM_SUFFIX,)), args.out, ".png")
     for _, target in targets:
         if target != STANDARD and target.suffix.lower() not in IMAGE_SUFFIXES:
@@ -43,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
         if target != STANDARD:
             ready_to_write(target)
         data = read_stream(source, strict=not args.lenient, max_pixels=args.max_pixels)
-        picture = decode_picture(data, device=args.device, strict=not args.lenient, max_pixels=args.max_pixels)
+        picture = decode_picture(
+            data, device=args.device, strict=not args.lenient, max_pixels=args.max_pixels, output="numpy"
+        )
         if target == STANDARD:
             write_standard(picture_bytes(picture, "PNG"))
         else:

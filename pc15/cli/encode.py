@@ -25,8 +25,7 @@ from pc15.errors import ConfigError
 from pc15.residual.tools import TOOLS
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from pc15.images import Bytes
     from pc15.plan.write import EncodeResult
 
 
@@ -100,15 +99,13 @@ def run(args: argparse.Namespace) -> int:
     The same picture and options give the same bytes, on every device.  A GPU is given many pictures at once.
     """
     cfg = _codec_config(args)
-    from torch import get_num_threads
-
-    from pc15.bitstream import write_bitstream
-    from pc15.encoder import encode_many
-    from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
+    from pc15.bitstream.container import write_bitstream
+    from pc15.encoder import encode_many, search_device
+    from pc15.images import IMAGE_SUFFIXES, read_luma, read_rgb
     from pc15.paths import ready_to_write
-    from pc15.runtime.device import resolve_device
+    from pc15.runtime.parallel import thread_count
 
-    device = resolve_device(cfg.device)
+    device = search_device(cfg)
     sources = find_sources(args.images, tuple(IMAGE_SUFFIXES))
     targets = name_targets(args.images, sources, args.out, STREAM_SUFFIX)
     for _, target in targets:
@@ -116,18 +113,18 @@ def run(args: argparse.Namespace) -> int:
             right = target.with_suffix(STREAM_SUFFIX)
             raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
-    def load(source: Path, target: Path) -> Tensor:
+    def load(source: Path, target: Path) -> Bytes:
         if target != STANDARD:
             ready_to_write(target)
-        picture = (load_luma if args.gray else load_rgb)(opened(source), max_pixels=args.max_pixels)
+        picture = (read_luma if args.gray else read_rgb)(opened(source), max_pixels=args.max_pixels)
         return picture[:1] if picture.shape[0] == 3 and bool((picture == picture[:1]).all()) else picture
 
-    def work(pictures: list[Tensor]) -> list[tuple[EncodeResult, float]]:
+    def work(pictures: list[Bytes]) -> list[tuple[EncodeResult, float]]:
         began = time.perf_counter()
         coded = encode_many(pictures, cfg)
         return [(one, (time.perf_counter() - began) / len(coded)) for one in coded]
 
-    def save(target: Path, picture: Tensor, result: tuple[EncodeResult, float]) -> None:
+    def save(target: Path, picture: Bytes, result: tuple[EncodeResult, float]) -> None:
         coded, seconds = result
         if target == STANDARD:
             write_standard(coded.bitstream)
@@ -140,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
             f"{seconds:.2f} s",
         )
 
-    most = PICTURES_AT_ONCE if device.type == "cuda" else get_num_threads()
+    most = PICTURES_AT_ONCE if str(device).startswith("cuda") else thread_count()
     return each_together(targets, load, work, save, most)
 
 

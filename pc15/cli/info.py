@@ -69,14 +69,12 @@ def _described(
     from pc15.bitstream import read_container, section_spans, unpack_v15
     from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
     from pc15.bitstream.ports import Writer
-    from pc15.bitstream.read import section_syntax
+    from pc15.bitstream.read import codebook_of, section_syntax
     from pc15.bitstream.sections import code_section
     from pc15.entropy.tables import load_table
-    from pc15.proc.codebook import load_codebook
     from pc15.proc.generators import NAMES
     from pc15.quant import step_q15
 
-    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
     stream = read_container(data, strict=False, max_pixels=header.width * header.height)
     sections = stream.sections
     payload = [None if section is None else len(section) for section in (*sections, *stream.residuals)]
@@ -84,6 +82,7 @@ def _described(
     for span, section in zip(section_spans(header), sections, strict=True):
         if section is None:
             continue
+        tables, codebook = load_table(header.table_id), codebook_of(header.codebook_id)
         writer, nx = Writer(tables), tile_counts(header, span.grid)[1]
         part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
         code_section(writer, section_syntax(header, span, codebook), part)
@@ -185,13 +184,14 @@ def _canonical(metadata: dict[str, Any]) -> bytes:
 def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, Any]]:
     """Every tile's place and program."""
     from pc15.bitstream.programs import SIDES
-    from pc15.draw import plane_grid
     from pc15.proc.generators import NAMES
 
     tiles = []
     for which, ((index, _, coarse), plane) in enumerate(zip(header.grids, programs, strict=True)):
         if not plane.tiles:
             continue
+        from pc15.draw import plane_grid
+
         grid = plane_grid(header, which)
         for n, (record, (y, x)) in enumerate(zip(plane.records(), grid.starts, strict=True)):
             layers = [

@@ -12,7 +12,8 @@ from pc15.cli.parser import DONE, PICTURE_PIXELS, Parser, add_max_pixels, column
 from pc15.errors import BitstreamError, ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 EXAMPLES = (
@@ -62,12 +63,12 @@ def add_arguments(add: Parser) -> None:
     add_max_pixels(add, PICTURE_PIXELS)
 
 
-def _luma(path: Path, device: str, max_pixels: int | None) -> tuple[Tensor, float | None]:
+def _luma(path: Path, device: str, max_pixels: int | None) -> tuple[NDArray[np.float32], float | None]:
     """Luma [1,1,H,W] in [0,1] of a picture or of a stream, and the stream's bits per pixel."""
     from pc15.bitstream.container import read_bitstream, stream_bytes
     from pc15.bitstream.header import MAGIC
     from pc15.decoder import decode_y
-    from pc15.images import load_luma, luma_tensor
+    from pc15.images import luma_of, read_luma
 
     source = opened(path)
     try:
@@ -80,7 +81,7 @@ def _luma(path: Path, device: str, max_pixels: int | None) -> tuple[Tensor, floa
     except OSError as error:
         raise BitstreamError(f"cannot read {path}: {error.strerror or error}") from error
     if begins != MAGIC:
-        return luma_tensor(load_luma(source, max_pixels=max_pixels)), None
+        return luma_of(read_luma(source, max_pixels=max_pixels)), None
     data = read_bitstream(source, max_pixels=max_pixels) if isinstance(source, Path) else stream_bytes(source)
-    y = decode_y(data, device=device, max_pixels=max_pixels)
+    y = decode_y(data, device=device, max_pixels=max_pixels, output="numpy")
     return y, 8 * len(data) / (y.shape[-1] * y.shape[-2])

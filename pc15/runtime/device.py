@@ -70,7 +70,7 @@ def _gpu_number(name: str) -> int | None:
     return int(match[1] or 0)
 
 
-def resolve_device(name: str | torch.device, what: str = "tile programs") -> torch.device:
+def resolve_device(name: str | torch.device, what: str = "the search of tile programs") -> torch.device:
     """The device of a name: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
 
     Args:
