@@ -52,7 +52,9 @@ class Picture:
     def tensor(self, index: int) -> Tensor:
         """A plane where programs are searched, [h,w] int32 Q12."""
         if index not in self._tensors:
-            self._tensors[index] = load_torch("the search of tile programs").from_numpy(self.planes[index]).to(self.device)
+            self._tensors[index] = (
+                load_torch("the search of tile programs").from_numpy(self.planes[index]).to(self.device)
+            )
         return cast("Tensor", self._tensors[index])
 
 
