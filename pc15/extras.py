@@ -21,7 +21,6 @@ EXTRA_OF = {
     "lightning": "learn",
     "pyarrow": "learn",
     "sklearn": "learn",
-    "skimage": "bench",
     "tensorboard": "track",
     "wandb": "track",
     "ray": "ray",

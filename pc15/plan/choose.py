@@ -43,7 +43,7 @@ from pc15.runtime.notices import say_once
 from pc15.runtime.parallel import parallel_map
 from pc15.runtime.progress import Progress
 from pc15.runtime.tensors import has_torch
-from pc15.search.coherence import may_be_pattern
+from pc15.search.coherence import is_coherent, may_be_pattern
 from pc15.search.sizes import SCREEN
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ LEAST_BITS_OF_WHOLE = 160
 """A plane that costs less, or a flat one would in squared error, is not looked at as one pattern: that takes more."""
 
 NO_PATTERNS = (
-    "a plane may be one pattern, which is not looked for without torch: it is coded as a photograph; to code patterns, "
-    'pip install "pc15[programs]"'
+    "a plane looks like one pattern, which is not looked for without torch: it is coded as a photograph; "
+    'to code patterns, pip install "pc15[programs]"'
 )
-"""What is said once where torch is missing and might have found something."""
+"""What is said once where torch is missing and gradients speak for a pattern.  Where a plane is only too cheap for them
+to rule one out, as many chroma planes of photographs are, nothing is said: see docs/decisions/0007-light.md."""
 
 
 @dataclass(eq=False)
@@ -314,7 +315,8 @@ class PlaneCoder:
         if not may_be_pattern(self.plane, most):
             return []
         if not has_torch():
-            say_once("pattern", NO_PATTERNS)
+            if is_coherent(self.plane):
+                say_once("pattern", NO_PATTERNS)
             return []
         from pc15.plan.tiles import layers_of_plane
 
