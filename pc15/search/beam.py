@@ -64,10 +64,9 @@ def _best_programs(state: PlaneState, bare: TileBatch) -> tuple[Tensor, list[tup
             break
         steps.append((found, kept))
         parent = torch.div(kept, found.change.shape[1], rounding_mode="floor")
-        e, j, owner = e[parent], j[kept], owner[parent]
+        j, owner = j[kept], owner[parent]
         of = bare.cls[owner]
-        added = state.contribution(found.layers.pick(kept), found.amp.reshape(-1)[kept])
-        state.canvas.show(e, of, added, -1)
+        e = state.without(e, parent, of, found.layers.pick(kept), found.amp.reshape(-1)[kept])
     trail = []
     at = best.offer
     for layer in range(len(steps) - 1, -1, -1):

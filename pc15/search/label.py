@@ -30,10 +30,11 @@ from pc15.proc.codebook import load_codebook
 from pc15.proc.registry import coefficient, scaled_pattern
 from pc15.quant import dc_levels, step_q15, steps_for
 from pc15.runtime.device import resolve_device
+from pc15.search.backend.protocol import TileBatch
 from pc15.search.bank import get_bank
 from pc15.search.candidates import Layers, bank_patterns, draw_layers, fill_single_steps
 from pc15.search.cost import Costs
-from pc15.search.refine import address_q8, choose
+from pc15.search.refine import LayerSearch, Shortlist, address_q8, choose
 from pc15.search.score import Scorer
 from pc15.search.windows import Windows
 from pc15.tiling import TileGridCfg, axis_weights
@@ -192,7 +193,7 @@ class TileOracle:
         Args:
             x: [N,T,T] int32 Q12, the tiles.   dc: [N] int64, their DC levels.   seeds: [N] int64.
         """
-        cfg, scorer = self.cfg, self.scorer
+        cfg, scorer, search = self.cfg, self.scorer, LayerSearch(self.scorer, self.codebook)
         e = x - dc_samples(dc, self.dc_step).view(-1, 1, 1)
         alive = torch.arange(len(x), device=self.device)
         for layer in range(cfg.max_layers):
@@ -205,8 +206,8 @@ class TileOracle:
             if not len(pays):
                 return
             alive, e, x, cls, rows, change, amp = (part[pays] for part in (alive, e, x, cls, rows, change, amp))
-            best = change[:, :top], amp[:, :top]
-            found = choose(scorer, self.codebook, rows[:, :top], None, e, x, cls, layer, refine=cfg.refine, scored=best)
+            best = Shortlist(rows[:, :top], scored=(change[:, :top], amp[:, :top]))
+            found = choose(search, best, TileBatch(e, x, cls), layer, refine=cfg.refine)
             layers, chosen, gain = found.layers, found.amp[:, 0], found.change[:, 0]
             before = scorer.distortion(e, x, cls)
             address = scorer.costs.added_rows(layer, cfg.max_layers)[rows.clamp(min=0)]

@@ -158,12 +158,22 @@ class PlaneState:
 
     def contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """Samples that layers add to their tiles, as the decoder computes them; [B,T,T] int32 Q12."""
-        at: Tensor | None = None
+        return self.ops.contributions(*self._drawn(layers), amp, step_q15(self.spec.amp_step), self.cfg.tile)
+
+    def without(self, e: Tensor, of: Tensor, cls: Tensor, layers: Layers, amp: Tensor) -> Tensor:
+        """Some of the residuals e, [m,T,T] int32 Q12, each less what a layer of its own shows; [n,T,T].
+
+        Args:
+            of: [n] int64, which of e.   cls: [n] class of each tile.   layers: n.   amp: [n], their levels.
+        """
+        own, step = self.windows.own, step_q15(self.spec.amp_step)
+        return self.ops.without(e, of, cls, own, *self._drawn(layers), amp, step)
+
+    def _drawn(self, layers: Layers) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Patterns of layers: a store of them, the RMS of each in it, and which they are; None for all, in order."""
         if layers.plain and self.bank.drawn is not None:
-            store, power, at = self.bank.drawn, self.bank.drawn_rms, layers.row
-        else:
-            store, power = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
-        return self.ops.contributions(store, power, at, amp, step_q15(self.spec.amp_step), self.cfg.tile)
+            return self.bank.drawn, self.bank.drawn_rms, layers.row
+        return *draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed), None
 
     # ------------------------------------------------------------ what passes ask
 

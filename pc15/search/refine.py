@@ -82,7 +82,7 @@ def best_layers(search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1
         rows, offered = shortlist(scorer, search.hooks, e, cls, layer)
     else:  # one tile's screening is cheaper at full resolution, and what it finds only the beginning
         rows, offered = continuous.screen(e, cls, _FEW), None
-    found = choose(scorer, codebook, rows, offered, e, x, cls, layer, keep)
+    found = choose(search, Shortlist(rows, offered), tiles, layer, keep)
     if continuous is None:
         return found
     worth = scorer.distortion(e, x, cls) > scorer.cfg.lambda_rd * PAYS_BITS
@@ -98,29 +98,32 @@ def best_layers(search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1
     return found.merged(at, BestLayers(layers, amp.view(-1, LAST), change))
 
 
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """Candidates for a layer of n tiles.
+
+    rows: [n,M] bank rows, -1 for none.   offered: [n,M,P] offsets to try on them, or None.
+    scored: change of J and amplitude level of `rows`, [n,M] each, where they are known already.
+    """
+
+    rows: Tensor
+    offered: Tensor | None = None
+    scored: tuple[Tensor, Tensor] | None = None
+
+
 def choose(
-    scorer: Scorer,
-    codebook: Codebook,
-    rows: Tensor,
-    offered: Tensor | None,
-    e: Tensor,
-    x: Tensor,
-    cls: Tensor,
-    layer: int,
-    keep: int = 1,
-    refine: int = 0,
-    scored: tuple[Tensor, Tensor] | None = None,
+    search: LayerSearch, given: Shortlist, tiles: TileBatch, layer: int, keep: int = 1, refine: int = 0
 ) -> BestLayers:
     """The `keep` best of a shortlist.
 
     Args:
-        rows: [n,M] bank rows, -1 for none.   offered: [n,M,P] offsets to try on them, or None.
         refine: rounds of descent over their offsets.
-        scored: change of J and amplitude level of `rows`, [n,M] each, where they are known already.
     """
+    scorer, codebook, rows, offered = search.scorer, search.codebook, given.rows, given.offered
+    e, x, cls = tiles
     n = e.shape[0]
-    if scored is not None:
-        change, amp = scored
+    if given.scored is not None:
+        change, amp = given.scored
     elif scorer.bank.drawn is not None:
         change, amp = scorer.exact_rows(e, x, cls, rows, layer)
     else:

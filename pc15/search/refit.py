@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pc15.bitstream.programs import MAX_LAYERS
 from pc15.runtime.device import free_memory
-from pc15.search.backend.protocol import TileBatch
+from pc15.search.backend.protocol import TileBatch, TileLayers
 from pc15.search.candidates import Layers
 from pc15.search.plane_state import PlaneState
 from pc15.search.refine import OffsetDescent, OffsetSteps, draw_steps, step_sizes
@@ -26,6 +26,9 @@ def refit(state: PlaneState, group: Tensor, refine: int, steps: dict[int, Offset
     """
     programs, continuous = state.tiles, state.continuous
     group, counts = programs.by_count(group)  # tiles that have a layer are the first ones
+    if programs.plain and state.bank.drawn is not None and continuous is None and not refine:
+        _fit_amplitudes(state, group, counts)
+        return
     having = np.bincount(counts.cpu().numpy(), minlength=1)[::-1].cumsum()[::-1].tolist()  # so many layers or more
     most = len(having) - 1
     e, x, cls = state.batch(group)
@@ -50,6 +53,18 @@ def refit(state: PlaneState, group: Tensor, refine: int, steps: dict[int, Offset
             fields[layer, own] = found.fields
             programs.plain = programs.plain and found.plain
     programs.replace(group, fields.transpose(0, 1), amps.t())
+
+
+def _fit_amplitudes(state: PlaneState, group: Tensor, counts: Tensor) -> None:
+    """Fit amplitudes of layers that are the bank's own patterns; `group` has those of most layers first."""
+    programs, most = state.tiles, int(counts[0])
+    if not most:
+        return
+    fields = programs.fields[group]
+    layers = TileLayers(counts, fields[:, :most, 0], programs.amp[group, :most])
+    levels, added = state.scorer.refit(state.batch(group), layers)
+    state.canvas.add(group, added)
+    programs.replace(group, fields, torch.nn.functional.pad(levels, (0, MAX_LAYERS - most)))
 
 
 def steps_ahead(state: PlaneState, refine: int) -> list[dict[int, OffsetSteps]]:

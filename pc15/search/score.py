@@ -27,7 +27,18 @@ from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, step_q15
 from pc15.runtime.memo import cached_method
 from pc15.search.backend import backend_of
-from pc15.search.backend.protocol import LEAST_TOGETHER, Backend, Best, ExactTerms, Patterns, Ranker, TileBatch
+from pc15.search.backend.protocol import (
+    LEAST_TOGETHER,
+    Backend,
+    Best,
+    Drawings,
+    ExactTerms,
+    LayerCosts,
+    Patterns,
+    Ranker,
+    TileBatch,
+    TileLayers,
+)
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.backend.torch_ops import ssim
 from pc15.search.bank import Bank
@@ -91,9 +102,11 @@ class Scorer:
         return self.ops.ranker(self.bank.pixels, pooled(self.windows.quad, self.bank.side).flatten(1))
 
     @functools.cached_property
-    def _drawn_rms(self) -> Tensor:
-        """RMS of the bank's drawings in the scale that they are scored in, [K] float64."""
-        return self.bank.drawn_rms.to(torch.float64) * (1.0 / (1 << DROP))
+    def drawings(self) -> Drawings:
+        """The bank's drawings, of a bank at full resolution."""
+        bank = self.bank
+        assert bank.drawn is not None, "larger tiles are drawn anew"
+        return Drawings(bank.drawn, bank.drawn_rms, bank.drawn_rms.to(torch.float64) * (1.0 / (1 << DROP)), DROP)
 
     def screen(self, e: Tensor, cls: Tensor, layer: int, keep: int, allowed: Tensor | None) -> Tensor:
         """The `keep` most promising bank rows of each tile, best first, [n, keep] int64; -1 where there are fewer.
@@ -197,11 +210,14 @@ class Scorer:
             drawn: score the decoder's own drawings, not the bank's stretched pixels.
         """
         bank, address = self.bank, self.costs.added_rows(layer, self.cfg.max_layers)
-        store = bank.drawn if drawn else bank.pixels
-        assert store is not None, "larger tiles are drawn anew"
-        rms = self._drawn_rms if drawn else bank.rms
-        tiles, amp_cost, shift = TileBatch(e, x, cls), self.costs.amplitudes(layer), DROP if drawn else 0
-        return self.ops.exact_rows(tiles, store, rows, rms, address, amp_cost, self._terms(False), shift)
+        tiles, amp_cost = TileBatch(e, x, cls), self.costs.amplitudes(layer)
+        own = self.drawings if drawn else Drawings(bank.pixels, bank.drawn_rms, bank.rms, 0)
+        return self.ops.exact_rows(tiles, own.store, rows, own.units, address, amp_cost, self._terms(False), own.shift)
+
+    def refit(self, tiles: TileBatch, layers: TileLayers) -> tuple[Tensor, Tensor]:
+        """`Backend.refit` of layers that are rows of a bank at full resolution."""
+        costs = LayerCosts(*self.costs.stacked(self.cfg.max_layers))
+        return self.ops.refit(tiles, layers, self.drawings, costs, self._terms(False), step_q15(self.amp_step))
 
     def distortion(self, e: Tensor, x: Tensor, cls: Tensor) -> Tensor:
         """D of the tiles as they are, in the unit of J, [n] float64."""

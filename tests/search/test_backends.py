@@ -21,7 +21,7 @@ from pc15.encoder import encode, encode_many
 from pc15.quant import step_q15
 from pc15.search import backend
 from pc15.search.backend import backend_of, numba_ops, numba_samples, torch_ops
-from pc15.search.backend.protocol import Backend, Patterns
+from pc15.search.backend.protocol import Backend, Patterns, TileBatch, TileLayers
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.bank import Bank
 from pc15.search.beam import Beam
@@ -327,6 +327,28 @@ def test_what_layers_add(tile: int, kind: torch.dtype, way: Way) -> None:
     equal(found(way), found(REFERENCE))
 
 
+@pytest.mark.parametrize("tile", [4, 13])
+@pytest.mark.usefixtures("threads")
+def test_layers_are_taken_out_of_what_is_left(tile: int, way: Way) -> None:
+    draw = torch.Generator().manual_seed(tile)
+    store = torch.randint(-32767, 32768, (ROWS, tile * tile), generator=draw, dtype=torch.int32).to(torch.int16)
+    rms = torch.randint(0, 20000, (ROWS,), generator=draw, dtype=torch.int32)
+    e = torch.randint(-9000, 9000, (7, tile, tile), generator=draw, dtype=torch.int32)
+    own = torch.randint(0, 1 << 16, (3, tile, tile), generator=draw, dtype=torch.int32)
+    of, cls, at = (torch.randint(0, most, (20,), generator=draw) for most in (7, 3, ROWS))
+    amp = torch.randint(-AMP_SEARCHED, AMP_SEARCHED + 1, (20,), generator=draw)
+
+    def found(there: Way) -> tuple[Tensor, Tensor]:
+        left, which, place, weight, drawn, power, rows, level = there.moved(e, of, cls, own, store, rms, at, amp)
+        of_rows = there.ops.without(left, which, place, weight, drawn, power, rows, level, step_q15(24))
+        square = drawn[:20].to(torch.int32).view(-1, tile, tile)
+        in_order = there.ops.without(left, which, place, weight, square, power[:20], None, level, step_q15(24))
+        equal(left, e)
+        return of_rows, in_order
+
+    equal(found(way), found(REFERENCE))
+
+
 # ---------------------------------------------------------------- a few, exactly
 
 
@@ -354,6 +376,10 @@ def scorer_of(way: Way, tile: int, alpha: float, seam: float) -> Scorer:
     )  # fmt: skip
     costs: Any = SimpleNamespace(amplitudes=lambda _layer: amplitudes.to(place), rows=lambda _layer: bits.to(place))
     costs.added_rows = lambda layer, _most: costs.rows(layer)
+    dearer = torch.arange(9, dtype=torch.int32, device=place)
+    costs.stacked = lambda _most: (
+        bits.to(place) + 90 * dearer[:, None], amplitudes.to(place) + 40 * dearer[:, None, None]
+    )  # fmt: skip
     windows = Windows.of_grid(weights.to(place), weights.to(place), cfg, blended=True)
     return Scorer(cfg, bank, windows, costs, 24, way.ops)
 
@@ -446,6 +472,31 @@ def test_tiles_are_packed_alike(tile: int, way: Way) -> None:
     found, expected = (scorer_of(own, tile, 0.7, 0.75) for own in (way, REFERENCE))
     for side in {min(tile, 32), min(tile, 32) // 2, min(tile, 7)}:
         equal(found.packed(*way.moved(e, cls), side), expected.packed(e, cls, side))
+
+
+@pytest.mark.parametrize(("tile", "alpha"), [(4, 0.7), (12, 0.7), (17, 0.7), (16, 0.0), (32, 0.7)])
+def test_amplitudes_are_fitted_again(tile: int, alpha: float, way: Way) -> None:
+    e, x, cls = tiles(tile)
+    few = torch.tensor([8, 9, 10, 7, 11, 3, 6, 0])
+    e, x, cls = e[few], x[few], cls[few]
+    count = torch.tensor([3, 3, 2, 2, 1, 1, 1, 0])
+    draw = torch.Generator().manual_seed(tile)
+    rows = torch.randint(0, ROWS, (8, 4), generator=draw)
+    e += 5 * scorer_of(REFERENCE, tile, alpha, 0.75).bank.pixels[rows[:, 0]].int().view_as(e)  # more of the first layer
+    rows[1, 0] = 4  # flat
+    amp = torch.randint(-40, 40, rows.shape, generator=draw) * (torch.arange(4) < count[:, None])
+
+    def found(own: Way) -> tuple[Tensor, Tensor]:
+        layers = TileLayers(*own.moved(count, rows, amp))
+        return scorer_of(own, tile, alpha, 0.75).refit(TileBatch(*own.moved(e.clone(), x, cls)), layers)
+
+    levels, added = expected = found(REFERENCE)
+    equal(found(way), expected)
+    assert not levels[:, 3].any()
+    assert not levels[1, 0]
+    assert (levels != amp).sum() > 2
+    assert not added[7].any()
+    assert added[0].any()
 
 
 @pytest.mark.parametrize("drawn", [False, True])

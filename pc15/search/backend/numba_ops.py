@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pc15.dc_surface import SHARE_ONE, surface
+from pc15.dc_surface import SHARE_ONE, least_sharp
+from pc15.proc.registry import COEFFICIENT_ONE, RMS_FLOOR
 from pc15.runtime.parallel import parallel_range, reserved_threads
-from pc15.search.backend import numba_samples, numba_scores, torch_ops
-from pc15.search.backend.numba_samples import contributions, look, put, show
+from pc15.search.backend import numba_exact, numba_samples, numba_scores
+from pc15.search.backend.numba_choices import lowest, offered, pick
+from pc15.search.backend.numba_samples import Array, contributions, look, put, show, without
 from pc15.search.backend.product import Product
 from pc15.search.backend.protocol import (
     SSIM_C1,
     SSIM_C2,
     Best,
+    Drawings,
     DrawnSurface,
     ExactTerms,
+    LayerCosts,
     Patterns,
     Ranker,
     TileBatch,
+    TileLayers,
 )
 from pc15.search.backend.sort_keys import Terms
-from pc15.search.backend.torch_ops import distortion, lowest, offered, pick
 from pc15.search.knot_spans import axes
 from pc15.search.windows import box_edges
 from pc15.tiling import TileSpec
@@ -44,15 +49,19 @@ __all__ = [
     "pick",
     "put",
     "ranker",
+    "refit",
     "reserved_threads",
     "row_sums",
     "show",
     "tiles_together",
+    "without",
 ]
 
 _TOGETHER = 256  # tiles whose products with a block of candidates stay in the cache
 _LEAST_PACKED = 1 << 16  # samples that are worth another thread
 _LEAST_KNOTS = 32  # knots that are
+_LEAST_LINES = 128  # lines of a surface that are
+_LEAST_SCORED = 32  # candidates that are
 
 draws_ahead = False
 
@@ -151,16 +160,8 @@ def ranker(pixels: Tensor, quad: Tensor) -> Ranker:
 def exact(
     tiles: TileBatch, patterns: Patterns, address: Tensor, amp_cost: Tensor, terms: ExactTerms, shift: int = 0
 ) -> tuple[Tensor, Tensor]:
-    (n, m), windows = patterns.at.shape, terms.windows
-    change, level = torch.empty((n, m), dtype=torch.float64), torch.empty((n, m), dtype=torch.int64)
-    tensors = (*tiles, windows.lin, windows.quad, windows.own)
-    parallel_range(
-        numba_scores.score_exactly, n, *(t.numpy() for t in tensors), terms.drop, patterns.store.numpy(), shift,
-        patterns.at.numpy(), patterns.rms.numpy(), address.numpy(), amp_cost.numpy(), terms.delta,
-        amp_cost.shape[1] - 1, terms.mse_weight, terms.alpha, terms.bit_price, terms.block, SSIM_C1, SSIM_C2,
-        change.numpy(), level.numpy(),
-    )  # fmt: skip
-    return change, level
+    about = patterns.rms, address
+    return _exact(tiles, patterns.store, patterns.at, about, amp_cost, terms, shift, by_row=False)
 
 
 def exact_rows(
@@ -173,24 +174,104 @@ def exact_rows(
     terms: ExactTerms,
     shift: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    patterns = torch_ops.patterns_of(store, rows, rms)
-    return exact(tiles, patterns, address[rows.clamp(min=0)], amp_cost, terms, shift)
+    return _exact(tiles, store, rows, (rms, address), amp_cost, terms, shift, by_row=True)
+
+
+def _exact(
+    tiles: TileBatch,
+    store: Tensor,
+    at: Tensor,
+    about: tuple[Tensor, Tensor],
+    amp_cost: Tensor,
+    terms: ExactTerms,
+    shift: int,
+    *,
+    by_row: bool,
+) -> tuple[Tensor, Tensor]:
+    """`exact`, or with `by_row` `exact_rows`; about: RMS and address, of candidates or of rows."""
+    n, block = len(at), _block(tiles, terms)
+    change, level = torch.empty(at.shape, dtype=torch.float64), torch.empty(at.shape, dtype=torch.int64)
+    rms, address = about[0].reshape(-1), about[1].reshape(-1).to(torch.int32)
+    parallel_range(
+        numba_exact.score_exactly, n, *_flat(tiles), _weights(terms), _numbers(terms, amp_cost), block,
+        amp_cost.numpy(), _words(store, block), store.numpy(), shift, at.numpy(), rms.numpy(), address.numpy(), by_row,
+        change.numpy(), level.numpy(), least=max(1, _LEAST_SCORED // max(1, at.shape[1])),
+    )  # fmt: skip
+    return change, level
+
+
+def distortion(tiles: TileBatch, terms: ExactTerms) -> Tensor:
+    out = torch.empty(len(tiles.e), dtype=torch.float64)
+    own, square = (part.flatten(1).numpy() for part in (terms.windows.own, terms.windows.square))
+    given = own, square, _numbers(terms), _block(tiles, terms), out.numpy()
+    parallel_range(numba_exact.measure_distortion, len(out), *_flat(tiles), *given)
+    return out
+
+
+def refit(
+    tiles: TileBatch, layers: TileLayers, drawings: Drawings, costs: LayerCosts, terms: ExactTerms, step: int
+) -> tuple[Tensor, Tensor]:
+    amp, added, block = layers.amp.contiguous().clone(), torch.empty_like(tiles.e), _block(tiles, terms)
+    tensors = (drawings.rms, drawings.units, layers.count, layers.rows.contiguous(), costs.address, costs.amplitudes)
+    parallel_range(
+        numba_exact.refit_layers, len(amp), *_flat(tiles), _weights(terms), _numbers(terms, costs.amplitudes), block,
+        _words(drawings.store, block), drawings.store.numpy(), drawings.shift, *(t.numpy() for t in tensors), step,
+        RMS_FLOOR, COEFFICIENT_ONE, amp.numpy(), added.flatten(1).numpy(),
+    )  # fmt: skip
+    return amp, added
+
+
+def _flat(tiles: TileBatch) -> list[Array]:
+    """e and x as rows, and the classes."""
+    e, x, cls = tiles
+    return [e.contiguous().flatten(1).numpy(), x.contiguous().flatten(1).numpy(), cls.numpy()]
+
+
+def _weights(terms: ExactTerms) -> numba_exact.Weights:
+    own = terms.windows
+    return numba_exact.Weights(*(part.flatten(1).numpy() for part in (own.own, own.lin, own.quad)))
+
+
+def _numbers(terms: ExactTerms, amp_cost: Tensor | None = None) -> numba_exact.Numbers:
+    top = 0 if amp_cost is None else amp_cost.shape[-1] - 1
+    return numba_exact.Numbers(
+        terms.drop, terms.delta, terms.mse_weight, terms.alpha, terms.bit_price, top, SSIM_C1, SSIM_C2
+    )
+
+
+def _block(tiles: TileBatch, terms: ExactTerms) -> int:
+    """Side of the blocks that a tile's samples are ordered by: without SSIM the whole tile is one."""
+    return terms.block if terms.alpha > 0.0 else tiles.e.shape[1]
+
+
+def _words(store: Tensor, block: int) -> Array:
+    """Patterns [R,T*T] as words of eight bytes, where the rows of SSIM blocks are whole ones, for fast copies."""
+    return store.numpy().view(np.int64) if block * store.element_size() % 8 == 0 else store.numpy()
 
 
 # ---------------------------------------------------------------- the picture so far
 
 
-class _LoopedSurface(torch_ops.PlainSurface):
-    """Drawn in tensor operations, with slopes of the knots that are asked for alone."""
+class _LoopedSurface:
+    """`DrawnSurface` with slopes of the knots that are asked for alone."""
+
+    def __init__(self, knots: Tensor, grid: TileSpec, planes: int, smooth: int) -> None:
+        self._sides, lines = axes(grid, knots.device), planes * grid.H
+        self.plane, self._across = torch.empty((2, lines, grid.W), dtype=torch.int32)
+        self._down, *room = torch.empty((4, lines, grid.nx), dtype=torch.int32)
+        sides = [each.numpy() for axis in self._sides for each in (axis.before, axis.ramp, axis.step)]
+        out = [each.numpy() for each in (*room, self.plane, self._down, self._across)]
+        own = knots.contiguous().view(planes, -1).numpy()
+        parallel_range(numba_samples.draw_surface, lines, own, *sides, smooth, grid.nx, *out, least=_LEAST_LINES)
 
     def slopes(self, rest: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
-        out, drawn = torch.zeros((2, len(mine)), dtype=torch.int64), self._drawn
-        sides = [each for axis in axes(drawn.grid, rest.device) for each in (axis.before, axis.first, axis.last)]
+        out = torch.zeros((2, len(mine)), dtype=torch.int64)
+        sides = [each for axis in self._sides for each in (axis.before, axis.first, axis.last)]
         knots = torch.nonzero(mine).flatten()
-        arrays = [each.contiguous().numpy() for each in (knots, rest, drawn.down, drawn.across, *sides)]
+        arrays = [each.contiguous().numpy() for each in (knots, rest, self._down, self._across, *sides)]
         parallel_range(numba_samples.slopes, len(knots), *arrays, SHARE_ONE, *out.numpy(), least=_LEAST_KNOTS)
         return out[0], out[1]
 
 
 def draw_surface(knots: Tensor, grid: TileSpec, planes: int, step_q12: int) -> DrawnSurface:
-    return _LoopedSurface(surface(knots, grid, step_q12, planes=planes))
+    return _LoopedSurface(knots, grid, planes, least_sharp(step_q12))

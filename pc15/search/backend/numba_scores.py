@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc15.runtime.jit import jit_entry, jit_inner
+from pc15.search.backend.prefetch import prefetch
 from pc15.search.backend.sort_keys import INDEX_BITS, MAGNITUDE
 
 Array = NDArray[Any]
 
 _STRIP = 64  # scores computed before any of them is looked at
 _LAST_ROW = (1 << INDEX_BITS) - 1
+_AHEAD = 3  # candidates whose patterns are on their way, which takes as long as it does to rank as many
 
 
 @jit_inner()
@@ -145,28 +147,50 @@ def pack(
         prices: [64] float32, by shift.   packed: [n,side*side] int8, price: [n] float32, filled.
     """
     side, tile = len(edges) - 1, e.shape[1]
-    sums, column = np.empty(side * side, np.int64), np.empty(tile, np.int64)
+    sums, column = np.empty((side, side), np.int64), np.empty(tile, np.int64)
     for i in range(start, stop):
-        weight = lin[cls[i]]
-        top = np.int64(0)
-        for y in range(side):
-            column[:] = 0
-            for r in range(edges[y], edges[y + 1]):
-                for k in range(tile):
-                    column[k] += np.int64(weight[r, k]) * np.int64(e[i, r, k])
+        price[i] = prices[_packed(e[i], lin[cls[i]], edges, sums, column, packed[i])]
+
+
+@jit_inner(allocates=False)
+def _packed(e: Array, weight: Array, edges: Array, sums: Array, column: Array, packed: Array) -> Any:
+    """Pack one tile; returns the shift."""
+    side, tile = sums.shape[0], len(column)
+    for y in range(side):
+        first, own = edges[y], sums[y]
+        left, lin = e[first], weight[first]
+        for k in range(tile):
+            column[k] = np.int64(lin[k]) * np.int64(left[k])
+        for r in range(first + 1, edges[y + 1]):
+            left, lin = e[r], weight[r]
+            for k in range(tile):
+                column[k] += np.int64(lin[k]) * np.int64(left[k])
+        if tile == side:
+            for x in range(side):
+                own[x] = column[x]
+        elif tile == 2 * side:
+            for x in range(side):
+                own[x] = column[2 * x] + column[2 * x + 1]
+        else:
             for x in range(side):
                 total = np.int64(0)
                 for k in range(edges[x], edges[x + 1]):
                     total += column[k]
-                sums[y * side + x] = total
-                top = max(top, abs(total))
-        shift = np.int64(0)
-        while top >> shift > 127:
-            shift += 1
-        half = (np.int64(1) << shift) >> 1
-        for k in range(len(sums)):
-            packed[i, k] = min(max((sums[k] + half) >> shift, -127), 127)
-        price[i] = prices[shift]
+                own[x] = total
+    top = np.int64(0)
+    for y in range(side):
+        own = sums[y]
+        for x in range(side):
+            top = max(top, abs(own[x]))
+    shift = np.int64(0)
+    while top >> shift > 127:
+        shift += 1
+    half = (np.int64(1) << shift) >> 1
+    for y in range(side):
+        own, out = sums[y], packed[y * side : (y + 1) * side]
+        for x in range(side):
+            out[x] = min(max((own[x] + half) >> shift, -127), 127)
+    return shift
 
 
 @jit_inner(inline="always")
@@ -193,6 +217,24 @@ def inverse_norms(start: int, stop: int, pixels: Array, quad: Array, inverse: Ar
             inverse[c, row] = _inverse(norm)
 
 
+@jit_inner(allocates=False)
+def _norm(quad: Array, pattern: Array) -> Any:
+    """Sum of quad * p^2, below 2^53."""
+    norm = np.int64(0)
+    for k in range(len(pattern)):
+        norm += quad[k] * (np.int64(pattern[k]) * np.int64(pattern[k]))
+    return norm
+
+
+@jit_inner(allocates=False)
+def _product(a: Array, b: Array) -> Any:
+    """Sum of a * b, exact in 32 bits."""
+    product = np.int32(0)
+    for k in range(len(a)):
+        product = np.int32(product + np.int32(np.int32(a[k]) * np.int32(b[k])))
+    return product
+
+
 @jit_entry()
 def rank_again(
     start: int,
@@ -215,210 +257,42 @@ def rank_again(
         known: [C,K] float32, `inverse_norms` that were needed before, negative elsewhere; whoever misses one adds it.
         rows: [n,keep] int64, receives the best, best first, a tie to the lower row, -1 where there are fewer.
     """
-    keep, length = rows.shape[1], pixels.shape[1]
-    best = np.empty(keep, np.float32)
-    for i in range(start, stop):
-        best[:] = -np.inf
-        rows[i] = -1
-        own, c = packed[i], cls[i]
-        for j in range(candidates.shape[1]):
-            row = candidates[i, j]
-            if row < 0:
-                continue
-            pattern = pixels[row]
-            inverse = known[c, row]
-            if inverse < 0.0:
-                norm = np.int64(0)
-                for k in range(length):
-                    norm += quad[c, k] * (np.int64(pattern[k]) * np.int64(pattern[k]))
-                known[c, row] = _inverse(norm)
-                inverse = known[c, row]
-            if inverse == 0.0:
-                continue
-            product = np.int32(0)
-            for k in range(length):
-                product = np.int32(product + np.int32(own[k]) * np.int32(pattern[k]))
-            value = np.float32(product)
-            score = (value * value) * inverse - price[i] * bits[row]
-            at = keep - 1
-            if score < best[at] or (score == best[at] and row > rows[i, at] >= 0):
-                continue
-            while at > 0 and (best[at - 1] < score or (best[at - 1] == score and rows[i, at - 1] > row)):
-                best[at], rows[i, at] = best[at - 1], rows[i, at - 1]
-                at -= 1
-            best[at], rows[i, at] = score, row
-
-
-@jit_inner(inline="always")
-def _ssim(mx: float, my: float, sx: float, sy: float, sxy: float, c1: float, c2: float) -> float:
-    luminance = (mx * my * 2.0 + c1) / (mx * mx + my * my + c1)
-    structure = (sxy * 2.0 + c2) / (sx + sy + c2)
-    return luminance * structure
-
-
-@jit_entry()
-def score_exactly(
-    start: int,
-    stop: int,
-    e: Array,
-    x: Array,
-    cls: Array,
-    lin: Array,
-    quad: Array,
-    own: Array,
-    drop: int,
-    store: Array,
-    shift: int,
-    at: Array,
-    rms: Array,
-    address: Array,
-    amp_cost: Array,
-    delta: float,
-    top: int,
-    mse_weight: float,
-    alpha: float,
-    bit_price: float,
-    block: int,
-    c1: float,
-    c2: float,
-    change: Array,
-    level_out: Array,
-) -> None:
-    """`Backend.exact` of tiles start..stop.
-
-    Args:
-        e, x: [n,T,T].   lin, quad, own: [C,T,T].   store: [R,T*T] patterns, which lose `shift` bits.
-        at: [n,M] rows of store.
-        rms, address: [n,M].   amp_cost: [2,levels].   change, level_out: [n,M], written.
-    """
-    side = e.shape[1]
-    across = side // block
-    blocks = across * across
-    with_ssim = alpha > 0.0
-    shape = (across, block, side)  # strips of blocks, their rows, their columns
-    linear_of, quad_of, w_of, wx_of, wy_of = (
-        np.empty(shape),
-        np.empty(shape),
-        np.empty(shape),
-        np.empty(shape),
-        np.empty(shape),
-    )
-    c_linear, c_quad, c_w, c_ww, c_wx, c_wy = (
-        np.empty(side), np.empty(side), np.empty(side), np.empty(side), np.empty(side), np.empty(side)
-    )  # fmt: skip
-    s_w, s_ww, s_wx, s_wy = np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks)
-    b_mx, b_my, b_sx, b_sy, b_sxy, b_area, b_base = (
-        np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks),
-        np.empty(blocks),
-    )  # fmt: skip
-    losses = np.empty(blocks)
-    count = float(block * block)
-    scale_l, scale_n = 2.0 ** (drop - 28), 2.0 ** (drop - 16)
+    best = np.empty(rows.shape[1], np.float32)
     for i in range(start, stop):
         c = cls[i]
-        for strip in range(across):
-            for r in range(block):
-                row = strip * block + r
-                for k in range(side):
-                    linear_of[strip, r, k] = (np.int64(lin[c, row, k]) * e[i, row, k]) >> drop
-                    quad_of[strip, r, k] = quad[c, row, k] >> drop
-                    w = np.int64(own[c, row, k] >> 4)
-                    w_of[strip, r, k] = w
-                    wx_of[strip, r, k] = w * x[i, row, k]
-                    wy_of[strip, r, k] = w * (x[i, row, k] - e[i, row, k])
-        if with_ssim:
-            for b in range(blocks):
-                r0, k0 = (b // across) * block, (b % across) * block
-                tx = ty = txx = tyy = txy = area = np.int64(0)
-                for r in range(r0, r0 + block):
-                    for k in range(k0, k0 + block):
-                        u = np.int64(x[i, r, k])
-                        v = u - e[i, r, k]
-                        tx += u
-                        ty += v
-                        txx += u * u
-                        tyy += v * v
-                        txy += u * v
-                        area += own[c, r, k]
-                mx, my = tx / count, ty / count
-                b_mx[b], b_my[b] = mx, my
-                b_sx[b], b_sy[b] = txx / count - mx * mx, tyy / count - my * my
-                b_sxy[b] = txy / count - mx * my
-                b_area[b] = area / 65536.0
-                b_base[b] = _ssim(mx, my, b_sx[b], b_sy[b], b_sxy[b], c1, c2)
-        for m in range(at.shape[1]):
-            change[i, m] = np.inf
-            level_out[i, m] = 0
-            unit = rms[i, m]
-            if not unit > 0.0:
-                continue
-            pattern = store[at[i, m]].reshape(shape)
-            linear, norm = 0.0, 0.0
-            for strip in range(across):
-                c_linear[:] = 0.0
-                c_quad[:] = 0.0
-                for r in range(block):
-                    for k in range(side):
-                        d = float(pattern[strip, r, k] >> shift)
-                        c_linear[k] += linear_of[strip, r, k] * d
-                        c_quad[k] += quad_of[strip, r, k] * (d * d)
-                for k in range(side):
-                    linear += c_linear[k]
-                    norm += c_quad[k]
-                if with_ssim:
-                    c_w[:] = 0.0
-                    c_ww[:] = 0.0
-                    c_wx[:] = 0.0
-                    c_wy[:] = 0.0
-                    for r in range(block):
-                        for k in range(side):
-                            d = float(pattern[strip, r, k] >> shift)
-                            wd = w_of[strip, r, k] * d
-                            c_w[k] += wd
-                            c_ww[k] += wd * wd
-                            c_wx[k] += wx_of[strip, r, k] * d
-                            c_wy[k] += wy_of[strip, r, k] * d
-                    for b in range(across):
-                        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
-                        for k in range(b * block, (b + 1) * block):
-                            s0 += c_w[k]
-                            s1 += c_ww[k]
-                            s2 += c_wx[k]
-                            s3 += c_wy[k]
-                        n = strip * across + b
-                        s_w[n], s_ww[n], s_wx[n], s_wy[n] = s0, s1, s2, s3
-            linear = linear * scale_l / unit
-            norm = norm * scale_n / unit / unit
-            if not norm > 0.0:
-                continue
-            near = int(np.floor(abs(linear / norm) / delta + 0.5))
-            negative = 1 if linear < 0.0 else 0
-            sign = 1 - 2 * negative
-            scale = 1.0 / unit
-            for level in (near - 1, near):
-                level = min(max(level, 1), top)
-                a = float(level * sign) * delta
-                j = (a * a * norm - a * linear * 2.0) * mse_weight
-                if with_ssim:
-                    for b in range(blocks):
-                        mp = s_w[b] / count * scale
-                        spp = s_ww[b] / count * (scale * scale) - mp * mp
-                        sxp = s_wx[b] / count * scale - b_mx[b] * mp
-                        syp = s_wy[b] / count * scale - b_my[b] * mp
-                        my = b_my[b] + a * mp
-                        sy = b_sy[b] + a * syp * 2.0 + a * a * spp
-                        sxy = b_sxy[b] + a * sxp
-                        new = _ssim(b_mx[b], my, b_sx[b], sy, sxy, c1, c2)
-                        losses[b] = np.rint((b_base[b] - new) * b_area[b] * 1073741824.0)
-                    total = 0.0  # whole numbers
-                    for b in range(blocks):
-                        total += losses[b]
-                    j = j + total * 2.0**-30 * alpha
-                spent = float(address[i, m] + amp_cost[negative, level])
-                j = j + spent * bit_price
-                if j < change[i, m]:
-                    change[i, m] = j
-                    level_out[i, m] = level * sign
+        _rank(candidates[i], packed[i], pixels, quad[c], price[i], bits, known[c], rows[i], best)
+
+
+@jit_inner(allocates=False)
+def _rank(
+    candidates: Array, own: Array, pixels: Array, quad: Array, price: float, bits: Array, known: Array, rows: Array,
+    best: Array,
+) -> None:  # fmt: skip
+    """`rank_again` of one tile; best: [keep], room for scores."""
+    keep = len(rows)
+    best[:] = -np.inf
+    rows[:] = -1
+    for j in range(len(candidates)):
+        if j + _AHEAD < len(candidates):
+            prefetch(pixels, candidates[j + _AHEAD])
+        row = candidates[j]
+        if row < 0:
+            continue
+        inverse = known[row]
+        if inverse < 0.0:
+            known[row] = _inverse(_norm(quad, pixels[row]))
+            inverse = known[row]
+        if inverse == 0.0:
+            continue
+        value = np.float32(_product(own, pixels[row]))
+        score = (value * value) * inverse - price * bits[row]
+        at = keep - 1
+        if score < best[at] or (score == best[at] and row > rows[at] >= 0):
+            continue
+        while at > 0 and (best[at - 1] < score or (best[at - 1] == score and rows[at - 1] > row)):
+            best[at], rows[at] = best[at - 1], rows[at - 1]
+            at -= 1
+        best[at], rows[at] = score, row
 
 
 @jit_entry()

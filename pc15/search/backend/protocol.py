@@ -55,6 +55,44 @@ class Patterns:
 
 
 @dataclass(frozen=True, eq=False)
+class Drawings:
+    """Patterns as the decoder draws them, less their mean, that layers are rows of.
+
+    store: [R,T*T] int16 Q14.   rms: [R] int32 Q14, 0 for flat ones.   shift: bits that they lose to be scored.
+    units: [R] float64, RMS in the scale that they are scored in.
+    """
+
+    store: Tensor
+    rms: Tensor
+    units: Tensor
+    shift: int
+
+
+@dataclass(frozen=True, eq=False)
+class TileLayers:
+    """Layers of n tiles, by their number.
+
+    count: [n] int64, descending.   rows: [n,L] int64, of `Drawings`.   amp: [n,L] int64, signed levels, 0 beyond the
+    count.
+    """
+
+    count: Tensor
+    rows: Tensor
+    amp: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCosts:
+    """Costs of layers in 1/256 bit, int32, by their number.
+
+    address: [L,R], of every row before the amplitude.   amplitudes: [L,2,levels], of positive and negative levels.
+    """
+
+    address: Tensor
+    amplitudes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class ExactTerms:
     """Terms of an exact score besides tiles and candidates.
 
@@ -194,6 +232,19 @@ class Backend(Protocol):
     def distortion(self, tiles: TileBatch, terms: ExactTerms) -> Tensor:
         """D of the tiles as they are, in the unit of J, [n] float64."""
 
+    def refit(
+        self, tiles: TileBatch, layers: TileLayers, drawings: Drawings, costs: LayerCosts, terms: ExactTerms, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Fit the amplitude of each layer of tiles again, the last one first, what the others draw as it is then.
+
+        A layer that does not lower J gets level 0.
+
+        Args:
+            tiles: what they leave; `e` may be overwritten.   step: of a level, Q15.
+        Returns:
+            Levels [n,L] int64, and the samples [n,T,T] by which what tiles draw changes.
+        """
+
     # ------------------------------------------------------------ choices
 
     def lowest(self, cost: Tensor, keep: int) -> Tensor:
@@ -272,6 +323,24 @@ class Backend(Protocol):
         Args:
             store: [R,T*T] or [R,T,T] int16 or int32 Q14, patterns without their mean.   rms: [R] int32 Q14.
             at: [n] int64, rows of these; None for all, in order.   amp: [n] int64, signed levels of `step`, Q15.
+        """
+
+    def without(
+        self,
+        e: Tensor,
+        of: Tensor,
+        cls: Tensor,
+        own: Tensor,
+        store: Tensor,
+        rms: Tensor,
+        at: Tensor | None,
+        amp: Tensor,
+        step: int,
+    ) -> Tensor:
+        """Some of the residuals e, [m,T,T], each less what a layer of its own shows, [n,T,T].
+
+        Args:
+            of: [n] int64, which of e.   cls: [n].   own: see `show`; the others: see `contributions`.
         """
 
     def draw_surface(self, knots: Tensor, grid: TileSpec, planes: int, step_q12: int) -> DrawnSurface:

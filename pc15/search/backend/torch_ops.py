@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,12 +19,15 @@ from pc15.search.backend.protocol import (
     SSIM_C1,
     SSIM_C2,
     Best,
+    Drawings,
     DrawnSurface,
     ExactTerms,
+    LayerCosts,
     Patterns,
     Places,
     Ranker,
     TileBatch,
+    TileLayers,
 )
 from pc15.search.backend.sort_keys import GROUP, NO_KEY, Terms, key_rows, score_keys
 from pc15.search.windows import W_ONE, pooled
@@ -223,6 +228,52 @@ def distortion(tiles: TileBatch, terms: ExactTerms) -> Tensor:
     return j
 
 
+def refit(
+    tiles: TileBatch, layers: TileLayers, drawings: Drawings, costs: LayerCosts, terms: ExactTerms, step: int
+) -> tuple[Tensor, Tensor]:
+    return refit_by_number(tiles, layers, drawings, costs, terms, step, RefitSteps(exact_rows, contributions, show))
+
+
+class RefitSteps(NamedTuple):
+    """Operations of a backend that `refit_by_number` is made of."""
+
+    exact_rows: Callable[..., tuple[Tensor, Tensor]]
+    contributions: Callable[..., Tensor]
+    show: Callable[[Tensor, Tensor, Tensor, Tensor, int], None]
+
+
+def refit_by_number(
+    tiles: TileBatch,
+    layers: TileLayers,
+    drawings: Drawings,
+    costs: LayerCosts,
+    terms: ExactTerms,
+    step: int,
+    ops: RefitSteps,
+) -> tuple[Tensor, Tensor]:
+    """`Backend.refit`, layer by layer of all tiles: those that have one are the first."""
+    (e, x, cls), amp, own = tiles, layers.amp.clone(), terms.windows.own
+    added, side = torch.zeros_like(e), e.shape[1]
+    having = (layers.count[:, None] > torch.arange(amp.shape[1], device=e.device)).sum(dim=0).tolist()
+    for layer in range(amp.shape[1] - 1, -1, -1):
+        some = slice(having[layer])
+        if not having[layer]:
+            continue
+        rows, left, of = layers.rows[some, layer], e[some], cls[some]
+        drawn = drawings.store, drawings.rms, rows
+        before = ops.contributions(*drawn, amp[some, layer], step, side)
+        ops.show(left, of, own, before, 1)
+        change, level = ops.exact_rows(
+            TileBatch(left, x[some], of), drawings.store, rows[:, None], drawings.units, costs.address[layer],
+            costs.amplitudes[layer], terms, drawings.shift,
+        )  # fmt: skip
+        amp[some, layer] = level[:, 0] * (change[:, 0] < 0)
+        after = ops.contributions(*drawn, amp[some, layer], step, side)
+        ops.show(left, of, own, after, -1)
+        added[some] += after - before
+    return amp, added
+
+
 def ssim(mx: Tensor, my: Tensor, sx: Tensor, sy: Tensor, sxy: Tensor) -> Tensor:
     """SSIM from means, variances and covariance, elementwise."""
     luminance = (mx * my * 2.0 + SSIM_C1) / (mx * mx + my * my + SSIM_C1)
@@ -370,6 +421,22 @@ def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, st
     if at is not None:
         store, rms = store[at], rms[at]
     return scaled_pattern(coefficient(amp * step, rms), store.reshape(-1, tile, tile).to(torch.int32))
+
+
+def without(
+    e: Tensor,
+    of: Tensor,
+    cls: Tensor,
+    own: Tensor,
+    store: Tensor,
+    rms: Tensor,
+    at: Tensor | None,
+    amp: Tensor,
+    step: int,
+) -> Tensor:
+    left = e[of]
+    show(left, cls, own, contributions(store, rms, at, amp, step, e.shape[1]), -1)
+    return left
 
 
 class PlainSurface:

@@ -16,11 +16,14 @@ from pc15.search.backend.protocol import (
     SSIM_C1,
     SSIM_C2,
     Best,
+    Drawings,
     DrawnSurface,
     ExactTerms,
+    LayerCosts,
     Patterns,
     Ranker,
     TileBatch,
+    TileLayers,
 )
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.backend.torch_ops import draws_ahead, inverse_norms, reserved_threads, row_sums, tiles_together
@@ -47,10 +50,12 @@ __all__ = [
     "pick",
     "put",
     "ranker",
+    "refit",
     "reserved_threads",
     "row_sums",
     "show",
     "tiles_together",
+    "without",
 ]
 
 
@@ -121,6 +126,13 @@ def distortion(tiles: TileBatch, terms: ExactTerms) -> Tensor:
     return score_distortion(tiles, terms, _numbers(terms, tiles.e.device))
 
 
+def refit(
+    tiles: TileBatch, layers: TileLayers, drawings: Drawings, costs: LayerCosts, terms: ExactTerms, step: int
+) -> tuple[Tensor, Tensor]:
+    steps = torch_ops.RefitSteps(exact_rows, contributions, show)
+    return torch_ops.refit_by_number(tiles, layers, drawings, costs, terms, step, steps)
+
+
 def _numbers(terms: ExactTerms, device: torch.device) -> Tensor:
     """Factors and constants as kernels of `exact` load them, float64."""
     return _on_device((terms.delta, terms.mse_weight, terms.alpha, terms.bit_price, SSIM_C1, SSIM_C2), device)
@@ -156,6 +168,22 @@ def offered(
 
 
 # ---------------------------------------------------------------- the picture so far
+
+
+def without(
+    e: Tensor,
+    of: Tensor,
+    cls: Tensor,
+    own: Tensor,
+    store: Tensor,
+    rms: Tensor,
+    at: Tensor | None,
+    amp: Tensor,
+    step: int,
+) -> Tensor:
+    left = e[of]
+    show(left, cls, own, contributions(store, rms, at, amp, step, e.shape[1]), -1)
+    return left
 
 
 class _KernelSurface:
