@@ -23,6 +23,7 @@ from torch import Tensor
 from pc15.bitstream.alphabets import check_tables
 from pc15.bitstream.container import Stream, StreamLike, pixel_limit, read_container, stream_bytes
 from pc15.bitstream.header import (
+    CHROMA_TOOLS,
     COLOR_YCBCR420,
     Header,
     ResidualSpan,
@@ -83,13 +84,19 @@ class _Read:
 
 
 def _plane_pixels(
-    read: _Read, plane: int, device: torch.device, strict: bool, pool: ThreadPoolExecutor | None
+    read: _Read,
+    plane: int,
+    before: Sequence[Tensor],
+    device: torch.device,
+    strict: bool,
+    pool: ThreadPoolExecutor | None,
 ) -> tuple[Tensor, list[str]]:
     """A plane's pixels, [h,w] uint8, and sentences on what of its residual is damaged.
 
     Section by section: of a plane without tiles, no more than one per thread is held at Q12.
 
     Args:
+        before: pixels of the planes before it, damaged or not: it may be predicted from them.
         pool: threads to share out sections to.
     """
     stream, header = read.stream, read.stream.header
@@ -105,12 +112,14 @@ def _plane_pixels(
         spans = zip(residual_spans(header), stream.residuals, strict=True)
         sections = [(span, payload) for span, payload in spans if span.plane == plane]
 
+    seen = [one.cpu().numpy() for one in before] if spec.tools & CHROMA_TOOLS else []
+
     def put(section: tuple[ResidualSpan, bytes | None]) -> str:
         """Fill a section's pixels; returns what is damaged, if anything is."""
         (_, start, stop), payload = section
         rows = None if drawn is None else drawn[start:stop]
         try:
-            _put_pixels(pixels[start:stop], rows, payload, spec.residual - 1, spec.tools)
+            _put_pixels(pixels[start:stop], rows, payload, spec.residual - 1, spec.tools, seen, start)
         except BitstreamError as error:
             where = f"plane {plane}, residual of pixel rows {start} to {stop - 1}"
             if strict:
@@ -126,17 +135,30 @@ def _plane_pixels(
 
 
 def _put_pixels(
-    pixels: Tensor, drawn: Tensor | None, payload: bytes | None = None, step: int = 0, tools: int = 0
+    pixels: Tensor,
+    drawn: Tensor | None,
+    payload: bytes | None = None,
+    step: int = 0,
+    tools: int = 0,
+    before: Sequence[npt.NDArray[np.uint8]] = (),
+    start: int = 0,
 ) -> None:
-    """Fill rows of a plane, [h,w] uint8, from what is drawn there, int32 Q12, or middle grey, and from a residual."""
+    """Fill rows of a plane, [h,w] uint8, from what is drawn there, int32 Q12, or middle grey, and from a residual.
+
+    Args:
+        before: planes that the residual is predicted from, if any.   start: number of the first row.
+    """
     h, w = pixels.shape
     if payload:
-        from pc15.residual.decode import decode_flat, decode_residual  # a stream without residual needs no numba
+        from pc15.residual.cross import guides_of  # a stream without residual needs no numba
+        from pc15.residual.decode import decode_flat, decode_residual
 
+        guides = guides_of(before, start, start + h) if before else None
         if drawn is None:
-            pixels.copy_(torch.from_numpy(decode_flat(payload, h, w, MIDDLE, step, tools, _pixel_table())))
+            pixels.copy_(torch.from_numpy(decode_flat(payload, h, w, MIDDLE, step, tools, _pixel_table(), guides)))
             return
-        drawn = torch.from_numpy(decode_residual(payload, drawn.cpu().numpy(), step, tools)).to(pixels.device)
+        refined = decode_residual(payload, drawn.cpu().numpy(), step, tools, guides=guides)
+        drawn = torch.from_numpy(refined).to(pixels.device)
     for top, below in row_bands(0, h, w):
         pixels[top:below] = to_pixels(torch.tensor(MIDDLE) if drawn is None else drawn[top:below])
 
@@ -212,7 +234,7 @@ def _finish(read: _Read, device: torch.device, strict: bool, pool: ThreadPoolExe
         if (ready := read.pixels.pop(plane, None)) is not None:
             planes.append(ready)
             continue
-        pixels, found = _plane_pixels(read, plane, device, strict, pool)
+        pixels, found = _plane_pixels(read, plane, planes, device, strict, pool)
         planes.append(pixels)
         damage += found
     for sentence in damage:

@@ -180,7 +180,7 @@ def repack(
     load_codebook(header.codebook_id)
     tallies = [
         residual_bits(payload, span.row_stop - span.row_start, plane_size(header, span.plane)[1],
-                      header.planes[span.plane].residual - 1, header.planes[span.plane].tools)
+                      header.planes[span.plane].residual - 1, header.planes[span.plane].tools, span.plane)
         for span, payload in zip(residual_spans(header), residuals, strict=False)
     ]  # fmt: skip
     return finish([Chosen(header, programs, residuals, tallies, metadata)])[0]
