@@ -148,12 +148,15 @@ def means_table(points: Sequence[Point], quality: str, rates: Sequence[float] = 
     in_db, difference = quality.startswith("PSNR"), quality == "CIEDE2000"
     total, form = len(_pictures(points)), ".2f" if in_db or difference else ".4f"
     rows, seen = [], ""
+
+    def shown(values: Iterable[float]) -> str:
+        return format((-1.0 if difference else 1.0) * statistics.fmean(values), form)
+
     for codec in _codecs(points):
         cells = []
         for rate in rates:
             read, ended = _read(_curves(points, codec), quality, rate)
-            sign = -1.0 if difference else 1.0
-            cells.append(_cell(read, ended, total, lambda values, k=sign: format(k * statistics.fmean(values), form)))
+            cells.append(_cell(read, ended, total, shown))
         rows.append([codec, *cells])
         seen += " ".join(cells)
     unit, name = " in dB" if in_db else "", quality if quality in _COLOR else f"{quality}-Y"
