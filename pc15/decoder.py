@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from pc15.bitstream.container import Stream, StreamLike, pixel_limit, read_container, stream_bytes
 from pc15.bitstream.header import (
+    CHROMA_TOOLS,
     COLOR_YCBCR420,
     Header,
     ResidualSpan,
@@ -92,7 +93,12 @@ class _Read:
 
 
 def _plane_pixels(
-    read: _Read, plane: int, device: str | torch.device, strict: bool, pool: ThreadPoolExecutor | None
+    read: _Read,
+    plane: int,
+    before: Sequence[Bytes],
+    device: str | torch.device,
+    strict: bool,
+    pool: ThreadPoolExecutor | None,
 ) -> tuple[Bytes | Tensor, list[str]]:
     """A plane's pixels, [h,w] uint8, and sentences on what of its residual is damaged.
 
@@ -100,6 +106,7 @@ def _plane_pixels(
     tiles, no more than one per thread is held at Q12.
 
     Args:
+        before: pixels of the planes before it, damaged or not: it may be predicted from them.
         pool: threads to share out sections to.
     """
     stream, header = read.stream, read.stream.header
@@ -118,12 +125,14 @@ def _plane_pixels(
     spans = zip(residual_spans(header), stream.residuals, strict=True)
     sections = [(span, payload) for span, payload in spans if span.plane == plane]
 
+    seen = before if spec.tools & CHROMA_TOOLS else []
+
     def put(section: tuple[ResidualSpan, bytes | None]) -> str:
         """Fill a section's pixels; returns what is damaged, if anything is."""
         (_, start, stop), payload = section
         rows = None if below is None else below[start:stop]
         try:
-            _put_pixels(pixels[start:stop], rows, payload, spec.residual - 1, spec.tools)
+            _put_pixels(pixels[start:stop], rows, payload, spec.residual - 1, spec.tools, seen, start)
         except BitstreamError as error:
             where = f"plane {plane}, residual of pixel rows {start} to {stop - 1}"
             if strict:
@@ -149,17 +158,29 @@ def _shown(drawn: Tensor) -> Tensor:
 
 
 def _put_pixels(
-    pixels: Bytes, drawn: npt.NDArray[Any] | None, payload: bytes | None = None, step: int = 0, tools: int = 0
+    pixels: Bytes,
+    drawn: npt.NDArray[Any] | None,
+    payload: bytes | None = None,
+    step: int = 0,
+    tools: int = 0,
+    before: Sequence[Bytes] = (),
+    start: int = 0,
 ) -> None:
-    """Fill rows of a plane, [h,w] uint8, from what is drawn there, int32 Q12, or middle grey, and from a residual."""
+    """Fill rows of a plane, [h,w] uint8, from what is drawn there, int32 Q12, or middle grey, and from a residual.
+
+    Args:
+        before: planes that the residual is predicted from, if any.   start: number of the first row.
+    """
     h, w = pixels.shape
     if payload:
-        from pc15.residual.decode import decode_flat, decode_residual  # a stream without residual needs no numba
+        from pc15.residual.cross import guides_of  # a stream without residual needs no numba
+        from pc15.residual.decode import decode_flat, decode_residual
 
+        guides = guides_of(before, start, start + h) if before else None
         if drawn is None:
-            pixels[:] = decode_flat(payload, h, w, MIDDLE, step, tools, _pixel_table())
+            pixels[:] = decode_flat(payload, h, w, MIDDLE, step, tools, _pixel_table(), guides)
             return
-        drawn = decode_residual(payload, drawn, step, tools)
+        drawn = decode_residual(payload, drawn, step, tools, guides=guides)
     if drawn is None:
         pixels[:] = _pixel_table()[MIDDLE]
         return
@@ -262,12 +283,15 @@ def _finish(
     pool: ThreadPoolExecutor | None = None,
 ) -> Decoded:
     header, damage = read.stream.header, read.damage
-    planes = []
+    planes: list[Any] = []
+    shown: list[Bytes] = []  # what later planes are predicted from
     for plane in range(len(header.planes)):
         pixels: Bytes | Tensor | None = read.pixels.pop(plane, None)
         if pixels is None:
-            pixels, found = _plane_pixels(read, plane, device, strict, pool)
+            pixels, found = _plane_pixels(read, plane, shown, device, strict, pool)
             damage += found
+        if header.planes[-1].tools & CHROMA_TOOLS:
+            shown.append(pixels if isinstance(pixels, np.ndarray) else pixels.cpu().numpy())
         planes.append(_converted(pixels, kind, device))
     for sentence in damage:
         _LOG.warning("concealed: %s", sentence)

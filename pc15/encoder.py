@@ -204,7 +204,7 @@ def repack(
     check_ids(header)  # what nobody has is refused, even where there is no tile to code with it
     tallies = [
         residual_bits(payload, span.row_stop - span.row_start, plane_size(header, span.plane)[1],
-                      header.planes[span.plane].residual - 1, header.planes[span.plane].tools)
+                      header.planes[span.plane].residual - 1, header.planes[span.plane].tools, span.plane)
         for span, payload in zip(residual_spans(header), residuals, strict=False)
     ]  # fmt: skip
     return finish([Chosen(header, programs, residuals, tallies, metadata)])[0]

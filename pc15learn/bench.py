@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pc15.bitstream.header import MAX_PIXELS
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_y
 from pc15.encoder import encode_y
@@ -192,7 +193,7 @@ def _measure(name: str, y: Tensor, cfg: CodecConfig, method: str, repeats: int) 
         began = time.perf_counter()
         coded = encode_y(y, cfg)
         middle = time.perf_counter()
-        y_hat = decode_y(coded["bitstream"])
+        y_hat = decode_y(coded["bitstream"], max_pixels=MAX_PIXELS)
         done = time.perf_counter()
         seconds, decode_seconds = min(seconds, middle - began), min(decode_seconds, done - middle)
     H, W = y.shape[2:]

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from pc15.bitstream.alphabets import Syntax, alphabets
 from pc15.bitstream.container import read_bitstream
-from pc15.bitstream.header import Header, section_spans
+from pc15.bitstream.header import MAX_PIXELS, Header, section_spans
 from pc15.bitstream.ports import Writer
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import read_programs, section_syntax
@@ -150,7 +150,7 @@ def _flat_merge(name: str, size: int) -> list[int]:
 
 def count_stream(data: bytes) -> Counts:
     """How often a stream codes each symbol of each table."""
-    header, programs, _, _ = read_programs(data)
+    header, programs, _, _ = read_programs(data, max_pixels=MAX_PIXELS)
     return _count_planes(header, programs)
 
 
@@ -372,7 +372,7 @@ def tables_from_streams(
     counts: Counts = {}
     known: dict[str, Path] = {}
     for stream in tqdm(streams, desc="counting", unit="stream", disable=None):
-        header, programs, _, _ = read_programs(read_bitstream(stream))
+        header, programs, _, _ = read_programs(read_bitstream(stream), max_pixels=MAX_PIXELS)
         known.setdefault(header.codebook_id, stream)
         if len(known) > 1:
             (one, first), (other, here) = known.items()

@@ -43,7 +43,7 @@ from tqdm import tqdm
 from pc15.bench import INCLASS, INCLASS_LAMBDAS, INCLASS_SSIM
 from pc15.bench.points import Key, Point, PointFile
 from pc15.bench.rd import executor
-from pc15.bitstream.header import MAX_TILE
+from pc15.bitstream.header import MAX_PIXELS, MAX_TILE
 from pc15.config import CodecConfig
 from pc15.decoder import decode
 from pc15.encoder import encode
@@ -264,7 +264,7 @@ def _measure(key: Key, picture: torch.Tensor, cfg: CodecConfig) -> Point:
     began = time.perf_counter()
     data = encode(picture, cfg)["bitstream"]
     coded = time.perf_counter()
-    back = decode(data).cpu()
+    back = decode(data, max_pixels=MAX_PIXELS).cpu()
     done = time.perf_counter()
     return Point(
         *key, len(data), bpp=round(8.0 * len(data) / picture.numel(), 6),

@@ -166,7 +166,9 @@ def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
             continue
         width, spec = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane]
         try:
-            tally = residual_bits(payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools)
+            tally = residual_bits(
+                payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, span.plane
+            )
         except BitstreamError as error:
             where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
             damage.append(f"{where}: {error}")

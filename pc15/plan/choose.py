@@ -25,7 +25,7 @@ from pc15.bitstream.header import (
 )
 from pc15.bitstream.programs import MAX_LAYERS, Programs
 from pc15.config import CodecConfig
-from pc15.luma import MIDDLE
+from pc15.luma import MIDDLE, to_pixels
 from pc15.plan.picture import Picture, PlaneTask
 from pc15.plan.plan import (
     AUTO_TILES,
@@ -38,7 +38,9 @@ from pc15.plan.plan import (
     residual_lambda,
 )
 from pc15.plan.write import Chosen, write_section
+from pc15.residual.cross import guides_of
 from pc15.residual.enc.encode import ResidualParams, encode_residual
+from pc15.residual.tools import CROSS, tools_of
 from pc15.runtime.notices import say_once
 from pc15.runtime.parallel import parallel_map
 from pc15.runtime.progress import Progress
@@ -83,6 +85,7 @@ class Coded:
         measure, else squared error.
     squared: the same by squared error in any case.   bits: the rate alone.
     All three are 0 if there is nothing to compare them with.
+    pixels: [h,w] uint8, what a decoder makes of it, if planes after it may be predicted from that; else None.
     """
 
     spec: PlaneSpec
@@ -92,6 +95,7 @@ class Coded:
     cost: float
     squared: float
     bits: float
+    pixels: NDArray[np.uint8] | None
 
 
 class CodedRows(NamedTuple):
@@ -100,12 +104,14 @@ class CodedRows(NamedTuple):
     payload, tally: of their residual, if they have one.
     squared, wrong: squared error / lambda, and D / lambda where programs are searched by D, in bits; 0 if there is
         nothing to compare them with.
+    pixels: as of `Coded`.
     """
 
     payload: bytes
     tally: dict[str, float]
     squared: float
     wrong: float
+    pixels: NDArray[np.uint8] | None
 
 
 def choose(
@@ -125,7 +131,8 @@ def choose(
     for i in range(len(picture.planes)):
         own = plane_config(cfg, chroma=i > 0)
         task = PlaneTask(i, own, progress, pool)
-        coded.append(PlaneCoder(picture, task, section_rows, picture.known[i]).choose())
+        before = [one.pixels for one in coded if one.pixels is not None]
+        coded.append(PlaneCoder(picture, task, section_rows, picture.known[i], before).choose())
         section_rows = header_of((coded[0].spec,) * len(picture.planes), width, height, cfg).section_rows
     programs = [part for one in coded for part in one.programs]
     # what hooks did not steer costs no bytes to say
@@ -145,12 +152,14 @@ class PlaneCoder:
 
     section_rows: as the luma plane has settled it, None before.
     known: as `Picture.known`, of this plane by these options.
+    before: pixels of the planes before it, [h,w] uint8, as a decoder has them; none if it is not predicted from them.
     """
 
     picture: Picture
     task: PlaneTask
     section_rows: int | None
     known: dict[tuple[int, int], Programs]
+    before: Sequence[NDArray[np.uint8]] = ()
 
     @property
     def index(self) -> int:
@@ -171,6 +180,12 @@ class PlaneCoder:
     def tensor(self) -> Tensor:
         """The same where programs are searched."""
         return self.picture.tensor(self.index)
+
+    @property
+    def guiding(self) -> bool:
+        """Tell if planes after this one may be predicted from it."""
+        followed = self.index + 1 < len(self.picture.planes)
+        return followed and self.cfg.residual and tools_of(self.cfg.tools) & CROSS > 0
 
     @property
     def open(self) -> bool:
@@ -370,7 +385,9 @@ class PlaneCoder:
                     framing = CRC_BYTES + len(varint(len(payload))) if header.grids[span.grid].coarse else 0
                     bits += 8.0 * (len(payload) + framing)  # all plans but those of a residual alone frame one grid
         cost = bits + (squared if self.cfg.residual else wrong)
-        return Coded(spec, programs, residuals, tallies, cost, bits + squared, bits)
+        shown = [one.pixels for one in rows if one.pixels is not None]
+        pixels = np.concatenate(shown) if shown else None
+        return Coded(spec, programs, residuals, tallies, cost, bits + squared, bits, pixels)
 
     def _rows(self, span: ResidualSpan, spec: PlaneSpec, drawn: NDArray[np.int32] | None) -> CodedRows:
         """Pixel rows upon what programs draw of the plane, [h,w] Q12, or middle grey."""
@@ -380,7 +397,8 @@ class PlaneCoder:
         picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
         if spec.residual:
             params = ResidualParams(spec.residual - 1, price, self.cfg.tries, spec.tools)
-            code = encode_residual(goal - picture, picture, params)
+            guides = guides_of(self.before, *part.indices(len(self.plane))[:2]) if spec.tools & CROSS else None
+            code = encode_residual(goal - picture, picture, params, guides)
             payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction
         if self.open:
             error = goal.astype(np.int64) - picture
@@ -389,4 +407,5 @@ class PlaneCoder:
                 from pc15.plan.tiles import distortion
 
                 wrong = distortion(goal, picture, self.cfg)
-        return CodedRows(payload, tally, squared, wrong)
+        pixels = to_pixels(picture) if self.guiding else None
+        return CodedRows(payload, tally, squared, wrong, pixels)

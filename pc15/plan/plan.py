@@ -26,7 +26,7 @@ from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.decode import STEPS
 from pc15.residual.enc.encode import LAMBDA
-from pc15.residual.tools import tools_of
+from pc15.residual.tools import CHROMA_TOOLS, tools_of
 from pc15.search.sizes import SCREEN
 
 __all__ = [
@@ -89,7 +89,7 @@ def plan_header(width: int, height: int, cfg: CodecConfig) -> Header:
 def plane_spec(cfg: CodecConfig, plan: Plan, chroma: bool) -> PlaneSpec:
     """Spec of a plane that is coded by this plan."""
     tile, residual = plan.tile, 1 + residual_step(cfg.lambda_rd) if plan.refined else 0
-    tools = tools_of(cfg.tools) if residual else 0
+    tools = tools_of(cfg.tools) & ~(0 if chroma else CHROMA_TOOLS) if residual else 0
     if not tile:
         return PlaneSpec(0, 0, 0, int(chroma), 0, 0, residual=residual, tools=tools)
     overlap = cfg.overlap if tile == cfg.tile else default_overlap(tile)

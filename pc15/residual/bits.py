@@ -18,8 +18,10 @@ from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 Ints = npt.NDArray[Any]
 
 
-def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int) -> dict[str, float]:
+def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> dict[str, float]:
     """Where the bits of a payload of a plane [h,w] went: by what a decision is about, the sum of -log2 of its chance.
+
+    `plane` is its number among the picture's, as of `read_field`.
 
     The sum is the payload's size to within four bytes, of which three and a fraction are the coder's own.
 
@@ -31,10 +33,10 @@ def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int) -> dict
     check_tools(tools)
     if not payload:
         return {}
-    field, strength, loop = read_field(payload, h, w, step, tools)
+    field, strength, loop = read_field(payload, h, w, step, tools, plane)
     tapes = [filter_decisions(strength, loop, tools)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
-    models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    models, stack, around = start_models(step, tools=tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     while done < field.on.size:  # written again, for the chances of all decisions
         io[MODE], io[FILL] = ENCODE, TAPE
         done = write_plane(models, io, field, done, ROOM, stack, around)

@@ -83,7 +83,7 @@ def kept_entry(*, allocates: bool = True, **options: Any) -> Callable[[Callable[
     return decorate
 
 
-def lazy_inner(*, allocates: bool = True, **options: Any) -> Callable[[Callable[..., Any]], LazyLoop]:
+def lazy_inner(*, allocates: bool = True, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`jit_inner` for what such loops call."""
     return lambda function: LazyLoop(function, jit_inner(allocates=allocates, **options))
 

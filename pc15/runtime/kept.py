@@ -39,7 +39,9 @@ class LazyLoop:
     """A loop that numba compiles as part of others: its dispatcher is made when one of those is compiled."""
 
     def __init__(self, function: Callable[..., Any], make: Callable[[Callable[..., Any]], Any]) -> None:
-        functools.update_wrapper(self, function)
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__module__, self.__doc__ = function.__module__, function.__doc__
+        self.__wrapped__ = function
         self.py_func, self._make = function, make
 
     @functools.cached_property
