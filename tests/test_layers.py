@@ -25,6 +25,7 @@ LAYERS = (
     "pc15.residual.enc",
     "pc15.decoder",
     "pc15.images pc15.metrics",
+    "pc15.picture_files",
     "pc15.draw",
     "pc15.residual pc15.dc_surface",
     "pc15.bitstream",
