@@ -34,6 +34,7 @@ from pc15.proc.codebook import load_codebook
 from pc15.residual.bits import residual_bits
 from pc15.runtime.device import resolve_device
 from pc15.runtime.parallel import check_fork, parallel_map, threads
+from pc15.runtime.progress import bars_hidden
 
 __all__ = ["EncodeResult", "encode", "encode_many", "encode_y", "encode_y_with_hooks", "repack"]
 
@@ -121,7 +122,7 @@ def _encode_planes(pictures: Sequence[Tensor], cfg: CodecConfig, workers: int | 
 
 def _encode_all(pictures: list[Picture], cfg: CodecConfig, workers: int | None = None) -> list[EncodeResult]:
     """Encode pictures; the samples of each are let go as soon as it is decided what its stream says."""
-    bar = tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False)
+    bar = tqdm(total=0, desc="encoding", unit="tile", disable=bars_hidden(), leave=False)
     with _explained(), bar as progress, threads(workers) as pool:
         tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
         check_tables(tables, codebook)

@@ -24,7 +24,7 @@ from typing import Any
 import numba
 
 from pc15.paths import cache_dir
-from pc15.runtime.notices import say_damaged, say_unkept
+from pc15.runtime.notices import say_compiling, say_damaged, say_unkept
 
 _LOG = logging.getLogger(__name__)
 _CONFIG: Any = numba.config  # its settings are made from the environment, where types do not see them
@@ -112,6 +112,8 @@ def _plain(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     try:
         _CONFIG.CACHE_DIR = str(folder / _digest_of(function))
         _drop_cut_files(folder / _digest_of(function))
+        if not any((folder / _digest_of(function)).rglob(f"*{function.__qualname__}-*.nbi")):
+            say_compiling(f"{function.__module__}.{function.__qualname__}")
         return numba.njit(nogil=True, cache=True, **options)(function)
     except (OSError, RuntimeError) as error:  # nowhere to write, or no sources: slower to start, but right
         say_unkept(error)
