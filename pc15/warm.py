@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pc15.bitstream import read_container, residual_spans
 from pc15.config import PRESETS, CodecConfig
 from pc15.decoder import decode, decode_many
 from pc15.encoder import encode, encode_many
 from pc15.errors import ConfigError
+from pc15.images import to_u8
 from pc15.proc.registry import render
+from pc15.residual.bits import residual_bits
 from pc15.runtime.notices import compiled
 
 __all__ = ["WARM_TILES", "Warmed", "warm"]
@@ -41,7 +44,7 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
     """Prepare what coding pictures needs, part by part.
 
     Args:
-        tiles: sides of tiles whose banks are drawn, 4..1024 px; none: photographs alone, which need no bank.
+        tiles: sides of tiles whose banks are drawn, 4..1024 px; none: what is coded without options, which needs no bank.
         device: that tile programs will be searched on.
     Raises:
         ConfigError: a tile size out of range, or twice.
@@ -64,9 +67,20 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
         decode_many(streams)
         for stream in streams:
             decode(stream)
+        told = read_container(streams[1])  # where bits went, as `pc15 info` says
+        ((span, payload), spec) = (
+            next(zip(residual_spans(told.header), told.residuals, strict=True)),
+            told.header.planes[0],
+        )
+        residual_bits(payload or b"", span.row_stop, told.header.width, spec.residual - 1, spec.tools)
+
+    def encode_patterns() -> None:
+        stripes = to_u8(render("STRIPES", 64, 64, {"angle_deg": 30.0}) * 0.5 + 0.5)[0]
+        decode(encode(stripes, CodecConfig.preset("balanced", device="cpu"))["bitstream"])
 
     yield _timed("encoding photographs", encode_photos)
     yield _timed("decoding photographs", decode_photos)
+    yield _timed("pictures of one pattern", encode_patterns)
     for cfg in programs:
         yield _timed(f"tile programs of {cfg.tile} px", lambda cfg=cfg: _code_programs(colour, cfg))  # type: ignore[misc]
 

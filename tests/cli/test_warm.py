@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_after_it_a_fresh_process_compiles_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["warm", "--tiles", "none", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert [step["what"] for step in said["steps"]] == ["encoding photographs", "decoding photographs"]
+    assert [step["what"] for step in said["steps"]] == [
+        "encoding photographs",
+        "decoding photographs",
+        "pictures of one pattern",
+    ]
     assert said["compiled"] == sum(step["compiled"] for step in said["steps"])
     code = (
         "import sys; from pc15 import cli; from pc15.runtime.notices import compiled\n"
