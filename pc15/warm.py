@@ -44,7 +44,7 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
     """Prepare what coding pictures needs, part by part.
 
     Args:
-        tiles: sides of tiles whose banks are drawn, 4..1024 px; none: what is coded without options, which needs no bank.
+        tiles: sides of tiles whose banks are drawn, 4..1024 px; none: what needs no bank, as the presets do.
         device: that tile programs will be searched on.
     Raises:
         ConfigError: a tile size out of range, or twice.

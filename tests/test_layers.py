@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "pc15learn",
     "pc15.cli",
-    "pc15.bench pc15.pil pc15.warm",
+    "pc15.bench pc15.pil pc15.warm pc15.assembly",
     "pc15.report pc15.viz",
     "pc15.encoder",
     "pc15.plan",
