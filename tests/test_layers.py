@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "pc15learn",
     "pc15.cli",
+    "pc15.inspection",
     "pc15.bench pc15.pil pc15.warm pc15.assembly",
     "pc15.report pc15.viz",
     "pc15.encoder",
@@ -23,7 +24,7 @@ LAYERS = (
     "pc15.config",
     "pc15.hooks",
     "pc15.residual.enc",
-    "pc15.decoder",
+    "pc15.decoder pc15.draw_scaled",
     "pc15.images pc15.metrics",
     "pc15.picture_files",
     "pc15.draw",

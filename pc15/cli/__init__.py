@@ -13,6 +13,7 @@ COMMANDS = {
     "encode": "describe pictures as programs of procedural patterns, one .pc15 stream each",
     "decode": "redraw pictures from .pc15 streams; the pixels are the same on every machine and device",
     "info": "say what streams hold: their headers, where their bytes and bits go, and which patterns they are made of",
+    "inspect": "show a stream as a page of HTML: its picture, where its bits lie, and what each tile and square says",
     "dis": "take a stream apart into JSON that can be edited: header, tile programs by name, residual as base64",
     "asm": "put a stream together from JSON of `pc15 dis`, edited or written by hand",
     "generators": "list the patterns that pictures are made of, with their parameters, or describe one of them",

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pc15.cli.files import STANDARD, Tally, each, find_sources, left_out, name_targets, read_stream, write_standard
-from pc15.cli.parser import STREAM_PIXELS, STREAM_SUFFIX, Parser, add_device, add_jobs, add_max_pixels
+from pc15.cli.parser import STREAM_PIXELS, STREAM_SUFFIX, Parser, add_device, add_jobs, add_max_pixels, positive
 from pc15.errors import ConfigError, did_you_mean
 
 EXAMPLES = (
     "decode photo.pc15 -o photo.png",
     "decode streams/ -o pictures/ --skip-existing",
+    "decode programs.pc15 -o large.png --scale 4",
     "decode - -o - < photo.pc15 > photo.png",
     "decode damaged.pc15 -o rest.png --lenient",
 )
@@ -24,15 +25,19 @@ def run(args: argparse.Namespace) -> int:
 
     A folder becomes a folder with the same subfolders; standard output gets a PNG.
     A stream that is damaged is refused.  With --lenient its sound sections are drawn and the lost ones concealed.
+    With --scale, tile programs are drawn larger: not enlarged, but from their formulas, with more of what they show.
     """
     from torch import get_num_threads
 
     from pc15.decoder import decode as decode_picture
+    from pc15.draw_scaled import decode_scaled
     from pc15.images import IMAGE_SUFFIXES, picture_bytes, save_image
     from pc15.paths import ready_to_write
     from pc15.runtime.device import resolve_device
 
     device = resolve_device(args.device)
+    if args.scale > 1 and args.lenient:
+        raise ConfigError("--scale draws sound streams alone; leave --lenient out")
     targets = name_targets(args.streams, find_sources(args.streams, (STREAM_SUFFIX,)), args.out, ".png")
     for _, target in targets:
         if target != STANDARD and target.suffix.lower() not in IMAGE_SUFFIXES:
@@ -55,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
         if target != STANDARD:
             ready_to_write(target)
         data = read_stream(source, strict=not args.lenient, max_pixels=args.max_pixels)
-        picture = decode_picture(data, device=args.device, strict=not args.lenient, max_pixels=args.max_pixels)
+        if args.scale > 1:
+            picture = decode_scaled(data, args.scale, device=args.device, max_pixels=args.max_pixels)
+        else:
+            picture = decode_picture(data, device=args.device, strict=not args.lenient, max_pixels=args.max_pixels)
         if target == STANDARD:
             write_standard(picture_bytes(picture, "PNG"))
         else:
@@ -94,6 +102,10 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--lenient", action="store_true", help="draw what is sound in a damaged stream (default: refuse it)"
     )
+    add.add_argument(
+        "--scale", type=positive, default=1, metavar="N", help="draw N times as wide and high, up to 32: of "
+        "streams of tile programs alone, whose patterns have no pixels (default: 1)",
+    )  # fmt: skip
     add_max_pixels(add, STREAM_PIXELS)
     add.add_argument("--skip-existing", action="store_true", help="leave pictures that are there as they are")
     add_jobs(add, "streams decoded at a time", None, "as many as cores")
