@@ -16,7 +16,7 @@ LAYERS = (
     "pc15learn",
     "pc15.cli",
     "pc15.inspection",
-    "pc15.bench pc15.pil pc15.warm pc15.assembly",
+    "pc15.bench pc15.pil pc15.warm pc15.assembly pc15.publish",
     "pc15.report pc15.viz",
     "pc15.encoder",
     "pc15.plan",
@@ -34,7 +34,7 @@ LAYERS = (
     "pc15.entropy",
     "pc15.tiling pc15.quant pc15.color pc15.luma",
     "pc15.runtime pc15.yaml_files",
-    "pc15.paths",
+    "pc15.paths pc15.plugins",
     "pc15.fixed pc15.locks pc15.seed",
     "pc15.errors pc15._version",
 )

@@ -19,6 +19,7 @@ from PIL import Image, features
 from torch import Tensor
 
 from pc15.bench import Anchor
+from pc15.bench.plugins import plugin_codec
 from pc15.bitstream.container import Stream, read_container, write_container
 from pc15.bitstream.header import residual_spans
 from pc15.config import CodecConfig
@@ -27,6 +28,7 @@ from pc15.encoder import encode
 from pc15.errors import ImageError, UnknownNameError, did_you_mean
 from pc15.luma import MIDDLE, as_q12, to_pixels
 from pc15.plan.plan import plan_header, residual_lambda
+from pc15.plugins import plugin_names
 from pc15.residual.decode import decode_residual
 from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.initial_models import Contexts
@@ -85,11 +87,15 @@ def conventional(names: Sequence[str]) -> list[Codec]:
         UnknownNameError: no such codec.
     """
     known = get_args(Anchor)
+    offered = plugin_names("pc15.codecs")
     codecs = []
     for name in dict.fromkeys(names):
+        if name in offered and name not in known:
+            codecs.append(Codec(name, tuple(plugin_codec(name).settings)))
+            continue
         if name not in known:
-            raise UnknownNameError(f"no codec {name!r} to compare with{did_you_mean(name, known)} "
-                                   f"(there are {', '.join(known)})")  # fmt: skip
+            raise UnknownNameError(f"no codec {name!r} to compare with{did_you_mean(name, [*known, *offered])} "
+                                   f"(there are {', '.join([*known, *offered])})")  # fmt: skip
         if features.check(_PILLOW_FEATURE[name]):
             codecs.append(Codec(name, _LADDERS[name]))
         else:
@@ -100,7 +106,7 @@ def conventional(names: Sequence[str]) -> list[Codec]:
 def coders(codec: Codec, setting: float) -> Coder:
     """Encoder and decoder at one setting; neither reads a file or a clock."""
     if codec.cfg is None:
-        return _pillow(codec.name, setting)
+        return _pillow(codec.name, setting) if codec.name in _LADDERS else _plugin(codec.name, setting)
     cfg, parts = codec.cfg.but(lambda_rd=setting), codec.parts
 
     def encoded(u8: Tensor) -> bytes:
@@ -181,6 +187,18 @@ def _pillow(name: str, setting: float) -> Coder:
             return torch.from_numpy(np.array(image.convert("L")))
 
     return encoded, decoded
+
+
+def _plugin(name: str, setting: float) -> Coder:
+    codec = plugin_codec(name)
+
+    def decoded(data: bytes) -> Tensor:
+        plane = np.asarray(codec.decode(data))
+        if plane.dtype != np.uint8 or plane.ndim != 2:
+            raise ImageError(f"codec {name} gives {plane.dtype} of shape {list(plane.shape)}, not uint8 [h,w]")
+        return torch.from_numpy(plane.copy())
+
+    return lambda u8: bytes(codec.encode(u8.numpy(), setting)), decoded
 
 
 def _short(value: object) -> str:

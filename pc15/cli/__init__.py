@@ -19,6 +19,7 @@ COMMANDS = {
     "generators": "list the patterns that pictures are made of, with their parameters, or describe one of them",
     "metrics": "compare the luma of two pictures of the same size; either may be a .pc15 stream",
     "bench": "measure the codec, by one protocol for all",
+    "publish-models": "write tables, codebooks, models, weights and presets to a folder, with a manifest of SHA-256",
     "warm": "compile the loops that coding needs and draw the patterns that it searches, ahead of the first picture",
     "env": "say what this machine is, for a bug report or a benchmark",
 }

@@ -105,7 +105,7 @@ def add_arguments(add: Parser) -> None:
     )  # fmt: skip
     add.add_argument(
         "--against", type=names, default=[], metavar="A,B",
-        help=f"also measure {', '.join(get_args(Anchor))} (default: none)",
+        help=f"also measure {', '.join(get_args(Anchor))}, or a plugin's codec (default: none)",
     )  # fmt: skip
     add.add_argument(
         "--anchors", type=Path, metavar="CSV", help="also show the points of another such CSV (default: none)"

@@ -18,6 +18,7 @@ COMMANDS = {
     "show": "show labels as a page: tiles, what each layer drew, and the candidates with their costs",
     "fit": "fit one net to labels, as a YAML of configs/learn/ says",
     "export": "write a checkpoint's net as safetensors with the YAML card that the encoder checks",
+    "push": "upload weights or labels to the Hugging Face Hub, in the form that its users expect",
     "bench": "compare searches with and without hooks on the same pictures: seconds, quality, rate",
     "codebooks": "train a codebook: the patterns that layers of training pictures gain most from",
     "tables": "train rANS tables for a codebook: count the symbols of training pictures' programs",
