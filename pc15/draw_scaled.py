@@ -29,7 +29,7 @@ from pc15.proc.spec import fine_bits
 from pc15.quant import step_q15
 from pc15.runtime.device import resolve_device
 from pc15.runtime.memory import memory_checked
-from pc15.tiling import SAMPLE_MAX, TileGridCfg, TileSpec, blend_some, grid, round_blend
+from pc15.tiling import SAMPLE_MAX, TileGridCfg, blend_some, grid, round_blend
 
 __all__ = ["MAX_SCALE", "decode_scaled"]
 
@@ -107,10 +107,10 @@ def _grid(
     most = max(1, drawn_at_once((spec.tile * scale) ** 2, device) // 4)
     parts = [there[start : start + most] for start in range(0, len(there), most)]
     if len(own.ys) * len(own.xs) == 1:
-        samples = _tiles(programs, there, own, spec, seed, scale, codebook, device, move)
+        samples = _tiles(programs, there, (h * scale, w * scale), spec, seed, scale, codebook, device, move)
         base = int(dc_samples(torch.from_numpy(programs.dc), spec.dc_step))
-        above = samples[0, : h * scale, : w * scale] if len(there) else torch.zeros((), dtype=torch.int32)
-        return above.expand(h * scale, w * scale).add(base).clamp_(0, SAMPLE_ONE)
+        above = samples[0] if len(there) else torch.zeros((h * scale, w * scale), dtype=torch.int32, device=device)
+        return above.add_(base).clamp_(0, SAMPLE_ONE)
     if spec.tile * scale > _MAX_TILE:
         raise ConfigError(
             f"tiles of {spec.tile} px can be drawn up to {_MAX_TILE // spec.tile} times as large; scale is {scale}"
@@ -119,7 +119,8 @@ def _grid(
     acc = torch.zeros(h * scale, w * scale, dtype=torch.int32, device=device)
     window = WINDOWS[spec.window], spec.window_params()
     for part in parts:
-        samples = _tiles(programs, part, own, spec, seed, scale, codebook, device, move)
+        side = spec.tile * scale
+        samples = _tiles(programs, part, (side, side), spec, seed, scale, codebook, device, move)
         blend_some(acc, samples, tiles, part.tolist(), *window)  # type: ignore[arg-type]
     knots = dc_samples(torch.from_numpy(programs.dc).to(device), spec.dc_step)
     for top, below in row_bands(0, h * scale, w * scale):
@@ -130,13 +131,16 @@ def _grid(
 
 
 def _tiles(
-    programs: Programs, at: Ints, own: TileSpec, spec: PlaneSpec, seed: int, scale: int, codebook: Codebook,
+    programs: Programs, at: Ints, size: tuple[int, int], spec: PlaneSpec, seed: int, scale: int, codebook: Codebook,
     device: torch.device, move: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    """Samples of some tiles above the base, [n,kT,kT] int32 Q12: layer by layer, those of one generator together."""
+    """Samples of some tiles above the base, [n,h,w] int32 Q12: layer by layer, those of one generator together.
+
+    size: as much of the tile as is drawn, from its top left, h and w: a lone tile may be larger than its picture.
+    """
     fine, side = fine_bits(spec.tile), spec.tile * scale
-    samples = torch.zeros((len(at), side, side), dtype=torch.int32, device=device)
-    native, whole = tile_grid(spec.tile, device=device), tile_grid(side, device=device)
+    samples = torch.zeros((len(at), *size), dtype=torch.int32, device=device)
+    native, whole = tile_grid(spec.tile, device=device), tile_grid(side, device=device, h=size[0], w=size[1])
     for layer in range(int(programs.count[at].max(initial=0))):
         present = np.flatnonzero(programs.count[at] > layer)
         gens = programs.gen[at[present], layer]

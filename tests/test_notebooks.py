@@ -25,7 +25,7 @@ def test_a_notebook_is_stored_without_outputs_and_installs_first(path: Path) -> 
     content = json.loads(path.read_text(encoding="utf-8"))
     code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
-    assert '%pip install --quiet "pc15[learn]"' in "".join(code[0]["source"])
+    assert '%pip install --quiet "{SOURCE}"' in "".join(code[0]["source"])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -57,13 +57,14 @@ class Stats:
         """The row of a picture, uint8 [3,H,W] or [1,H,W], which is decoded for it."""
         if self._file is None:
             return
+        from pc15.bitstream import MAX_PIXELS
         from pc15.decoder import decode_y
         from pc15.images import as_luma
         from pc15.metrics import SSIM_WINDOW, psnr, ssim
         from pc15.paths import unicode_name
 
         height, width = picture.shape[1:]
-        y, y_hat = as_luma(picture), decode_y(coded.bitstream, max_pixels=max(1, height * width))
+        y, y_hat = as_luma(picture), decode_y(coded.bitstream, max_pixels=MAX_PIXELS)
         likeness = f"{ssim(y, y_hat):.6f}" if min(height, width) >= SSIM_WINDOW else ""
         stats = coded.stats
         sizes = [width, height, stats["bytes"], f"{coded.bpp:.6f}", stats["tiles"], stats["layers"]]
