@@ -33,8 +33,8 @@ from pc15.plan.write import Chosen, EncodeResult, finish
 from pc15.proc.codebook import load_codebook
 from pc15.residual.bits import residual_bits
 from pc15.runtime.device import resolve_device
+from pc15.runtime.notices import bars_hidden
 from pc15.runtime.parallel import check_fork, parallel_map, threads
-from pc15.runtime.progress import bars_hidden
 
 __all__ = ["EncodeResult", "encode", "encode_many", "encode_y", "encode_y_with_hooks", "repack"]
 

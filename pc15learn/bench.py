@@ -42,7 +42,7 @@ from pc15.paths import unicode_name, write_atomic
 from pc15.quant import MSE_SCALE
 from pc15.report import Report
 from pc15.runtime.device import env_summary
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["BenchResult", "Measured", "Method", "methods_of", "run_bench"]
 

@@ -26,7 +26,7 @@ from pc15.errors import ConfigError, ImageError, MissingExtraError, SchemaError
 from pc15.images import IMAGE_SUFFIXES, find_images, load_luma
 from pc15.locks import sole_writer
 from pc15.paths import any_place, read_bounded, ready_to_write
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.schema import SCHEMA_VERSION, Split, TileRow, dump, mend, read_rows
 

@@ -38,7 +38,7 @@ from pc15.images import load_rgb
 from pc15.paths import ready_to_write
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.proc.generators import NAMES
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 from pc15learn.labels.read import LabelFolder, open_together
 
 Counts = dict[str, npt.NDArray[np.int64]]

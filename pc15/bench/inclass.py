@@ -49,7 +49,7 @@ from pc15.decoder import decode
 from pc15.encoder import encode
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
 from pc15.metrics import SSIM_WINDOW, psnr, ssim
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["ClassResult", "draw_picture", "run_inclass", "summarise"]
 

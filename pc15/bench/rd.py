@@ -30,7 +30,7 @@ from pc15.errors import ConfigError, ImageError, Pc15Error, UnknownNameError, di
 from pc15.images import find_images, load_luma
 from pc15.metrics import SSIM_WINDOW, psnr, ssim
 from pc15.paths import unicode_name
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["Target", "find_pictures", "measure_all", "run_rd"]
 

@@ -91,7 +91,7 @@ class Program:
                 own: Parser = args.parser
                 own.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0].split('=')[0], own.options())}")
             from pc15.cli.notices import one_line_each  # here: help needs no logging
-            from pc15.runtime.progress import hide_bars
+            from pc15.runtime.notices import hide_bars
 
             hide_bars(hidden=args.quiet)
             args.answer = Answer(as_json=args.json, quiet=args.quiet)

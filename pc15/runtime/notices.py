@@ -1,4 +1,4 @@
-"""Notices that a process says once, whatever number of files they concern."""
+"""What a process says beside its results: notices, once whatever number of files they concern, and bars of progress."""
 
 from __future__ import annotations
 
@@ -48,3 +48,19 @@ def say_compiling(name: str) -> None:
 
 compiled: list[str] = []
 """Names of the loops that this process has compiled because no cache held them."""
+
+
+class _Bars:
+    """Whether this process may draw bars."""
+
+    hidden = False
+
+
+def hide_bars(*, hidden: bool = True) -> None:
+    """Draw no more bars of progress in this process, as `--quiet` asks; or draw them again."""
+    _Bars.hidden = hidden
+
+
+def bars_hidden() -> bool | None:
+    """The argument `disable` of tqdm: True for no bar, None for a bar where stderr is a terminal."""
+    return True if _Bars.hidden else None

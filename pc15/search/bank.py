@@ -31,8 +31,7 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.runtime.memo import cached_method
-from pc15.runtime.notices import say_once
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden, say_once
 from pc15.search.backend.product import Product
 from pc15.search.bank_store import ArrayKind, load_arrays, store_arrays
 from pc15.search.single_steps import SingleSteps

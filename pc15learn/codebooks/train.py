@@ -41,7 +41,7 @@ from pc15.proc.codebook import GRID_ID, Codebook, load_codebook, save_codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 from pc15.search.backend.product import Product
 from pc15.search.bank import SCREEN, centred, stretch
 from pc15.search.label import lone_scorer

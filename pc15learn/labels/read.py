@@ -28,7 +28,7 @@ from pc15.hooks.weights import codec_fingerprint
 from pc15.luma import as_q12
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import NAMES
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 from pc15.search.label import LAYER_TYPES, TRIED_TYPES
 from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.labels.columns import read_shard

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from pc15.errors import ConfigError, SchemaError
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 from pc15.search.label import TileOracle
 from pc15learn.labels.columns import read_shard, shard_bytes, table_of
 from pc15learn.labels.manifest import ORACLE_VERSION, Rate, shard_paths

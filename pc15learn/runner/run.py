@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from tqdm import tqdm
 
 from pc15.errors import ConfigError, Pc15Error
-from pc15.runtime.progress import bars_hidden
+from pc15.runtime.notices import bars_hidden
 from pc15learn.runner.tasks import IN_FLIGHT, Host, Job, Report, Task
 
 __all__ = ["Place", "dispatch", "run"]
