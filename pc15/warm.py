@@ -22,6 +22,7 @@ from pc15.images import to_u8
 from pc15.proc.registry import render
 from pc15.residual.bits import residual_bits
 from pc15.runtime.notices import compiled
+from pc15.search.bank import SCREEN
 
 __all__ = ["WARM_TILES", "Warmed", "warm"]
 
@@ -29,6 +30,8 @@ WARM_TILES = (32,)
 """Tile sides, in px, of the banks that are drawn: those of hooks and of `--tile 32`."""
 _SIDE = 136
 """Two superblocks and a bit of a third: every loop of the residual has a rim to meet."""
+_PATTERN = SCREEN + 32
+"""Larger than what is searched as it is: how gradients run is looked at first."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
         residual_bits(payload or b"", span.row_stop, told.header.width, spec.residual - 1, spec.tools)
 
     def encode_patterns() -> None:
-        stripes = to_u8(render("STRIPES", 64, 64, {"angle_deg": 30.0}) * 0.5 + 0.5)[0]
+        stripes = to_u8(render("STRIPES", _PATTERN, _PATTERN, {"angle_deg": 30.0}) * 0.5 + 0.5)[0]
         decode(encode(stripes, CodecConfig.preset("balanced", device="cpu"))["bitstream"])
 
     yield _timed("encoding photographs", encode_photos)
