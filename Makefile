@@ -57,8 +57,9 @@ types: $(READY) ## mypy over both packages
 golden: $(READY) ## write the golden streams again, after a deliberate change of the format
 	$(ONE_THREAD) "$(BIN)/python" -m tests.golden.make
 
-docs: $(READY) ## write docs/format.md again, from the docstring that is the format
+docs: $(READY) ## write docs/format.md again from its docstring, and build the site, notebooks run, in build/site
 	"$(BIN)/python" -m tests.format_page
+	$(ONE_THREAD) "$(BIN)/python" -m sphinx -b html -W --keep-going --quiet docs build/site
 
 clean: ## remove the environment, caches and demo output; data and checkpoints stay
 	rm -rf "$(VENV)" "$(DEMO_OUT)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info

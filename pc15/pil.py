@@ -23,7 +23,7 @@ from pc15.color import ycbcr420_to_rgb
 from pc15.config import CodecConfig
 from pc15.decoder import decode_stream
 from pc15.errors import BitstreamError, Pc15Error, did_you_mean
-from pc15.images import opaque_8bit
+from pc15.picture_files import opaque_8bit
 
 __all__ = ["Pc15Decoder", "Pc15ImageFile"]
 

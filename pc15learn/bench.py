@@ -43,6 +43,7 @@ from pc15.paths import unicode_name, write_atomic
 from pc15.quant import MSE_SCALE
 from pc15.report import Report
 from pc15.runtime.device import env_summary
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["BenchResult", "Measured", "Method", "methods_of", "run_bench"]
 
@@ -130,7 +131,9 @@ def run_bench(
     _warm_up(pictures[0][1], cfg, methods)
     measured: list[Measured] = []
     shown: dict[str, Tensor] = {}
-    with tqdm(total=len(pictures) * len(methods) * len(rates), desc="bench", disable=None, leave=False) as progress:
+    with tqdm(
+        total=len(pictures) * len(methods) * len(rates), desc="bench", disable=bars_hidden(), leave=False
+    ) as progress:
         for name, y in pictures:
             for lam in rates:
                 for method in methods:

@@ -23,6 +23,7 @@ from PIL import Image, features
 from torch import Tensor
 
 from pc15.bench import Anchor
+from pc15.bench.plugins import plugin_codec
 from pc15.bench.programs import PRESETS, Program, VideoCoder, find_program
 from pc15.bitstream.container import Stream, read_container, write_container
 from pc15.bitstream.header import MAX_PIXELS, residual_spans
@@ -32,6 +33,7 @@ from pc15.encoder import encode
 from pc15.errors import ConfigError, ImageError, UnknownNameError, did_you_mean
 from pc15.luma import MIDDLE, as_q12, to_pixels
 from pc15.plan.plan import plan_header, residual_lambda
+from pc15.plugins import plugin_names
 from pc15.residual.decode import decode_residual
 from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.initial_models import Contexts
@@ -60,6 +62,8 @@ _OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
 _USUAL_PRESET = {"x265": "placebo", "vvenc": "medium"}
 _PILLOW_FEATURE = {"webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000", "jpeg": "jpg"}
 _WARM_UP_SIDE = 64
+_PLUGIN = "plugin"
+"""`Codec.kind` of those of other packages."""
 
 Coder = tuple[Callable[[Tensor], bytes], Callable[[bytes], Tensor]]
 """uint8 [H,W], or RGB [3,H,W] -> the file's bytes, and back."""
@@ -102,15 +106,22 @@ def own(preset: str, lambdas: Sequence[float], color: bool = False, **options: A
 
 
 def conventional(names: Sequence[str], color: bool = False, vvenc: str | Path | None = None) -> list[Codec]:
-    """Codecs by name and options, `avif:speed=3,tune=ssim`; one that is not there is left out with a notice.
+    """Codecs by name and options, `avif:speed=3,tune=ssim`, or by the name that a plugin offers.
+
+    One that is not there is left out with a notice.
 
     Args:
         color: pictures are RGB.   vvenc: path of VVenC's program, if it is not the one on the PATH.
     Raises:
-        ConfigError, UnknownNameError: no such codec, option, value or program.
+        ConfigError, UnknownNameError: no such codec, option, value or program, or a plugin's codec for colour.
     """
     codecs = []
     for text in dict.fromkeys(names):
+        if text in plugin_names("pc15.codecs") and text not in get_args(Anchor):
+            if color:
+                raise ConfigError(f"codec {text!r} of a plugin codes gray planes; leave --color, or the codec, out")
+            codecs.append(Codec(text, tuple(plugin_codec(text).settings), kind=_PLUGIN))
+            continue
         name, options = _parsed(text)
         program = find_program(name, vvenc if name == "vvenc" else None) if name in PRESETS else None
         if program is not None or _available(name):
@@ -121,8 +132,8 @@ def conventional(names: Sequence[str], color: bool = False, vvenc: str | Path | 
 
 def _parsed(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Name and options, in the order of their names."""
-    known, (name, _, rest) = get_args(Anchor), text.partition(":")
-    if name not in known:
+    known, (name, _, rest) = [*get_args(Anchor), *plugin_names("pc15.codecs")], text.partition(":")
+    if name not in get_args(Anchor):
         raise UnknownNameError(f"no codec {name!r} to compare with{did_you_mean(name, known)} "
                                f"(there are {', '.join(known)})")  # fmt: skip
     options, allowed = {}, _OPTIONS.get(name, {})
@@ -153,6 +164,8 @@ def _available(name: str) -> bool:
 def coders(codec: Codec, setting: float) -> Coder:
     """Encoder and decoder at one setting; neither reads a file or a clock."""
     if codec.cfg is None:
+        if codec.kind == _PLUGIN:
+            return _plugin(codec.name, setting)
         options = dict(codec.options)
         if codec.program is not None:
             preset = options.get("preset", _USUAL_PRESET[codec.kind])
@@ -270,6 +283,18 @@ def _pillow(name: str, setting: float, options: Mapping[str, str], color: bool) 
             return pixels.permute(2, 0, 1).contiguous() if color else pixels
 
     return encoded, decoded
+
+
+def _plugin(name: str, setting: float) -> Coder:
+    codec = plugin_codec(name)
+
+    def decoded(data: bytes) -> Tensor:
+        plane = np.asarray(codec.decode(data))
+        if plane.dtype != np.uint8 or plane.ndim != 2:
+            raise ImageError(f"codec {name} gives {plane.dtype} of shape {list(plane.shape)}, not uint8 [h,w]")
+        return torch.from_numpy(plane.copy())
+
+    return lambda u8: bytes(codec.encode(u8.numpy(), setting)), decoded
 
 
 def _short(value: object) -> str:

@@ -49,6 +49,7 @@ from pc15.decoder import decode
 from pc15.encoder import encode
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
 from pc15.metrics import SSIM_WINDOW, psnr, ssim
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["ClassResult", "draw_picture", "run_inclass", "summarise"]
 
@@ -215,7 +216,7 @@ def run_inclass(
     with (
         PointFile(out, every if force else []) as file,
         executor(workers) as pool,
-        tqdm(total=len(pictures), desc="in-class", unit="picture", disable=None) as bar,
+        tqdm(total=len(pictures), desc="in-class", unit="picture", disable=bars_hidden()) as bar,
     ):
         waiting = deque(pictures)
         running: deque[Future[list[Point]]] = deque()

@@ -33,6 +33,7 @@ from pc15.errors import ConfigError, ImageError, Pc15Error, UnknownNameError, di
 from pc15.images import find_images, load_luma, load_rgb
 from pc15.metrics import SSIM_WINDOW, ciede2000, psnr, ssim
 from pc15.paths import unicode_name
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["Target", "find_pictures", "measure_all", "run_rd"]
 
@@ -182,7 +183,7 @@ def measure_all(tasks: Sequence[tuple[Target, Codec]], file: PointFile, max_bpp:
     try:
         with (
             executor(workers) as pool,
-            tqdm(total=len(waiting), desc="rate and distortion", unit="curve", disable=None) as bar,
+            tqdm(total=len(waiting), desc="rate and distortion", unit="curve", disable=bars_hidden()) as bar,
         ):
             while waiting or running:
                 while waiting and len(running) < workers:

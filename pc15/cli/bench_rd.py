@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 from pc15.bench import LAMBDAS, MAX_BPP, Anchor
-from pc15.cli.parser import DEFAULT_PRESET, DONE, Parser, columns, count, names, numbers, on_or_off
+from pc15.cli.parser import (
+    DEFAULT_PRESET,
+    DONE,
+    Parser,
+    add_device,
+    add_jobs,
+    columns,
+    count,
+    names,
+    numbers,
+    on_or_off,
+)
 from pc15.config import CodecConfig, Preset
 from pc15.errors import ConfigError
 from pc15.residual.tools import TOOLS
@@ -35,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
     from pc15.bench.summary import choose_reference, read_curve, report, tables, write_compressai, write_results
     from pc15.paths import ready_to_write
 
-    outputs = [path.resolve() for path in (args.out, args.anchors, args.json, args.html) if path is not None]
+    outputs = [path.resolve() for path in (args.out, args.anchors, args.compressai, args.html) if path is not None]
     if len(set(outputs)) < len(outputs):
-        raise ConfigError("--out, --anchors, --json and --html name one file twice; give each its own")
-    for path in (args.html, args.json):
+        raise ConfigError("--out, --anchors, --compressai and --html name one file twice; give each its own")
+    for path in (args.html, args.compressai):
         if path is not None:
             ready_to_write(path)
     curves = [read_curve(name, color=args.color) for name in args.reference if name.lower().endswith(".json")]
@@ -66,20 +78,25 @@ def run(args: argparse.Namespace) -> int:
         **{name: value for name, value in options.items() if value is not None},
     )
     reference = choose_reference(points, reference, args.against)
-    for table in tables(points, reference, curves):
-        print(table.title)
-        print(columns([table.header, *table.rows], right=range(1, len(table.header))))
-        print("\n".join([*table.notes, ""]))
+    shown = list(tables(points, reference, curves))
+    args.answer.put(csv=str(args.out), points=len(points), reference=reference, tables=[asdict(one) for one in shown])
+    for table in shown:
+        args.answer.say(table.title)
+        args.answer.say(columns([table.header, *table.rows], right=range(1, len(table.header))))
+        args.answer.say("\n".join([*table.notes, ""]))
     if args.html is not None:
-        print(f"{report(points, reference, curves).write(args.html)}: tables and plots")
-    for path in write_compressai(points, args.json) if args.json is not None else []:
-        print(f"{path}: means per setting, in CompressAI's layout")
+        args.answer.say(f"{report(points, reference, curves).write(args.html)}: tables and plots")
+    for path in write_compressai(points, args.compressai) if args.compressai is not None else []:
+        args.answer.say(f"{path}: means per setting, in CompressAI's layout")
     if args.results is not None and points:
         folder = args.images[0].resolve() if len(args.images) == 1 and args.images[0].is_dir() else None
         name = f"{folder.name if folder is not None else 'pictures'}-{'color' if args.color else 'luma'}"
-        print(f"{write_results(points, args.results, name)[0]}: all points; beside it means of each codec as JSON")
+        written = write_results(points, args.results, name)[0]
+        args.answer.say(f"{written}: all points; beside it means of each codec as JSON")
     pictures = len({point.picture for point in points})
-    print(f"{count(len(points), 'point')} of {count(pictures, 'picture')}; what was measured is in {args.out}")
+    args.answer.say(
+        f"{count(len(points), 'point')} of {count(pictures, 'picture')}; what was measured is in {args.out}"
+    )
     return DONE
 
 
@@ -99,7 +116,12 @@ def add_arguments(add: Parser) -> None:
     presets = get_args(Preset)
     add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
     add.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the CSV; what it holds already is not measured again"
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the CSV; what it holds already is not measured again",
     )
     add.add_argument(
         "--force",
@@ -112,8 +134,8 @@ def add_arguments(add: Parser) -> None:
     )  # fmt: skip
     add.add_argument(
         "--against", type=codec_names, default=[], metavar="A,B",
-        help=f"also measure {', '.join(get_args(Anchor))}, with options as in avif:speed=3,tune=ssim; what is not "
-        "installed is left out (default: none)",
+        help=f"also measure {', '.join(get_args(Anchor))}, with options as in avif:speed=3,tune=ssim, or a plugin's "
+        "codec; what is not installed is left out (default: none)",
     )  # fmt: skip
     add.add_argument(
         "--vvenc", type=Path, metavar="PATH", help="vvencFFapp or vvencapp, for vvenc (default: what is on the PATH)"
@@ -148,13 +170,13 @@ def add_arguments(add: Parser) -> None:
         "--max-bpp", type=float, default=MAX_BPP, metavar="X",
         help="a ladder is left after its first point above (default: %(default)s)",
     )  # fmt: skip
-    add.add_argument("--workers", type=int, default=1, metavar="N", help="processes; one for fair times (default: 1)")
-    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
+    add_jobs(add, "processes; one for fair times", 1)
+    add_device(add)
     add.add_argument(
         "--html", "--plots", type=Path, metavar="FILE", help="also write the tables and RD plots as a page"
     )
     add.add_argument(
-        "--json", type=Path, metavar="FILE",
+        "--compressai", type=Path, metavar="FILE",
         help="also write CompressAI's results; with several codecs one file each, FILE-codec.json",
     )  # fmt: skip
     add.add_argument(

@@ -9,17 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from pc15.cli.encode_stats import Stats
 from pc15.cli.files import (
     STANDARD,
+    Tally,
     each_together,
     find_sources,
+    left_out,
     name_targets,
     opened,
-    report,
     write_standard,
 )
 from pc15.cli.hooks import hooks_of
-from pc15.cli.parser import DEFAULT_PRESET, PICTURE_PIXELS, STREAM_SUFFIX, Parser, add_max_pixels, on_or_off
+from pc15.cli.parser import (
+    DEFAULT_PRESET,
+    PICTURE_PIXELS,
+    STREAM_SUFFIX,
+    Parser,
+    add_jobs,
+    add_max_pixels,
+    on_or_off,
+)
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import ConfigError
 from pc15.residual.tools import TOOLS
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "encode photo.png -o photo.pc15",
     "encode photo.png -o small.pc15 --lambda 1 --preset oracle",
+    "encode photos/ -o streams/ --skip-existing --jobs 4 --stats stats.csv",
     "encode photos/ more.jpg -o streams/ --gray --hooks heuristic",
     "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
     "encode - -o - < photo.png > photo.pc15",
@@ -113,6 +124,15 @@ def run(args: argparse.Namespace) -> int:
             right = target.with_suffix(STREAM_SUFFIX)
             raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
+    tally = Tally(args.answer, "picture", len(targets))
+    there = left_out(targets, skip_existing=args.skip_existing)
+    for source, target in targets:
+        if target in there:
+            tally.skipped(source, target)
+    wanted = [pair for pair in targets if pair[1] not in there]
+    if any(target == STANDARD for _, target in wanted):
+        args.answer.beside_data()
+
     def load(source: Path, target: Path) -> Bytes:
         if target != STANDARD:
             ready_to_write(target)
@@ -121,24 +141,26 @@ def run(args: argparse.Namespace) -> int:
 
     def work(pictures: list[Bytes]) -> list[tuple[EncodeResult, float]]:
         began = time.perf_counter()
-        coded = encode_many(pictures, cfg)
+        coded = encode_many(pictures, cfg, workers=args.workers)
         return [(one, (time.perf_counter() - began) / len(coded)) for one in coded]
 
-    def save(target: Path, picture: Bytes, result: tuple[EncodeResult, float]) -> None:
-        coded, seconds = result
-        if target == STANDARD:
-            write_standard(coded.bitstream)
-        else:
-            write_bitstream(target, coded.bitstream)
-        size = f"{picture.shape[2]}x{picture.shape[1]}"
-        report(
-            target,
-            f"{size} in {len(coded.bitstream)} bytes, {coded.bpp:.4f} bpp, {coded.stats['layers']} layers, "
-            f"{seconds:.2f} s",
-        )
+    most = PICTURES_AT_ONCE if str(device).startswith("cuda") else args.workers or thread_count()
+    with Stats(args.stats) as stats:
 
-    most = PICTURES_AT_ONCE if str(device).startswith("cuda") else thread_count()
-    return each_together(targets, load, work, save, most)
+        def save(source: Path, target: Path, picture: Bytes, result: tuple[EncodeResult, float]) -> None:
+            coded, seconds = result
+            if target == STANDARD:
+                write_standard(coded.bitstream)
+            else:
+                write_bitstream(target, coded.bitstream)
+            width, height, size = picture.shape[2], picture.shape[1], len(coded.bitstream)
+            layers = coded.stats["layers"]
+            said = f"{width}x{height} in {size} bytes, {coded.bpp:.4f} bpp, {layers} layers, {seconds:.2f} s"
+            more = {"width": width, "height": height, "bpp": coded.bpp, "layers": layers, "seconds": round(seconds, 4)}
+            tally.done(source, target, said, {"pixels": width * height, "bytes": size}, **more)
+            stats.add(source, target, picture, coded, seconds)
+
+        return each_together(wanted, load, work, save, most, tally)
 
 
 def add_arguments(add: Parser) -> None:
@@ -150,6 +172,7 @@ def add_arguments(add: Parser) -> None:
         "-o",
         "--out",
         required=True,
+        metavar="PATH",
         help="the stream, or - for standard output; a folder for several pictures or a folder",
     )
     presets = get_args(Preset)
@@ -159,11 +182,17 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--hooks",
         default="none",
-        help="what narrows the search of tile programs: none, heuristic, a folder of weights, or a class of your own, "
-        "package.module:Class; with hooks the picture is programs alone, of 32 px, unless flags say otherwise "
-        "(default: none)",
+        metavar="HOOKS",
+        help="what narrows the search of tile programs: none, heuristic, a plugin's name, a folder of weights, "
+        "hf:org/name for some of the Hugging Face Hub, or a class of your own, package.module:Class; with hooks the "
+        "picture is programs alone, of 32 px, unless flags say otherwise (default: none)",
     )
     add_max_pixels(add, PICTURE_PIXELS)
+    add.add_argument(
+        "--stats", type=Path, metavar="CSV", help="also a row per picture: bytes, bpp, quality, seconds (default: none)"
+    )
+    add.add_argument("--skip-existing", action="store_true", help="leave streams that are there as they are")
+    add_jobs(add, "pictures at a time on a CPU, and threads", None, "as many as cores")
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
     for name, flag in _FLAGS.items():
         per_preset = [PRESETS[preset].get(flag.option, defaults.get(flag.option)) for preset in presets]

@@ -22,7 +22,7 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
-from pc15.runtime.notices import say_damaged, say_unkept
+from pc15.runtime.notices import say_compiling, say_damaged, say_unkept
 
 
 class _Locator:
@@ -92,6 +92,12 @@ def _cache(function: Callable[..., Any], digest: str) -> FunctionCache:
             super().__init__(py_func)
             name = f"{self._impl.filename_base}.sealed"  # apart from files of numba's own form
             self._cache_file = _Sealed(self._cache_path, name, self._impl.locator.get_source_stamp())
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            found = super().load_overload(sig, target_context)
+            if found is None:
+                say_compiling(f"{function.__module__}.{function.__qualname__}")
+            return found
 
         def save_overload(self, sig: Any, data: Any) -> None:
             try:

@@ -23,7 +23,7 @@ from typing import Any
 
 from pc15.paths import cache_dir
 from pc15.runtime.kept import KeptLoop, LazyLoop
-from pc15.runtime.notices import say_damaged, say_unkept
+from pc15.runtime.notices import say_compiling, say_damaged, say_unkept
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ def kept_entry(*, allocates: bool = True, **options: Any) -> Callable[[Callable[
             return None
         from pc15.runtime import _numba_internals
 
+        say_compiling(f"{function.__module__}.{function.__qualname__}")
         return _numba_internals.machine_code(function, arguments, options)
 
     def decorate(function: Callable[..., Any]) -> KeptLoop:
@@ -146,8 +147,11 @@ def _plain(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     usual = config.CACHE_DIR
     folder = Path(usual) if usual else cache_dir() / "numba"
     try:
-        config.CACHE_DIR = str(folder / _checked_digest(function))
-        _drop_cut_files(folder / _checked_digest(function))
+        own = folder / _checked_digest(function)
+        config.CACHE_DIR = str(own)
+        _drop_cut_files(own)
+        if not any(own.rglob(f"*{function.__qualname__}-*.nbi")):
+            say_compiling(f"{function.__module__}.{function.__qualname__}")
         return numba.njit(nogil=True, cache=True, **options)(function)
     except (OSError, RuntimeError) as error:  # nowhere to write, or no sources: slower to start, but right
         say_unkept(error)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Protocol
 
+from pc15.runtime.notices import bars_hidden
+
 __all__ = ["Progress", "Quiet", "progress_bar"]
 
 
@@ -38,8 +40,8 @@ class Quiet:
 
 @contextlib.contextmanager
 def progress_bar(what: str, unit: str) -> Iterator[Progress]:
-    """A bar on stderr where that is a terminal; elsewhere tqdm is not even loaded."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    """A bar on stderr where that is a terminal and bars may be drawn; elsewhere tqdm is not even loaded."""
+    if bars_hidden() or sys.stderr is None or not sys.stderr.isatty():
         yield Quiet()
         return
     from tqdm import tqdm

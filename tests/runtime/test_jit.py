@@ -72,6 +72,15 @@ def test_checked_and_unchecked_code_share_no_cache(tmp_path: Path, way: str):
 
 
 @both_ways
+def test_compiling_is_said_once_and_only_when_it_happens(tmp_path: Path, way: str):
+    write_two_files(tmp_path)
+    heard = f"{way}import logging; logging.basicConfig(level=25, format='%(levelname)s %(message)s')\n"
+    first, second = (asked(tmp_path, heard, NUMBA_CACHE_DIR=str(tmp_path / "kept")) for _ in range(2))
+    assert first.stderr.count("NOTE compiling loops for their first use") == 1
+    assert "compiling" not in second.stderr
+
+
+@both_ways
 def test_a_change_in_another_file_is_compiled(tmp_path: Path, way: str):
     loops = write_two_files(tmp_path)
     assert ask(tmp_path, way) == [2, 0]
