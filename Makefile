@@ -1,4 +1,4 @@
-# Every target sets up what it needs: Python >= 3.10 and make are enough.  `make` alone lists the targets.
+# Every target sets up what it needs: Python >= 3.11 and make are enough.  `make` alone lists the targets.
 #   PYTHON=python3.12 make test      another interpreter
 #   VENV=/somewhere/venv make test   another place for the environment
 #   PIP_ARGS="..." make test         more options for pip: an index with CPU builds of torch, a local folder of wheels
@@ -31,9 +31,9 @@ help: ## list the targets
 # an environment whose interpreter is gone, or is another version than PYTHON's, is made afresh.
 $(READY): pyproject.toml configs/constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { \
-	    echo "error: no '$(PYTHON)' on the PATH; install Python 3.10 or newer, or name one: PYTHON=python3.12 make ..." >&2; \
+	    echo "error: no '$(PYTHON)' on the PATH; install Python 3.11 or newer, or name one: PYTHON=python3.12 make ..." >&2; \
 	    exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 10) or sys.exit("error: " + sys.executable + " is Python " + sys.version.split()[0] + ", and pc15 needs 3.10 or newer; name another one: PYTHON=python3.12 make ...")'
+	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: " + sys.executable + " is Python " + sys.version.split()[0] + ", and pc15 needs 3.11 or newer; name another one: PYTHON=python3.12 make ...")'
 	@version='import sys; print(sys.version_info[:2])'; \
 	if [[ "$$("$(BIN)/python" -c "$$version" 2>/dev/null || true)" != "$$("$(PYTHON)" -c "$$version")" ]]; then \
 	    "$(PYTHON)" -m venv --clear "$(VENV)"; \
@@ -57,8 +57,9 @@ types: $(READY) ## mypy over both packages
 golden: $(READY) ## write the golden streams again, after a deliberate change of the format
 	$(ONE_THREAD) "$(BIN)/python" -m tests.golden.make
 
-docs: $(READY) ## write docs/format.md again, from the docstring that is the format
+docs: $(READY) ## write docs/format.md again from its docstring, and build the site, notebooks run, in build/site
 	"$(BIN)/python" -m tests.format_page
+	$(ONE_THREAD) "$(BIN)/python" -m sphinx -b html -W --keep-going --quiet docs build/site
 
 clean: ## remove the environment, caches and demo output; data and checkpoints stay
 	rm -rf "$(VENV)" "$(DEMO_OUT)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info

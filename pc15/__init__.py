@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pc15._version import __version__ as __version__
+from pc15.extras import needed_for
 from pc15.runtime.device import calm_threads
 
 if TYPE_CHECKING:
@@ -103,12 +104,17 @@ _LIVES_IN = {name: module for module, names in _NAMES_OF.items() for name in nam
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported on first use (PEP 562)."""
+    """A public name, imported on first use (PEP 562).
+
+    Raises:
+        MissingExtraError: it needs a package, such as torch, that is not installed.
+    """
     if name == "learn":
         return importlib.import_module("pc15learn")
     if name not in _LIVES_IN:
         raise AttributeError(f"module 'pc15' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LIVES_IN[name]), name)
+    with needed_for(f"pc15.{name}"):
+        value = getattr(importlib.import_module(_LIVES_IN[name]), name)
     globals()[name] = value
     return value
 

@@ -188,7 +188,7 @@ class CodecConfig:
         if (quality := changes.pop("quality", None)) is not None:
             if "lambda_rd" in changes:
                 raise ConfigError("quality and lambda_rd are two words for one thing; give one of them")
-            from pc15.quant import quality_lambda  # here: it loads torch, which help texts can do without
+            from pc15.quant import quality_lambda  # here: help texts can do without
 
             changes["lambda_rd"] = quality_lambda(quality)
         if not isinstance(name, str):

@@ -2,6 +2,9 @@
 
 Each plane is coded one way or several, see `pc15.plan`: by programs of tiles of one size or another, a residual, or
 both; whichever costs least is kept.  The same input and options give the same bytes, on every device.
+
+A residual alone, as of photographs, is NumPy and numba.  Tile programs are searched with torch, which is loaded where a
+plane is to have some or, as its gradients tell, may be one pattern.
 """
 
 from __future__ import annotations
@@ -9,33 +12,38 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
+import numpy as np
+from numpy.typing import NDArray
 
 from pc15.bitstream.alphabets import check_tables
 from pc15.bitstream.header import Header, plane_size, residual_spans, tile_counts
 from pc15.bitstream.programs import Programs
+from pc15.bitstream.read import check_ids, codebook_of
 from pc15.color import rgb_to_ycbcr420
 from pc15.config import CodecConfig
-from pc15.entropy.tables import load_table
+from pc15.entropy.tables import find_table, load_table
 from pc15.errors import ConfigError, DeviceError
-from pc15.hooks.protocol import EncoderHooks
 from pc15.images import PictureLike, as_luma, as_planes, several_pictures
 from pc15.luma import SAMPLE_ONE, as_q12
 from pc15.plan.choose import choose
 from pc15.plan.picture import Picture, needs_work
 from pc15.plan.plan import plans_of
-from pc15.plan.together import search_together
 from pc15.plan.write import Chosen, EncodeResult, finish
-from pc15.proc.codebook import load_codebook
+from pc15.proc.codebook_ids import find_codebook
 from pc15.residual.bits import residual_bits
-from pc15.runtime.device import resolve_device
+from pc15.runtime.device import checked_device, resolve_device
+from pc15.runtime.memory import is_gpu_memory
 from pc15.runtime.parallel import check_fork, parallel_map, threads
+from pc15.runtime.progress import Quiet, progress_bar
 
-__all__ = ["EncodeResult", "encode", "encode_many", "encode_y", "encode_y_with_hooks", "repack"]
+if TYPE_CHECKING:
+    import torch
+
+    from pc15.hooks.protocol import EncoderHooks
+
+__all__ = ["EncodeResult", "encode", "encode_many", "encode_y", "encode_y_with_hooks", "repack", "search_device"]
 
 
 def encode_y(img_y: PictureLike, cfg: CodecConfig | None = None) -> EncodeResult:
@@ -51,19 +59,28 @@ def encode_y(img_y: PictureLike, cfg: CodecConfig | None = None) -> EncodeResult
         has.
     Raises:
         ImageError: another rank, zero-size, NaN or out of range.
+        MissingExtraError: the options ask for tile programs, and torch is not installed.
     """
     check_fork()
     cfg = cfg or CodecConfig.preset("balanced")
     y = as_luma(img_y)
-    device = _search_device(cfg)
-    plane = (y[0, 0].to(device) * float(SAMPLE_ONE)).round().to(torch.int32)
-    return _encode_all([Picture.of([plane], y.shape[3], y.shape[2])], cfg)[0]
+    plane = np.rint(y[0, 0] * np.float32(SAMPLE_ONE)).astype(np.int32)
+    return _encode_all([Picture.of([plane], y.shape[3], y.shape[2], search_device(cfg))], cfg)[0]
 
 
-def _search_device(cfg: CodecConfig) -> torch.device:
-    """Device that planes are searched on: a residual alone, and one tile beside it, are work for a CPU."""
-    device = resolve_device(cfg.device)
-    return device if any(plan.tile for plan in plans_of(cfg)) else torch.device("cpu")
+def _has_programs(cfg: CodecConfig) -> bool:
+    """True if tile programs are searched in any case."""
+    return any(plan.tile for plan in plans_of(cfg))
+
+
+def search_device(cfg: CodecConfig) -> str | torch.device:
+    """The device that planes are searched on: a residual alone, and one tile beside it, are work for a CPU.
+
+    Raises:
+        ConfigError, MissingExtraError: as `resolve_device`.
+    """
+    device = checked_device(cfg.device)
+    return resolve_device(device) if _has_programs(cfg) else "cpu"
 
 
 def encode_y_with_hooks(img_y: PictureLike, cfg: CodecConfig | None, hooks: EncoderHooks) -> EncodeResult:
@@ -109,31 +126,37 @@ def encode_many(
     return _encode_planes(planes, cfg, workers)
 
 
-def _encode_planes(pictures: Sequence[Tensor], cfg: CodecConfig, workers: int | None = None) -> list[EncodeResult]:
+def _encode_planes(
+    pictures: Sequence[NDArray[np.uint8]], cfg: CodecConfig, workers: int | None = None
+) -> list[EncodeResult]:
     """Encode pictures of uint8 planes, [3,H,W] or [1,H,W]."""
-    device = _search_device(cfg)
+    device = search_device(cfg)
     ready = []
     for picture in pictures:
         planes = rgb_to_ycbcr420(picture) if picture.shape[0] == 3 else (picture[0],)
-        ready.append(Picture.of([as_q12(p, device) for p in planes], picture.shape[2], picture.shape[1]))
+        ready.append(Picture.of([as_q12(p) for p in planes], picture.shape[2], picture.shape[1], device))
     return _encode_all(ready, cfg, workers)
 
 
 def _encode_all(pictures: list[Picture], cfg: CodecConfig, workers: int | None = None) -> list[EncodeResult]:
     """Encode pictures; the samples of each are let go as soon as it is decided what its stream says."""
-    bar = tqdm(total=0, desc="encoding", unit="tile", disable=None, leave=False)
-    with _explained(), bar as progress, threads(workers) as pool:
-        tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
-        check_tables(tables, codebook)
+    with _explained(), progress_bar("encoding", "tile") as progress, threads(workers) as pool:
+        if _has_programs(cfg):
+            check_tables(load_table(cfg.table_id), codebook_of(cfg.codebook_id))
+        else:
+            find_table(cfg.table_id)
+            find_codebook(cfg.codebook_id)
         if len(pictures) < 2:
-            return finish([choose(one, cfg, tables, codebook, progress, pool) for one in pictures])
-        search_together(pictures, cfg, tables, codebook, progress)
+            return finish([choose(one, cfg, progress, pool) for one in pictures])
+        if _has_programs(cfg):
+            from pc15.plan.together import search_together
+
+            search_together(pictures, cfg, progress)
         progress.unit = "picture"
         progress.reset(total=len(pictures))
-        quiet = tqdm(disable=True)
 
         def one(i: int) -> Chosen:
-            chosen = choose(pictures[i], cfg, tables, codebook, quiet)
+            chosen = choose(pictures[i], cfg, Quiet())
             pictures[i] = Picture.of([], 0, 0)
             return chosen
 
@@ -149,7 +172,9 @@ def _explained() -> Iterator[None]:
     """Say what to do where a GPU's memory is too small after all."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_gpu_memory(error):
+            raise
         raise DeviceError(
             "the GPU has too little free memory to search this picture; end what else runs there, or encode with "
             "device='cpu': the bytes are the same"
@@ -176,11 +201,10 @@ def repack(
         if part.tiles != math.prod(tile_counts(header, i)):
             where = f"plane {header.grids[i].plane}" + ", coarse," * header.grids[i].coarse
             raise ConfigError(f"{where} has {part.tiles} programs for {math.prod(tile_counts(header, i))} tiles")
-    load_table(header.table_id)  # what nobody has is refused, even where there is no tile to code with it
-    load_codebook(header.codebook_id)
+    check_ids(header)  # what nobody has is refused, even where there is no tile to code with it
     tallies = [
         residual_bits(payload, span.row_stop - span.row_start, plane_size(header, span.plane)[1],
-                      header.planes[span.plane].residual - 1, header.planes[span.plane].tools)
+                      header.planes[span.plane].residual - 1, header.planes[span.plane].tools, span.plane)
         for span, payload in zip(residual_spans(header), residuals, strict=False)
     ]  # fmt: skip
     return finish([Chosen(header, programs, residuals, tallies, metadata)])[0]

@@ -1,12 +1,8 @@
 """Integer arithmetic for everything a decoder evaluates: the same bits on every device, compiled or not.
 
-Pixel-sized tensors are int32; int64 is used for per-item parameters and for sums.  Three scales:
-
-    ratio   Q14: ONE = 2**14 stands for 1.0                  coordinates, pattern values, contrasts
-    turns   2**32 = one turn, so int32 overflow *is* the wrap   phases and angles
-    freq    FREQ_ONE = 2**18 turns-units per (turn / coordinate unit): freq * coordinate is a phase, wrapping
-
-Products of int32 wrap modulo 2**32 by intention wherever a phase is meant; elsewhere the stated bounds hold.
+Pixel-sized tensors are int32; int64 is used for per-item parameters and for sums.  `pc15.scales` has the three scales:
+ratios in Q14, phases and angles in turns, frequencies.  Products of int32 wrap modulo 2**32 by intention wherever a
+phase is meant; elsewhere the stated bounds hold.
 Tables are computed once with `decimal`, which rounds the same way on every machine; nothing here touches libm.
 
 | function     | result      | largest error (tested)        |
@@ -29,12 +25,44 @@ from decimal import Decimal
 import torch
 from torch import Tensor
 
-FRAC = 14
-ONE = 1 << FRAC
-HALF = ONE >> 1
-TURN_BITS = 32
-QUARTER_TURN = 1 << 30
-FREQ_ONE = 1 << (TURN_BITS - FRAC)
+from pc15.scales import FRAC, FREQ_ONE, HALF, ONE, QUARTER_TURN, TURN_BITS, rounded, wrap32
+
+__all__ = [
+    "FRAC",
+    "FREQ_ONE",
+    "HALF",
+    "ISQRT_MAX",
+    "ONE",
+    "QUARTER_TURN",
+    "TURN_BITS",
+    "atan2_turns",
+    "const",
+    "cos_turns",
+    "div",
+    "exp_neg",
+    "fade",
+    "floor_div",
+    "hash32",
+    "hash_cell",
+    "hypot",
+    "isqrt",
+    "isqrt64",
+    "lerp",
+    "look_up",
+    "mul",
+    "mul_far",
+    "rounded",
+    "saw_turns",
+    "shift",
+    "signed_unit",
+    "sin_turns",
+    "smoothstep",
+    "soft_sign",
+    "triangle_turns",
+    "unit",
+    "wrap32",
+]
+
 SINE_BITS = 14
 EXP_SHIFT = 3
 ATAN_BITS = 12
@@ -53,16 +81,6 @@ def const(value: int) -> Tensor:
 
 _CONTEXT = decimal.Context(prec=40, rounding=decimal.ROUND_HALF_EVEN)
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510")
-
-
-def rounded(value: Decimal) -> int:
-    """Nearest integer, ties to even."""
-    return int(value.to_integral_value(rounding=decimal.ROUND_HALF_EVEN))
-
-
-def wrap32(value: int) -> int:
-    """`value` modulo 2**32, as a signed 32-bit integer."""
-    return ((value + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 # ---------------------------------------------------------------- tables, made once

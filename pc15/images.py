@@ -1,34 +1,32 @@
 """Picture files <-> uint8 planes <-> luma in [0,1], and the checks that an encoder's input has to pass.
 
-Planes are uint8 [C,H,W] on the CPU.  uint8 becomes float through a table of 256 values computed once by
-numpy, so that the same file gives the same bits on every device; the way back rounds to the nearest. Luma is
-BT.601 full range, as in Pillow's convert("L"): (19595 R + 38470 G + 7471 B + 2^15) >> 16.
+Planes are uint8 [C,H,W], arrays of NumPy; `load_rgb`, `load_luma`, `luma_tensor`, `to_u8` and `check_luma` are for
+those who work with tensors, and the only ones that load torch.  uint8 becomes float through a table of 256 values
+computed once by NumPy, so that the same file gives the same bits on every device; the way back rounds to the nearest.
+Luma is BT.601 full range, as in Pillow's convert("L"): (19595 R + 38470 G + 7471 B + 2^15) >> 16.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
-import logging
 import os
 import struct
-import sys
-import threading
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from PIL import Image
 
-from pc15.color import rgb_to_ycbcr420
-from pc15.errors import ImageError, checked_max_pixels, did_you_mean
-from pc15.paths import read_open, write_atomic
+from pc15.color import Samples, rgb_to_ycbcr420
+from pc15.errors import ImageError, did_you_mean
+from pc15.paths import write_atomic
+from pc15.picture_files import DAMAGE, cannot_read, read_upright, upright_8bit
+from pc15.runtime.tensors import is_tensor, load_torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -39,9 +37,11 @@ __all__ = [
     "find_images",
     "load_luma",
     "load_rgb",
+    "luma_of",
     "luma_tensor",
-    "opaque_8bit",
     "picture_bytes",
+    "read_luma",
+    "read_rgb",
     "save_image",
     "several_pictures",
     "to_u8",
@@ -64,19 +64,15 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
     "TIFF": {"compression": "tiff_deflate"},
     "WEBP": {"lossless": True},
 }
-# What Pillow's readers raise on damaged files, found by flipping bytes; anything else would be a bug of ours.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
-_LUMA = torch.from_numpy(np.arange(256, dtype=np.float32) / np.float32(255.0))
+_LUMA = np.arange(256, dtype=np.float32) / np.float32(255.0)
 _AT_ONCE = 1 << 20  # samples converted at once
-_MAX_BYTES = 1 << 30  # of an open file, which may never end; of a path, Pillow reads what the picture's size takes
-_LIMIT = threading.Lock()
-_log = logging.getLogger(__name__)
 
-PictureLike = Tensor | npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | IO[bytes]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+PictureLike: TypeAlias = "Tensor | npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | IO[bytes]"
 """What callers may give as a picture: a tensor, an array, a picture of Pillow, or the path or open file of one."""
 
 
-def load_rgb(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | None = None) -> Tensor:
+def read_rgb(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | None = None) -> Bytes:
     """Read a picture file as R, G, B: uint8 [3,H,W].
 
     EXIF orientation is applied, transparency composited on white (with a log line), 16 bits scaled to 8.
@@ -88,21 +84,36 @@ def load_rgb(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | No
         ImageError: no such file, not an image, damaged, cut short, or larger than the limit.
         ConfigError: max_pixels is no whole number from 1 up.
     """
-    return _rgb_planes(_read(source, max_pixels))
+    return _rgb_planes(read_upright(source, max_pixels))
+
+
+def read_luma(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | None = None) -> Bytes:
+    """Read a picture file as luma, uint8 [1,H,W], by Pillow's convert("L"); see `read_rgb`."""
+    return np.array(read_upright(source, max_pixels).convert("L"))[None]
+
+
+def load_rgb(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | None = None) -> Tensor:
+    """`read_rgb` as a tensor."""
+    return _tensor(read_rgb(source, max_pixels=max_pixels))
 
 
 def load_luma(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | None = None) -> Tensor:
-    """Read a picture file as luma, uint8 [1,H,W], by Pillow's convert("L"); see load_rgb."""
-    return torch.from_numpy(np.array(_read(source, max_pixels).convert("L"))[None])
+    """`read_luma` as a tensor."""
+    return _tensor(read_luma(source, max_pixels=max_pixels))
 
 
-def _rgb_planes(image: Image.Image) -> Tensor:
+def _tensor(samples: npt.NDArray[Any]) -> Tensor:
+    tensor: Tensor = load_torch("a picture as a tensor").from_numpy(samples)
+    return tensor
+
+
+def _rgb_planes(image: Image.Image) -> Bytes:
     pixels = np.asarray(image.convert("RGB"))  # [H,W,3], read-only
-    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+    return np.array(pixels.transpose(2, 0, 1), order="C")
 
 
-def as_planes(picture: PictureLike, name: str = "the picture") -> Tensor:
-    """Any 8-bit picture that `encode` takes -> uint8 planes, [3,H,W] or [1,H,W], contiguous, on the device it is on.
+def as_planes(picture: PictureLike, name: str = "the picture") -> Bytes:
+    """Any 8-bit picture that `encode` takes -> uint8 planes, [3,H,W] or [1,H,W], contiguous.
 
     Args:
         picture: a uint8 tensor or array [3,H,W], [H,W,3], [1,H,W] or [H,W], of any strides; or else a picture of
@@ -113,24 +124,24 @@ def as_planes(picture: PictureLike, name: str = "the picture") -> Tensor:
     Raises:
         ImageError: anything else.
     """
-    if not isinstance(picture, Tensor | np.ndarray):
+    if not (is_tensor(picture) or isinstance(picture, np.ndarray)):
         planes = _planes_of_file(picture, name)
         return planes[:1] if bool((planes == planes[:1]).all()) else planes
-    samples = _as_tensor(picture, name)
+    samples = _as_array(picture, name)
     channels_last = isinstance(picture, np.ndarray)
     shape = list(samples.shape)
-    planes = samples.unsqueeze(0) if samples.dim() == 2 else samples
-    if planes.dim() == 3 and planes.shape[2] == 3 and (channels_last or planes.shape[0] not in (1, 3)):
-        planes = planes.permute(2, 0, 1)
-    if planes.dim() != 3 or planes.shape[0] not in (1, 3) or planes.dtype != torch.uint8 or not planes.numel():
+    planes = samples[None] if samples.ndim == 2 else samples
+    if planes.ndim == 3 and planes.shape[2] == 3 and (channels_last or planes.shape[0] not in (1, 3)):
+        planes = planes.transpose(2, 0, 1)
+    if planes.ndim != 3 or planes.shape[0] not in (1, 3) or planes.dtype != np.uint8 or not planes.size:
         raise ImageError(
-            f"{name} is {samples.dtype} of shape {shape}; give uint8 [3,H,W], [H,W,3], [1,H,W] or [H,W], "
+            f"{name} is {picture.dtype} of shape {shape}; give uint8 [3,H,W], [H,W,3], [1,H,W] or [H,W], "
             "or a float luma to encode_y"
         )
-    return planes.contiguous()
+    return np.ascontiguousarray(planes)
 
 
-def as_luma(picture: PictureLike, name: str = "the picture") -> Tensor:
+def as_luma(picture: PictureLike, name: str = "the picture") -> npt.NDArray[np.float32]:
     """Any picture that `encode_y` takes -> luma [1,1,H,W] float32 in [0,1].
 
     Args:
@@ -140,13 +151,14 @@ def as_luma(picture: PictureLike, name: str = "the picture") -> Tensor:
         ImageError: anything else.
     """
     if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
-        return check_luma(_as_tensor(picture, name))
-    if isinstance(picture, Tensor) and picture.dtype != torch.uint8:
-        return check_luma(_as_tensor(picture, name))
-    if isinstance(picture, Tensor | np.ndarray) and picture.ndim == 4 and tuple(picture.shape[:2]) == (1, 1):
+        return _checked_luma(_as_array(picture, name))
+    if is_tensor(picture) and str(picture.dtype) != "torch.uint8":
+        _check_float(picture)
+        return _checked_luma(_as_array(picture, name))
+    if (is_tensor(picture) or isinstance(picture, np.ndarray)) and tuple(picture.shape[:-2]) == (1, 1):
         picture = picture[0, 0]
     planes = as_planes(picture, name)
-    return luma_tensor(planes[0] if len(planes) == 1 else rgb_to_ycbcr420(planes)[0])
+    return luma_of(planes[0] if len(planes) == 1 else rgb_to_ycbcr420(planes)[0])
 
 
 def several_pictures(pictures: Iterable[PictureLike]) -> list[PictureLike]:
@@ -156,7 +168,7 @@ def several_pictures(pictures: Iterable[PictureLike]) -> list[PictureLike]:
         ImageError: one picture, which would be taken apart into its rows, or nothing to go through.
     """
     single = isinstance(pictures, str | os.PathLike | Image.Image) or hasattr(pictures, "read")
-    if isinstance(pictures, Tensor | np.ndarray):
+    if is_tensor(pictures) or isinstance(pictures, np.ndarray):
         single = pictures.ndim < 4
     if single or not isinstance(pictures, Iterable):
         raise ImageError(
@@ -166,36 +178,39 @@ def several_pictures(pictures: Iterable[PictureLike]) -> list[PictureLike]:
     return list(pictures)
 
 
-def _planes_of_file(picture: Any, name: str) -> Tensor:
+def _planes_of_file(picture: Any, name: str) -> Bytes:
     """The colours of a picture of Pillow, or of a picture file: uint8 [3,H,W]."""
     if isinstance(picture, Image.Image):
         try:
-            return _rgb_planes(_upright_8bit(picture, name))
-        except _DAMAGE as error:
-            raise error if isinstance(error, ImageError) else _cannot_read(name, error) from error
+            return _rgb_planes(upright_8bit(picture, name))
+        except DAMAGE as error:
+            raise error if isinstance(error, ImageError) else cannot_read(name, error) from error
     if isinstance(picture, str | os.PathLike) or hasattr(picture, "read"):
-        return load_rgb(picture)
+        return read_rgb(picture)
     raise ImageError(
         f"{name} is of type {type(picture).__name__}, not a picture; give a tensor, a NumPy array, a picture of "
         "Pillow, or the path or open file of one"
     )
 
 
-def _as_tensor(samples: Tensor | npt.NDArray[Any], name: str) -> Tensor:
-    """A plain tensor of the same samples; of an array, a copy: it may be read-only, or change while it is coded."""
-    if isinstance(samples, Tensor):
-        if samples.layout is not torch.strided or samples.is_meta:
+def _as_array(samples: Tensor | npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """The same samples as an array; of an array, a copy: it may be read-only, or change while it is coded."""
+    if is_tensor(samples):
+        if str(samples.layout) != "torch.strided" or samples.is_meta:
             kind = "without data" if samples.is_meta else f"in layout {samples.layout}"
             raise ImageError(f"{name} is a tensor {kind}; give a dense one with its samples")
-        return samples.detach()
+        plain = samples.detach().cpu()
+        array: npt.NDArray[Any] = (plain if str(plain.dtype) == "torch.uint8" else plain.float()).numpy()
+        return array
     if isinstance(samples, np.ma.MaskedArray) and np.ma.is_masked(samples):
         raise ImageError(f"{name} has masked samples; fill them in first, as by numpy.ma.filled")
+    assert isinstance(samples, np.ndarray)
     kind, size = samples.dtype.kind, samples.dtype.itemsize
     if samples.dtype != np.uint8 and kind != "f":
         advice = "scale it to uint8 0..255, or to floats in [0,1] for encode_y"
         raise ImageError(f"{name} is an array of {samples.dtype} of shape {list(samples.shape)}; {advice}")
     wanted = np.uint8 if kind == "u" else np.float32 if size <= 4 else np.float64
-    return torch.from_numpy(np.array(samples, dtype=wanted, order="C"))
+    return np.array(samples, dtype=wanted, order="C")
 
 
 def save_image(path: str | Path, planes: Tensor | npt.NDArray[np.uint8]) -> None:
@@ -227,7 +242,7 @@ def picture_bytes(planes: Tensor | npt.NDArray[np.uint8], kind: str) -> bytes:
     Raises:
         ImageError: wrong shape or dtype, or a size that the format cannot hold.
     """
-    pixels = planes.detach().cpu().numpy() if isinstance(planes, Tensor) else np.asarray(planes)
+    pixels = planes.detach().cpu().numpy() if is_tensor(planes) else np.asarray(planes)
     shape = list(pixels.shape)
     if pixels.dtype != np.uint8:
         raise ImageError(f"planes are {pixels.dtype}, not uint8; convert them with to_u8")
@@ -246,16 +261,28 @@ def picture_bytes(planes: Tensor | npt.NDArray[np.uint8], kind: str) -> bytes:
     return encoded.getvalue()
 
 
-def luma_tensor(u8: Tensor) -> Tensor:
+def luma_of(u8: Bytes) -> npt.NDArray[np.float32]:
     """uint8 [1,H,W], [H,W] or [1,1,H,W] -> luma [1,1,H,W] float32: k/255, the same bits everywhere.
 
     Raises:
         ImageError: not uint8, or not one plane.
     """
+    if u8.dtype != np.uint8:
+        raise ImageError(f"luma_of needs uint8 samples, not {u8.dtype}; a float picture is luma already")
+    return _LUMA.take(_one_plane(u8))
+
+
+def luma_tensor(u8: Tensor) -> Tensor:
+    """`luma_of` of a tensor, on its device.
+
+    Raises:
+        ImageError: not uint8, or not one plane.
+    """
+    torch = load_torch("a picture as a tensor")
     if u8.dtype != torch.uint8:
         raise ImageError(f"luma_tensor needs uint8 samples, not {u8.dtype}; a float picture goes to check_luma")
-    plane, levels = _one_plane(u8).contiguous(), _LUMA.to(u8.device)
-    luma = torch.empty(plane.shape, device=u8.device)
+    plane, levels = _one_plane(u8).contiguous(), torch.from_numpy(_LUMA).to(u8.device)
+    luma: Tensor = torch.empty(plane.shape, device=u8.device)
     for part, codes in zip(luma.view(-1).split(_AT_ONCE), plane.view(-1).split(_AT_ONCE), strict=True):
         torch.index_select(levels, 0, codes.int(), out=part)
     return luma
@@ -269,8 +296,9 @@ def to_u8(y: Tensor) -> Tensor:
     """
     if not y.is_floating_point():
         raise ImageError(f"to_u8 needs floats in [0,1], not {y.dtype}")
-    _check_finite(y)
-    return (y.detach().float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    wide = y.detach().float()
+    _check_finite(wide.cpu().numpy())
+    return (wide.clamp(0.0, 1.0) * 255.0).round().byte()
 
 
 def check_luma(y: Tensor) -> Tensor:
@@ -281,24 +309,34 @@ def check_luma(y: Tensor) -> Tensor:
     Raises:
         ImageError: not a float tensor, more than one plane, empty, not finite, or out of range; says where.
     """
-    if not isinstance(y, Tensor):
+    if not is_tensor(y):
         raise ImageError(f"luma has to be a torch tensor, not {type(y).__name__}; wrap an array in torch.from_numpy")
+    _check_float(y)
+    return _tensor(_checked_luma(_as_array(y, "luma"))).to(y.device)
+
+
+def _check_float(y: Tensor) -> None:
     if not y.is_floating_point():
-        advice = "convert it with pc15.images.luma_tensor" if y.dtype == torch.uint8 else "scale it to [0,1] first"
+        whole = str(y.dtype) == "torch.uint8"
+        advice = "convert it with pc15.images.luma_tensor" if whole else "scale it to [0,1] first"
         raise ImageError(f"luma has dtype {y.dtype}, not a float in [0,1]; {advice}")
-    y = _one_plane(y.detach())
+
+
+def _checked_luma(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """`check_luma` of an array of floats."""
+    y = _one_plane(samples)
     _check_finite(y)
-    wide = y.float()
-    outside = (wide < -1e-6) | (wide > 1.0 + 1e-6)
-    if bool(outside.any()):
-        index = outside.nonzero()[0].tolist()
+    wide = y.astype(np.float32)
+    outside = (wide < np.float32(-1e-6)) | (wide > np.float32(1.0 + 1e-6))
+    if outside.any():
+        index = np.argwhere(outside)[0].tolist()
         low, high = float(wide.min()), float(wide.max())
         advice = "divide by 255" if low >= 0.0 and 1.5 < high <= 255.0 else "scale or clamp it to [0,1]"
         raise ImageError(
             f"luma {float(wide[tuple(index)]):.6g} at row {index[2]}, column {index[3]} is outside [0,1] "
             f"(the picture spans {low:.6g} to {high:.6g}); {advice}"
         )
-    return wide.clamp(0.0, 1.0).contiguous()
+    return np.ascontiguousarray(wide.clip(0.0, 1.0))
 
 
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -331,184 +369,21 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return sorted(found)
 
 
-@contextlib.contextmanager
-def _pillow_allows(pixels: int | None) -> Iterator[None]:
-    """Let Pillow open pictures of so many pixels meanwhile, if it did not before.
-
-    Pillow has one limit for the whole process, which its readers look at here and there: other threads that open
-    pictures at the same time are allowed as many.
-    """
-    usual = Image.MAX_IMAGE_PIXELS
-    if pixels is None or usual is None or pixels <= usual:
-        yield
-        return
-    with _LIMIT:
-        usual = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = pixels
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = usual
-
-
-def _read(source: str | os.PathLike[str] | IO[bytes], max_pixels: int | None = None) -> Image.Image:
-    """The whole picture, upright, opaque, 8 bits per sample, in any mode that convert("RGB") understands."""
-    limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else checked_max_pixels(max_pixels)
-    file = _Source.of(source)
-    try:
-        with _pillow_allows(max_pixels), Image.open(file.opened) as image:
-            if limit is not None and image.width * image.height > limit:
-                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels, over {limit}")
-            _load_rounded(image, file.opened)
-            return _upright_8bit(image, file.name)
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning, where -W error says so
-        raise ImageError(
-            f"{file.name} is too large ({error}), and may be a decompression bomb; "
-            "if you trust it, pass max_pixels (--max-pixels), or crop the picture"
-        ) from error
-    except FileNotFoundError as error:
-        raise ImageError(f"no file {file.name}; check the path, relative ones start at {Path.cwd()}") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{file.name} ({file.size()} bytes) is not an image that Pillow can read; convert it to PNG"
-        ) from error
-    except _DAMAGE as error:
-        raise _cannot_read(file.name, error) from error
-
-
-_OTHER_BYTES = {
-    f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for order, other in ("BL", "LB")
-} | {f"{mode};16N": f"{mode};16{'B' if sys.byteorder == 'little' else 'L'}" for mode in ("RGB", "RGBA")}
-"""Pillow's names for 16-bit samples of which the high byte is taken, and for the same read the other way round."""
-
-
-def _load_rounded(image: Image.Image, opened: Path | io.BytesIO) -> None:
-    """Load a picture; 16-bit colour, of whose samples Pillow takes the high bytes, is rounded to 8 bits as gray is.
-
-    Pillow has no mode for such samples, but reads the low bytes if it is told that they come first; the four bytes of a
-    gray sample with its alpha it reads as four channels.
-    """
-    tiles: list[Any] = list(getattr(image, "tile", []))
-    raw = {args if isinstance(args, str) else args[0] for *_, args in tiles if args}
-    image.load()
-    if len(raw) != 1 or (name := raw.pop()) not in {*_OTHER_BYTES, "LA;16B"}:
-        return
-    other_name = _OTHER_BYTES.get(name, "RGBA")
-    with Image.open(opened) as other:
-        if name == "LA;16B":
-            other._mode = "RGBA"
-        swapped: Any = [
-            (codec, box, offset, (other_name, *args[1:]) if isinstance(args, tuple) else other_name)
-            for codec, box, offset, args in other.tile
-        ]
-        other.tile = swapped
-        other.load()
-        low = np.asarray(other).astype(np.uint32)
-    if name == "LA;16B":
-        wide = low[:, :, [0, 0, 0, 2] if image.mode == "RGBA" else [0, 2]] << 8
-        wide |= low[:, :, [1, 1, 1, 3] if image.mode == "RGBA" else [1, 3]]
-    else:
-        wide = np.asarray(image).astype(np.uint32) << 8 | low
-    image.paste(Image.fromarray(((wide * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)))
-
-
-def _cannot_read(name: str, error: Exception) -> ImageError:
-    return ImageError(f"cannot read {name}: {error}; the file is damaged or cut short, copy it again")
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A picture file by its path, or the bytes that were read of an open one; and its name, for messages."""
-
-    opened: Path | io.BytesIO
-    name: str
-
-    @classmethod
-    def of(cls, source: str | os.PathLike[str] | IO[bytes]) -> _Source:
-        if isinstance(source, str | os.PathLike):
-            path = Path(source)
-            return cls(path, str(path))
-        name = str(getattr(source, "name", "the open file"))
-        try:
-            data = read_open(source, _MAX_BYTES)
-        except (OSError, ValueError) as error:  # ValueError: closed
-            raise ImageError(f"cannot read {name}: {error}") from error
-        if len(data) > _MAX_BYTES:
-            raise ImageError(f"{name} is over the limit of {_MAX_BYTES} bytes; give a path, or a smaller picture")
-        return cls(io.BytesIO(data), name)
-
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self.opened.stat().st_size if isinstance(self.opened, Path) else len(self.opened.getvalue())
-
-
-def _upright_8bit(image: Image.Image, name: str) -> Image.Image:
-    return _eight_bit(_opaque(ImageOps.exif_transpose(image), name), name)
-
-
-def opaque_8bit(image: Image.Image, name: str) -> Image.Image:
-    """Convert a picture of any mode to "L" or "RGB" as files are read: transparency on white, 16 bits rounded to 8.
-
-    Args:
-        name: of the picture, for messages.
-    Raises:
-        ImageError: float or 32-bit samples outside their range.
-    """
-    flat = _eight_bit(_opaque(image, name), name)
-    return flat.convert("L" if flat.mode in _GRAY_MODES else "RGB")
-
-
-_GRAY_MODES = {"1", "L", "I", "F"}
-
-
-def _opaque(image: Image.Image, name: str) -> Image.Image:
-    """Composited on white where something is transparent."""
-    if "A" not in image.getbands() and "a" not in image.getbands() and "transparency" not in image.info:
-        return image
-    if image.mode.startswith(("I", "F")):  # a key colour of a 16-bit grey PNG
-        return image
-    rgba = image.convert("RGBA")
-    alpha = rgba.getchannel("A").getextrema()
-    if alpha == (255, 255):
-        return rgba.convert("RGB")
-    _log.warning("%s has transparent pixels: composited on white", name)
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
-
-
-def _eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """16-bit grey scaled to 8, rounded; 32-bit integers count as 16-bit ones, 32-bit floats as [0,1]."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    samples = np.asarray(image)
-    if image.mode == "F":
-        if not (np.isfinite(samples).all() and samples.min() >= 0.0 and samples.max() <= 1.0):
-            raise ImageError(f"{name} holds float samples outside [0,1]; scale them to [0,1], or save it as 16-bit PNG")
-        return Image.fromarray((samples * np.float32(255.0)).round().astype(np.uint8))
-    wide = samples.astype(np.int64)
-    if wide.min() < 0 or wide.max() > 0xFFFF:
-        raise ImageError(
-            f"{name} holds samples from {wide.min()} to {wide.max()}, not 16-bit ones; scale them to 0..65535"
-        )
-    return Image.fromarray(((wide * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
-
-
-def _one_plane(y: Tensor) -> Tensor:
+def _one_plane(y: Samples) -> Samples:
     """[H,W], [1,H,W] or [1,1,H,W] -> [1,1,H,W], with at least one pixel."""
     shape = list(y.shape)
     if not 2 <= y.ndim <= 4 or any(side != 1 for side in shape[:-2]):
         raise ImageError(f"luma has shape {shape}; give one plane, [1,1,H,W], [1,H,W] or [H,W]")
-    if y.numel() == 0:
+    if 0 in shape:
         raise ImageError(f"luma has shape {shape}, no pixel at all; a picture is at least 1x1")
     return y.reshape(1, 1, *shape[-2:])
 
 
-def _check_finite(y: Tensor) -> None:
-    finite = y.isfinite()
-    if not bool(finite.all()):
-        index = (~finite).nonzero()[0].tolist()
+def _check_finite(y: npt.NDArray[Any]) -> None:
+    finite = np.isfinite(y)
+    if not finite.all():
+        index = np.argwhere(~finite)[0].tolist()
         raise ImageError(
-            f"luma is {float(y[tuple(index)])} at index {index}, and {int((~finite).sum())} of {y.numel()} "
-            "samples are not finite; find what made them, or replace them with torch.nan_to_num"
+            f"luma is {float(y[tuple(index)])} at index {index}, and {int((~finite).sum())} of {y.size} "
+            "samples are not finite; find what made them, or replace them, as by numpy.nan_to_num"
         )

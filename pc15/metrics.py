@@ -1,4 +1,4 @@
-"""Quality of a picture, and comparison of two rate curves: PSNR, SSIM, MS-SSIM, BD-rate.
+"""Quality of a picture, and comparison of two rate curves: PSNR, SSIM, MS-SSIM, CIEDE2000, BD-rate.
 
 For reports only: computed in float64 on the CPU, so nothing coded depends on it.  The data range is an
 argument, 1.0 by default, because luma is in [0,1]; 8-bit pictures need 255, and forgetting it is an error,
@@ -6,29 +6,46 @@ not a number.
 Sources: Z. Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP
 2004, with the border convention of scikit-image; Z. Wang et al., "Multi-scale structural similarity",
 Asilomar 2003; G. Bjøntegaard, VCEG-M33, with the piecewise cubic of F. Fritsch and J. Butland, SIAM J. Sci.
-Stat. Comput. 5, 1984.
+Stat. Comput. 5, 1984; G. Sharma, W. Wu, E. Dalal, "The CIEDE2000 color-difference formula", Color Res.
+Appl. 30(1), 2005.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from pc15.errors import ConfigError, ImageError
+from pc15.runtime.tensors import is_tensor
 
-__all__ = ["Score", "bd_overlap", "bd_rate", "ms_ssim", "pareto_front", "psnr", "quality_at", "ssim", "ssim_db"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Picture = Tensor | npt.NDArray[np.generic]
+__all__ = [
+    "Score",
+    "bd_overlap",
+    "bd_rate",
+    "ciede2000",
+    "ciede2000_lab",
+    "ms_ssim",
+    "pareto_front",
+    "psnr",
+    "quality_at",
+    "ssim",
+    "ssim_db",
+]
+
+Picture: TypeAlias = "Tensor | npt.NDArray[np.generic]"
 _Floats = npt.NDArray[np.float64]
 
 SSIM_WINDOW = 11  # pixels; sigma 1.5 cut at 3.5 sigma
 SSIM_SIGMA = 1.5
+_XYZ_OF_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_D65 = (0.95047, 1.0, 1.08883)
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # fine to coarse, from the paper
 
 
@@ -51,7 +68,7 @@ def psnr(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
             outside 0..data_range than it is wide.
     """
     x, y = _pair(a, b, data_range)
-    mse = float((x - y).square().mean())
+    mse = float(np.square(x - y).mean())
     return Score(math.inf if mse == 0.0 else 10.0 * math.log10(data_range * data_range / mse))
 
 
@@ -86,14 +103,65 @@ def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     x, y = _pair(a, b, data_range)
     scales = len(MS_SSIM_WEIGHTS)
     _check_side(x, (SSIM_WINDOW - 1) * 2 ** (scales - 1) + 1, "ms_ssim", "use ssim instead")
-    value = torch.ones(x.shape[0], dtype=torch.float64)  # [C]
+    value = np.ones(x.shape[0])  # [C]
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         luminance, contrast = _ssim_maps(x, y, data_range)
         term = luminance * contrast if scale == scales - 1 else contrast
-        value = value * term.mean(dim=(1, 2)).clamp_min(0.0) ** weight
-        odd = [side % 2 for side in x.shape[1:]]  # pad as the common implementations do
-        x, y = (F.avg_pool2d(picture[:, None], 2, padding=odd)[:, 0] for picture in (x, y))
+        value = value * term.mean(axis=(1, 2)).clip(0.0) ** weight
+        x, y = _halved(x), _halved(y)
     return Score(value.mean())
+
+
+def ciede2000(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
+    """Mean CIEDE2000 colour difference of two sRGB pictures, D65; 0 for equal ones, about 1 where eyes begin to see it.
+
+    Args:
+        a, b: [3,H,W] or [1,3,H,W], of one shape.   data_range: as of `psnr`.
+    Raises:
+        ImageError: as for psnr, or not three channels.
+    """
+    x, y = _pair(a, b, data_range)
+    if x.shape[0] != 3:
+        raise ImageError(f"ciede2000 compares pictures of three channels; these have {x.shape[0]}")
+    return Score(ciede2000_lab(_lab(x / data_range), _lab(y / data_range)).mean())
+
+
+def ciede2000_lab(a: _Floats, b: _Floats) -> _Floats:
+    """CIEDE2000 differences of colours in CIELAB, [3,...] float64 -> [...]."""
+    (l1, a1, b1), (l2, a2, b2) = a, b
+    seventh = ((np.hypot(a1, b1) + np.hypot(a2, b2)) / 2) ** 7
+    stretch = 1.5 - 0.5 * np.sqrt(seventh / (seventh + 25.0**7))
+    a1, a2 = stretch * a1, stretch * a2
+    c1, c2 = np.hypot(a1, b1), np.hypot(a2, b2)
+    turn = 2.0 * math.pi
+    h1, h2 = (np.arctan2(v, u) % turn for u, v in ((a1, b1), (a2, b2)))
+    gray = c1 * c2 == 0.0
+    apart = np.where(gray, 0.0, (h2 - h1 + math.pi) % turn - math.pi)
+    apart = np.where(~gray & (h2 - h1 == math.pi), math.pi, apart)
+    hue = np.where(gray, h1 + h2, (h1 + h2) / 2)
+    far = ~gray & (np.abs(h1 - h2) > math.pi)
+    hue = np.where(far, np.where(h1 + h2 < turn, hue + math.pi, hue - math.pi), hue)
+    light, chroma = (l1 + l2) / 2, (c1 + c2) / 2
+    wave = 1.0 - 0.17 * np.cos(hue - math.pi / 6) + 0.24 * np.cos(2 * hue)
+    wave = wave + 0.32 * np.cos(3 * hue + math.pi / 30) - 0.20 * np.cos(4 * hue - math.radians(63.0))
+    middle = (light - 50.0) ** 2
+    by_light = (l2 - l1) / (1.0 + 0.015 * middle / np.sqrt(20.0 + middle))
+    by_chroma = (c2 - c1) / (1.0 + 0.045 * chroma)
+    by_hue = 2.0 * np.sqrt(c1 * c2) * np.sin(apart / 2) / (1.0 + 0.015 * chroma * wave)
+    blue = math.radians(60.0) * np.exp(-(((np.rad2deg(hue) - 275.0) / 25.0) ** 2))
+    seventh = chroma**7
+    tilt = -2.0 * np.sqrt(seventh / (seventh + 25.0**7)) * np.sin(blue)
+    squares = by_light**2 + by_chroma**2 + by_hue**2 + tilt * by_chroma * by_hue
+    return np.sqrt(np.maximum(squares, 0.0))
+
+
+def _lab(rgb: _Floats) -> _Floats:
+    """sRGB in 0..1 -> CIELAB under D65, [3,...] float64."""
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    xyz = np.einsum("ij,j...->i...", np.array(_XYZ_OF_RGB), linear)
+    xyz = xyz / np.array(_D65).reshape(3, *[1] * (rgb.ndim - 1))
+    x, y, z = np.where(xyz > 0.008856, np.maximum(xyz, 0.0) ** (1.0 / 3.0), 7.787 * xyz + 16.0 / 116.0)
+    return np.stack((116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)))
 
 
 def ssim_db(value: float) -> float:
@@ -167,8 +235,8 @@ def bd_overlap(quality_a: Sequence[float], quality_b: Sequence[float]) -> float:
     return float(max(high - low, 0.0) / either) if either > 0.0 else 0.0
 
 
-def _pair(a: Picture, b: Picture, data_range: float) -> tuple[Tensor, Tensor]:
-    """Both pictures as [C,H,W] float64 on the CPU, checked."""
+def _pair(a: Picture, b: Picture, data_range: float) -> tuple[_Floats, _Floats]:
+    """Both pictures as [C,H,W] float64, checked."""
     if not (math.isfinite(data_range) and data_range > 0):
         raise ImageError(f"data_range is {data_range}; give the peak-to-peak value, 1.0 or 255")
     x, y = _planes(a, "a", data_range), _planes(b, "b", data_range)
@@ -180,48 +248,57 @@ def _pair(a: Picture, b: Picture, data_range: float) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _planes(picture: Picture, name: str, data_range: float) -> Tensor:
-    tensor = picture.detach() if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture))
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise ImageError(f"picture {name} has dtype {tensor.dtype}; give floats, or integers and data_range")
-    if not tensor.is_floating_point() and data_range == 1.0:
-        raise ImageError(f"picture {name} holds integers ({tensor.dtype}) but data_range is 1.0; pass data_range=255")
-    shape = list(tensor.shape)
-    if tensor.ndim == 4 and shape[0] == 1:
-        tensor = tensor[0]
-    elif tensor.ndim == 2:
-        tensor = tensor[None]
-    if tensor.ndim != 3 or tensor.numel() == 0:
+def _planes(picture: Picture, name: str, data_range: float) -> _Floats:
+    samples, dtype = _array(picture), getattr(picture, "dtype", None)
+    kind, dtype = samples.dtype.kind, samples.dtype if dtype is None else dtype
+    if kind not in "fiu":
+        raise ImageError(f"picture {name} has dtype {dtype}; give floats, or integers and data_range")
+    if kind != "f" and data_range == 1.0:
+        raise ImageError(f"picture {name} holds integers ({dtype}) but data_range is 1.0; pass data_range=255")
+    shape = list(samples.shape)
+    if samples.ndim == 4 and shape[0] == 1:
+        samples = samples[0]
+    elif samples.ndim == 2:
+        samples = samples[None]
+    if samples.ndim != 3 or samples.size == 0:
         raise ImageError(f"picture {name} has shape {shape}; give one picture, [H,W], [C,H,W] or [1,C,H,W]")
-    tensor = tensor.to("cpu", torch.float64)
-    if not bool(tensor.isfinite().all()):
-        c, row, column = (~tensor.isfinite()).nonzero()[0].tolist()
+    wide = samples.astype(np.float64)
+    finite = np.isfinite(wide)
+    if not finite.all():
+        c, row, column = np.argwhere(~finite)[0].tolist()
         raise ImageError(
-            f"picture {name} holds {float(tensor[c, row, column])} at channel {c}, row {row}, "
+            f"picture {name} holds {float(wide[c, row, column])} at channel {c}, row {row}, "
             f"column {column}; find what made it before measuring"
         )
-    low, high = float(tensor.min()), float(tensor.max())
+    low, high = float(wide.min()), float(wide.max())
     if low < -data_range or high > 2.0 * data_range:
         raise ImageError(
             f"picture {name} spans {low:.6g} to {high:.6g}, which cannot be with data_range {data_range:g}; pass "
             "data_range=255 for 8-bit samples, or scale the picture"
         )
-    return tensor
+    return wide
 
 
-def _check_side(x: Tensor, least: int, what: str, instead: str) -> None:
+def _array(picture: Picture) -> npt.NDArray[Any]:
+    """The samples of a tensor on any device, of an array, or of what becomes one."""
+    if not is_tensor(picture):
+        return np.asarray(picture)
+    plain = picture.detach().cpu()
+    array: npt.NDArray[Any] = (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
+    return array
+
+
+def _check_side(x: _Floats, least: int, what: str, instead: str) -> None:
     if min(x.shape[1:]) < least:
         raise ImageError(f"{what} needs at least {least}x{least} pixels, not {x.shape[2]}x{x.shape[1]}; {instead}")
 
 
-def _ssim_maps(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+def _ssim_maps(x: _Floats, y: _Floats, data_range: float) -> tuple[_Floats, _Floats]:
     """Luminance and contrast-structure factor wherever the whole window fits, [C,H-10,W-10] each."""
-    reach = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
-    window = torch.exp(-(reach**2) / (2.0 * SSIM_SIGMA**2))
+    reach = np.arange(SSIM_WINDOW, dtype=np.float64) - SSIM_WINDOW // 2
+    window = np.exp(-(reach**2) / (2.0 * SSIM_SIGMA**2))
     taps: list[float] = (window / window.sum()).tolist()
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
-        _filtered(_filtered(part, taps, 1), taps, 2) for part in (x, y, x * x, y * y, x * y)
-    )
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (_windowed(part, taps) for part in (x, y, x * x, y * y, x * y))
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2.0 * (mean_x * mean_y) + c1) / ((mean_x * mean_x + mean_y * mean_y) + c1)
     # grouped so that of equal pictures both are 2 * (a - b) exactly, and the ratio is 1
@@ -230,13 +307,30 @@ def _ssim_maps(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]
     return luminance, contrast
 
 
-def _filtered(x: Tensor, window: list[float], dim: int) -> Tensor:
-    """Weighted sums along one axis, where the window fits: a convolution would round equal pictures differently."""
-    length, reach = x.shape[dim] - len(window) + 1, len(window) // 2
-    out = x.narrow(dim, reach, length) * window[reach]
+def _windowed(x: _Floats, taps: list[float]) -> _Floats:
+    """Weighted sums over the window, where it fits: a convolution would round equal pictures differently."""
+    down = _filtered(x.swapaxes(0, 1), taps).swapaxes(0, 1)
+    return np.moveaxis(_filtered(np.moveaxis(down, 2, 0), taps), 0, 2)
+
+
+def _filtered(x: _Floats, taps: list[float]) -> _Floats:
+    """Weighted sums along the first axis."""
+    length, reach = len(x) - len(taps) + 1, len(taps) // 2
+    out: _Floats = x[reach : reach + length] * taps[reach]
     for k in range(reach):
-        out += (x.narrow(dim, k, length) + x.narrow(dim, len(window) - 1 - k, length)) * window[k]
+        both = x[k : k + length] + x[len(taps) - 1 - k :][:length]
+        both *= taps[k]
+        out += both
     return out
+
+
+def _halved(x: _Floats) -> _Floats:
+    """Means of 2x2 pixels; an odd side is padded with zeros at both ends, as the common implementations do."""
+    odd_down, odd_across = x.shape[1] % 2, x.shape[2] % 2
+    x = np.pad(x, ((0, 0), (odd_down, odd_down), (odd_across, odd_across)))
+    x = x[:, : x.shape[1] & ~1, : x.shape[2] & ~1]
+    pooled: _Floats = ((x[:, 0::2, 0::2] + x[:, 0::2, 1::2]) + (x[:, 1::2, 0::2] + x[:, 1::2, 1::2])) / 4.0
+    return pooled
 
 
 def _rate_curve(name: str, rates: Sequence[float], qualities: Sequence[float]) -> tuple[_Floats, _Floats]:

@@ -192,6 +192,13 @@ def variables(*names: str) -> dict[str, str]:
     return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
+@functools.cache
+def numba_settings() -> bool:
+    """True where the environment changes how numba compiles, checks or runs what it compiles."""
+    harmless = {"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS"}
+    return any(name.startswith("NUMBA_") and name not in harmless for name in os.environ)
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """All variables of this process, with changes, for one that it starts."""
     return {**os.environ, **changes}

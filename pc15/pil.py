@@ -15,7 +15,6 @@ import os
 from typing import IO, Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageFile
 
 from pc15.bitstream.container import DEFAULT_MAX_PIXELS, MAX_STREAM_BYTES
@@ -24,7 +23,7 @@ from pc15.color import ycbcr420_to_rgb
 from pc15.config import CodecConfig
 from pc15.decoder import decode_stream
 from pc15.errors import BitstreamError, Pc15Error, did_you_mean
-from pc15.images import opaque_8bit
+from pc15.picture_files import opaque_8bit
 
 __all__ = ["Pc15Decoder", "Pc15ImageFile"]
 
@@ -78,13 +77,13 @@ class Pc15Decoder(ImageFile.PyDecoder):
             raise OSError(f"stream is over the limit of {MAX_STREAM_BYTES} bytes")
         strict = not ImageFile.LOAD_TRUNCATED_IMAGES
         try:
-            decoded = decode_stream(data, strict=strict, max_pixels=_max_pixels())
+            decoded = decode_stream(data, strict=strict, max_pixels=_max_pixels(), output="numpy")
         except Pc15Error as error:
             raise OSError(str(error)) from error
         color = decoded.header.color == COLOR_YCBCR420
-        pixels = ycbcr420_to_rgb(*decoded.planes).permute(1, 2, 0) if color else decoded.planes[0]
+        pixels = ycbcr420_to_rgb(*decoded.planes).transpose(1, 2, 0) if color else decoded.planes[0]
         del decoded
-        self.set_as_raw(pixels.contiguous().numpy().tobytes())
+        self.set_as_raw(pixels.tobytes())
         return -1, 0
 
 
@@ -113,13 +112,12 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
             options[name] = value
     preset = options.pop("preset", DEFAULT_PRESET)
     flat = opaque_8bit(image, os.fsdecode(filename) or "the picture")
-    pixels = torch.from_numpy(np.array(flat))
-    planes = pixels.unsqueeze(0) if flat.mode == "L" else pixels.permute(2, 0, 1)
-    if image.mode != "RGB" and bool((planes == planes[:1]).all()):
-        planes = planes[:1]  # gray with transparency, or a palette of grays
+    pixels = np.array(flat)
+    if image.mode != "RGB" and flat.mode == "RGB" and bool((pixels == pixels[:, :, :1]).all()):
+        pixels = pixels[:, :, 0]  # gray with transparency, or a palette of grays
     from pc15.encoder import encode  # whoever only reads needs no search, and no numba
 
-    file.write(encode(planes.contiguous(), CodecConfig.preset(preset, **options))["bitstream"])
+    file.write(encode(pixels, CodecConfig.preset(preset, **options))["bitstream"])
 
 
 def _accept(prefix: bytes) -> bool:

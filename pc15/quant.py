@@ -16,7 +16,7 @@ import numbers
 from decimal import Decimal
 
 from pc15.errors import ConfigError, shown
-from pc15.fixed import rounded
+from pc15.scales import rounded
 
 STEPS = 64
 DC_FINEST = 42

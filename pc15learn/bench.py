@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pc15.bitstream.header import MAX_PIXELS
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import decode_y
 from pc15.encoder import encode_y
@@ -43,6 +44,7 @@ from pc15.paths import unicode_name, write_atomic
 from pc15.quant import MSE_SCALE
 from pc15.report import Report
 from pc15.runtime.device import env_summary
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["BenchResult", "Measured", "Method", "methods_of", "run_bench"]
 
@@ -131,7 +133,9 @@ def run_bench(
     _warm_up(pictures[0][1], cfg, methods)
     measured: list[Measured] = []
     shown: dict[str, Tensor] = {}
-    with tqdm(total=len(pictures) * len(methods) * len(rates), desc="bench", disable=None, leave=False) as progress:
+    with tqdm(
+        total=len(pictures) * len(methods) * len(rates), desc="bench", disable=bars_hidden(), leave=False
+    ) as progress:
         for name, y in pictures:
             for lam in rates:
                 for method in methods:
@@ -199,7 +203,7 @@ def _measure(name: str, y: Tensor, cfg: CodecConfig, method: str, repeats: int) 
         began = time.perf_counter()
         coded = encode_y(y, cfg)
         middle = time.perf_counter()
-        y_hat = decode_y(coded["bitstream"])
+        y_hat = decode_y(coded["bitstream"], max_pixels=MAX_PIXELS)
         done = time.perf_counter()
         seconds, decode_seconds = min(seconds, middle - began), min(decode_seconds, done - middle)
     H, W = y.shape[2:]

@@ -67,8 +67,8 @@ class Crops:
         along = torch.arange(self.side, device=y.device)
         rows = (y[:, None] + along) * wide[:, None] + self._first[which][:, None]
         crops = self._flat[rows[:, :, None] + (x[:, None] + along)[:, None, :]]
-        for turned, axis in zip((crops.flip(1), crops.flip(2), crops.transpose(1, 2)), chance[3:], strict=True):
-            crops = torch.where((axis < 0.5)[:, None, None], turned, crops)
+        for turned, share in zip((_mirrored, _upended, _transposed), chance[3:], strict=True):
+            crops = torch.where((share < 0.5)[:, None, None], turned(crops), crops)
         return crops
 
 
@@ -186,6 +186,18 @@ class _Stream(IterableDataset[LabelTensors]):
                 step += 1
                 if step == self.steps:
                     return
+
+
+def _mirrored(pictures: Tensor) -> Tensor:
+    return pictures.flip(2)
+
+
+def _upended(pictures: Tensor) -> Tensor:
+    return pictures.flip(1)
+
+
+def _transposed(pictures: Tensor) -> Tensor:
+    return pictures.transpose(1, 2)
 
 
 def _mixed(*numbers: int) -> int:

@@ -26,6 +26,7 @@ from pc15.errors import ConfigError, ImageError, MissingExtraError, SchemaError
 from pc15.images import IMAGE_SUFFIXES, find_images, load_luma
 from pc15.locks import sole_writer
 from pc15.paths import any_place, read_bounded, ready_to_write
+from pc15.runtime.notices import bars_hidden
 from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.schema import SCHEMA_VERSION, Split, TileRow, dump, mend, read_rows
 
@@ -97,7 +98,9 @@ def _make_tiles(
     """Cut pictures into tiles and append their rows; nobody else writes the file meanwhile."""
     state = _Existing.read(out, cfg)
     cut = kept = skipped = 0
-    for name in tqdm(state.unfinished_first(paths), desc="cutting tiles", unit="picture", disable=None, leave=False):
+    for name in tqdm(
+        state.unfinished_first(paths), desc="cutting tiles", unit="picture", disable=bars_hidden(), leave=False
+    ):
         try:
             data = read_bytes(name)
             digest = hashlib.sha256(data).hexdigest()

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from pc15.bitstream.alphabets import Syntax, alphabets
 from pc15.bitstream.container import read_bitstream
-from pc15.bitstream.header import Header, section_spans
+from pc15.bitstream.header import MAX_PIXELS, Header, section_spans
 from pc15.bitstream.ports import Writer
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import read_programs, section_syntax
@@ -38,6 +38,7 @@ from pc15.images import load_rgb
 from pc15.paths import ready_to_write
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.proc.generators import NAMES
+from pc15.runtime.notices import bars_hidden
 from pc15learn.labels.read import LabelFolder, open_together
 
 Counts = dict[str, npt.NDArray[np.int64]]
@@ -150,7 +151,7 @@ def _flat_merge(name: str, size: int) -> list[int]:
 
 def count_stream(data: bytes) -> Counts:
     """How often a stream codes each symbol of each table."""
-    header, programs, _, _ = read_programs(data)
+    header, programs, _, _ = read_programs(data, max_pixels=MAX_PIXELS)
     return _count_planes(header, programs)
 
 
@@ -310,7 +311,7 @@ def train_tables(
             counts: Counts = {}
             with ProcessPoolExecutor(workers, get_context("spawn"), _start, (folder,)) as pool:
                 done = pool.map(_count_crop, tasks, chunksize=4)
-                for part in tqdm(done, total=len(tasks), desc=f"round {turn + 1} of {rounds}", disable=None):
+                for part in tqdm(done, total=len(tasks), desc=f"round {turn + 1} of {rounds}", disable=bars_hidden()):
                     _add(counts, part)
             name = table_id if last else f"round{turn + 1}"
             tables = build_tables(counts, codebook, name, like=begun, plain=plain)
@@ -371,8 +372,8 @@ def tables_from_streams(
     ready_to_write(out)
     counts: Counts = {}
     known: dict[str, Path] = {}
-    for stream in tqdm(streams, desc="counting", unit="stream", disable=None):
-        header, programs, _, _ = read_programs(read_bitstream(stream))
+    for stream in tqdm(streams, desc="counting", unit="stream", disable=bars_hidden()):
+        header, programs, _, _ = read_programs(read_bitstream(stream), max_pixels=MAX_PIXELS)
         known.setdefault(header.codebook_id, stream)
         if len(known) > 1:
             (one, first), (other, here) = known.items()

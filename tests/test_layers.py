@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "pc15learn",
     "pc15.cli",
-    "pc15.bench pc15.pil",
+    "pc15.inspection",
+    "pc15.bench pc15.pil pc15.warm pc15.assembly pc15.publish",
     "pc15.report pc15.viz",
     "pc15.encoder",
     "pc15.plan",
@@ -28,8 +29,9 @@ LAYERS = (
     "pc15.search.backend",
     "pc15.search.windows pc15.search.knot_spans",
     "pc15.residual.enc",
-    "pc15.decoder",
+    "pc15.decoder pc15.draw_scaled",
     "pc15.images pc15.metrics",
+    "pc15.picture_files",
     "pc15.draw",
     "pc15.residual pc15.dc_surface",
     "pc15.bitstream",
@@ -37,9 +39,9 @@ LAYERS = (
     "pc15.entropy",
     "pc15.tiling pc15.quant pc15.color pc15.luma",
     "pc15.runtime pc15.yaml_files",
-    "pc15.paths",
-    "pc15.fixed pc15.locks pc15.seed",
-    "pc15.errors pc15._version",
+    "pc15.paths pc15.plugins",
+    "pc15.extras pc15.fixed pc15.locks pc15.seed",
+    "pc15.errors pc15.scales pc15._version",
 )
 """From top to bottom; packages of one line do not import each other."""
 FLOOR = {name: floor for floor, names in enumerate(reversed(LAYERS)) for name in names.split()}
@@ -109,6 +111,48 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         for module in free:
             del graph[module]
     assert graph == {}, "these import each other, or modules that do"
+
+
+LIGHT = ("pc15.decoder", "pc15.encoder", "pc15.images", "pc15.metrics", "pc15.pil", "pc15.cli")
+"""Modules that photographs go through where there is no torch."""
+EXTRAS = {"torch", "safetensors", "lightning", "datasets", "pyarrow", "sklearn", "fsspec", "wandb", "ray", "triton"}
+
+
+def read_at_once(path: Path) -> set[str]:
+    """Full names of what a file imports when it is itself imported: not inside functions, nor for types alone."""
+    found: set[str] = set()
+    waiting: list[ast.stmt] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            waiting += [*node.body, *node.orelse]
+        elif isinstance(node, ast.Try | ast.With | ast.ClassDef):
+            waiting += node.body
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_what_photographs_need_is_read_without_torch() -> None:
+    """The rule of the light base: whatever these modules import when they are read imports no extra."""
+    sources = dict(files())
+    waiting = [module for module in sources if module.startswith(LIGHT)]
+    seen: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen or module in HAND_ON:
+            continue
+        seen.add(module)
+        names = read_at_once(sources[module])
+        heavy = {name.split(".")[0] for name in names} & EXTRAS
+        assert not heavy, f"{module} imports {heavy} when it is read; import it where it is used, by load_torch"
+        ours = {home(name, sources) for name in names if name.split(".")[0] in ("pc15", "pc15learn")}
+        parents = {part.rpartition(".")[0] for part in ours}
+        waiting += [name for name in ours | parents if name in sources]
+    assert {"pc15.residual.enc.rdo", "pc15.bitstream.read", "pc15.plan.choose", "pc15.color"} <= seen
+    assert not seen & {"pc15.draw", "pc15.plan.tiles", "pc15.search.single_pattern", "pc15.proc.codebook"}
 
 
 def home(name: str, sources: dict[str, Path]) -> str:

@@ -107,7 +107,7 @@ def test_an_old_python_gets_one_clear_line(tmp_path: Path) -> None:
     )
     old.chmod(0o755)
     for python, says in [
-        (old, "python2 is Python 3.8.0, and pc15 needs 3.10 or newer"),
+        (old, "python2 is Python 3.8.0, and pc15 needs 3.11 or newer"),
         ("no-such", "no 'no-such'"),
     ]:
         ran = subprocess.run(

@@ -1,4 +1,5 @@
 """Benchmarks of the codec.  `rd` measures rate and distortion, `points` keeps the CSV, `codecs` holds who is measured,
+`programs` runs those that come as programs,
 `summary` makes tables, plots and JSON of it; `inclass` measures what pictures cost that are one pattern; `ablation`
 measures what each part of the codec is worth.
 
@@ -9,8 +10,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-Anchor = Literal["jpeg", "webp", "avif", "jpeg2000"]
-"""Conventional codecs that Pillow brings."""
+Anchor = Literal["jpeg", "webp", "avif", "jpeg2000", "jxl", "x265", "vvenc"]
+"""Conventional codecs: those that Pillow brings, JPEG XL through imagecodecs, and two by their programs."""
 
 LAMBDAS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.12, 0.06, 0.03, 0.015, 0.008, 0.004, 0.002)
 """PC15's ladder, from small files to large ones."""

@@ -43,12 +43,13 @@ from tqdm import tqdm
 from pc15.bench import INCLASS, INCLASS_LAMBDAS, INCLASS_SSIM
 from pc15.bench.points import Key, Point, PointFile
 from pc15.bench.rd import executor
-from pc15.bitstream.header import MAX_TILE
+from pc15.bitstream.header import MAX_PIXELS, MAX_TILE
 from pc15.config import CodecConfig
 from pc15.decoder import decode
 from pc15.encoder import encode
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
 from pc15.metrics import SSIM_WINDOW, psnr, ssim
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["ClassResult", "draw_picture", "run_inclass", "summarise"]
 
@@ -215,7 +216,7 @@ def run_inclass(
     with (
         PointFile(out, every if force else []) as file,
         executor(workers) as pool,
-        tqdm(total=len(pictures), desc="in-class", unit="picture", disable=None) as bar,
+        tqdm(total=len(pictures), desc="in-class", unit="picture", disable=bars_hidden()) as bar,
     ):
         waiting = deque(pictures)
         running: deque[Future[list[Point]]] = deque()
@@ -264,7 +265,7 @@ def _measure(key: Key, picture: torch.Tensor, cfg: CodecConfig) -> Point:
     began = time.perf_counter()
     data = encode(picture, cfg)["bitstream"]
     coded = time.perf_counter()
-    back = decode(data).cpu()
+    back = decode(data, max_pixels=MAX_PIXELS).cpu()
     done = time.perf_counter()
     return Point(
         *key, len(data), bpp=round(8.0 * len(data) / picture.numel(), 6),

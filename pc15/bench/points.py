@@ -1,4 +1,4 @@
-"""The CSV of a benchmark: one row per picture, codec and setting, written as it is measured.
+"""The CSV of a benchmark: one row per picture, codec and setting, written as it is measured; of luma, or of colour.
 
 A row is flushed as soon as there is one, so a run that was cut off goes on where it stopped.  What the cut left of a
 last line is dropped, with a notice.
@@ -11,7 +11,7 @@ import io
 import logging
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from pc15.errors import SchemaError
 from pc15.paths import write_atomic
 
-__all__ = ["COLUMNS", "Key", "Point", "PointFile", "read_points"]
+__all__ = ["COLOR_COLUMNS", "COLUMNS", "ColorPoint", "Key", "Point", "PointFile", "read_points", "write_points"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,11 +61,29 @@ class Point:
 
     def cells(self) -> list[str]:
         """The row, as text."""
-        return [format(getattr(self, name), _FORMATS.get(name, "")) for name in COLUMNS]
+        return [format(getattr(self, field.name), _FORMATS.get(field.name, "")) for field in fields(self)]
+
+
+@dataclass(frozen=True)
+class ColorPoint(Point):
+    """One colour picture at one setting of one codec; psnr_y and ssim are of its luma.
+
+    psnr_rgb: over the three channels.   psnr_cb, psnr_cr: of the planes at 4:2:0.   psnr_611: (6 Y + Cb + Cr) / 8, dB.
+    ciede2000: mean colour difference.
+    """
+
+    psnr_rgb: float
+    psnr_cb: float
+    psnr_cr: float
+    psnr_611: float
+    ciede2000: float
 
 
 COLUMNS = tuple(field.name for field in fields(Point))
-_FORMATS = {"bpp": ".6f", "psnr_y": ".4f", "ssim": ".6f", "enc_s": ".5f", "dec_s": ".5f"}
+COLOR_COLUMNS = tuple(field.name for field in fields(ColorPoint))
+_KINDS: dict[tuple[str, ...], type[Point]] = {COLUMNS: Point, COLOR_COLUMNS: ColorPoint}
+_DB = ("psnr_y", "psnr_rgb", "psnr_cb", "psnr_cr", "psnr_611")
+_FORMATS = {"bpp": ".6f", "ssim": ".6f", "enc_s": ".5f", "dec_s": ".5f", "ciede2000": ".5f"} | dict.fromkeys(_DB, ".4f")
 _MOST = sys.float_info.max
 _COUNT = (int, 1, _MOST, "a whole number from 1")
 _SECONDS = (float, 0.0, _MOST, "a number from 0")
@@ -74,7 +92,8 @@ _NUMBERS: dict[str, tuple[Callable[[Any], int | float], float, float, str]] = {
     "height": _COUNT,
     "bytes": _COUNT,
     "bpp": (float, sys.float_info.min, _MOST, "a number above 0"),
-    "psnr_y": (float, 0.0, math.inf, "a number from 0, or inf"),
+    **dict.fromkeys(_DB, (float, 0.0, math.inf, "a number from 0, or inf")),
+    "ciede2000": (float, 0.0, _MOST, "a number from 0"),
     "ssim": (float, -1.0, 1.0, "a number from -1 to 1"),
     "enc_s": _SECONDS,
     "dec_s": _SECONDS,
@@ -98,21 +117,29 @@ def read_points(path: str | Path) -> list[Point]:
     return _parsed(text, path)
 
 
+def write_points(points: Sequence[Point], path: str | Path) -> Path:
+    """Write rows of one kind, at least one, to a CSV of their own; returns its path."""
+    columns = tuple(field.name for field in fields(points[0]))
+    write_atomic(Path(path), _csv([columns, *(point.cells() for point in points)]).encode())
+    return Path(path)
+
+
 class PointFile:
     """A CSV that grows: what it held when opened is in `points`, and `add` appends.
 
     Args:
-        path: the CSV; it is made if there is none.
+        path: the CSV; it is made if there is none.   kind: which rows it holds.
         redo: rows to drop at opening, because they will be measured again.
     Raises:
         SchemaError: the file is something else, or has a bad row; it is left as it is.
     """
 
-    def __init__(self, path: str | Path, redo: Collection[Key] = ()) -> None:
+    def __init__(self, path: str | Path, redo: Collection[Key] = (), kind: type[Point] = Point) -> None:
+        columns = tuple(field.name for field in fields(kind))
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         old = self.path.read_bytes() if self.path.exists() else b""
-        text, torn = _sound(old, self.path)
+        text, torn = _sound(old, self.path, columns)
         points = _parsed(text, self.path) if text else []
         if torn:
             _LOG.warning("%s ends in a torn line, %r; it is dropped and measured again", self.path, torn[:60])
@@ -120,7 +147,7 @@ class PointFile:
         for key in redo:
             self.points.pop(key, None)
         if torn or not text or len(self.points) < len(points):
-            write_atomic(self.path, _csv([COLUMNS, *(point.cells() for point in self.points.values())]).encode())
+            write_atomic(self.path, _csv([columns, *(point.cells() for point in self.points.values())]).encode())
         self._file = self.path.open("a", encoding="utf-8", newline="")
 
     def add(self, point: Point) -> None:
@@ -144,9 +171,13 @@ def _csv(rows: Iterable[Iterable[str]]) -> str:
     return text.getvalue()
 
 
-def _sound(data: bytes, path: Path) -> tuple[str, str]:
-    """(whole lines, what follows the last newline) of a file that is empty or begins as our CSV does."""
-    head = _csv([COLUMNS])
+def _sound(data: bytes, path: Path, columns: tuple[str, ...] | None = None) -> tuple[str, str]:
+    """(whole lines, what follows the last newline) of a file that is empty or begins as our CSV does.
+
+    Args:
+        columns: which one; either of luma or of colour if None.
+    """
+    head = _csv([columns or COLUMNS])
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -155,29 +186,38 @@ def _sound(data: bytes, path: Path) -> tuple[str, str]:
         text = data.decode("utf-8", errors="replace").replace("\r\n", "\n")  # a name cut inside a character
     whole, _, torn = text.rpartition("\n")
     whole = whole + "\n" if whole else ""
+    first = text.split("\n", 1)[0]
+    if columns is None and first == _csv([COLOR_COLUMNS]).strip():
+        head = _csv([COLOR_COLUMNS])
+    other = next((kind for names, kind in _KINDS.items() if first == _csv([names]).strip() and names != columns), None)
+    if columns is not None and other is not None:
+        what, use = ("colour", "--color") if other is ColorPoint else ("luma", "no --color")
+        raise SchemaError(f"{path} holds rows of {what}; measure them with {use}, or give another file")
     if not (whole.startswith(head) or (not whole and head.startswith(torn))):
-        found = text.split("\n", 1)[0][:80]
+        found = first[:80]
         raise SchemaError(f"{path} begins with {found!r}; a CSV of benchmark rows begins with {head.strip()!r}")
     return whole, torn
 
 
 def _parsed(text: str, path: Path) -> list[Point]:
     reader = csv.reader(io.StringIO(text))
-    next(reader, None)
-    return [_point(cells, f"{path}, line {reader.line_num}") for cells in reader if cells]
+    columns = tuple(next(reader, COLUMNS))
+    return [_point(cells, columns, f"{path}, line {reader.line_num}") for cells in reader if cells]
 
 
-def _point(cells: list[str], where: str) -> Point:
-    if len(cells) != len(COLUMNS):
-        raise SchemaError(f"{where}: {len(cells)} cells instead of {len(COLUMNS)}; repair or delete the line")
-    values: dict[str, str | int | float] = dict(zip(COLUMNS, cells, strict=True))
-    for name, (kind, low, high, range_text) in _NUMBERS.items():
+def _point(cells: list[str], columns: tuple[str, ...], where: str) -> Point:
+    if len(cells) != len(columns):
+        raise SchemaError(f"{where}: {len(cells)} cells instead of {len(columns)}; repair or delete the line")
+    values: dict[str, str | int | float] = dict(zip(columns, cells, strict=True))
+    for name, (number_of, low, high, range_text) in _NUMBERS.items():
+        if name not in values:
+            continue
         cell = values[name]
         try:
-            number = kind(cell)
+            number = number_of(cell)
         except ValueError:
             number = math.nan
         if not low <= number <= high:
             raise SchemaError(f"{where}: {name} is {cell!r}, it must be {range_text}; repair or delete the line")
         values[name] = number
-    return Point(**values)  # type: ignore[arg-type]
+    return _KINDS[columns](**values)  # type: ignore[arg-type]

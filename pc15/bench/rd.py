@@ -1,7 +1,9 @@
-"""Rate and distortion of PC15 and of conventional codecs on the same lumas, by one protocol.
+"""Rate and distortion of PC15 and of conventional codecs on the same pictures, by one protocol.
 
 Each picture becomes 8-bit BT.601 luma and is coded as one gray plane; the rate is the whole file.  PSNR and Gaussian
-SSIM have data range 255.  A codec is walked up its ladder of settings until a point passes `max_bpp`.
+SSIM have data range 255.  In colour it is RGB that goes in and comes out; measured are PSNR over its channels, PSNR of
+Y, and of Cb and Cr at 4:2:0, their mean at 6:1:1 in dB, SSIM of Y, and the mean CIEDE2000 difference.  A codec is
+walked up its ladder of settings until a point passes `max_bpp`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,13 @@ from tqdm import tqdm
 
 from pc15.bench import LAMBDAS, MAX_BPP, Anchor
 from pc15.bench.codecs import Codec, coders, conventional, own, warm_up
-from pc15.bench.points import Key, Point, PointFile, read_points
+from pc15.bench.points import ColorPoint, Key, Point, PointFile, read_points
+from pc15.color import rgb_to_ycbcr420
 from pc15.errors import ConfigError, ImageError, Pc15Error, UnknownNameError, did_you_mean
-from pc15.images import find_images, load_luma
-from pc15.metrics import SSIM_WINDOW, psnr, ssim
+from pc15.images import find_images, load_luma, load_rgb
+from pc15.metrics import SSIM_WINDOW, ciede2000, psnr, ssim
 from pc15.paths import unicode_name
+from pc15.runtime.notices import bars_hidden
 
 __all__ = ["Target", "find_pictures", "measure_all", "run_rd"]
 
@@ -62,6 +66,8 @@ def run_rd(
     max_bpp: float = MAX_BPP,
     workers: int = 1,
     force: bool = False,
+    color: bool = False,
+    vvenc: str | Path | None = None,
     **options: Any,
 ) -> list[Point]:
     """Measure what `out`, a CSV, does not hold yet, each row written as it comes.
@@ -70,13 +76,14 @@ def run_rd(
         images: files and folders.
         out: the CSV; rows of the same picture, size, codec and setting are not measured again.
         presets: presets of PC15; each becomes a codec `pc15-<preset>`.
-        against: conventional codecs, through Pillow.
+        against: conventional codecs, see `codecs`; those that are not there are left out with a notice.
         anchors: a CSV of the same columns, whose curves stand beside those of `out`.
         reference: a codec that must be among them all.
         lambdas: PC15's ladder.
         max_bpp: where a ladder is left.
         workers: processes; times are only comparable with one.
         force: measure rows again that `out` holds.
+        color: pictures are RGB, and points are of colour.   vvenc: path of VVenC's program.
         options: further fields of CodecConfig.
     Returns:
         Every point that `out` and `anchors` hold of these pictures, also of codecs that were measured earlier.
@@ -91,13 +98,15 @@ def run_rd(
         raise ConfigError(f"workers is {workers}; give 1 or more processes")
     if presets and not lambdas:
         raise ConfigError("no lambda to measure at; give some, such as 4,1,0.25")
-    codecs = [own(preset, lambdas, **options) for preset in dict.fromkeys(presets)] + conventional(against)
+    codecs = [own(preset, lambdas, color, **options) for preset in dict.fromkeys(presets)]
+    codecs += conventional(against, color, vvenc)
     if not codecs and anchors is None:
         raise ConfigError("no codec to measure; give presets, codecs to compare with, or anchors")
     pictures = find_pictures(images)
-    given = _anchors(anchors, pictures) if anchors is not None else []
+    kind = ColorPoint if color else Point
+    given = _anchors(anchors, pictures, kind) if anchors is not None else []
     redo = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in c.settings] if force else []
-    with PointFile(out, redo) as file:
+    with PointFile(out, redo, kind) as file:
         known = dict.fromkeys([*(c.name for c in codecs), *(p.codec for p in [*given, *file.points.values()])])
         if reference is not None and reference not in known:
             raise UnknownNameError(
@@ -131,9 +140,11 @@ def find_pictures(images: Sequence[str | Path]) -> list[Target]:
     return list(pictures.values())
 
 
-def _anchors(path: str | Path, pictures: Sequence[Target]) -> list[Point]:
+def _anchors(path: str | Path, pictures: Sequence[Target], kind: type[Point]) -> list[Point]:
     """The rows of a CSV that are about these pictures."""
     points, wanted = read_points(path), {picture.key for picture in pictures}
+    if points and type(points[0]) is not kind:
+        raise ConfigError(f"{path} is of {'luma' if kind is ColorPoint else 'colour'}, unlike what is measured")
     known = {point.picture for point in points}
     lacking = [picture for picture in pictures if picture.key not in known]
     if len(lacking) == len(pictures):
@@ -172,7 +183,7 @@ def measure_all(tasks: Sequence[tuple[Target, Codec]], file: PointFile, max_bpp:
     try:
         with (
             executor(workers) as pool,
-            tqdm(total=len(waiting), desc="rate and distortion", unit="curve", disable=None) as bar,
+            tqdm(total=len(waiting), desc="rate and distortion", unit="curve", disable=bars_hidden()) as bar,
         ):
             while waiting or running:
                 while waiting and len(running) < workers:
@@ -216,16 +227,25 @@ _warm_up = functools.cache(warm_up)
 def _measure(picture: Target, codec: Codec, setting: float) -> Point:
     """One row; a process's first point with a codec is preceded by a small picture that no clock sees."""
     _warm_up(codec)
-    u8: Tensor = load_luma(picture.path)[0]
+    u8: Tensor = load_rgb(picture.path) if codec.color else load_luma(picture.path)[0]
     encoded, decoded = coders(codec, setting)
     began = time.perf_counter()
     data = encoded(u8)
     coded = time.perf_counter()
     u8_hat = decoded(data).cpu()
     done = time.perf_counter()
-    return Point(
+    planes, planes_hat = (rgb_to_ycbcr420(p) if codec.color else (p,) for p in (u8, u8_hat))
+    in_db = [float(psnr(a, b, 255)) for a, b in zip(planes, planes_hat, strict=True)]
+    point = Point(
         *picture.key, codec.name, f"{setting:g}", len(data),
-        bpp=round(8.0 * len(data) / u8.numel(), 6),
-        psnr_y=round(psnr(u8, u8_hat, 255), 4), ssim=round(ssim(u8, u8_hat, 255), 6),
+        bpp=round(8.0 * len(data) / planes[0].numel(), 6),
+        psnr_y=round(in_db[0], 4), ssim=round(ssim(planes[0], planes_hat[0], 255), 6),
         enc_s=round(coded - began, 5), dec_s=round(done - coded, 5),
+    )  # fmt: skip
+    if not codec.color:
+        return point
+    return ColorPoint(
+        **asdict(point), psnr_rgb=round(psnr(u8, u8_hat, 255), 4), psnr_cb=round(in_db[1], 4),
+        psnr_cr=round(in_db[2], 4), psnr_611=round((6 * in_db[0] + in_db[1] + in_db[2]) / 8, 4),
+        ciede2000=round(ciede2000(u8, u8_hat, 255), 5),
     )  # fmt: skip

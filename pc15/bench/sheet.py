@@ -19,6 +19,8 @@ __all__ = ["Fitted", "compare", "fit_to_bytes"]
 _HALVINGS = 9
 _LAMBDA_RANGE = (1e-3, 64.0)
 _RATE_RANGE = (0.004, 4.0)
+_DISTANCE_RANGE = (0.1, 25.0)
+_QP_RANGE = {"x265": 51, "vvenc": 63}
 
 Fitted = tuple[bytes, Tensor]
 """A file and the uint8 picture [H,W] that it decodes to."""
@@ -68,8 +70,12 @@ def fit_to_bytes(codec: Codec, u8: Tensor, most: int) -> Fitted:
     """The largest file of at most so many bytes that a codec makes of a plane [H,W], or its smallest."""
     if codec.cfg is not None:
         return _search(codec, u8, most, lambda t: math.exp(_between(_LAMBDA_RANGE, 1.0 - t)))
-    if codec.name == "jpeg2000":
+    if codec.kind == "jpeg2000":
         return _search(codec, u8, most, lambda t: math.exp(_between(_RATE_RANGE, t)))
+    if codec.kind == "jxl":
+        return _search(codec, u8, most, lambda t: math.exp(_between(_DISTANCE_RANGE, 1.0 - t)))
+    if codec.kind in _QP_RANGE:
+        return _search(codec, u8, most, lambda t: float(round(_QP_RANGE[codec.kind] * (1.0 - t))))
     return _search(codec, u8, most, lambda t: float(round(1 + 94 * t)))
 
 

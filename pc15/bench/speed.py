@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import functools
 import io
-import json
 import math
 import multiprocessing
 import statistics
@@ -39,14 +38,14 @@ from pc15.metrics import psnr
 from pc15.paths import write_atomic
 from pc15.plan.plan import plan_header
 from pc15.proc.codebook import load_codebook
-from pc15.runtime.device import env_summary, resolve_device
+from pc15.runtime.device import resolve_device
 from pc15.search.backend import backend_of
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.candidates import bank_patterns
 from pc15.search.plane_state import PlaneState, SearchTask
 
-__all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv", "write_json"]
+__all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv"]
 
 _CEILING_SHAPES = {"cpu": ((256, 4096), (4096, 4096)), "cuda": ((4096, 4096), (4096, 1 << 16))}
 """Tiles and candidates of the products that the ceiling is the fastest of: results that stay in the cache, or not."""
@@ -366,9 +365,3 @@ def write_csv(timings: Sequence[Timing], path: Path) -> None:
     writer.writeheader()
     writer.writerows(asdict(timing) for timing in timings)
     write_atomic(path, text.getvalue().encode())
-
-
-def write_json(timings: Sequence[Timing], path: Path) -> None:
-    """The machine and the timings, atomically."""
-    content = {"machine": env_summary(), "timings": [asdict(timing) for timing in timings]}
-    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())

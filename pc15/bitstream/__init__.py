@@ -29,7 +29,8 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
       window_param 1 byte   if announced, not 0: Tukey alpha in 1/256, Kaiser beta in 1/4; never for hann
       residual    1 byte    if bit 7: 0 none, which a plane without tiles may not say; else 1 + index of its step,
                             1..80, plus 128 if tools follows
-      tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend
+      tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend,
+                            bit 5 cross (Cb and Cr only)
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
                             or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained
     seed          4 bytes   if announced, not 1234
@@ -147,6 +148,25 @@ deblocking filter, with the tool wiener that filter, then superblocks of 64x64 i
       planar, mean  p + (w(x) (left(y) - p) + w(y) (top(x) - p) + 32 >> 6)
       horizontal    p + (w(y) (top(x) - corner) + 32 >> 6)
       vertical      p + (w(x) (left(y) - corner) + 32 >> 6)
+    cross         bit 5: squares of Cb and Cr may be predicted from guides: g, luma at half the size, 4 times the sum of
+                  each 2x2 of its 8-bit pixels (odd last rows and columns twice), and for Cr b, 16 times Cb's pixels,
+                  all as they were decoded.  Adaptive models start at a table of their own, v15_chroma.  Before a
+                  square's mode is said if it is from guides (square on the left, above: zero, other, from guides), and
+                  if so by which way, 1 per way if it is that one; the last of 4, or for Cr 6, goes without saying:
+      0, 1, 2     a line through g by the whole border, its left part, its upper part
+      3           lines through g of their own for g up to mean(g) and above; with under 4 samples that of all
+      4, 5        a line through b, a plane through g and b
+
+The border of a square of side n is what of the column on its left, down to 2n, and of the row above, to 2n on the
+right, is decoded and inside the section.  c are its samples, prediction and residual together; with none of them the
+residual is predicted to be 0.  A square's samples are predicted as mean(c) + (slope * (g - mean(g)) + 2048 >> 12),
+clamped to 0..4096, with two slopes and two products for 5; means are rounded down, and so is the slope, 4096 C(g,c) /
+C(g,g), which is clamped to 8 * 4096 either way.  Over the N samples C(u,v) = N sum(u v) - sum(u) sum(v), plus 64 N N if
+u is v.  For 5 C(g,g), C(b,b), C(g,b), C(g,c), C(b,c) are shifted down alike until all but the third have 29 bits at
+most; d = C(g,g) C(b,b) - C(g,b) C(g,b), at least 1; the numerators are C(g,c) C(b,b) - C(b,c) C(g,b) and C(b,c) C(g,g)
+- C(g,c) C(g,b).  Where |numerator| >> 3 is not below d the slope is at its limit; else both are shifted down until d
+has 40 bits at most (d at least 1), and the slope is 4096 numerator / d.  A section needs the rows of the planes before
+it that lie beside its own, and nothing else of the picture; where they are damaged, what is shown in their place does.
 
 The filter: every pixel p becomes p + (sum of tap_i (a_i + b_i - 2p) + 64 >> 7); a_i and b_i are its neighbours at
 (down, right) and the opposite place, (3,0) (2,-1) (2,0) (2,1) (1,-2) (1,-1) (1,0) (1,1) (1,2) (0,1) (0,2) (0,3) in

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from pc15.bitstream.header import MAX_TILE
 from pc15.bitstream.programs import AMP_DIRECT, MAX_LAYERS, MERGE_FROM, RAW_BITS, Ints
 from pc15.entropy.tables import PRECISION, FlatTables, TableSet
 from pc15.errors import MissingTableError
-from pc15.proc.codebook import FINE_CLASSES, OFFSET_MAX, Codebook
+from pc15.proc.codebook_ids import FINE_CLASSES, OFFSET_MAX
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import FINE_ABOVE, fine_bits
 from pc15.quant import RATE_CLASSES, dc_levels, rate_class, tile_class
+
+if TYPE_CHECKING:
+    from pc15.proc.codebook import Codebook
 
 DC_DIRECT = 47
 """DC residual codes (zigzag) below this have their own symbols."""

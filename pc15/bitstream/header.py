@@ -20,6 +20,7 @@ from pc15.errors import BitstreamError, ConfigError
 from pc15.quant import DC_FINEST
 
 __all__ = [
+    "CHROMA_TOOLS",
     "COLOR_GRAY",
     "COLOR_YCBCR420",
     "CRC_BYTES",
@@ -68,8 +69,10 @@ COARSE = 1
 MAX_TILES = 1 << 24  # of all grids: a small stride must not turn few pixels into endless tiles
 MAX_STEP = 63  # amp_step and dc_step have six bits each
 MAX_RESIDUAL = 80
-MAX_TOOLS = 7
-"""All bits of `PlaneSpec.tools` that there are, see `pc15.residual.tools`."""
+MAX_TOOLS = 39
+"""All bits of `PlaneSpec.tools` that there are, see `pc15.residual.tools`,"""
+CHROMA_TOOLS = 32
+"""and those that only Cb and Cr may have: they look at planes before their own."""
 SUPERBLOCK = 64  # px, the unit of the residual
 
 COLOR_GRAY, COLOR_YCBCR420 = 0, 1
@@ -150,6 +153,11 @@ class Header:
             out += [PlaneGrid(plane, spec.under, True)] if spec.under is not None else []
             out.append(PlaneGrid(plane, spec, False))
         return tuple(out)
+
+    @property
+    def has_tiles(self) -> bool:
+        """True if some plane has tiles, which are drawn with torch."""
+        return any(spec.tile for spec in self.planes)
 
 
 class SectionSpan(NamedTuple):
@@ -277,7 +285,10 @@ def _plane_problem(at: str, spec: PlaneSpec, subsample: int) -> str | None:
 def _tools_problem(at: str, spec: PlaneSpec) -> str | None:
     if spec.tools and not spec.residual:
         return f"tools {at} are {spec.tools!r} without a residual that they could code"
-    return _outside(f"tools {at}", spec.tools, 0, MAX_TOOLS)
+    known = MAX_TOOLS if spec.subsample else MAX_TOOLS & ~CHROMA_TOOLS
+    if type(spec.tools) is int and not spec.tools & ~known:
+        return None
+    return f"tools {at} are {spec.tools!r}; they must be bits of {known}"
 
 
 def _coarse_problem(at: str, spec: PlaneSpec, coarse: PlaneSpec) -> str | None:

@@ -6,6 +6,7 @@ import itertools
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from pc15.bitstream.alphabets import numbered
 from pc15.bitstream.programs import Ints
@@ -108,6 +109,14 @@ class Writer:
         """Cost of each kind of symbol, bits, by the tables, of one section."""
         (tally,) = self.tallies()
         return tally
+
+    def costs(self) -> tuple[list[str], Ints, npt.NDArray[np.float64]]:
+        """Of every symbol collected, in order: kinds by number, which kind it is, [n], and its cost in bits, [n]."""
+        names = list(dict.fromkeys(self._kinds))
+        which = np.repeat(
+            np.asarray([names.index(kind) for kind in self._kinds], np.int64), [len(part) for part in self._symbols]
+        )
+        return names, which, self._tables.cost_q8[self._tables.first[self.numbers] + self.symbols] / 256.0
 
     def counts(self) -> dict[str, Ints]:
         """How often each symbol of each table was collected, of the tables that were used at all."""

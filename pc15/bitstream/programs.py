@@ -171,6 +171,8 @@ class Programs:
 
     def records(self) -> list[TileProgram]:
         """The typed view, one record per tile."""
+        if not self.tiles:  # whatever the generators are, which torch is loaded for
+            return []
         there = np.flatnonzero(np.arange(self.gen.shape[1]) < self.count[:, None])
         gen, qv, seed, amp, source = (
             part.reshape(-1).take(there).tolist() for part in (self.gen, self.qv, self.seed, self.amp, self.source)

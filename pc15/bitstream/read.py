@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,18 +15,49 @@ from pc15.bitstream.header import PAYLOAD_RAW, Header, SectionSpan, section_span
 from pc15.bitstream.ports import RawReader, Reader
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.sections import code_sections
-from pc15.entropy.tables import TableSet, load_table
+from pc15.entropy.tables import TableSet, find_table, load_table
 from pc15.errors import BitstreamError
-from pc15.proc.codebook import Codebook, load_codebook
+from pc15.extras import needed_for
+from pc15.proc.codebook_ids import find_codebook
 from pc15.quant import middle_level, step_q15
 from pc15.runtime.memory import memory_checked
 from pc15.runtime.parallel import parallel_map
 
+if TYPE_CHECKING:
+    from pc15.proc.codebook import Codebook
+
+PROGRAMS = "a stream with tile programs"
+"""What needs torch, for the message where it is missing."""
 _CODED_TOGETHER = 1 << 16  # tiles of many sections coded at once
 _RAW_TILE_BYTES = 4  # a tile without layers is two symbols, of two bytes each
 _LOST_TILES = 1 << 18
 _LOST_TILES_PER_BYTE = 16
 """Tiles concealed at most: always so many, or so many for each byte, twice what a sound stream's can hold."""
+
+
+def codebook_of(codebook_id: str) -> Codebook:
+    """`load_codebook` for a stream that has tiles: the only streams that need torch.
+
+    Raises:
+        MissingExtraError: torch is not installed.   MissingTableError: as `load_codebook`.
+    """
+    with needed_for(PROGRAMS):
+        from pc15.proc.codebook import load_codebook
+
+    return load_codebook(codebook_id)
+
+
+def check_ids(header: Header) -> None:
+    """Check that the tables and the codebook that a header names are there and, where it has tiles, that they fit.
+
+    Raises:
+        MissingTableError: they are not, or do not.   MissingExtraError: as `codebook_of`.
+    """
+    if header.has_tiles:
+        check_tables(load_table(header.table_id), codebook_of(header.codebook_id))
+    else:
+        find_table(header.table_id)
+        find_codebook(header.codebook_id)
 
 
 def section_syntax(header: Header, span: SectionSpan, codebook: Codebook) -> Syntax:
@@ -43,7 +74,7 @@ def coded_alike(
 
     All are there once, RAW ones one at a time, and no more at a time than keeps what is held of them small.
     """
-    books = functools.cache(load_codebook)
+    books = functools.cache(codebook_of)
     groups: dict[tuple[Syntax, str, int], list[int]] = {}
     for place, (header, span) in enumerate(sections):
         syntax = section_syntax(header, span, books(header.codebook_id))
@@ -62,10 +93,11 @@ def read_programs(
     """Read a stream without drawing it: header, one `Programs` per grid, metadata, damage.
 
     Raises:
-        BitstreamError, MissingTableError, ResourceError: as `decode_stream`, which explains `max_pixels`.
+        BitstreamError, MissingTableError, MissingExtraError, ResourceError: as `decode_stream`, which explains
+            `max_pixels`.
     """
     stream = read_container(data, strict, max_pixels=pixel_limit(max_pixels, len(data)))
-    check_tables(load_table(stream.header.table_id), load_codebook(stream.header.codebook_id))
+    check_ids(stream.header)
     ((programs, damage),) = read_sections([stream], strict)
     return stream.header, programs, stream.metadata, damage
 

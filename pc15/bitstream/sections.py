@@ -38,7 +38,7 @@ from pc15.bitstream.programs import (
     zigzag,
 )
 from pc15.errors import BitstreamError
-from pc15.proc.codebook import OFFSET_MAX
+from pc15.proc.codebook_ids import OFFSET_MAX
 from pc15.proc.generators import NAMES
 from pc15.runtime.tiered import tiered_jit
 
@@ -51,8 +51,8 @@ _NONE = np.zeros(0, np.int64)
 class _Coding:
     """A port, and the tiles of its sections: those of one after those of the other, all of one syntax."""
 
-    def __init__(self, port: Port, syntax: Syntax) -> None:
-        self.port, self.syntax, self.numbers = port, syntax, syntax.numbers
+    def __init__(self, port: Port, syntax: Syntax, places: list[Ints] | None) -> None:
+        self.port, self.syntax, self.numbers, self._places = port, syntax, syntax.numbers, places
         self.starts = np.arange(port.sections) * (syntax.ny * syntax.nx)
         self._stops = self.starts + syntax.ny * syntax.nx
 
@@ -61,6 +61,8 @@ class _Coding:
         if not isinstance(numbers, np.ndarray):
             numbers = np.full(len(at), numbers)
         ends = at.searchsorted(self._stops) if len(self._stops) > 1 else None
+        if self._places is not None:
+            self._places.append(at)
         return self.port.code(kind, numbers, symbols, ends)
 
     def part(self, kind: str, at: Ints, numbers: Ints | int, values: Ints) -> Ints:
@@ -158,10 +160,11 @@ def _code_dc(coding: _Coding, given: Ints | None) -> Ints:
     rows = np.zeros((ny, sections, nx), np.int64)
     if given is not None:
         rows[:] = given.reshape(shape).swapaxes(0, 1)
-    at = np.repeat(coding.starts, nx)  # which section it is matters only
+    first = np.add.outer(coding.starts, np.arange(nx)).reshape(-1)
     contexts, above = np.full((sections, nx), DC_CONTEXTS - 1), _NONE
     residual = np.zeros(sections * nx, np.int64)
-    for row in rows:
+    for down, row in enumerate(rows):
+        at = first + down * nx
         levels, numbers = row.reshape(-1), coding.numbers.dc.take(contexts.reshape(-1))
         if given is None:
             residual = unzigzag(coding.escaped("dc", at, numbers, None, DC_DIRECT))
@@ -213,9 +216,15 @@ def code_section(port: Port, syntax: Syntax, given: Programs | None) -> Programs
     return section
 
 
-def code_sections(port: Port, syntax: Syntax, given: Sequence[Programs] | None) -> list[Programs]:
-    """Code all sections of a port together, as `code_section`; decoded ones are views of arrays that they share."""
-    coding, n, nx = _Coding(port, syntax), syntax.ny * syntax.nx, syntax.nx
+def code_sections(
+    port: Port, syntax: Syntax, given: Sequence[Programs] | None, places: list[Ints] | None = None
+) -> list[Programs]:
+    """Code all sections of a port together, as `code_section`; decoded ones are views of arrays that they share.
+
+    Args:
+        places: gets, for statistics, the tile of each symbol, an array per phase.
+    """
+    coding, n, nx = _Coding(port, syntax, places), syntax.ny * syntax.nx, syntax.nx
     out = Programs.empty(port.sections * n) if given is None else Programs.packed(given)
     for part in (out, *(given or ())):
         part.fine = syntax.fine

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 from pc15.bench import ABLATION_LAMBDAS, MAX_BPP
-from pc15.cli.parser import DEFAULT_PRESET, DONE, Parser, columns, count, names, numbers
+from pc15.cli.parser import DEFAULT_PRESET, DONE, Parser, add_device, add_jobs, columns, count, names, numbers
 from pc15.config import Preset
 
 EXAMPLES = (
@@ -37,11 +38,14 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
     )
     table = ablation_table(points)
-    print(table.title)
-    print(columns([table.header, *table.rows], right=range(2, len(table.header))))
-    print("\n".join(table.notes))
+    args.answer.put(csv=str(args.out), points=len(points), table=asdict(table))
+    args.answer.say(table.title)
+    args.answer.say(columns([table.header, *table.rows], right=range(2, len(table.header))))
+    args.answer.say("\n".join(table.notes))
     pictures = len({point.picture for point in points})
-    print(f"{count(len(points), 'point')} of {count(pictures, 'picture')}; what was measured is in {args.out}")
+    args.answer.say(
+        f"{count(len(points), 'point')} of {count(pictures, 'picture')}; what was measured is in {args.out}"
+    )
     return DONE
 
 
@@ -49,7 +53,12 @@ def add_arguments(add: Parser) -> None:
     """The command's arguments."""
     add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
     add.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the CSV; what it holds already is not measured again"
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the CSV; what it holds already is not measured again",
     )
     add.add_argument(
         "--variants", type=names, default=[], metavar="A,B",
@@ -65,5 +74,5 @@ def add_arguments(add: Parser) -> None:
         help="a ladder is left after its first point above (default: %(default)s)",
     )  # fmt: skip
     add.add_argument("--force", action="store_true", help="measure again what the CSV holds (default: go on)")
-    add.add_argument("--workers", type=int, default=1, metavar="N", help="processes; one for fair times (default: 1)")
-    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
+    add_jobs(add, "processes; one for fair times", 1)
+    add_device(add)

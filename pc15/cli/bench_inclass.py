@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 from pc15.bench import INCLASS, INCLASS_LAMBDAS, INCLASS_SSIM
-from pc15.cli.parser import DEFAULT_PRESET, DONE, Parser, columns, names, numbers
+from pc15.cli.parser import DEFAULT_PRESET, DONE, Parser, add_device, add_jobs, columns, names, numbers
 from pc15.config import Preset
 
 EXAMPLES = (
@@ -38,15 +39,17 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
     )
     header = ["class", "pictures", "bytes", "most", "SSIM", "least", f"share from {INCLASS_SSIM:g}", "s per file"]
+    classes = summarise(points)
+    args.answer.put(csv=str(args.out), points=len(points), classes=[asdict(r) for r in classes])
     rows = [
         [
             r.name, str(r.pictures), f"{r.bytes_median:g}", str(r.bytes_max), f"{r.ssim_median:.4f}",
             f"{r.ssim_min:.4f}", f"{r.reached:.0%}", f"{r.seconds:.1f}",
         ]
-        for r in summarise(points)
+        for r in classes
     ]  # fmt: skip
-    print(columns([header, *rows], right=range(1, len(header))))
-    print(f"bytes, SSIM and seconds are medians; what was measured is in {args.out}")
+    args.answer.say(columns([header, *rows], right=range(1, len(header))))
+    args.answer.say(f"bytes, SSIM and seconds are medians; what was measured is in {args.out}")
     return DONE
 
 
@@ -64,8 +67,13 @@ def add_arguments(add: Parser) -> None:
     )  # fmt: skip
     add.add_argument("--preset", choices=get_args(Preset), default=DEFAULT_PRESET, help=f"(default: {DEFAULT_PRESET})")
     add.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the CSV; what it holds already is not measured again"
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the CSV; what it holds already is not measured again",
     )
-    add.add_argument("--workers", type=int, default=1, metavar="N", help="processes; one for fair times (default: 1)")
+    add_jobs(add, "processes; one for fair times", 1)
     add.add_argument("--force", action="store_true", help="measure again what the CSV holds (default: go on)")
-    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
+    add_device(add)

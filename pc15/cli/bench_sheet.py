@@ -28,16 +28,17 @@ def run(args: argparse.Namespace) -> int:
     ready_to_write(args.out)
     sheet, rows = compare(args.image, args.rates, preset=args.preset, against=args.against, crop=args.crop)
     save_image(args.out, sheet[None])
+    args.answer.put(sheet=str(args.out), columns=["codec", "bytes", "bpp", "psnr_y", "ssim"], rows=rows)
     header = ["codec", "bytes", "bpp", "PSNR-Y dB", "SSIM"]
-    print(columns([header, *rows], right=range(1, len(header))))
-    print(f"{args.out}: the pictures")
+    args.answer.say(columns([header, *rows], right=range(1, len(header))))
+    args.answer.say(f"{args.out}: the pictures")
     return DONE
 
 
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
     add.add_argument("image", type=Path, metavar="IMAGE", help="a picture")
-    add.add_argument("--out", type=Path, required=True, metavar="FILE", help="the sheet, a picture too")
+    add.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the sheet, a picture too")
     add.add_argument(
         "--rates", type=numbers, default=[0.05, 0.15, 0.5], metavar="X,Y", help="bpp (default: 0.05,0.15,0.5)"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
-from pc15.cli.parser import DONE, Parser, columns, names, numbers
+from pc15.cli.parser import DONE, Parser, add_device, columns, names, numbers
 from pc15.config import Preset
 
 EXAMPLES = (
@@ -24,27 +25,26 @@ def run(args: argparse.Namespace) -> int:
     With --curve, both are timed once over the size of the first picture, repeated as often as it takes, with the memory
     that each needs at most.
     """
-    from pc15.bench.speed import run_curve, run_speed, write_csv, write_json
+    from pc15.bench.speed import run_curve, run_speed, write_csv
     from pc15.paths import ready_to_write
+    from pc15.runtime.device import env_summary
 
-    for path in (args.out, args.json):
-        if path is not None:
-            ready_to_write(path)
+    if args.out is not None:
+        ready_to_write(args.out)
     if args.curve:
         timings = run_curve(args.images[0], args.curve, presets=args.presets, device=args.device)
     else:
         timings = run_speed(
             args.images, presets=args.presets, device=args.device, repeats=args.repeats, limit=args.limit
         )  # fmt: skip
+    args.answer.put(machine=env_summary(), timings=[asdict(t) for t in timings])
     table = [("stage", "seconds", "rate", "unit", "of ceiling", "peak MiB", "")]
     for t in timings:
         share = "" if t.share is None else f"{100 * t.share:.0f} %"
         table.append((t.stage, f"{t.seconds:.4f}", f"{t.rate:.4g}", t.unit, share, f"{t.peak_mib:.0f}", t.note))
-    print(columns(table, right=(1, 2, 4, 5)))
+    args.answer.say(columns(table, right=(1, 2, 4, 5)))
     if args.out is not None:
         write_csv(timings, args.out)
-    if args.json is not None:
-        write_json(timings, args.json)
     return DONE
 
 
@@ -60,6 +60,5 @@ def add_arguments(add: Parser) -> None:
     )
     add.add_argument("--limit", type=int, metavar="N", help="so many pictures (default: all)")
     add.add_argument("--repeats", type=int, default=3, metavar="N", help="how often each is timed (default: 3)")
-    add.add_argument("--out", type=Path, metavar="FILE", help="also a CSV")
-    add.add_argument("--json", type=Path, metavar="FILE", help="also JSON")
-    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: auto)")
+    add.add_argument("-o", "--out", type=Path, metavar="FILE", help="also a CSV")
+    add_device(add)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from pc15.cli.files import STANDARD, each, find_sources, name_targets, read_stream, report, write_standard
-from pc15.cli.parser import STREAM_PIXELS, STREAM_SUFFIX, Parser, add_max_pixels
+from pc15.cli.files import STANDARD, Tally, each, find_sources, left_out, name_targets, read_stream, write_standard
+from pc15.cli.parser import STREAM_PIXELS, STREAM_SUFFIX, Parser, add_device, add_jobs, add_max_pixels, positive
 from pc15.errors import ConfigError, did_you_mean
 
 EXAMPLES = (
     "decode photo.pc15 -o photo.png",
-    "decode streams/ -o pictures/",
+    "decode streams/ -o pictures/ --skip-existing",
+    "decode programs.pc15 -o large.png --scale 4",
     "decode - -o - < photo.pc15 > photo.png",
     "decode damaged.pc15 -o rest.png --lenient",
 )
@@ -23,13 +25,17 @@ def run(args: argparse.Namespace) -> int:
 
     A folder becomes a folder with the same subfolders; standard output gets a PNG.
     A stream that is damaged is refused.  With --lenient its sound sections are drawn and the lost ones concealed.
+    With --scale, tile programs are drawn larger: not enlarged, but from their formulas, with more of what they show.
     """
     from pc15.decoder import decode as decode_picture
     from pc15.images import IMAGE_SUFFIXES, picture_bytes, save_image
     from pc15.paths import ready_to_write
-    from pc15.runtime.device import resolve_device
+    from pc15.runtime.device import checked_device
+    from pc15.runtime.parallel import thread_count
 
-    resolve_device(args.device)
+    device = checked_device(args.device)
+    if args.scale > 1 and args.lenient:
+        raise ConfigError("--scale draws sound streams alone; leave --lenient out")
     targets = name_targets(args.streams, find_sources(args.streams, (STREAM_SUFFIX,)), args.out, ".png")
     for _, target in targets:
         if target != STANDARD and target.suffix.lower() not in IMAGE_SUFFIXES:
@@ -38,20 +44,52 @@ def run(args: argparse.Namespace) -> int:
                 f"-o {target} has no picture's suffix{near}; use one of {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
 
-    def one(source: Path, target: Path) -> None:
+    tally = Tally(args.answer, "picture", len(targets))
+    there = left_out(targets, skip_existing=args.skip_existing)
+    for source, target in targets:
+        if target in there:
+            tally.skipped(source, target)
+    wanted = [pair for pair in targets if pair[1] not in there]
+    if any(target == STANDARD for _, target in wanted):
+        args.answer.beside_data()
+
+    def one(source: Path, target: Path) -> _Drawn:
         began = time.perf_counter()
         if target != STANDARD:
             ready_to_write(target)
         data = read_stream(source, strict=not args.lenient, max_pixels=args.max_pixels)
-        picture = decode_picture(data, device=args.device, strict=not args.lenient, max_pixels=args.max_pixels)
+        picture: Any
+        if args.scale > 1:
+            from pc15.draw_scaled import decode_scaled  # here: it draws programs, which takes torch
+
+            picture = decode_scaled(data, args.scale, device=args.device, max_pixels=args.max_pixels)
+        else:
+            picture = decode_picture(
+                data, device=args.device, strict=not args.lenient, max_pixels=args.max_pixels, output="numpy"
+            )
         if target == STANDARD:
             write_standard(picture_bytes(picture, "PNG"))
         else:
             save_image(target, picture)
-        size = f"{picture.shape[2]}x{picture.shape[1]}"
-        report(target, f"{size} from {len(data)} bytes, {time.perf_counter() - began:.1f} s")
+        return _Drawn(picture.shape[2], picture.shape[1], len(data), time.perf_counter() - began)
 
-    return each(targets, one)
+    def told(source: Path, target: Path, drawn: _Drawn) -> None:
+        said = f"{drawn.width}x{drawn.height} from {drawn.bytes} bytes, {drawn.seconds:.1f} s"
+        sums = {"pixels": drawn.width * drawn.height, "bytes": drawn.bytes}
+        seconds = round(drawn.seconds, 4)
+        tally.done(source, target, said, sums, width=drawn.width, height=drawn.height, seconds=seconds)
+
+    jobs = args.workers or (1 if str(device).startswith("cuda") else thread_count())
+    return each(wanted, one, tally, told, min(jobs, max(1, len(wanted))))
+
+
+class _Drawn(NamedTuple):
+    """A picture that was written: px, bytes of its stream, seconds."""
+
+    width: int
+    height: int
+    bytes: int
+    seconds: float
 
 
 def add_arguments(add: Parser) -> None:
@@ -61,12 +99,17 @@ def add_arguments(add: Parser) -> None:
         "-o",
         "--out",
         required=True,
+        metavar="PATH",
         help="the picture, or - for standard output; a folder of PNG for several streams or a folder",
     )
     add.add_argument(
         "--lenient", action="store_true", help="draw what is sound in a damaged stream (default: refuse it)"
     )
-    add_max_pixels(add, STREAM_PIXELS)
     add.add_argument(
-        "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: %(default)s)"
-    )
+        "--scale", type=positive, default=1, metavar="N", help="draw N times as wide and high, up to 32: of "
+        "streams of tile programs alone, whose patterns have no pixels (default: 1)",
+    )  # fmt: skip
+    add_max_pixels(add, STREAM_PIXELS)
+    add.add_argument("--skip-existing", action="store_true", help="leave pictures that are there as they are")
+    add_jobs(add, "streams decoded at a time", None, "as many as cores")
+    add_device(add)

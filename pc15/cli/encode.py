@@ -9,30 +9,40 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from pc15.cli.encode_stats import Stats
 from pc15.cli.files import (
     STANDARD,
+    Tally,
     each_together,
     find_sources,
+    left_out,
     name_targets,
     opened,
-    report,
     write_standard,
 )
 from pc15.cli.hooks import hooks_of
-from pc15.cli.parser import DEFAULT_PRESET, PICTURE_PIXELS, STREAM_SUFFIX, Parser, add_max_pixels, on_or_off
+from pc15.cli.parser import (
+    DEFAULT_PRESET,
+    PICTURE_PIXELS,
+    STREAM_SUFFIX,
+    Parser,
+    add_jobs,
+    add_max_pixels,
+    on_or_off,
+)
 from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import ConfigError
 from pc15.residual.tools import TOOLS
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from pc15.images import Bytes
     from pc15.plan.write import EncodeResult
 
 
 EXAMPLES = (
     "encode photo.png -o photo.pc15",
     "encode photo.png -o small.pc15 --lambda 1 --preset oracle",
+    "encode photos/ -o streams/ --skip-existing --jobs 4 --stats stats.csv",
     "encode photos/ more.jpg -o streams/ --gray --hooks heuristic",
     "encode photo.png -o photo.pc15 --config options.yaml --tile 64",
     "encode - -o - < photo.png > photo.pc15",
@@ -78,7 +88,7 @@ _FLAGS = {
             "score all candidates in full, screen them first, or cells of them",
             choices=get_args(Search),
         ),
-        _Flag("--cells", "cells", "cells of like candidates that --search indexed looks into, 1..2048", int, "N"),
+        _Flag("--cells", "cells", "cells of like candidates that --search indexed looks into, 1..8192", int, "N"),
         _Flag("--merge", "merge", "let tiles continue patterns of their neighbours", on_or_off, "on|off"),
         _Flag("--residual", "residual", "code what tiles leave as transform coefficients", on_or_off, "on|off"),
         _Flag("--tries", "tries", "predictions that the residual tries in full per square, 1..8", int, "N"),
@@ -106,15 +116,13 @@ def run(args: argparse.Namespace) -> int:
     The same picture and options give the same bytes, on every device.  A GPU is given many pictures at once.
     """
     cfg = _codec_config(args)
-    from torch import get_num_threads
-
-    from pc15.bitstream import write_bitstream
-    from pc15.encoder import encode_many
-    from pc15.images import IMAGE_SUFFIXES, load_luma, load_rgb
+    from pc15.bitstream.container import write_bitstream
+    from pc15.encoder import encode_many, search_device
+    from pc15.images import IMAGE_SUFFIXES, read_luma, read_rgb
     from pc15.paths import ready_to_write
-    from pc15.runtime.device import resolve_device
+    from pc15.runtime.parallel import thread_count
 
-    device = resolve_device(cfg.device)
+    device = search_device(cfg)
     sources = find_sources(args.images, tuple(IMAGE_SUFFIXES))
     targets = name_targets(args.images, sources, args.out, STREAM_SUFFIX)
     for _, target in targets:
@@ -122,32 +130,43 @@ def run(args: argparse.Namespace) -> int:
             right = target.with_suffix(STREAM_SUFFIX)
             raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
-    def load(source: Path, target: Path) -> Tensor:
+    tally = Tally(args.answer, "picture", len(targets))
+    there = left_out(targets, skip_existing=args.skip_existing)
+    for source, target in targets:
+        if target in there:
+            tally.skipped(source, target)
+    wanted = [pair for pair in targets if pair[1] not in there]
+    if any(target == STANDARD for _, target in wanted):
+        args.answer.beside_data()
+
+    def load(source: Path, target: Path) -> Bytes:
         if target != STANDARD:
             ready_to_write(target)
-        picture = (load_luma if args.gray else load_rgb)(opened(source), max_pixels=args.max_pixels)
+        picture = (read_luma if args.gray else read_rgb)(opened(source), max_pixels=args.max_pixels)
         return picture[:1] if picture.shape[0] == 3 and bool((picture == picture[:1]).all()) else picture
 
-    def work(pictures: list[Tensor]) -> list[tuple[EncodeResult, float]]:
+    def work(pictures: list[Bytes]) -> list[tuple[EncodeResult, float]]:
         began = time.perf_counter()
-        coded = encode_many(pictures, cfg)
+        coded = encode_many(pictures, cfg, workers=args.workers)
         return [(one, (time.perf_counter() - began) / len(coded)) for one in coded]
 
-    def save(target: Path, picture: Tensor, result: tuple[EncodeResult, float]) -> None:
-        coded, seconds = result
-        if target == STANDARD:
-            write_standard(coded.bitstream)
-        else:
-            write_bitstream(target, coded.bitstream)
-        size = f"{picture.shape[2]}x{picture.shape[1]}"
-        report(
-            target,
-            f"{size} in {len(coded.bitstream)} bytes, {coded.bpp:.4f} bpp, {coded.stats['layers']} layers, "
-            f"{seconds:.2f} s",
-        )
+    most = PICTURES_AT_ONCE if str(device).startswith("cuda") else args.workers or thread_count()
+    with Stats(args.stats) as stats:
 
-    most = PICTURES_AT_ONCE if device.type == "cuda" else get_num_threads()
-    return each_together(targets, load, work, save, most)
+        def save(source: Path, target: Path, picture: Bytes, result: tuple[EncodeResult, float]) -> None:
+            coded, seconds = result
+            if target == STANDARD:
+                write_standard(coded.bitstream)
+            else:
+                write_bitstream(target, coded.bitstream)
+            width, height, size = picture.shape[2], picture.shape[1], len(coded.bitstream)
+            layers = coded.stats["layers"]
+            said = f"{width}x{height} in {size} bytes, {coded.bpp:.4f} bpp, {layers} layers, {seconds:.2f} s"
+            more = {"width": width, "height": height, "bpp": coded.bpp, "layers": layers, "seconds": round(seconds, 4)}
+            tally.done(source, target, said, {"pixels": width * height, "bytes": size}, **more)
+            stats.add(source, target, picture, coded, seconds)
+
+        return each_together(wanted, load, work, save, most, tally)
 
 
 def add_arguments(add: Parser) -> None:
@@ -159,6 +178,7 @@ def add_arguments(add: Parser) -> None:
         "-o",
         "--out",
         required=True,
+        metavar="PATH",
         help="the stream, or - for standard output; a folder for several pictures or a folder",
     )
     presets = get_args(Preset)
@@ -168,11 +188,17 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--hooks",
         default="none",
-        help="what narrows the search of tile programs: none, heuristic, baseline, which are nets that come with the "
-        "codec, a folder of weights, or a class of your own, package.module:Class; with hooks the picture is programs "
-        "alone, of 32 px, unless flags say otherwise (default: none)",
+        metavar="HOOKS",
+        help="what narrows the search of tile programs: none, heuristic, a plugin's name, a folder of weights, "
+        "hf:org/name for some of the Hugging Face Hub, or a class of your own, package.module:Class; with hooks the "
+        "picture is programs alone, of 32 px, unless flags say otherwise (default: none)",
     )
     add_max_pixels(add, PICTURE_PIXELS)
+    add.add_argument(
+        "--stats", type=Path, metavar="CSV", help="also a row per picture: bytes, bpp, quality, seconds (default: none)"
+    )
+    add.add_argument("--skip-existing", action="store_true", help="leave streams that are there as they are")
+    add_jobs(add, "pictures at a time on a CPU, and threads", None, "as many as cores")
     defaults = {field.name: field.default for field in dataclasses.fields(CodecConfig)}
     for name, flag in _FLAGS.items():
         per_preset = [PRESETS[preset].get(flag.option, defaults.get(flag.option)) for preset in presets]

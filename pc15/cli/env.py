@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from pc15.cli.parser import DONE, Parser, columns
 
@@ -19,16 +18,15 @@ def run(args: argparse.Namespace) -> int:
     from pc15.runtime.device import env_summary
 
     summary = env_summary()
-    if args.json:
-        print(json.dumps(summary, indent=2))
-        return DONE
+    args.answer.put(**summary)
     chosen = summary.pop("env")
-    print(columns([(key, "-" if value is None else str(value)) for key, value in summary.items()]))
+    args.answer.say(columns([(key, "-" if value is None else str(value)) for key, value in summary.items()]))
     given = chosen if isinstance(chosen, dict) else {}
-    print("\n" + columns([(name, str(given.get(name, "not set")), what) for name, what in ENV_VARIABLES.items()]))
+    args.answer.say(
+        "\n" + columns([(name, str(given.get(name, "not set")), what) for name, what in ENV_VARIABLES.items()])
+    )
     return DONE
 
 
 def add_arguments(add: Parser) -> None:
-    """The command's arguments."""
-    add.add_argument("--json", action="store_true", help="print one JSON object")
+    """The command takes none but those of all commands."""

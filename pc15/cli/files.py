@@ -6,13 +6,15 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
-from pc15.cli.parser import DONE, FAILED, complain
+from pc15.cli.answer import Answer
+from pc15.cli.parser import DONE, FAILED, complain, count
 from pc15.errors import ConfigError, Pc15Error
 from pc15.paths import is_direct, read_open
 
@@ -136,37 +138,59 @@ def write_standard(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def report(target: Path, said: str) -> None:
-    """Say what was done: on stdout, unless the result itself went there."""
-    if target == STANDARD:
-        print(f"standard output: {said}", file=sys.stderr, flush=True)
-    else:
-        print(f"{target}: {said}", flush=True)
+def left_out(pairs: Sequence[tuple[Path, Path]], *, skip_existing: bool) -> set[Path]:
+    """Targets that --skip-existing leaves as they are."""
+    return {target for _, target in pairs if target != STANDARD and target.is_file()} if skip_existing else set()
 
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-def each(pairs: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], None]) -> int:
-    """Work on one source after the other; a bad one is reported and the others are still done."""
-    tally = _Tally()
-    for source, target in pairs:
-        with tally.of(source, target):
-            _check_file(source)
-            one(source, target)
-    return tally.result(len(pairs))
+def each(
+    pairs: Sequence[tuple[Path, Path]],
+    one: Callable[[Path, Path], _Out],
+    tally: Tally,
+    told: Callable[[Path, Path, _Out], None],
+    jobs: int = 1,
+) -> int:
+    """Work on every source, so many at a time; a bad one is reported and the others are still done.
+
+    Args:
+        one: the work of a source and its target, on a thread of its own if there are several jobs.
+        told: says what came of it, in order.
+    """
+    from pc15.runtime.parallel import parallel_map, threads  # here: help needs no torch
+
+    def tried(pair: tuple[Path, Path]) -> _Out | Exception:
+        try:
+            _check_file(pair[0])
+            return one(*pair)
+        except BrokenPipeError:
+            raise
+        except _FAILURES as error:
+            return error
+
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(threads(jobs)) if jobs > 1 else None
+        found = parallel_map(pool, tried, pairs, only_if=lambda _: True)
+        for (source, target), result in zip(pairs, found, strict=True):
+            with tally.of(source, target):
+                if isinstance(result, Exception):
+                    raise result
+                told(source, target, result)
+    return tally.close()
 
 
 def each_together(
     pairs: Sequence[tuple[Path, Path]],
     load: Callable[[Path, Path], _In],
     work: Callable[[list[_In]], list[_Out]],
-    save: Callable[[Path, _In, _Out], None],
+    save: Callable[[Path, Path, _In, _Out], None],
     most: int,
+    tally: Tally,
 ) -> int:
     """`each` for work that is done on `most` sources at a time; if that fails, on each of them alone."""
-    tally = _Tally()
     for start in range(0, len(pairs), most):
         batch: list[tuple[Path, Path, _In]] = []
         for source, target in pairs[start : start + most]:
@@ -177,12 +201,12 @@ def each_together(
             continue
         try:
             done: list[_Out] | None = work([item for _, _, item in batch])
-        except (Pc15Error, OSError, UnicodeError):
+        except _FAILURES:
             done = None
         for i, (source, target, item) in enumerate(batch):
             with tally.of(source, target):
-                save(target, item, work([item])[0] if done is None else done[i])
-    return tally.result(len(pairs))
+                save(source, target, item, work([item])[0] if done is None else done[i])
+    return tally.close()
 
 
 def _check_file(source: Path) -> None:
@@ -190,11 +214,23 @@ def _check_file(source: Path) -> None:
         raise ConfigError(f"there is no file to read in {source}")
 
 
-class _Tally:
-    """Count of failures; each is reported with its reason."""
+_FAILURES = (Pc15Error, OSError, UnicodeError)
+"""Reasons for which one file fails and the others go on; UnicodeError: a name that this system cannot say."""
 
-    def __init__(self) -> None:
-        self._failed = 0
+
+class Tally:
+    """The answer to a command on files: a row for each, failures with their reasons, and totals at the end.
+
+    Args:
+        noun: of a file.   total: how many there are, those included that are skipped.
+    """
+
+    def __init__(self, answer: Answer, noun: str, total: int) -> None:
+        self._answer, self._noun, self._total = answer, noun, total
+        self._began = time.perf_counter()
+        self._skipped = self._failed = 0
+        self._sums: dict[str, int] = {}
+        answer.begin_list("files")
 
     @contextlib.contextmanager
     def of(self, source: Path, target: Path) -> Iterator[None]:
@@ -203,13 +239,44 @@ class _Tally:
             yield
         except BrokenPipeError:
             raise
-        except (Pc15Error, OSError, UnicodeError) as error:  # UnicodeError: a name that this system cannot say
+        except _FAILURES as error:
             named = str(source) in str(error) or str(target) in str(error)
             complain(str(error) if named else f"{source}: {error}")
+            self._answer.row("files", {"source": str(source), "error": str(error)})
             self._failed += 1
 
-    def result(self, total: int) -> int:
-        """The exit code of the command."""
-        if self._failed and total > 1:
-            complain(f"{self._failed} of {total} failed, the others are done")
+    def done(self, source: Path, target: Path, said: str, sums: Mapping[str, int], **fields: Any) -> None:
+        """A file that is done.
+
+        Args:
+            said: for people, behind the target's name.
+            sums: whole numbers of it that are added up over all files.   fields: more of it.
+        """
+        name = "standard output" if target == STANDARD else str(target)
+        row = {"source": str(source), "target": str(target), **sums, **fields}
+        self._answer.row("files", row, f"{name}: {said}")
+        for key, number in sums.items():
+            self._sums[key] = self._sums.get(key, 0) + number
+
+    def skipped(self, source: Path, target: Path) -> None:
+        """A file whose target was there already."""
+        self._answer.row("files", {"source": str(source), "target": str(target), "skipped": True})
+        self._skipped += 1
+
+    def close(self) -> int:
+        """Totals, and the exit code of the command."""
+        seconds = time.perf_counter() - self._began
+        done = self._total - self._skipped - self._failed
+        total: dict[str, Any] = {"files": self._total, "done": done}
+        total |= {"skipped": self._skipped, "failed": self._failed, **self._sums, "seconds": round(seconds, 3)}
+        bits = 8 * self._sums.get("bytes", 0)
+        if pixels := self._sums.get("pixels", 0):
+            total["bpp"] = bits / pixels
+        self._answer.put(total=total)
+        if self._total > 1:
+            said = [count(done, self._noun)] + [f"{self._skipped} skipped"] * (self._skipped > 0)
+            said += [f"{pixels / 1e6:.1f} megapixels, {bits // 8} bytes, {bits / pixels:.4f} bpp"] if pixels else []
+            self._answer.say(f"{', '.join(said)}, {seconds:.1f} s")
+        if self._failed and self._total > 1:
+            complain(f"{self._failed} of {self._total} failed, the others are done")
         return FAILED if self._failed else DONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pc15.cli.parser import DONE, Parser, columns, count
 
@@ -39,23 +39,26 @@ def run(args: argparse.Namespace) -> int:
         name = args.name.upper()
         gen = gen_id(name)
         generator = load(gen)
-        print(f"{name}, generator {gen}: {generator.summary}")
-        print(f"{codebook.size(gen)} entries in {GRID_ID}, {count(generator.seeds, 'seed')}")
+        args.answer.row("generators", _described(gen, name, codebook.size(gen)))
+        args.answer.say(f"{name}, generator {gen}: {generator.summary}")
+        args.answer.say(f"{codebook.size(gen)} entries in {GRID_ID}, {count(generator.seeds, 'seed')}")
         rows = [("parameter", "from", "to", "levels", "in the codebook", "unit", "")]
         for p in generator.params:
             notes = ", ".join(note for note, on in (("logarithmic", p.log), ("periodic", p.periodic)) if on)
             rows.append((p.name, f"{p.lo:g}", f"{p.hi:g}", str(p.levels), str(p.coarse), p.unit or p.kind, notes))
-        print(columns(rows, right=(1, 2, 3, 4)))
+        args.answer.say(columns(rows, right=(1, 2, 3, 4)))
     else:
         rows = [("id", "name", "entries", "seeds", "parameters")]
         for gen, name in enumerate(NAMES):
             generator = load(gen)
+            args.answer.row("generators", _described(gen, name, codebook.size(gen)))
             params = ", ".join(f"{p.name} {p.lo:g}..{p.hi:g} {p.unit or p.kind}" for p in generator.params)
             rows.append((str(gen), name, str(codebook.size(gen)), str(generator.seeds), params))
-        print(columns(rows, right=(0, 2, 3)))
+        args.answer.say(columns(rows, right=(0, 2, 3)))
     if args.preview is not None:
         save_image(args.preview, _preview(args.name.upper() if args.name is not None else None))
-        print(f"drawn on {args.preview}")
+        args.answer.put(preview=str(args.preview))
+        args.answer.say(f"drawn on {args.preview}")
     return DONE
 
 
@@ -65,6 +68,20 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--preview", type=Path, metavar="FILE", help="also draw them, or the one's parameters, as a picture"
     )
+
+
+def _described(gen: int, name: str, entries: int) -> dict[str, Any]:
+    """A generator as plain JSON values."""
+    from pc15.proc.generators import load
+
+    generator = load(gen)
+    params = [
+        {"name": p.name, "from": p.lo, "to": p.hi, "levels": p.levels, "coarse": p.coarse, "unit": p.unit or p.kind}
+        | {"logarithmic": p.log, "periodic": p.periodic}
+        for p in generator.params
+    ]
+    about = {"id": gen, "name": name, "summary": generator.summary}
+    return {**about, "entries": entries, "seeds": generator.seeds, "parameters": params}
 
 
 def _preview(name: str | None) -> Tensor:

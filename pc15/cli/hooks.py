@@ -1,4 +1,4 @@
-"""The option --hooks: a name, a folder of weights, or package.module:Class -> hooks."""
+"""The option --hooks: a name, a folder of weights, hf:org/name, or package.module:Class -> hooks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pc15.errors import ConfigError, did_you_mean
+from pc15.plugins import load_plugin, plugin_names
 
 if TYPE_CHECKING:
     from pc15.hooks.protocol import EncoderHooks
@@ -28,22 +29,29 @@ def hooks_of(spec: str) -> EncoderHooks | None:
         from pc15.hooks.heuristic import HeuristicHooks
 
         return HeuristicHooks()
-    if spec == "baseline":
-        from pc15.hooks.learned import AiHooks
-
-        return AiHooks.baseline()
     folder = Path(spec)
     if folder.is_dir():
         from pc15.hooks.learned import AiHooks
 
         return AiHooks.from_folder(folder)
+    if spec.startswith("hf:"):
+        from pc15.hooks.hub import fetch_hooks
+        from pc15.hooks.learned import AiHooks
+
+        return AiHooks.from_folder(fetch_hooks(spec))
+    offered = plugin_names("pc15.hooks")
+    if spec in offered:
+        found = load_plugin("pc15.hooks", spec)
+        if not isinstance(found, type):
+            raise ConfigError(f"--hooks {spec}: the plugin is {type(found).__name__}, not a class")
+        return _made(found, spec)
     module, colon, name = spec.partition(":")
     if colon and all(part.isidentifier() for part in module.split(".")) and name.isidentifier():
         return _made(_class(_imported(module, spec), name, spec), spec)
-    near = did_you_mean(spec, ["none", "heuristic", "baseline"])
+    near = did_you_mean(spec, ["none", "heuristic", *offered])
     raise ConfigError(
-        f"--hooks {spec} is no folder{near}; give none, heuristic, baseline, a folder of .safetensors files, or "
-        "package.module:Class"
+        f"--hooks {spec} is no folder{near}; give none, heuristic, {''.join(f'{name}, ' for name in offered)}a folder "
+        "of .safetensors files, hf:org/name, or package.module:Class"
     )
 
 

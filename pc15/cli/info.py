@@ -1,16 +1,26 @@
-"""`pc15 info`: the contents of a stream."""
+"""`pc15 info`: the contents of streams."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pc15.cli.files import read_stream
-from pc15.cli.parser import DONE, FAILED, STREAM_PIXELS, Parser, add_max_pixels, columns, complain
-from pc15.errors import BitstreamError
+from pc15.cli.files import Tally, find_sources, read_stream
+from pc15.cli.parser import (
+    DONE,
+    FAILED,
+    STREAM_PIXELS,
+    STREAM_SUFFIX,
+    Parser,
+    add_max_pixels,
+    columns,
+    complain,
+    count,
+)
+from pc15.errors import BitstreamError, ConfigError
 from pc15.residual.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -23,37 +33,66 @@ EXAMPLES = (
     "info photo.pc15",
     "info photo.pc15 --tiles",
     "info photo.pc15 --json",
+    "info streams/",
     "info - < photo.pc15",
 )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Say what a stream holds: its header, where its bytes and bits go, and which patterns it is made of.
+    """Say what streams hold: their headers, where their bytes and bits go, and which patterns they are made of.
 
-    Nothing is drawn.  A damaged stream is described as far as it can be read.
+    Of a folder, or of several streams, that is a line each and totals; with --json all of it.  Nothing is drawn.  A
+    damaged stream is described as far as it can be read.
     """
-    from pc15.bitstream.read import read_programs
-
-    data = read_stream(args.stream, strict=False, max_pixels=args.max_pixels)
-    header, programs, metadata, damage = read_programs(data, strict=False, max_pixels=args.max_pixels)
-    content = _described(data, header, programs, metadata, damage)
-    content["metadata"] = metadata
-    content["damage"] = damage
+    if len(args.streams) == 1 and not args.streams[0].is_dir():
+        return _tell_one(args, args.streams[0])
     if args.tiles:
-        content["tile_map"] = _tile_map(header, programs)
-    if args.json:
-        print(json.dumps({"stream": str(args.stream), **content}, indent=2))
-    else:
-        _print_info(args.stream, content)
-    return FAILED if damage else DONE
+        raise ConfigError("--tiles lists the tiles of one stream; give its name")
+    sources = [source.path for source in find_sources(args.streams, (STREAM_SUFFIX,))]
+    tally = Tally(args.answer, "stream", len(sources))
+    for source in sources:
+        with tally.of(source, source):
+            content = _content(source, args.max_pixels)[0]
+            pixels, damage = content["width"] * content["height"], content["damage"]
+            said = f"{_title(content)}, {_kinds(content)}" + ", damaged" * bool(damage)
+            tally.done(source, source, said, {"pixels": pixels, "bytes": content.pop("bytes")}, **content)
+            if damage:
+                raise BitstreamError(damage[0])
+    return tally.close()
 
 
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
-    add.add_argument("stream", type=Path, metavar="STREAM", help="a stream, or - for standard input")
+    add.add_argument(
+        "streams", nargs="+", type=Path, metavar="STREAM", help="streams, folders of them, or - for standard input"
+    )
     add.add_argument("--tiles", action="store_true", help="also list every tile's program")
-    add.add_argument("--json", action="store_true", help="print one JSON object")
     add_max_pixels(add, STREAM_PIXELS)
+
+
+def _content(path: Path, max_pixels: int | None) -> tuple[dict[str, Any], Header, Sequence[Programs]]:
+    """All that is said of a stream, but for its tiles."""
+    from pc15.bitstream.read import read_programs
+
+    data = read_stream(path, strict=False, max_pixels=max_pixels)
+    header, programs, metadata, damage = read_programs(data, strict=False, max_pixels=max_pixels)
+    content = _described(data, header, programs, metadata, damage)
+    return content | {"metadata": metadata, "damage": damage}, header, programs
+
+
+def _tell_one(args: argparse.Namespace, path: Path) -> int:
+    content, header, programs = _content(path, args.max_pixels)
+    answer = args.answer
+    answer.put(stream=str(path), **content)
+    if not answer.as_json:
+        answer.say(_text(path, content))
+    if args.tiles:
+        answer.begin_list("tile_map")
+        for tile in _tile_map(header, programs):
+            answer.row("tile_map", tile, None if answer.as_json else _tile_text(tile))
+    for sentence in content["damage"]:
+        complain(sentence)
+    return FAILED if content["damage"] else DONE
 
 
 def _described(
@@ -69,14 +108,12 @@ def _described(
     from pc15.bitstream import read_container, section_spans, unpack_v15
     from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
     from pc15.bitstream.ports import Writer
-    from pc15.bitstream.read import section_syntax
+    from pc15.bitstream.read import codebook_of, section_syntax
     from pc15.bitstream.sections import code_section
     from pc15.entropy.tables import load_table
-    from pc15.proc.codebook import load_codebook
     from pc15.proc.generators import NAMES
     from pc15.quant import step_q15
 
-    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
     stream = read_container(data, strict=False, max_pixels=header.width * header.height)
     sections = stream.sections
     payload = [None if section is None else len(section) for section in (*sections, *stream.residuals)]
@@ -84,6 +121,7 @@ def _described(
     for span, section in zip(section_spans(header), sections, strict=True):
         if section is None:
             continue
+        tables, codebook = load_table(header.table_id), codebook_of(header.codebook_id)
         writer, nx = Writer(tables), tile_counts(header, span.grid)[1]
         part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
         code_section(writer, section_syntax(header, span, codebook), part)
@@ -167,7 +205,9 @@ def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
             continue
         width, spec = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane]
         try:
-            tally = residual_bits(payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools)
+            tally = residual_bits(
+                payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, span.plane
+            )
         except BitstreamError as error:
             where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
             damage.append(f"{where}: {error}")
@@ -182,112 +222,105 @@ def _canonical(metadata: dict[str, Any]) -> bytes:
     return json.dumps(metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _tile_map(header: Header, programs: Sequence[Programs]) -> list[dict[str, Any]]:
-    """Every tile's place and program."""
+def _tile_map(header: Header, programs: Sequence[Programs]) -> Iterator[dict[str, Any]]:
+    """Every tile's place and program, a row of tiles at a time."""
     from pc15.bitstream.programs import SIDES
-    from pc15.draw import plane_grid
     from pc15.proc.generators import NAMES
 
-    tiles = []
     for which, ((index, _, coarse), plane) in enumerate(zip(header.grids, programs, strict=True)):
         if not plane.tiles:
             continue
+        from pc15.draw import plane_grid
+
         grid = plane_grid(header, which)
-        for n, (record, (y, x)) in enumerate(zip(plane.records(), grid.starts, strict=True)):
-            layers = [
-                {
-                    "generator": NAMES[layer.gen],
-                    "qv_id": layer.qv_id,
-                    "offsets": list(layer.offsets),
-                    "seed_index": layer.seed_index,
-                    "amp": layer.amp,
-                    "merge": None if layer.merge is None else [SIDES[layer.merge.side], layer.merge.layer],
-                }
-                for layer in record.layers
-            ]
-            place = {"plane": index, "coarse": coarse, "row": n // grid.nx, "col": n % grid.nx, "y": y, "x": x}
-            tiles.append({**place, "dc": record.dc, "layers": layers})
-    return tiles
+        for row, y in enumerate(grid.ys):
+            records = plane.rows(row * grid.nx, (row + 1) * grid.nx).records()
+            for column, (record, x) in enumerate(zip(records, grid.xs, strict=True)):
+                layers = [
+                    {
+                        "generator": NAMES[layer.gen],
+                        "qv_id": layer.qv_id,
+                        "offsets": list(layer.offsets),
+                        "seed_index": layer.seed_index,
+                        "amp": layer.amp,
+                        "merge": None if layer.merge is None else [SIDES[layer.merge.side], layer.merge.layer],
+                    }
+                    for layer in record.layers
+                ]
+                place = {"plane": index, "coarse": coarse, "row": row, "col": column, "y": int(y), "x": int(x)}
+                yield {**place, "dc": record.dc, "layers": layers}
 
 
-def _print_info(path: Path, content: dict[str, Any]) -> None:
+def _title(content: dict[str, Any]) -> str:
     kind = "colour, YCbCr 4:2:0" if content["color"] == "ycbcr420" else "gray"
-    print(
-        f"{path}: {content['width']}x{content['height']} {kind}, {content['bytes']} bytes, {content['bpp']:.4f} bpp\n"
-        f"version {content['version']}, tables {content['table_id']}, codebook {content['codebook_id']}, "
-        f"seed {content['seed']}, payload {content['payload_format']}\n"
-    )
-    rows = [
-        (
-            "plane",
-            "size",
-            "tile",
-            "overlap",
-            "window",
-            "tiles",
-            "amp step",
-            "DC step",
-            "residual step",
-            "tiles by layers 0, 1, ...",
-        )
-    ]
-    for plane in content["planes"]:
+    return f"{content['width']}x{content['height']} {kind}, {content['bytes']} bytes, {content['bpp']:.4f} bpp"
+
+
+def _kinds(content: dict[str, Any]) -> str:
+    """What a stream is made of, in a few words."""
+    layers = sum(content["layers_by_generator"].values())
+    planes = content["planes"]
+    kinds = [count(layers, "layer")] if any(plane["tile"] for plane in planes) else []
+    kinds += ["residual"] if any(plane["residual_step"] is not None for plane in planes) else []
+    return " and ".join(kinds)
+
+
+def _text(path: Path, content: dict[str, Any]) -> str:
+    """A stream, described for people: what it does not have is not spoken of."""
+    tiled = any(plane["tile"] for plane in content["planes"])
+    about = f"version {content['version']}"
+    if tiled:
+        about += f", tables {content['table_id']}, codebook {content['codebook_id']}, seed {content['seed']}"
+        about += f", payload {content['payload_format']}" * (content["payload_format"] != "rans")
+    blocks = [f"{path}: {_title(content)}\n{about}", _planes_text(content["planes"])]
+    sizes = ", ".join(f"{name} {size}" for name, size in content["bytes_of"].items() if size)
+    if len(content["section_bytes"]) > 1:
+        own = " ".join("lost" if size is None else str(size) for size in content["section_bytes"])
+        sizes += f"\nsections: {own}"
+    blocks.append(f"bytes: {sizes}")
+    bits = content["bits_by_kind"]
+    total = sum(bits.values()) or 1.0
+    rows = [("symbols", "bits", "share"), *((kind, f"{b:.1f}", f"{b / total:.1%}") for kind, b in bits.items())]
+    blocks.append(columns(rows, right=(1, 2)))
+    if content["layers_merged"]:
+        blocks.append(f"{content['layers_merged']} of the layers continue a neighbour's")
+    used = content["layers_by_generator"]
+    layers = sum(used.values())
+    if used:
+        rows = [("generator", "layers", "share"), *((g, str(n), f"{n / layers:.1%}") for g, n in used.items())]
+        blocks.append(columns(rows, right=(1, 2)))
+    elif tiled:
+        blocks.append("no layers")
+    if content["metadata"] is not None:
+        blocks.append("metadata: " + json.dumps(content["metadata"], sort_keys=True))
+    return "\n\n".join(blocks)
+
+
+def _planes_text(planes: list[dict[str, Any]]) -> str:
+    """The table of planes and of their grids, without columns that all of them leave empty."""
+    head = ("plane", "size", "tile", "overlap", "window", "tiles", "amp step", "DC step", "residual step", "tools")
+    rows = [[*head, "tiles by layers 0, 1, ..."]]
+    for plane in planes:
         for grid, name in ((plane["coarse"], f"{plane['name']} coarse"), (plane, plane["name"])):
             if grid is None:
                 continue
             window = grid["window"] + (f" {grid['window_param']:g}" if grid["window_param"] is not None else "")
             step = grid.get("residual_step")
-            rows.append(
-                (
-                    name,
-                    f"{plane['width']}x{plane['height']}",
-                    str(grid["tile"]),
-                    str(grid["overlap"]),
-                    window,
-                    f"{grid['tiles'][1]}x{grid['tiles'][0]}",
-                    f"{grid['amp_step']:.5f}",
-                    f"{grid['dc_step']:.5f}",
-                    "none" if step is None else f"{step:.5f}",
-                    " ".join(map(str, grid["tiles_by_layers"])),
-                )
-            )
-    print(columns(rows))
-    print("\nbytes: " + ", ".join(f"{name} {size}" for name, size in content["bytes_of"].items() if size))
-    if len(content["section_bytes"]) > 1:
-        print("sections: " + " ".join("lost" if size is None else str(size) for size in content["section_bytes"]))
-    total = sum(content["bits_by_kind"].values()) or 1.0
-    print(
-        "\n"
-        + columns(
-            [
-                ("symbols", "bits", "share"),
-                *((k, f"{b:.1f}", f"{b / total:.1%}") for k, b in content["bits_by_kind"].items()),
-            ],
-            right=(1, 2),
-        )
-    )
-    if content["layers_merged"]:
-        print(f"\n{content['layers_merged']} of the layers continue a neighbour's")
-    used = content["layers_by_generator"]
-    layers = sum(used.values())
-    if used:
-        print(
-            "\n"
-            + columns(
-                [("generator", "layers", "share"), *((g, str(n), f"{n / layers:.1%}") for g, n in used.items())],
-                right=(1, 2),
-            )
-        )
-    else:
-        print("\nno layers")
-    if content["metadata"] is not None:
-        print("\nmetadata: " + json.dumps(content["metadata"], sort_keys=True))
-    for tile in content.get("tile_map", []):
-        which = f"plane {tile['plane']}" + " coarse" * tile["coarse"]
-        place = f"{which} row {tile['row']} col {tile['col']} at y={tile['y']} x={tile['x']}"
-        print(f"{place}: dc {tile['dc']}" + "".join(f"; {_layer_text(layer)}" for layer in tile["layers"]))
-    for sentence in content["damage"]:
-        complain(sentence)
+            ny, nx = grid["tiles"]
+            tiles = [str(grid["tile"]), str(grid["overlap"]), window, f"{nx}x{ny}"]
+            tiles += [f"{grid['amp_step']:.5f}", f"{grid['dc_step']:.5f}"]
+            residual = ["" if step is None else f"{step:.5f}", " ".join(grid.get("tools", []))]
+            layers = " ".join(map(str, grid["tiles_by_layers"]))
+            size = f"{plane['width']}x{plane['height']}"
+            rows.append([name, size, *(tiles if grid["tile"] else [""] * 6), *residual, layers * bool(grid["tile"])])
+    used = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
+    return columns([[row[i] or "-" for i in used] for row in rows])
+
+
+def _tile_text(tile: dict[str, Any]) -> str:
+    which = f"plane {tile['plane']}" + " coarse" * tile["coarse"]
+    place = f"{which} row {tile['row']} col {tile['col']} at y={tile['y']} x={tile['x']}"
+    return f"{place}: dc {tile['dc']}" + "".join(f"; {_layer_text(layer)}" for layer in tile["layers"])
 
 
 def _layer_text(layer: dict[str, Any]) -> str:

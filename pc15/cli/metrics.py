@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pc15.cli.files import STANDARD, opened
-from pc15.cli.parser import DONE, PICTURE_PIXELS, Parser, add_max_pixels, columns
+from pc15.cli.parser import DONE, PICTURE_PIXELS, Parser, add_device, add_max_pixels, columns
 from pc15.errors import BitstreamError, ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 EXAMPLES = (
@@ -41,13 +41,11 @@ def run(args: argparse.Namespace) -> int:
     for key, bpp in (("bpp_a", bpp_a), ("bpp_b", bpp_b)):
         if bpp is not None:
             found["bpp" if (bpp_a is None) != (bpp_b is None) else key] = bpp
-    if args.json:
-        infinite = {key: None if value == float("inf") else value for key, value in found.items()}
-        print(json.dumps({"a": str(args.a), "b": str(args.b), **infinite}, indent=2))
-        return DONE
+    args.answer.put(a=str(args.a), b=str(args.b), **found)
     names = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "ms_ssim_y": "MS-SSIM-Y"}
     text = {"psnr_y": "{:.4f} dB", "bpp": "{:.5f}", "bpp_a": "{:.5f}", "bpp_b": "{:.5f}"}
-    print(columns([(names.get(key, key), text.get(key, "{:.6f}").format(value)) for key, value in found.items()]))
+    rows = [(names.get(key, key), text.get(key, "{:.6f}").format(value)) for key, value in found.items()]
+    args.answer.say(columns(rows))
     return DONE
 
 
@@ -55,19 +53,16 @@ def add_arguments(add: Parser) -> None:
     """The command's arguments."""
     add.add_argument("a", type=Path, metavar="A", help="a picture or a stream, or - for standard input")
     add.add_argument("b", type=Path, metavar="B", help="another one of the same size")
-    add.add_argument(
-        "--device", default="auto", metavar="NAME", help="where streams are decoded (default: %(default)s)"
-    )
-    add.add_argument("--json", action="store_true", help="print one JSON object; an infinite PSNR is null")
+    add_device(add, "where streams are decoded: ")
     add_max_pixels(add, PICTURE_PIXELS)
 
 
-def _luma(path: Path, device: str, max_pixels: int | None) -> tuple[Tensor, float | None]:
+def _luma(path: Path, device: str, max_pixels: int | None) -> tuple[NDArray[np.float32], float | None]:
     """Luma [1,1,H,W] in [0,1] of a picture or of a stream, and the stream's bits per pixel."""
     from pc15.bitstream.container import read_bitstream, stream_bytes
     from pc15.bitstream.header import MAGIC
     from pc15.decoder import decode_y
-    from pc15.images import load_luma, luma_tensor
+    from pc15.images import luma_of, read_luma
 
     source = opened(path)
     try:
@@ -80,7 +75,7 @@ def _luma(path: Path, device: str, max_pixels: int | None) -> tuple[Tensor, floa
     except OSError as error:
         raise BitstreamError(f"cannot read {path}: {error.strerror or error}") from error
     if begins != MAGIC:
-        return luma_tensor(load_luma(source, max_pixels=max_pixels)), None
+        return luma_of(read_luma(source, max_pixels=max_pixels)), None
     data = read_bitstream(source, max_pixels=max_pixels) if isinstance(source, Path) else stream_bytes(source)
-    y = decode_y(data, device=device, max_pixels=max_pixels)
+    y = decode_y(data, device=device, max_pixels=max_pixels, output="numpy")
     return y, 8 * len(data) / (y.shape[-1] * y.shape[-2])

@@ -28,8 +28,13 @@ class Parser(argparse.ArgumentParser):
         wrong = re.search(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)", message)
         if wrong:
             message += did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]))
-        complain(f"{message}{'' if message.endswith('?') else '.'} See {self.prog} --help")
+        complain(f"{message}{'' if message.endswith('?') else '.'} See {self.prog} --help", program=self.program)
         sys.exit(USAGE)
+
+    @property
+    def program(self) -> str:
+        """Name of the whole command, `pc15` or `pc15learn`."""
+        return self.prog.split()[0]
 
     def options(self) -> list[str]:
         """Every flag that the command has."""
@@ -57,23 +62,49 @@ def numbers(text: str) -> list[float]:
     return found
 
 
-def add_max_pixels(add: Parser, default: str) -> None:
-    """The argument that all readers of pictures have."""
+def add_speech(add: Parser) -> None:
+    """The arguments that all commands have: in which form they answer, and how much they say."""
     add.add_argument(
-        "--max-pixels", type=_pixels, metavar="N",
-        help=f"refuse pictures of more pixels, such as 268435456 for all that streams can hold (default: {default})",
+        "--json", action="store_true", help="answer with one JSON object; numbers that are infinite are null"
+    )
+    add.add_argument(
+        "-q", "--quiet", action="store_true", help="say nothing but warnings and errors; no bars of progress"
+    )
+    add.add_argument("-v", "--verbose", action="store_true", help="also say what is loaded, compiled and cached")
+
+
+def add_device(add: Parser, what: str = "") -> None:
+    """The argument that names where to compute."""
+    add.add_argument(
+        "--device", default="auto", metavar="NAME", help=f"{what}cpu, cuda, cuda:N or auto (default: %(default)s)"
+    )
+
+
+def add_jobs(add: Parser, what: str, default: int | None, shown: str | None = None, *, least: int = 1) -> None:
+    """The argument that says how many work at once; `--workers` is its older name, and Python's."""
+    add.add_argument(
+        "-j", "--jobs", "--workers", dest="workers", type=int if least < 1 else positive, default=default, metavar="N",
+        help=f"{what} (default: {default if shown is None else shown})",
     )  # fmt: skip
 
 
-def _pixels(text: str) -> int:
-    """Parse a number of pixels from 1 up."""
+def positive(text: str) -> int:
+    """Parse a whole number from 1 up."""
     try:
-        pixels = int(text)
+        number = int(text)
     except ValueError:
-        pixels = 0
-    if pixels < 1:
+        number = 0
+    if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
-    return pixels
+    return number
+
+
+def add_max_pixels(add: Parser, default: str) -> None:
+    """The argument that all readers of pictures have."""
+    add.add_argument(
+        "--max-pixels", type=positive, metavar="N",
+        help=f"refuse pictures of more pixels, such as 268435456 for all that streams can hold (default: {default})",
+    )  # fmt: skip
 
 
 def on_or_off(text: str) -> bool:
@@ -108,6 +139,6 @@ def say_any_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def complain(message: str, level: str = "error") -> None:
+def complain(message: str, level: str = "error", *, program: str = "pc15") -> None:
     """Print one line to stderr."""
-    print(f"pc15: {level}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"{program}: {level}: {' '.join(message.split())}", file=sys.stderr, flush=True)

@@ -258,24 +258,33 @@ def save_tables(path: Path | str, table_set: TableSet) -> None:
     write_atomic(Path(path), table_set.canonical_json().encode())
 
 
-def load_table(id: str) -> TableSet:
-    """The table set of that id: `$PC15_MODELS_DIR/rans/<id>.json` when it is there, else the packaged one.
+def find_table(id: str) -> Path:
+    """The file of a table set: `$PC15_MODELS_DIR/rans/<id>.json` when it is there, else the packaged one.
 
     Raises:
-        MissingTableError: neither place has it, the file is damaged, or the id could not be a file name.
+        MissingTableError: neither place has it, or the id could not be a file name.
     """
     _check_id(id, MissingTableError)
     packaged = Path(__file__).with_name(f"{id}.json")
     path = model_file("rans", packaged)
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
+    if not path.exists():
         models = models_dir()
         own = f"{models / 'rans' / packaged.name}" if models else "$PC15_MODELS_DIR/rans (PC15_MODELS_DIR is not set)"
         raise MissingTableError(
             f"no rANS tables {id!r}: looked for {own} and for {packaged}; get {id}.json from where "
             "the stream was made, or encode again with the default tables"
-        ) from None
+        )
+    return path
+
+
+def load_table(id: str) -> TableSet:
+    """The table set of that id, read from the file that `find_table` finds.
+
+    Raises:
+        MissingTableError: as `find_table`, or the file is damaged.
+    """
+    path = find_table(id)
+    stat = path.stat()
     return _read_tables(id, path, stat.st_mtime_ns, stat.st_size)
 
 

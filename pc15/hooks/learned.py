@@ -28,10 +28,8 @@ from pc15.search.backend.protocol import CellRows
 from pc15.search.bank import Bank
 from pc15.search.cells import Cells
 
-__all__ = ["BASELINE", "AiHooks"]
+__all__ = ["AiHooks"]
 
-BASELINE = Path(__file__).parent / "baseline"
-"""Folder of the weights that come with the codec."""
 _P = TypeVar("_P", bound=Predictor)
 
 
@@ -93,25 +91,6 @@ class AiHooks:
     def of(cls, predictors: Iterable[Predictor], **options: Any) -> AiHooks:
         """Hooks of these predictors, each in its own slot, with options as the class takes them."""
         return cls(**{predictor.slot: predictor for predictor in predictors}, **options)  # type: ignore[arg-type]
-
-    @classmethod
-    def baseline(cls, **options: Any) -> AiHooks:
-        """Hooks of the weights that come with the codec, BASELINE, with options as the class takes them.
-
-        Raises:
-            ConfigError: this installation lacks them.
-        """
-        selector, params, rd = (
-            BASELINE / f"{kind.role}.safetensors" for kind in (Selector, ParamPredictor, RdPredictor)
-        )
-        for path in (selector, params, rd):
-            for part in (path, card_path(path)):
-                if not part.is_file():
-                    raise ConfigError(
-                        f"this installation has no baseline weights, {part} is missing; install pc15 again, or give a "
-                        "folder of weights of your own"
-                    )
-        return cls(selector, params, rd, **options)
 
     @classmethod
     def from_folder(cls, folder: Path) -> AiHooks | None:

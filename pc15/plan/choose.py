@@ -6,13 +6,10 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
 
 from pc15.bitstream.header import (
     CRC_BYTES,
@@ -27,17 +24,12 @@ from pc15.bitstream.header import (
     varint,
 )
 from pc15.bitstream.programs import MAX_LAYERS, Programs
-from pc15.config import CodecConfig, default_overlap
-from pc15.dc_surface import surface
-from pc15.draw import plane_grid, predict_grid, predict_plane
-from pc15.entropy.tables import TableSet
-from pc15.luma import MIDDLE
-from pc15.plan.picture import Picture, PlaneTask, goal_upon_coarse
+from pc15.config import CodecConfig
+from pc15.luma import MIDDLE, to_pixels
+from pc15.plan.picture import Picture, PlaneTask
 from pc15.plan.plan import (
     AUTO_TILES,
-    FIRST_TILE_PX,
     Plan,
-    grid_options,
     header_of,
     is_open,
     plane_config,
@@ -46,18 +38,20 @@ from pc15.plan.plan import (
     residual_lambda,
 )
 from pc15.plan.write import Chosen, write_section
-from pc15.proc.codebook import Codebook
+from pc15.residual.cross import guides_of
 from pc15.residual.enc.encode import ResidualParams, encode_residual
+from pc15.residual.tools import CROSS, tools_of
+from pc15.runtime.notices import say_once
 from pc15.runtime.parallel import parallel_map
-from pc15.search.bands import bands, search_band
-from pc15.search.bank import SCREEN
-from pc15.search.climb import States
-from pc15.search.continuous import searched_off_grid
-from pc15.search.plane import PlaneEncoder
-from pc15.search.plane_state import SearchTask
-from pc15.search.score import plane_distortion
-from pc15.search.single_pattern import detect_single_pattern
-from pc15.tiling import TileGridCfg, extract, grid
+from pc15.runtime.progress import Progress
+from pc15.runtime.tensors import has_torch
+from pc15.search.coherence import is_coherent, may_be_pattern
+from pc15.search.sizes import SCREEN
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pc15.search.climb import States
 
 __all__ = ["choose"]
 
@@ -73,6 +67,13 @@ COARSE_LAYERS_BEYOND_BANK = 2
 LEAST_BITS_OF_WHOLE = 160
 """A plane that costs less, or a flat one would in squared error, is not looked at as one pattern: that takes more."""
 
+NO_PATTERNS = (
+    "a plane looks like one pattern, which is not looked for without torch: it is coded as a photograph; "
+    'to code patterns, pip install "pc15[programs]"'
+)
+"""What is said once where torch is missing and gradients speak for a pattern.  Where a plane is only too cheap for them
+to rule one out, as many chroma planes of photographs are, nothing is said: see docs/decisions/0007-light.md."""
+
 
 @dataclass(eq=False)
 class Coded:
@@ -84,6 +85,7 @@ class Coded:
         measure, else squared error.
     squared: the same by squared error in any case.   bits: the rate alone.
     All three are 0 if there is nothing to compare them with.
+    pixels: [h,w] uint8, what a decoder makes of it, if planes after it may be predicted from that; else None.
     """
 
     spec: PlaneSpec
@@ -93,6 +95,7 @@ class Coded:
     cost: float
     squared: float
     bits: float
+    pixels: NDArray[np.uint8] | None
 
 
 class CodedRows(NamedTuple):
@@ -101,20 +104,20 @@ class CodedRows(NamedTuple):
     payload, tally: of their residual, if they have one.
     squared, wrong: squared error / lambda, and D / lambda where programs are searched by D, in bits; 0 if there is
         nothing to compare them with.
+    pixels: as of `Coded`.
     """
 
     payload: bytes
     tally: dict[str, float]
     squared: float
     wrong: float
+    pixels: NDArray[np.uint8] | None
 
 
 def choose(
     picture: Picture,
     cfg: CodecConfig,
-    tables: TableSet,
-    codebook: Codebook,
-    progress: tqdm[Any],
+    progress: Progress,
     pool: ThreadPoolExecutor | None = None,
 ) -> Chosen:
     """Decide on each plane of a picture.
@@ -127,8 +130,9 @@ def choose(
     section_rows: int | None = None
     for i in range(len(picture.planes)):
         own = plane_config(cfg, chroma=i > 0)
-        task = PlaneTask(i, own, tables, codebook, progress, pool)
-        coded.append(PlaneCoder(picture, task, section_rows, picture.known[i]).choose())
+        task = PlaneTask(i, own, progress, pool)
+        before = [one.pixels for one in coded if one.pixels is not None]
+        coded.append(PlaneCoder(picture, task, section_rows, picture.known[i], before).choose())
         section_rows = header_of((coded[0].spec,) * len(picture.planes), width, height, cfg).section_rows
     programs = [part for one in coded for part in one.programs]
     # what hooks did not steer costs no bytes to say
@@ -148,12 +152,14 @@ class PlaneCoder:
 
     section_rows: as the luma plane has settled it, None before.
     known: as `Picture.known`, of this plane by these options.
+    before: pixels of the planes before it, [h,w] uint8, as a decoder has them; none if it is not predicted from them.
     """
 
     picture: Picture
     task: PlaneTask
     section_rows: int | None
     known: dict[tuple[int, int], Programs]
+    before: Sequence[NDArray[np.uint8]] = ()
 
     @property
     def index(self) -> int:
@@ -166,9 +172,20 @@ class PlaneCoder:
         return self.task.cfg
 
     @property
-    def plane(self) -> Tensor:
+    def plane(self) -> NDArray[np.int32]:
         """[h,w] int32 Q12."""
         return self.picture.planes[self.index]
+
+    @property
+    def tensor(self) -> Tensor:
+        """The same where programs are searched."""
+        return self.picture.tensor(self.index)
+
+    @property
+    def guiding(self) -> bool:
+        """Tell if planes after this one may be predicted from it."""
+        followed = self.index + 1 < len(self.picture.planes)
+        return followed and self.cfg.residual and tools_of(self.cfg.tools) & CROSS > 0
 
     @property
     def open(self) -> bool:
@@ -242,18 +259,18 @@ class PlaneCoder:
 
     def _promises(self, coarse: int, found: Coded) -> bool:
         """Quick bound: would a coarse grid and smaller tiles without layers upon it cost less than the best so far?"""
+        from pc15.plan.tiles import error_upon_coarse
+
         one = self.best([Plan(coarse, 0, False)])
-        size, price = (self.plane.shape[0], self.plane.shape[1]), residual_lambda(self.cfg.lambda_rd)
-        drawn = predict_grid(one.programs[0], size, one.spec, self.cfg.seed, self.task.codebook, self.plane.device)
-        cut = TileGridCfg(size=found.spec.tile, overlap=found.spec.overlap)
-        left = float(rest_of_base(self.plane - drawn, cut).to(torch.int64).square().sum()) / price
+        left = error_upon_coarse(self.tensor, one.programs[0], one.spec, found.spec, self.task)
+        left /= residual_lambda(self.cfg.lambda_rd)
         return one.bits + left + BITS_PER_EMPTY_TILE * found.programs[-1].tiles < found.squared
 
     def _beyond_tiles(self) -> list[list[States]]:
         """Layers of one tile over the whole plane, if they draw much of what the base of tiles leaves."""
-        cut = TileGridCfg(size=FIRST_TILE_PX, overlap=default_overlap(FIRST_TILE_PX))
-        rest = rest_of_base(self.plane, cut)
-        return detect_single_pattern(rest, self.task.codebook, self.cfg.seed, MOST_LEFT_BY_WHOLE)
+        from pc15.plan.tiles import layers_of_rest
+
+        return layers_of_rest(self.tensor, self.task, MOST_LEFT_BY_WHOLE)
 
     def best(self, plans: Sequence[Plan], found: Coded | None = None, layers: Sequence[Sequence[States]] = ()) -> Coded:
         """The cheapest of the best so far and of plans, a tie to the first.
@@ -304,13 +321,21 @@ class PlaneCoder:
         """Layers of one tile over the whole plane, if it is worth its time now that `cost` can be had."""
         if cost < LEAST_BITS_OF_WHOLE:
             return []
-        samples = self.plane.to(torch.int64)
+        samples = self.plane.astype(np.int64)
         total, square = int(samples.sum()), int((samples * samples).sum())
-        energy = (square - total * total / self.plane.numel()) / residual_lambda(self.cfg.lambda_rd)
+        energy = (square - total * total / self.plane.size) / residual_lambda(self.cfg.lambda_rd)
         if energy <= LEAST_BITS_OF_WHOLE:
             return []
         most = (cost - LEAST_BITS_OF_WHOLE) / energy  # layers cost as much
-        return detect_single_pattern(self.plane, self.task.codebook, self.cfg.seed, most)
+        if not may_be_pattern(self.plane, most):
+            return []
+        if not has_torch():
+            if is_coherent(self.plane):
+                say_once("pattern", NO_PATTERNS)
+            return []
+        from pc15.plan.tiles import layers_of_plane
+
+        return layers_of_plane(self.tensor, self.task, most)
 
     def _search(
         self,
@@ -326,24 +351,10 @@ class PlaneCoder:
             below: those of the coarse grid, if the tiles lie upon one.   most: layers of tiles that are searched beyond
                 the bank.
         """
-        spec, goal, seen = header.planes[self.index], self.plane, []
-        if below:
-            goal, seen = goal_upon_coarse(goal, below[0], spec, self.task), [self.plane]
-        own, tiles = grid_options(self.cfg, spec), plane_grid(header, grids_of(header, self.index).stop - 1)
-        if searched_off_grid(tiles):
-            own = own.but(max_layers=min(own.max_layers, most))
-        task = SearchTask(header, self.index, own, self.task.tables, self.task.codebook)
-        if len(rows := bands(tiles, own)) > 1:
-            self.task.progress.reset(total=tiles.count)
-            done = Programs.empty(0)
-            for band in rows:
-                part = search_band(goal, tiles, band, done, task, self.task.progress, *seen)
-                done = Programs.joined([done, part]) if done.tiles else part
-            return done
-        encoder = PlaneEncoder([goal], task, layers, pictures=seen)
-        self.task.progress.reset(total=len(encoder.state.x))
-        found = encoder.run(self.task.progress, limit * residual_lambda(self.cfg.lambda_rd))
-        return None if found is None else found[0]
+        from pc15.plan.tiles import search_tiles
+
+        price = residual_lambda(self.cfg.lambda_rd)
+        return search_tiles(self.tensor, header, self.task, limit * price, layers, below, most)
 
     def _code(self, programs: Sequence[Programs], header: Header) -> Coded:
         """The plane by these programs and, if the header says so, a residual; what it costs only if that matters."""
@@ -351,7 +362,9 @@ class PlaneCoder:
         spans = [span for span in residual_spans(header) if span.plane == self.index]
         drawn = None
         if spec.tile and (self.open or spans):
-            drawn = predict_plane(programs, header, self.index, self.task.codebook, self.plane.device).cpu().numpy()
+            from pc15.plan.tiles import drawn_plane
+
+            drawn = drawn_plane(programs, header, self.task, self.tensor.device)
         parts = spans or [ResidualSpan(self.index, 0, len(self.plane))] * self.open
         many = len(parts) > 1
         rows = [
@@ -372,29 +385,27 @@ class PlaneCoder:
                     framing = CRC_BYTES + len(varint(len(payload))) if header.grids[span.grid].coarse else 0
                     bits += 8.0 * (len(payload) + framing)  # all plans but those of a residual alone frame one grid
         cost = bits + (squared if self.cfg.residual else wrong)
-        return Coded(spec, programs, residuals, tallies, cost, bits + squared, bits)
+        shown = [one.pixels for one in rows if one.pixels is not None]
+        pixels = np.concatenate(shown) if shown else None
+        return Coded(spec, programs, residuals, tallies, cost, bits + squared, bits, pixels)
 
     def _rows(self, span: ResidualSpan, spec: PlaneSpec, drawn: NDArray[np.int32] | None) -> CodedRows:
         """Pixel rows upon what programs draw of the plane, [h,w] Q12, or middle grey."""
         part, price = slice(span.row_start, span.row_stop), residual_lambda(self.cfg.lambda_rd)
         payload, tally, squared, wrong = b"", {}, 0.0, 0.0
-        goal = self.plane[part].cpu().numpy()
+        goal = self.plane[part]
         picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
         if spec.residual:
             params = ResidualParams(spec.residual - 1, price, self.cfg.tries, spec.tools)
-            code = encode_residual(goal - picture, picture, params)
+            guides = guides_of(self.before, *part.indices(len(self.plane))[:2]) if spec.tools & CROSS else None
+            code = encode_residual(goal - picture, picture, params, guides)
             payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction
         if self.open:
             error = goal.astype(np.int64) - picture
             squared = float((error * error).sum()) / price
             if not self.cfg.residual:
-                wrong = plane_distortion(goal, picture, self.cfg.alpha_mix) / self.cfg.lambda_rd
-        return CodedRows(payload, tally, squared, wrong)
+                from pc15.plan.tiles import distortion
 
-
-def rest_of_base(plane: Tensor, cut: TileGridCfg) -> Tensor:
-    """Rest of a plane beyond the surface through the means of tiles, [h,w] int32 Q12."""
-    tiles = grid(plane.shape[0], plane.shape[1], cut)
-    samples = extract(plane, tiles).flatten(1)
-    means = torch.div(samples.sum(dim=1, dtype=torch.int64), samples.shape[1], rounding_mode="floor").to(torch.int32)
-    return plane - surface(means, tiles, 0).plane
+                wrong = distortion(goal, picture, self.cfg)
+        pixels = to_pixels(picture) if self.guiding else None
+        return CodedRows(payload, tally, squared, wrong, pixels)

@@ -3,71 +3,83 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
-from torch import Tensor
-from tqdm import tqdm
+import numpy as np
+from numpy.typing import NDArray
 
-from pc15.bitstream.header import PlaneSpec
 from pc15.bitstream.programs import Programs
+from pc15.bitstream.read import codebook_of
 from pc15.config import CodecConfig
-from pc15.draw import neutral_level_q12, predict_grid
-from pc15.entropy.tables import TableSet
-from pc15.luma import SAMPLE_ONE
+from pc15.entropy.tables import TableSet, load_table
 from pc15.plan.plan import is_open, plane_config, plans_of
-from pc15.proc.codebook import Codebook
-from pc15.tiling import TileGridCfg, TileSpec, grid
+from pc15.runtime.progress import Progress
+from pc15.runtime.tensors import load_torch
 
-__all__ = ["Picture", "PlaneTask", "goal_upon_coarse", "needs_work"]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pc15.proc.codebook import Codebook
+
+__all__ = ["Picture", "PlaneTask", "needs_work"]
 
 
 @dataclass(eq=False)
 class Picture:
-    """A picture on its way: Q12 planes [h,w], one or Y, Cb, Cr.
+    """A picture on its way: Q12 planes [h,w] int32, one or Y, Cb, Cr.
 
     known: programs of each plane that are known already, by their tile size and that of the coarse grid under them, 0
         for none; of a coarse grid itself by 0 and its tile size.
+    device: where programs are searched.
     """
 
-    planes: list[Tensor]
+    planes: list[NDArray[np.int32]]
     width: int
     height: int
     known: list[dict[tuple[int, int], Programs]]
+    device: str | torch.device = "cpu"
+    _tensors: dict[int, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, planes: list[Tensor], width: int, height: int) -> Picture:
+    def of(
+        cls, planes: list[NDArray[np.int32]], width: int, height: int, device: str | torch.device = "cpu"
+    ) -> Picture:
         """A picture of which no programs are known."""
-        return cls(planes, width, height, [{} for _ in planes])
+        return cls(planes, width, height, [{} for _ in planes], device)
 
-    def grid(self, index: int, cfg: TileGridCfg) -> TileSpec:
-        """The tiles of a plane."""
-        return grid(self.planes[index].shape[0], self.planes[index].shape[1], cfg)
+    def tensor(self, index: int) -> Tensor:
+        """A plane where programs are searched, [h,w] int32 Q12."""
+        if index not in self._tensors:
+            self._tensors[index] = (
+                load_torch("the search of tile programs").from_numpy(self.planes[index]).to(self.device)
+            )
+        return cast("Tensor", self._tensors[index])
 
 
 @dataclass(frozen=True, eq=False)
 class PlaneTask:
     """Everything that coding plane number `index` needs beside the picture.
 
-    cfg: the plane's own options.   progress: bar of the tiles searched.
+    cfg: the plane's own options.   progress: of the tiles searched.
     pool: threads that sections of a residual may be shared out to.
     """
 
     index: int
     cfg: CodecConfig
-    tables: TableSet
-    codebook: Codebook
-    progress: tqdm[Any]
+    progress: Progress
     pool: ThreadPoolExecutor | None = None
 
+    @property
+    def tables(self) -> TableSet:
+        """Tables that programs are coded with, read when they are first asked for."""
+        return load_table(self.cfg.table_id)
 
-def goal_upon_coarse(plane: Tensor, below: Programs, spec: PlaneSpec, task: PlaneTask) -> Tensor:
-    """Samples that the tiles of a plane are to draw upon its coarse grid, [h,w] int32 Q12."""
-    assert spec.under is not None, "there is a coarse grid"
-    coarse = predict_grid(
-        below, (plane.shape[0], plane.shape[1]), spec.under, task.cfg.seed, task.codebook, plane.device
-    )
-    return (plane - coarse + neutral_level_q12(spec)).clamp_(0, SAMPLE_ONE)
+    @property
+    def codebook(self) -> Codebook:
+        """The codebook that programs name, likewise."""
+        return codebook_of(self.cfg.codebook_id)
 
 
 def needs_work(picture: Picture, cfg: CodecConfig) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pc15.bitstream.header import (
     COLOR_GRAY,
@@ -26,8 +26,8 @@ from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.decode import STEPS
 from pc15.residual.enc.encode import LAMBDA
-from pc15.residual.tools import tools_of
-from pc15.search.bank import SCREEN
+from pc15.residual.tools import CHROMA_TOOLS, tools_of
+from pc15.search.sizes import SCREEN
 
 __all__ = [
     "AUTO_TILES",
@@ -89,7 +89,7 @@ def plan_header(width: int, height: int, cfg: CodecConfig) -> Header:
 def plane_spec(cfg: CodecConfig, plan: Plan, chroma: bool) -> PlaneSpec:
     """Spec of a plane that is coded by this plan."""
     tile, residual = plan.tile, 1 + residual_step(cfg.lambda_rd) if plan.refined else 0
-    tools = tools_of(cfg.tools) if residual else 0
+    tools = tools_of(cfg.tools) & ~(0 if chroma else CHROMA_TOOLS) if residual else 0
     if not tile:
         return PlaneSpec(0, 0, 0, int(chroma), 0, 0, residual=residual, tools=tools)
     overlap = cfg.overlap if tile == cfg.tile else default_overlap(tile)
@@ -111,7 +111,7 @@ def plans_of(cfg: CodecConfig) -> list[Plan]:
     return [Plan(0, 0, True) if cfg.residual and not cfg.max_layers else Plan(cfg.tile, cfg.coarse or 0, cfg.residual)]
 
 
-def is_open(plane: Tensor, cfg: CodecConfig) -> bool:
+def is_open(plane: NDArray[Any], cfg: CodecConfig) -> bool:
     """Tell if other tiles, or one over the whole plane, may be better than what is tried first."""
     if cfg.tile or not cfg.max_layers:
         return False

@@ -5,23 +5,21 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pc15.bitstream.header import Header, PlaneSpec
 from pc15.bitstream.programs import Programs
 from pc15.config import CodecConfig
-from pc15.entropy.tables import TableSet
-from pc15.plan.picture import Picture, PlaneTask, goal_upon_coarse
+from pc15.plan.picture import Picture, PlaneTask
 from pc15.plan.plan import grid_options, header_of, plane_config, plane_spec, plans_of
-from pc15.proc.codebook import Codebook
+from pc15.plan.tiles import goal_upon_coarse
+from pc15.runtime.progress import Progress
 from pc15.search.bands import searched_together
 from pc15.search.plane import PlaneEncoder
 from pc15.search.plane_state import SearchTask
-from pc15.tiling import TileGridCfg
+from pc15.tiling import TileGridCfg, TileSpec, grid
 
 __all__ = ["search_together"]
 
@@ -31,14 +29,12 @@ SAMPLES_TOGETHER = 1 << 24
 _LOG = logging.getLogger(__name__)
 
 
-def search_together(
-    pictures: Sequence[Picture], cfg: CodecConfig, tables: TableSet, codebook: Codebook, progress: tqdm[Any]
-) -> None:
+def search_together(pictures: Sequence[Picture], cfg: CodecConfig, progress: Progress) -> None:
     """Search the programs of all pictures' planes that a plan asks for in any case, as many at a time as fit."""
     room = SAMPLES_TOGETHER
     for index in range(3):
         own = plane_config(cfg, chroma=index > 0)
-        task = PlaneTask(index, own, tables, codebook, progress)
+        task = PlaneTask(index, own, progress)
         for plan in plans_of(own):
             if not (plan.tile and own.tile):  # where the size is open, others are compared with it
                 continue
@@ -58,14 +54,14 @@ def _search_step(pictures: Sequence[Picture], task: PlaneTask, key: tuple[int, i
     """
     index, options, cut = task.index, grid_options(task.cfg, spec), TileGridCfg(size=spec.tile, overlap=spec.overlap)
     waiting = [one for one in pictures if index < len(one.planes)]
-    waiting = [one for one in waiting if searched_together(one.grid(index, cut), options)]
+    waiting = [one for one in waiting if searched_together(_tiles(one, index, cut), options)]
     if spec.under is not None:
         waiting = [one for one in waiting if (0, spec.under.tile) in one.known[index]]
     while waiting:
-        total = itertools.accumulate(one.planes[index].numel() for one in waiting)
+        total = itertools.accumulate(one.planes[index].size for one in waiting)
         batch = waiting[: max(1, sum(1 for samples in total if samples <= room))]
         header = header_of((spec,) * len(batch[0].planes), batch[0].width, batch[0].height, task.cfg)
-        goals, seen = [one.planes[index] for one in batch], []
+        goals, seen = [one.tensor(index) for one in batch], []
         if spec.under is not None:
             below, seen = [one.known[index][0, spec.under.tile] for one in batch], goals
             goals = [goal_upon_coarse(*pair, spec, task) for pair in zip(seen, below, strict=True)]
@@ -81,6 +77,11 @@ def _search_step(pictures: Sequence[Picture], task: PlaneTask, key: tuple[int, i
             one.known[index][key] = programs
         waiting = waiting[len(batch) :]
     return room
+
+
+def _tiles(picture: Picture, index: int, cut: TileGridCfg) -> TileSpec:
+    height, width = picture.planes[index].shape
+    return grid(height, width, cut)
 
 
 def _search(

@@ -10,19 +10,26 @@ import functools
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pc15.bitstream.container import Stream, write_container
 from pc15.bitstream.header import PAYLOAD_RAW, Header, SectionSpan, section_spans, tile_counts
 from pc15.bitstream.ports import Writer
-from pc15.bitstream.programs import Programs
+from pc15.bitstream.programs import Ints, Programs
 from pc15.bitstream.read import coded_alike, section_syntax
 from pc15.bitstream.records import TileRec
 from pc15.bitstream.sections import code_section, code_sections
 from pc15.entropy.tables import TableSet
-from pc15.proc.codebook import Codebook
 
-__all__ = ["Chosen", "EncodeResult", "finish", "write_section"]
+if TYPE_CHECKING:
+    from pc15.proc.codebook import Codebook
+
+__all__ = ["Chosen", "EncodeResult", "TileBits", "finish", "tile_bits", "write_section"]
+
+TileBits = dict[str, float]
+"""Bits of a tile, by the kind of symbol."""
 
 _KEYS = ("bitstream", "bpp", "stats", "tile_map")
 
@@ -88,6 +95,25 @@ def write_section(
     writer, nx = Writer(tables), tile_counts(header, span.grid)[1]
     code_section(writer, section_syntax(header, span, codebook), programs.rows(span.row_start * nx, span.row_stop * nx))
     return writer
+
+
+def tile_bits(
+    header: Header, programs: Sequence[Programs], tables: TableSet, codebook: Codebook
+) -> list[list[TileBits]]:
+    """What each tile's symbols cost, a list per grid: bits by kind, by the tables; the coder's own bytes left out."""
+    found: list[list[TileBits]] = [[] for _ in header.grids]
+    for span in section_spans(header):
+        nx = tile_counts(header, span.grid)[1]
+        part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
+        writer, places = Writer(tables), list[Ints]()
+        code_sections(writer, section_syntax(header, span, codebook), [part], places)
+        names, kinds, costs = writer.costs()
+        tiles = np.concatenate([np.zeros(0, np.int64), *places])
+        sums = np.zeros((part.tiles, len(names)))
+        np.add.at(sums, (tiles, kinds), costs)
+        for row in sums.tolist():
+            found[span.grid].append({name: bits for name, bits in zip(names, row, strict=True) if bits})
+    return found
 
 
 def _sections_of(chosen: Sequence[Chosen]) -> list[list[tuple[bytes, dict[str, float]]]]:

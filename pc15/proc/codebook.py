@@ -14,7 +14,6 @@ import hashlib
 import io
 import itertools
 import math
-import re
 import struct
 import tokenize
 import zipfile
@@ -29,11 +28,22 @@ import torch
 from torch import Tensor
 
 from pc15.errors import MissingTableError
-from pc15.paths import model_file, models_dir, read_bounded, write_atomic
+from pc15.paths import read_bounded, write_atomic
+from pc15.proc.codebook_ids import FINE_CLASSES, FINE_MAX, GRID_ID, OFFSET_MAX, find_codebook, offset_reach
 from pc15.proc.generators import NAMES, load
 from pc15.runtime.memo import cached_method
 
-GRID_ID = "v15_grid"
+__all__ = [
+    "FINE_CLASSES",
+    "FINE_MAX",
+    "GRID_ID",
+    "OFFSET_MAX",
+    "Codebook",
+    "load_codebook",
+    "offset_reach",
+    "save_codebook",
+]
+
 _WEIGHTS = "weights"  # among the generators' names in a file, which are upper case
 _MAX_WEIGHT = (1 << 31) - 1  # what `save_codebook` writes
 _MAX_BYTES, _MAX_ARRAY_BYTES = 1 << 25, 1 << 22  # of a file, and of an array in it; a trained one has 200,000 of all
@@ -42,17 +52,6 @@ _DAMAGE = (
     OSError, ValueError, LookupError, EOFError, NotImplementedError, RuntimeError, OverflowError, TypeError,
     SyntaxError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
 )  # fmt: skip
-OFFSET_MAX = 4
-"""Offsets are signed level steps in [-OFFSET_MAX, OFFSET_MAX]."""
-FINE_CLASSES = 15
-"""Magnitude classes of the sub-level steps of large tiles: class c has |step| in [2**(c-1), 2**c), class 0 is 0."""
-FINE_MAX = (1 << (FINE_CLASSES - 1)) - 1
-"""Offsets of large tiles are signed sub-level steps in [-FINE_MAX, FINE_MAX]."""
-
-
-def offset_reach(fine: int) -> int:
-    """Largest offset in tiles of that many `fine_bits`."""
-    return FINE_MAX if fine else OFFSET_MAX
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,20 +161,10 @@ def load_codebook(codebook_id: str) -> Codebook:
     Raises:
         MissingTableError: neither `PC15_MODELS_DIR` nor the package has it, or the file is damaged.
     """
-    if codebook_id == GRID_ID:
+    place = find_codebook(codebook_id)
+    if place is None:
         return _grid_codebook()
-    if not re.fullmatch(r"[a-z0-9_-]{1,32}", codebook_id):
-        raise MissingTableError(f"{codebook_id!r} is no codebook id (lower case, digits, _ and -, at most 32)")
-    packaged = Path(__file__).with_name(f"{codebook_id}.npz")
-    place = model_file("codebooks", packaged)
-    try:
-        stat = place.stat()
-    except FileNotFoundError:
-        models = models_dir()
-        looked = f"{models / 'codebooks' / packaged.name} and {packaged}" if models else packaged
-        raise MissingTableError(
-            f"no codebook {codebook_id!r}: looked for {looked}; set PC15_MODELS_DIR to where it lies"
-        ) from None
+    stat = place.stat()
     return _kept(codebook_id, place, stat.st_mtime_ns, stat.st_size)
 
 

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from pc15.errors import ConfigError, UnknownNameError, did_you_mean
-from pc15.fixed import FRAC, ONE, isqrt64, look_up
-from pc15.luma import rounded_q12_
+from pc15.fixed import FRAC, ONE, const, isqrt64, look_up, shift
 from pc15.proc.coords import Grid, moved_grids, tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.spec import Generator, Param
@@ -277,3 +276,13 @@ def _seeds(seed: int | Sequence[int], batch: int) -> list[int]:
     if len(seeds) != batch:
         raise ConfigError(f"seed: {len(seeds)} values for a batch of {batch}")
     return seeds
+
+
+def scaled_pattern(factor: Tensor, pattern: Tensor) -> Tensor:
+    """Samples that a layer adds, Q12: the pattern less its mean [B,T,T], Q14, times a Q15 factor [B], rounded."""
+    return rounded_q12_(pattern * factor.view(-1, 1, 1))
+
+
+def rounded_q12_(product: Tensor) -> Tensor:
+    """In place: products of a Q15 factor and a Q14 pattern as Q12 samples, rounded; for a product of one's own."""
+    return shift(product.add_(const(1 << 16)), 17)

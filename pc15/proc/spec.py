@@ -25,12 +25,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from pc15.errors import ConfigError
-from pc15.fixed import FREQ_ONE, ONE, rounded, wrap32
+from pc15.scales import FREQ_ONE, ONE, rounded, wrap32
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = Literal["ratio", "degrees", "turns", "cycles", "cells", "count"]
 

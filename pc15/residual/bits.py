@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,31 @@ import numpy.typing as npt
 from pc15.residual.context_models import ENCODE, FILL, HALF, KIND_SHIFT, MODE, TAPE, jit_entry
 from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
-from pc15.residual.syntax import KIND_NAMES, RAW_FILTER, RIM, ROOM, write_plane
+from pc15.residual.intra import DIAGONAL, FIRST_ANGLE, HORIZONTAL, VERTICAL
+from pc15.residual.syntax import (
+    KIND_NAMES,
+    RAW_FILTER,
+    RIM,
+    ROOM,
+    SUPER,
+    SUPER_LOG2,
+    UNIT,
+    W_ON,
+    W_SPLIT,
+    W_ZERO,
+    Field,
+    write_plane,
+)
 from pc15.residual.tools import WIENER
 from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 
 Ints = npt.NDArray[Any]
 
 
-def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int) -> dict[str, float]:
+def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> dict[str, float]:
     """Where the bits of a payload of a plane [h,w] went: by what a decision is about, the sum of -log2 of its chance.
+
+    `plane` is its number among the picture's, as of `read_field`.
 
     The sum is the payload's size to within four bytes, of which three and a fraction are the coder's own.
 
@@ -31,15 +48,99 @@ def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int) -> dict
     check_tools(tools)
     if not payload:
         return {}
-    field, strength, loop = read_field(payload, h, w, step, tools)
+    field, strength, loop = read_field(payload, h, w, step, tools, plane)
     tapes = [filter_decisions(strength, loop, tools)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
-    models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    models, stack, around = start_models(step, tools=tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     while done < field.on.size:  # written again, for the chances of all decisions
         io[MODE], io[FILL] = ENCODE, TAPE
         done = write_plane(models, io, field, done, ROOM, stack, around)
         tapes.append(io[TAPE : io[FILL]].copy())
     return bits_by_kind(np.concatenate(tapes))
+
+
+class Square(NamedTuple):
+    """A square of a residual and what it cost.
+
+    x, y, side: px of its plane; of a superblock that is left out as a whole, 64 or what the plane has of it.
+    mode: its prediction, see `mode_name`; None in a superblock that is left out.   coded: whether levels follow.
+    bits: by kind, splits before it and the superblock's own decision included.
+    """
+
+    x: int
+    y: int
+    side: int
+    mode: int | None
+    coded: bool
+    bits: dict[str, float]
+
+
+def square_bits(payload: bytes, h: int, w: int, step: int, tools: int) -> list[Square]:
+    """The squares of a payload of a plane [h,w], in coding order; errors as of `residual_bits`."""
+    check_step(step)
+    check_tools(tools)
+    if not payload:
+        return []
+    field, _, _ = read_field(payload, h, w, step, tools)
+    io = np.zeros(TAPE + ROOM, np.int64)  # of no more than one superblock
+    models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    across, found = field.on.shape[1], []
+    for number in range(field.on.size):
+        io[MODE], io[FILL] = ENCODE, TAPE
+        write_plane(models, io, field, number, ROOM, stack, around)
+        y0, x0 = (SUPER * place for place in divmod(number, across))
+        found += _squares(field, x0, y0, io[TAPE : io[FILL]])
+    return found
+
+
+def _squares(field: Field, x0: int, y0: int, tape: Ints) -> list[Square]:
+    """The squares of one superblock, whose decisions are given."""
+    kinds, one = tape >> KIND_SHIFT, tape >> 1 & 65535
+    costs = _information()[np.where(tape & 1, one, 65536 - one)]
+    # a square's decisions begin with splits, or with the superblock's own, and then its mode: whether it is zero
+    heads = np.isin(kinds, (W_ON, W_SPLIT))
+    starts = np.flatnonzero((heads | (kinds == W_ZERO)) & ~np.append(False, heads[:-1]))
+    ends = [*starts[1:].tolist(), len(tape)]
+    parts = [_by_name(kinds[a:b], costs[a:b]) for a, b in zip(starts.tolist(), ends, strict=True)]
+    if not field.on[y0 >> SUPER_LOG2, x0 >> SUPER_LOG2]:
+        return [Square(x0, y0, SUPER, None, False, parts[0])]
+    leaves = list(_leaves(field, x0, y0, SUPER_LOG2))
+    return [
+        Square(x, y, 1 << log2, int(field.mode[y >> 2, x >> 2]), bool(field.active[y >> 2, x >> 2]), bits)
+        for (x, y, log2), bits in zip(leaves, parts, strict=True)
+    ]
+
+
+def _leaves(field: Field, x: int, y: int, log2: int) -> Iterator[tuple[int, int, int]]:
+    """x, y and log2 of the side of each square, in coding order, below one that may be split."""
+    high, wide = (UNIT * units for units in field.size.shape)
+    if x >= wide or y >= high:
+        return
+    side = 1 << log2
+    if x + side > wide or y + side > high or field.size[y >> 2, x >> 2] < log2:
+        for i in range(4):
+            yield from _leaves(field, x + (side >> 1) * (i & 1), y + (side >> 1) * (i >> 1), log2 - 1)
+    else:
+        yield x, y, log2
+
+
+def _by_name(kinds: Ints, costs: Ints) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    totals = np.bincount(kinds, costs, len(KIND_NAMES))
+    for kind in np.flatnonzero(totals).tolist():
+        sums[KIND_NAMES[kind]] = sums.get(KIND_NAMES[kind], 0.0) + float(totals[kind])
+    return sums
+
+
+def mode_name(mode: int) -> str:
+    """A prediction's name: zero, planar, mean, or the direction that it comes from."""
+    if mode < FIRST_ANGLE:
+        return ("zero", "planar", "mean")[mode]
+    exact = {HORIZONTAL: "from the left", DIAGONAL: "from the top left", VERTICAL: "from the top"}
+    if mode in exact:
+        return exact[mode]
+    side, angle = ("left", mode - HORIZONTAL) if mode < DIAGONAL else ("top", mode - VERTICAL)
+    return f"from the {side}, direction {angle:+d} of 8"
 
 
 def filter_decisions(strength: int, loop: Loop, tools: int) -> Ints:

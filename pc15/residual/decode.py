@@ -29,11 +29,12 @@ from pc15.residual.context_models import (
     jit_entry,
     pull,
 )
+from pc15.residual.cross import WAYS
 from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
 from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
-from pc15.residual.tools import ALL_TOOLS, WIENER
+from pc15.residual.tools import ALL_TOOLS, CROSS, WIENER
 from pc15.residual.wiener import Loop, code_loop, loop_models, no_loop, wiener
 
 Ints = npt.NDArray[Any]
@@ -51,61 +52,95 @@ def step_q4(index: int) -> int:
         return int((Decimal(1 << 16) / (Decimal(2).ln() * index / 8).exp()).to_integral_value())
 
 
-def decode_residual(payload: bytes, prediction: Ints, step: int, tools: int = 0, contexts: Contexts = "mixed") -> Ints:
+def decode_residual(
+    payload: bytes,
+    prediction: Ints,
+    step: int,
+    tools: int = 0,
+    contexts: Contexts = "mixed",
+    guides: Ints | None = None,
+) -> Ints:
     """The picture, [h,w] int32 Q12 in [0, 4096], of a prediction [h,w] and a payload made with the same step and tools.
 
-    `contexts` as the payload was made with, "mixed" in streams.
-
+    Args:
+        contexts: as the payload was made with, "mixed" in streams.
+        guides: [k,h,w] int16, with the tool CROSS, see `cross.guides_of`; others than the payload was made with change
+            the picture, but not how the payload is read.
     Raises:
         BitstreamError: the payload is cut, too long or damaged.
-        ConfigError: the prediction is no plane of integers, or the step or the tools are out of range.
+        ConfigError: the prediction is no plane of integers, the step or the tools are out of range, or the guides do
+            not fit them.
     """
     base = checked_plane("prediction", prediction)
     check_step(step)
     check_tools(tools)
+    h, w = base.shape
+    seen = checked_guides(guides, h, w, tools)
     if not payload:
         return np.clip(base, 0, SAMPLE_ONE)
-    h, w = base.shape
-    return finished(_decoded(payload, pad_edges(base), *padded_size(h, w), step, tools, contexts), h, w)
+    return finished(_decoded(payload, pad_edges(base), *padded_size(h, w), step, tools, contexts, seen), h, w)
 
 
 def decode_flat(
-    payload: bytes, h: int, w: int, level: int, step: int, tools: int, table: npt.NDArray[np.uint8]
+    payload: bytes,
+    h: int,
+    w: int,
+    level: int,
+    step: int,
+    tools: int,
+    table: npt.NDArray[np.uint8],
+    guides: Ints | None = None,
 ) -> Ints:
     """`decode_residual` upon a prediction that is `level` everywhere, Q12, with every sample looked up; [h,w] uint8.
 
     Almost all of it without the GIL: many threads decode at once.
 
     Args:
-        payload: not empty.   table: [4097] uint8, what the samples 0..4096 become.
+        payload: not empty.   table: [4097] uint8, what the samples 0..4096 become.   guides: as of `decode_residual`.
     Raises:
         BitstreamError: the payload is cut, too long or damaged.
     """
     H, W = padded_size(h, w)
-    picture = _decoded(payload, np.full((1, W), level, np.int32), H, W, step, tools)
+    seen = checked_guides(guides, h, w, tools)
+    picture = _decoded(payload, np.full((1, W), level, np.int32), H, W, step, tools, guides=seen)
     pixels = np.empty((h, w), np.uint8)
     _look_up(picture, table, pixels)
     return pixels
 
 
-def empty_field(H: int, W: int, tools: int, levels: tuple[int, int] | None = None) -> Field:
+def empty_field(H: int, W: int, tools: int, levels: tuple[int, int] | None = None, guides: Ints | None = None) -> Field:
     """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `Field`."""
     units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
     mode, size, active = (np.zeros(units, np.uint8) for _ in range(3))
-    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8), tools)
+    seen = np.zeros((0, H, W), np.int16) if guides is None else guides
+    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8), tools, seen)
 
 
-def read_field(payload: bytes, h: int, w: int, step: int, tools: int) -> tuple[Field, int, Loop]:
-    """All that a payload of a plane [h,w] says: the padded plane's field, the deblocking's strength, and the filter."""
+def read_field(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> tuple[Field, int, Loop]:
+    """All that a payload of a plane [h,w] says: the padded plane's field, the deblocking's strength, and the filter.
+
+    Args:
+        plane: its number among the picture's, which tells how many guides it has with the tool CROSS.
+    """
     H, W = padded_size(h, w)
-    field = empty_field(H, W, tools)
+    guides = checked_guides(np.zeros((plane, h, w), np.int16) if tools & CROSS else None, h, w, tools)
+    field = empty_field(H, W, tools, guides=guides)
     _, strength, loop = _read(payload, np.zeros((1, W), np.int32), field, step)
     return field, strength, loop
 
 
-def _decoded(payload: bytes, below: Ints, H: int, W: int, step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
+def _decoded(
+    payload: bytes,
+    below: Ints,
+    H: int,
+    W: int,
+    step: int,
+    tools: int,
+    contexts: Contexts = "mixed",
+    guides: Ints | None = None,
+) -> Ints:
     """The padded picture, [H,W] int32 Q12, filtered but not clamped again, that a payload makes of a prediction."""
-    field = empty_field(H, W, tools, levels=(SUPER, SUPER))
+    field = empty_field(H, W, tools, levels=(SUPER, SUPER), guides=guides)
     picture, strength, loop = _read(payload, below, field, step, contexts)
     picture += below
     return wiener(deblock(picture, field, step_q4(step), strength, out=picture), loop)
@@ -129,7 +164,10 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
     if field.tools & WIENER:
         code_loop(loop_models(), io, loop)
     units_down, units_across = field.size.shape
-    drawn, models = np.empty((units_down * UNIT, units_across * UNIT), np.int32), start_models(step, contexts)
+    drawn, models = (
+        np.empty((units_down * UNIT, units_across * UNIT), np.int32),
+        start_models(step, contexts, field.tools),
+    )
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     decode_plane(models, io, field, below, drawn, step_q4(step), stack, around, work())
     if io[BROKEN] == OUTSIDE:
@@ -168,6 +206,20 @@ def checked_plane(name: str, plane: Ints) -> Ints:
     if low < -SAMPLE_LIMIT or high > SAMPLE_LIMIT:
         raise ConfigError(f"{name} reaches from {low} to {high}; keep within {SAMPLE_LIMIT} of 0 (Q12: 4096 is 1.0)")
     return array.astype(np.int32)
+
+
+def checked_guides(guides: Ints | None, h: int, w: int, tools: int) -> Ints | None:
+    """Guides of a plane [h,w], checked and padded as it is; None without the tool CROSS."""
+    if guides is None and not tools & CROSS:
+        return None
+    most = len(WAYS) - 1
+    if guides is None or not tools & CROSS:
+        raise ConfigError("a plane with the tool cross, and no other, needs the planes before it as guides")
+    if guides.dtype != np.int16 or guides.ndim != 3 or guides.shape[1:] != (h, w) or not 1 <= len(guides) <= most:
+        raise ConfigError(
+            f"guides are {guides.dtype} of shape {guides.shape}; give 1 to {most} planes of int16 as [k, {h}, {w}]"
+        )
+    return np.ascontiguousarray(np.pad(guides, ((0, 0), (0, -h % PAD), (0, -w % PAD)), mode="edge"))
 
 
 def padded_size(h: int, w: int) -> tuple[int, int]:

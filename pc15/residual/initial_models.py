@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pc15.errors import ConfigError, MissingTableError
 from pc15.residual.context_models import FROZEN, HALF_CONTEXT, MIX_RATE, STRETCH, WEIGHT_ONE
 from pc15.residual.syntax import CONTEXTS, WEIGHT_SETS
+from pc15.residual.tools import CROSS
 
 Ints = npt.NDArray[Any]
 
@@ -20,6 +21,8 @@ Contexts = Literal["mixed", "first", "untrained"]
 by four that start without having been trained."""
 
 START_FILE = Path(__file__).with_name("v15_default.npz")
+CHROMA_FILE = Path(__file__).with_name("v15_chroma.npz")
+"""Where the models of planes with guides start, learnt from such planes."""
 TRAINED_STEPS = (6, 12, 18, 24, 30, 38)
 """Quantizer indices that have tables of their own."""
 
@@ -34,23 +37,27 @@ def flat_models() -> Ints:
 
 
 @functools.cache
-def _trained() -> Ints:
-    """[anchors, C + S, 4] int32: (p, uses, 0, 0) per context, then the weights, last set first."""
+def _trained(path: Path) -> Ints:
+    """[anchors, C + S, 4] int32: (p, uses, 0, 0) per context, then the weights, last set first.
+
+    A table may lack the last contexts and weight sets, those of tools that came after it: they start untrained.
+    """
     try:
-        with np.load(START_FILE, allow_pickle=False) as table:
+        with np.load(path, allow_pickle=False) as table:
             p, uses, weights = (table[name].astype(np.int32) for name in ("p", "uses", "weights"))
     except (OSError, ValueError, KeyError) as error:
-        raise MissingTableError(f"residual start table {START_FILE.name} is missing or damaged: {error}") from error
-    if p.shape != (len(TRAINED_STEPS), CONTEXTS) or weights.shape != (len(TRAINED_STEPS), WEIGHT_SETS, 4):
-        raise MissingTableError(f"residual start table {START_FILE.name} is for another syntax; reinstall pc15")
-    models = np.zeros((len(TRAINED_STEPS), CONTEXTS + WEIGHT_SETS, 4), np.int32)
-    models[:, :CONTEXTS, 0], models[:, :CONTEXTS, 1], models[:, CONTEXTS:] = p, uses, weights
-    models[:, HALF_CONTEXT, 3] = MIX_RATE
+        raise MissingTableError(f"residual start table {path.name} is missing or damaged: {error}") from error
+    anchors, (known, sets) = len(TRAINED_STEPS), (p.shape[-1], weights.shape[1] if weights.ndim == 3 else 0)
+    fits = p.shape == uses.shape == (anchors, known) and weights.shape == (anchors, sets, 4)
+    if not (fits and 0 < known <= CONTEXTS and 0 < sets <= WEIGHT_SETS):
+        raise MissingTableError(f"residual start table {path.name} is for another syntax; reinstall pc15")
+    models = np.stack([flat_models()] * anchors)
+    models[:, :known, 0], models[:, :known, 1], models[:, CONTEXTS + WEIGHT_SETS - sets :] = p, uses, weights
     return models
 
 
-def start_models(step: int, contexts: Contexts = "mixed") -> Ints:
-    """Models to code a plane of this quantizer index with, [C + S, 4] int32, a fresh copy.
+def start_models(step: int, contexts: Contexts = "mixed", tools: int = 0) -> Ints:
+    """Models to code a plane of this quantizer index with, by these tools, [C + S, 4] int32, a fresh copy.
 
     Raises:
         ConfigError: no such way to use contexts.
@@ -59,16 +66,16 @@ def start_models(step: int, contexts: Contexts = "mixed") -> Ints:
         return ready(flat_models())
     if contexts not in get_args(Contexts):
         raise ConfigError(f"contexts is {contexts!r}; choose one of {', '.join(get_args(Contexts))}")
-    models = _between(step).copy()
+    models = _between(step, CHROMA_FILE if tools & CROSS else START_FILE).copy()
     if contexts == "first":
         models[CONTEXTS:], models[HALF_CONTEXT, 3] = (WEIGHT_ONE, 0, 0, 0), 0
     return models
 
 
 @functools.cache
-def _between(step: int) -> Ints:
+def _between(step: int, path: Path) -> Ints:
     """Trained models of a quantizer index, interpolated."""
-    tables = _trained()
+    tables = _trained(path)
     after = int(np.searchsorted(TRAINED_STEPS, step))
     if after == 0 or after == len(TRAINED_STEPS):
         return ready(tables[min(after, len(TRAINED_STEPS) - 1)].copy())

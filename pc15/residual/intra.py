@@ -43,7 +43,7 @@ def fill(plane: Ints, x0: int, y0: int, w: int, h: int, value: int) -> None:
 
 
 @jit_inner()
-def _is_coded(x: int, y: int, bx: int, by: int) -> bool:
+def is_coded(x: int, y: int, bx: int, by: int) -> bool:
     """Whether the 4x4 unit (x, y), inside the picture, comes before the block at unit (bx, by)."""
     # the highest bit in which the units differ decides, rows of superblocks first, within one of them in z-order
     if (y ^ by) >> 4:
@@ -63,7 +63,7 @@ def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
     i = 0
     while i < 2 * n:  # left column, upwards, in runs of 4
         y = y0 + 2 * n - 1 - i
-        if x0 > 0 and y < H and _is_coded((x0 - 1) >> 2, y >> 2, x0 >> 2, y0 >> 2):
+        if x0 > 0 and y < H and is_coded((x0 - 1) >> 2, y >> 2, x0 >> 2, y0 >> 2):
             for j in range(4):
                 ref[0, i + j] = plane[y - j, x0 - 1]
             if known < 0:
@@ -85,7 +85,7 @@ def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
     i += 1
     while i < count:
         x = x0 + i - 2 * n - 1
-        if y0 > 0 and x < W and _is_coded(x >> 2, (y0 - 1) >> 2, x0 >> 2, y0 >> 2):
+        if y0 > 0 and x < W and is_coded(x >> 2, (y0 - 1) >> 2, x0 >> 2, y0 >> 2):
             for j in range(4):
                 ref[0, i + j] = plane[y0 - 1, x + j]
             if known < 0:

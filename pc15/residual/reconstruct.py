@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import BROKEN, I64, jit_entry, jit_inner
+from pc15.residual.cross import FIRST_CROSS, SUMS, predict_cross
 from pc15.residual.dct import inverse, inverse_sine
 from pc15.residual.intra import ZERO, fill, predict, references
 from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
@@ -33,6 +34,7 @@ class Work(NamedTuple):
     odd: Ints
     mid: Ints
     block: Ints
+    sums: Ints
 
 
 def work() -> Work:
@@ -40,7 +42,8 @@ def work() -> Work:
     i32, i64 = np.int32, np.int64
     ref, line, pred = np.zeros((2, 257), i32), np.zeros(200, i32), np.zeros((64, 64), i32)
     coef, mid, block = (np.zeros(shape, i32) for shape in ((32, 32), (32, 64), (64, 64)))
-    return Work(ref, line, pred, coef, np.zeros(32, i32), np.zeros(32, i64), np.zeros(32, i64), mid, block)
+    even, odd, sums = np.zeros(32, i64), np.zeros(32, i64), np.zeros(SUMS, i64)
+    return Work(ref, line, pred, coef, np.zeros(32, i32), even, odd, mid, block, sums)
 
 
 @jit_inner()
@@ -102,6 +105,15 @@ def reconstruct_block(
 
 
 @jit_inner()
+def predict_block(field: Field, below: Ints, rec: Ints, x0: int, y0: int, log2: int, mode: int, w: Work) -> None:
+    """w.pred of the block at (x0, y0), whose border is in w.ref."""
+    if mode >= FIRST_CROSS:
+        predict_cross(field.guides, below, rec, x0, y0, log2, mode, w.sums, w.pred)
+    else:
+        predict(w.ref, mode, log2, w.line, w.pred, field.tools)
+
+
+@jit_inner()
 def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work) -> None:
     """Draw every block of a superblock of a field into rec [H,W], in coding order."""
     H, W = rec.shape
@@ -121,9 +133,9 @@ def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, st
         x, y = x0 >> 2, y0 >> 2
         log2 = I64(field.size[y, x])
         n = 1 << log2
-        references(rec, x0, y0, n, w.ref)
         mode, coded = I64(field.mode[y, x]), I64(field.active[y, x])
-        predict(w.ref, mode, log2, w.line, w.pred, field.tools)
+        references(rec, x0, y0, n, w.ref)
+        predict_block(field, below, rec, x0, y0, log2, mode, w)
         reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, w)
         z += (n >> 2) * (n >> 2)
 

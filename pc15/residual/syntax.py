@@ -7,7 +7,8 @@ Superblocks of 64x64 in raster order, each
 
 and every leaf inside the picture
 
-    mode                     zero? most probable? which? (see intra)
+    mode                     with guides first: from them? by which way? (see cross); else
+                             zero? most probable? which? (see intra)
     coded                    0: no coefficients
     last                     place of the last level in the scan, as a length class and its low bits
     levels, last first       zero?, sign, larger than 1?, 2?, ... 14?, then an Exp-Golomb rest
@@ -38,6 +39,7 @@ from pc15.residual.context_models import (
     jit_entry,
     jit_inner,
 )
+from pc15.residual.cross import ALL_MODES, FIRST_CROSS, WAYS
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO
 
 Ints = npt.NDArray[Any]
@@ -56,6 +58,7 @@ class Field(NamedTuple):
 
     Where a superblock at a time will do, level may be [64,64]: places are modulo its size.
     tools: bits of the tools that it is coded with, see `tools`.
+    guides: [k,H,W] int16, planes that squares may be predicted from, see `cross`; k is 0 without that tool.
     """
 
     level: Ints
@@ -64,6 +67,7 @@ class Field(NamedTuple):
     active: Ints
     on: Ints
     tools: int
+    guides: Ints
 
 
 # ------------------------------------------------------------------ classes
@@ -81,9 +85,9 @@ KINDS = 4  # direction of prediction
 
 
 def _kinds() -> Ints:
-    """0 no direction, 1 about horizontal, 2 about vertical, 3 diagonal; [MODES]."""
-    kind = np.zeros(MODES, dtype=np.int64)
-    kind[FIRST_ANGLE:] = 3
+    """0 no direction, 1 about horizontal, 2 about vertical, 3 diagonal; [ALL_MODES]."""
+    kind = np.zeros(ALL_MODES, dtype=np.int64)
+    kind[FIRST_ANGLE:MODES] = 3
     kind[HORIZONTAL - 4 : HORIZONTAL + 5] = 1
     kind[VERTICAL - 4 : VERTICAL + 5] = 2
     return kind
@@ -122,6 +126,9 @@ _sizes = {
     "gtn_b": MAX_FLAGS * DIAGONALS,
     "gtn_c": MAX_FLAGS * NEAR,
     "gtn_d": MAX_FLAGS * FULL,
+    "cross_a": 3 * SIZES,
+    "cross_b": 3 * 3,
+    "way": 5 * 3,
 }
 BASE: dict[str, int] = {}
 CONTEXTS = 0
@@ -136,11 +143,13 @@ LAST_A, LAST_B, LOW_A = BASE["last_a"], BASE["last_b"], BASE["low_a"]
 _SIG_A, _SIG_B, _SIG_C, _SIG_D = BASE["sig_a"], BASE["sig_b"], BASE["sig_c"], BASE["sig_d"]
 _GT1_A, _GT1_B, _GT1_C, _GT1_D = BASE["gt1_a"], BASE["gt1_b"], BASE["gt1_c"], BASE["gt1_d"]
 _GTN_A, _GTN_B, _GTN_C, _GTN_D = BASE["gtn_a"], BASE["gtn_b"], BASE["gtn_c"], BASE["gtn_d"]
+_CROSS_A, _CROSS_B, _WAY = BASE["cross_a"], BASE["cross_b"], BASE["way"]
 
 # weight sets
 W_ON, W_SPLIT, W_ZERO, W_MPM, W_ANGLE, W_CODED, W_LAST = 0, 1, 2, 3, 4, 5, 6
 W_LOW, W_SIG, W_GT1, W_GTN = 7, 8, 8 + 3 * SIZES, 8 + 4 * SIZES
-WEIGHT_SETS = W_GTN + 3
+W_CROSS = W_GTN + 3
+WEIGHT_SETS = W_GTN + 4
 
 RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 4))
 """What decisions without a model are about; those with one are told apart by their weight set."""
@@ -150,7 +159,8 @@ W_LOOP = WEIGHT_SETS + 4
 KIND_NAMES = (
     ["superblock on", "split", "mode", "mode", "mode", "block coded", "last place", "last place"]
     + ["level not 0"] * (W_GT1 - W_SIG)
-    + ["level size"] * (WEIGHT_SETS - W_GT1)
+    + ["level size"] * (W_CROSS - W_GT1)
+    + ["mode"]
     + ["last place", "level size", "sign", "filter", "filter"]
 )
 """Of each kind of decision, for people."""
@@ -307,8 +317,8 @@ def code_levels(
 @jit_inner()
 def probable_modes(left: int, above: int) -> tuple[int, int, int]:
     """The three most probable modes besides zero, from those of the blocks to the left and above."""
-    left = MEAN if left == ZERO else left
-    above = MEAN if above == ZERO else above
+    left = MEAN if left == ZERO or left >= FIRST_CROSS else left
+    above = MEAN if above == ZERO or above >= FIRST_CROSS else above
     if left == above:
         if left < FIRST_ANGLE:
             return PLANAR, MEAN, VERTICAL
@@ -332,9 +342,35 @@ def mode_contexts(flag: int, left: int, above: int, s: int) -> tuple[int, int]:
 
 
 @jit_inner()
-def code_mode(m: Ints, io: Ints, chosen: int, left: int, above: int, s: int) -> int:
-    """Prediction mode of one block."""
+def cross_contexts(left: int, above: int, s: int) -> tuple[int, int]:
+    """Contexts of "is the block predicted from guides"."""
+    a = 0 if left == ZERO else 1 if left < FIRST_CROSS else 2
+    b = 0 if above == ZERO else 1 if above < FIRST_CROSS else 2
+    return _CROSS_A + ((a >> 1) + (b >> 1)) * SIZES + s, _CROSS_B + 3 * a + b
+
+
+@jit_inner()
+def way_context(way: int, left: int, above: int) -> int:
+    """Context of "is it this way, then", in which that is asked one after another."""
+    near = (1 if left == FIRST_CROSS + way else 0) + (1 if above == FIRST_CROSS + way else 0)
+    return _WAY + 3 * way + near
+
+
+@jit_inner()
+def code_mode(m: Ints, io: Ints, chosen: int, left: int, above: int, s: int, ways: int) -> int:
+    """Prediction mode of one block; `ways`: how many there are to predict it from guides."""
     h = HALF_CONTEXT
+    if ways:
+        a, b = cross_contexts(left, above, s)
+        if code(m, io, 1 if chosen >= FIRST_CROSS else 0, a, b, h, h, W_CROSS):
+            way = 0
+            while way < ways - 1:
+                if code(
+                    m, io, 1 if chosen == FIRST_CROSS + way else 0, way_context(way, left, above), h, h, h, W_CROSS
+                ):
+                    break
+                way += 1
+            return FIRST_CROSS + way
     first, second, third = probable_modes(left, above)
     for flag in range(4):
         likely = ZERO if flag == 0 else first if flag == 1 else second if flag == 2 else third
@@ -427,7 +463,7 @@ def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, arou
     """One block and its place in the field."""
     x, y, s = x0 >> 2, y0 >> 2, log2 - 2
     left, above, a, b = neighbours(field, x, y)
-    mode = code_mode(m, io, I64(field.mode[y, x]), left, above, s)
+    mode = code_mode(m, io, I64(field.mode[y, x]), left, above, s, WAYS[field.guides.shape[0]])
     kind = KIND[mode]
     c0, c1, c2 = coded_contexts(s, kind, a, b)
     active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, HALF_CONTEXT, W_CODED)

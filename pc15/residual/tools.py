@@ -3,17 +3,20 @@
 SINE    squares of 4x4 that are predicted have a sine transform in place of the cosine's, see `dct`
 WIENER  a Wiener filter by classes follows the deblocking filter, see `wiener`
 BLEND   predictions by plane, mean, row and column are mixed with the border by how near it is, see `intra`
+CROSS   of Cb and Cr alone: squares may be predicted from the planes that are decoded already, see `cross`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-SINE, WIENER, BLEND = 1, 2, 4
+SINE, WIENER, BLEND, CROSS = 1, 2, 4, 32
 
-TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND}
+TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND, "cross": CROSS}
 """Every tool by its name in options."""
 ALL_TOOLS = sum(TOOLS.values())
+CHROMA_TOOLS = CROSS
+"""Those that only Cb and Cr may have."""
 
 
 def tools_of(names: Iterable[str]) -> int:

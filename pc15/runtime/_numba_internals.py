@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
-from pc15.runtime.notices import say_damaged, say_unkept
+from pc15.runtime.notices import say_compiling, say_damaged, say_unkept
 
 
 class _Locator:
@@ -91,6 +92,12 @@ def _cache(function: Callable[..., Any], digest: str) -> FunctionCache:
             super().__init__(py_func)
             name = f"{self._impl.filename_base}.sealed"  # apart from files of numba's own form
             self._cache_file = _Sealed(self._cache_path, name, self._impl.locator.get_source_stamp())
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            found = super().load_overload(sig, target_context)
+            if found is None:
+                say_compiling(f"{function.__module__}.{function.__qualname__}")
+            return found
 
         def save_overload(self, sig: Any, data: Any) -> None:
             try:
@@ -177,6 +184,45 @@ def entry(function: Callable[..., Any], digest: str, allocates: bool, options: d
     except (OSError, RuntimeError) as error:  # nowhere to write, or no sources: slower to start, but right
         say_unkept(error)
     return dispatcher
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _ObjectLowering(_PrivateLowering):
+    """Ends with an object file, of a function that only machine code may call."""
+
+    _name = "pc15_object_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.flags.no_compile = True
+        super().run_pass(state)
+        state.library.finalize()
+        code: Any = [].append  # as in `_Lowering`
+        state.cr = state.cr._replace(cfunc=code)
+        return True
+
+
+_OBJECT = _pipeline(_ObjectLowering)
+_KNOWN = re.compile(r"llvm\..*|mem(cpy|move|set)")
+"""Functions that any process has, or LLVM itself makes."""
+
+
+def machine_code(
+    function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[bytes, str, str] | None:
+    """The object file of a loop for arguments of these types, the function's name in it, and what that returns.
+
+    None if it calls what a process without numba does not have.
+    """
+    alone: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False, **options}
+    dispatcher: Any = njit(nogil=True, pipeline_class=_OBJECT, **alone)(function)
+    dispatcher.compile(tuple(dispatcher.typeof_pyval(value) for value in arguments))
+    (result,) = dispatcher.overloads.values()
+    library, description = result.library, result.fndesc
+    called = {f.name for f in library._final_module.functions if f.is_declaration}
+    returns = str(description.restype)
+    if returns not in ("none", "int64", "float64") or not all(map(_KNOWN.fullmatch, called)):
+        return None
+    return library._get_compiled_object(), description.llvm_func_name, returns
 
 
 def inner(function: Callable[..., Any], allocates: bool, options: dict[str, Any]) -> Any:

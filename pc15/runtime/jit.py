@@ -21,13 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
-
 from pc15.paths import cache_dir
-from pc15.runtime.notices import say_damaged, say_unkept
+from pc15.runtime.kept import KeptLoop, LazyLoop
+from pc15.runtime.notices import say_compiling, say_damaged, say_unkept
 
 _LOG = logging.getLogger(__name__)
-_CONFIG: Any = numba.config  # its settings are made from the environment, where types do not see them
 
 TESTED = ((0, 63), (0, 70))
 """First version of numba whose inner workings are used, and the first that is not known to have the same ones."""
@@ -36,6 +34,8 @@ TESTED = ((0, 63), (0, 70))
 @functools.cache
 def uses_internals() -> bool:
     """True where numba's version lies within `TESTED`; says so once in the log where it does not."""
+    import numba
+
     version = re.match(r"(\d+)\.(\d+)", numba.__version__)
     tested = version is not None and TESTED[0] <= (int(version[1]), int(version[2])) < TESTED[1]
     if not tested:
@@ -47,12 +47,46 @@ def uses_internals() -> bool:
 def sources_digest(folder: Path) -> str:
     """Hash of what compiled code of a folder depends on: its Python files, how they are compiled, checks of bounds."""
     digest, here = hashlib.sha256(), Path(__file__)
-    compilers = [here, here.with_name("_numba_internals.py"), here.with_name("tiered.py")]
+    compilers = [here, *(here.with_name(f"{name}.py") for name in ("_numba_internals", "kept", "tiered"))]
     for path in [*sorted(folder.rglob("*.py")), *compilers]:
         data = path.read_bytes()
         digest.update(f"{path.name} {len(data)} ".encode() + data)
-    digest.update(f"bounds {bool(_CONFIG.BOUNDSCHECK)}".encode())
     return digest.hexdigest()
+
+
+def _checked_digest(function: Callable[..., Any]) -> str:
+    """`_digest_of` a function, and whether numba is to check bounds."""
+    return hashlib.sha256(f"{_digest_of(function)} bounds {bool(_config().BOUNDSCHECK)}".encode()).hexdigest()
+
+
+def _config() -> Any:
+    """numba's settings, made from the environment, where types do not see them."""
+    import numba
+
+    return numba.config
+
+
+def kept_entry(*, allocates: bool = True, **options: Any) -> Callable[[Callable[..., Any]], KeptLoop]:
+    """`jit_entry` for a loop that is to run in processes that have not loaded numba; see `kept`."""
+
+    def machine_code(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bytes, str, str] | None:
+        if allocates or not uses_internals():
+            return None
+        from pc15.runtime import _numba_internals
+
+        say_compiling(f"{function.__module__}.{function.__qualname__}")
+        return _numba_internals.machine_code(function, arguments, options)
+
+    def decorate(function: Callable[..., Any]) -> KeptLoop:
+        make = jit_entry(allocates=allocates, **options)
+        return KeptLoop(function, make, machine_code, lambda: _digest_of(function))
+
+    return decorate
+
+
+def lazy_inner(*, allocates: bool = True, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`jit_inner` for what such loops call."""
+    return lambda function: LazyLoop(function, jit_inner(allocates=allocates, **options))
 
 
 def jit_entry(*, allocates: bool = True, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -68,7 +102,7 @@ def jit_entry(*, allocates: bool = True, **options: Any) -> Callable[[Callable[.
             return _plain(function, options)
         from pc15.runtime import _numba_internals  # other versions may lack what it imports
 
-        return _numba_internals.entry(function, _digest_of(function), allocates, options)
+        return _numba_internals.entry(function, _checked_digest(function), allocates, options)
 
     return decorate
 
@@ -107,14 +141,20 @@ def _plain(function: Callable[..., Any], options: dict[str, Any]) -> Any:
 
     numba asks for the folder (NUMBA_CACHE_DIR) while a function is decorated, so that is when it is another one.
     """
-    usual = _CONFIG.CACHE_DIR
+    import numba
+
+    config = _config()
+    usual = config.CACHE_DIR
     folder = Path(usual) if usual else cache_dir() / "numba"
     try:
-        _CONFIG.CACHE_DIR = str(folder / _digest_of(function))
-        _drop_cut_files(folder / _digest_of(function))
+        own = folder / _checked_digest(function)
+        config.CACHE_DIR = str(own)
+        _drop_cut_files(own)
+        if not any(own.rglob(f"*{function.__qualname__}-*.nbi")):
+            say_compiling(f"{function.__module__}.{function.__qualname__}")
         return numba.njit(nogil=True, cache=True, **options)(function)
     except (OSError, RuntimeError) as error:  # nowhere to write, or no sources: slower to start, but right
         say_unkept(error)
         return numba.njit(nogil=True, **options)(function)
     finally:
-        _CONFIG.CACHE_DIR = usual
+        config.CACHE_DIR = usual

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 from pc15.errors import ResourceError
 
@@ -28,6 +30,12 @@ def memory_checked(doing: str) -> Iterator[None]:
         if not re.search("out of memory|can't allocate memory|not enough memory", str(error)):
             raise
         raise _ran_out(doing, error) from error
+
+
+def is_gpu_memory(error: RuntimeError) -> bool:
+    """True for what torch raises when a GPU's memory runs out."""
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
 
 
 def _ran_out(doing: str, error: Exception) -> ResourceError:

@@ -1,7 +1,8 @@
 """Threads that each work on something of their own: one home for all pools of both packages.
 
 Threads do not survive a fork.  torch's own wait for ever in a process that was forked after they were used; so such a
-process is told, where it would hang, unless it uses one thread, as the workers of a DataLoader do.
+process is told, where it would hang, unless it uses one thread, as the workers of a DataLoader do.  Nothing here loads
+torch: where it is loaded, its threads are counted and kept calm; before that, threads are as many as it would take.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import contextlib
 import functools
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import torch
-
 from pc15.errors import ConfigError, DeviceError
+from pc15.paths import variables
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -26,6 +27,49 @@ _LEAST = 8
 """Items, such as tiles, that are worth another thread."""
 
 _reserved = threading.local()
+_alone = threading.local()
+"""Of a thread of a pool, on which torch's operations run alone: whether it waits for torch, to tell it so."""
+
+
+def _torch() -> Any:
+    """The module torch if it is loaded, all of it: another thread may be about to."""
+    torch = sys.modules.get("torch")
+    return torch if hasattr(torch, "set_num_threads") and hasattr(torch, "get_num_threads") else None
+
+
+def thread_count() -> int:
+    """Threads that one piece of work may use: torch's number of them, or what it would be."""
+    if (torch := _torch()) is not None:
+        return int(torch.get_num_threads())
+    first = variables("OMP_NUM_THREADS").get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isdecimal() and int(first) > 0:
+        return int(first)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _set_thread_count(count: int) -> None:
+    if (torch := _torch()) is not None:
+        torch.set_num_threads(count)
+
+
+def _begin_alone() -> None:
+    """Make the calling thread one of a pool."""
+    _alone.waits = _torch() is None
+    _set_thread_count(1)
+
+
+def adopt_torch() -> None:
+    """Let torch, loaded a moment ago perhaps, keep to what the calling thread was begun with.
+
+    Raises:
+        DeviceError: as `check_fork`.
+    """
+    check_fork()
+    if getattr(_alone, "waits", False):
+        _alone.waits = False
+        if _Process.torch_came_with is None:
+            _Process.torch_came_with = thread_count()
+        _set_thread_count(1)
 
 
 class _Process:
@@ -33,6 +77,8 @@ class _Process:
 
     used_threads = False
     forked_after = False
+    torch_came_with: int | None = None
+    """Threads that torch had of its own accord, where a thread of a pool was the first to use it."""
 
 
 def check_fork() -> None:
@@ -41,7 +87,7 @@ def check_fork() -> None:
     Raises:
         DeviceError: it was; torch would wait for threads that are not there.
     """
-    if torch.get_num_threads() == 1:
+    if _torch() is None or thread_count() == 1:  # pools of our own end with the work that they are for
         return
     if _Process.forked_after:
         raise DeviceError(
@@ -62,7 +108,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool of so many threads; as many as torch uses if None.
+    """A pool of so many threads; `thread_count` if None.
 
     Each runs torch's operations alone: teams of threads for every one of them would wait for each other.
     Raises:
@@ -71,12 +117,14 @@ def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
     if count is not None and count < 1:
         raise ConfigError(f"workers is {count}; give at least 1")
     check_fork()
-    usual = torch.get_num_threads()
+    torch, usual = _torch(), thread_count()
     try:
-        with ThreadPoolExecutor(count or usual, "pc15", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(count or usual, "pc15", initializer=_begin_alone) as pool:
             yield pool
     finally:
-        torch.set_num_threads(usual)  # what new threads start with is for the whole process
+        if torch is None:
+            usual = _Process.torch_came_with or usual
+        _set_thread_count(usual)  # what new threads start with is for the whole process
 
 
 def parallel_map(
@@ -104,17 +152,17 @@ def reserved_threads() -> Iterator[int]:
     Meanwhile torch's operations run alone: its own threads wait for the next one at full speed, on cores that loops
     could use.
     """
-    usual, outer = torch.get_num_threads(), getattr(_reserved, "size", None)
+    usual, outer = thread_count(), getattr(_reserved, "size", None)
     if usual == 1:
         yield outer or 1
         return
-    torch.set_num_threads(1)
+    _set_thread_count(1)
     _reserved.size = usual
     try:
         yield usual
     finally:
         del _reserved.size
-        torch.set_num_threads(usual)
+        _set_thread_count(usual)
 
 
 @contextlib.contextmanager
@@ -124,8 +172,8 @@ def single_thread(*, only_if: bool) -> Iterator[None]:
     Between operations torch's threads spin, unless `device.calm_threads` came before torch.  Beside other processes
     that kept two cores busy, small pictures then took four to eight times as long to decode as on one thread.
     """
-    usual = torch.get_num_threads()
-    if not only_if or usual == 1:
+    torch = _torch()
+    if not only_if or torch is None or (usual := thread_count()) == 1:
         yield
         return
     torch.set_num_threads(1)
@@ -152,7 +200,7 @@ def parallel_range(loop: Callable[..., None], n: int, *arguments: Any, least: in
 @functools.cache
 def _team(size: int) -> ThreadPoolExecutor:
     """The threads of a team of `size` beside the one that reserved them, all of them started."""
-    pool = ThreadPoolExecutor(size - 1, "pc15", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(size - 1, "pc15", initializer=_begin_alone)
     everyone = threading.Barrier(size)
     waiting = [pool.submit(everyone.wait) for _ in range(size - 1)]
     everyone.wait()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
-from tqdm import tqdm
 
 from pc15.bitstream.programs import Programs
 from pc15.config import CodecConfig
+from pc15.runtime.progress import Progress
 from pc15.search.continuous import searched_off_grid
 from pc15.search.plane import PlaneEncoder
 from pc15.search.plane_state import Beside, SearchTask
@@ -39,7 +37,7 @@ def search_band(
     rows: range,
     above: Programs,
     task: SearchTask,
-    progress: tqdm[Any],
+    progress: Progress,
     picture: Tensor | None = None,
 ) -> Programs:
     """Search some tile rows of a plane [H,W] as `PlaneEncoder` does a whole one.

@@ -31,13 +31,11 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.runtime.memo import cached_method
-from pc15.runtime.notices import say_once
+from pc15.runtime.notices import bars_hidden, say_once
 from pc15.search.backend.product import Product
 from pc15.search.bank_store import ArrayKind, load_arrays, store_arrays
 from pc15.search.single_steps import SingleSteps
-
-SCREEN = 32
-"""Side, px, of the resolution that large tiles are screened at."""
+from pc15.search.sizes import SCREEN
 
 _KEEP = 2  # banks in memory at once
 _DRAW_ROWS = 2048
@@ -244,7 +242,7 @@ def _draw(tile: int, codebook: Codebook, seed: int, device: torch.device) -> Ite
     fine = side if side == tile else 2 * side
     at = tile_grid(fine, device=device)
     total = sum(codebook.size(gen) * load(gen).seeds for gen in range(len(NAMES)))
-    hidden = None if total * fine * fine > 1 << 24 else True
+    hidden = bars_hidden() if total * fine * fine > 1 << 24 else True
     with tqdm(total=total, desc="drawing the bank", unit="pattern", disable=hidden, leave=False) as bar:
         for gen in range(len(NAMES)):
             draws = load(gen).seeds

@@ -40,6 +40,9 @@ class Coherence(NamedTuple):
     around: float
 
 
+RIVAL = 1.0 / 3.0
+"""Share of the variance: a code worth less is beaten only by patterns that gradients give away, so others are out."""
+
 PATTERN = Coherence(straight=0.9, crossed=0.65, summed=0.98, around=0.92)
 """A plane that reaches one of these may be a pattern."""
 
@@ -164,3 +167,12 @@ def coherence(plane: Array) -> Coherence:
 def is_coherent(plane: Array) -> bool:
     """True if a plane [h,w] of integers may be one pattern."""
     return any(share >= least for share, least in zip(coherence(plane), PATTERN, strict=True))
+
+
+def may_be_pattern(plane: Array, left: float) -> bool:
+    """True unless gradients rule out that a plane is one pattern that costs less than what can be had already.
+
+    Args:
+        plane: [h,w] int32 Q12.   left: as of `single_pattern.detect_single_pattern`.
+    """
+    return left >= RIVAL or max(plane.shape) < BOXES or is_coherent(plane)

@@ -25,9 +25,9 @@ from pc15.config import CodecConfig
 from pc15.draw import amplitude_q15, dc_samples
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, ImageError
-from pc15.luma import as_q12, scaled_pattern
+from pc15.luma import as_q12
 from pc15.proc.codebook import load_codebook
-from pc15.proc.registry import coefficient
+from pc15.proc.registry import coefficient, scaled_pattern
 from pc15.quant import dc_levels, step_q15, steps_for
 from pc15.runtime.device import resolve_device
 from pc15.search.backend.protocol import TileBatch

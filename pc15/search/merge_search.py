@@ -9,8 +9,7 @@ from torch import Tensor
 
 from pc15.bitstream.programs import MAX_LAYERS
 from pc15.draw import amplitude_q15
-from pc15.luma import scaled_pattern
-from pc15.proc.registry import coefficient
+from pc15.proc.registry import coefficient, scaled_pattern
 from pc15.search.backend.protocol import Patterns, TileBatch
 from pc15.search.candidates import Layers
 from pc15.search.cost import AMP_SEARCHED

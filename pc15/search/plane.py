@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pc15.bitstream.programs import Programs
+from pc15.runtime.progress import Progress
 from pc15.search.beam import search_again
 from pc15.search.climb import States
 from pc15.search.dc_levels import first_dc_levels, refit_dc
@@ -56,7 +55,7 @@ class PlaneEncoder:
         self.state = PlaneState(planes, task, detected, beside, pictures)
         self._on_residuals = on_residuals
 
-    def run(self, progress: tqdm[Any], limit: float = math.inf) -> list[Programs] | None:
+    def run(self, progress: Progress, limit: float = math.inf) -> list[Programs] | None:
         """Search whole planes; `progress` advances by their tiles.
 
         Args:
@@ -77,7 +76,7 @@ class PlaneEncoder:
             progress.update(done + len(state.own) - progress.n)
             return state.programs()
 
-    def _add_layers(self, progress: tqdm[Any], limit: float) -> bool:
+    def _add_layers(self, progress: Progress, limit: float) -> bool:
         """Add layers to all tiles until none pays; False if the limit is out of sight."""
         state, done = self.state, progress.n
         active = torch.zeros(len(state.x), dtype=torch.bool, device=state.x.device)

@@ -21,16 +21,14 @@ from pc15.proc.codebook import Codebook
 from pc15.proc.registry import gen_id
 from pc15.proc.spec import fine_bits
 from pc15.search.analysis import resolution, spectrum_peaks, turning
-from pc15.search.bank import SCREEN, get_bank
+from pc15.search.bank import get_bank
 from pc15.search.climb import Climber, States, leading
-from pc15.search.coherence import BOXES, is_coherent
+from pc15.search.coherence import may_be_pattern
+from pc15.search.sizes import SCREEN
 from pc15.search.view import view_of
 
 LEFT = 0.07
 """Share of the variance that may be left: climbing on at higher resolutions will still take most of it."""
-
-_RIVAL = 1.0 / 3.0
-"""Share of the variance: a code worth less is beaten only by patterns that gradients give away, so others are out."""
 
 _HALF = 0.4
 """Share that the first layer must draw: the second of two hardly draws more than the first."""
@@ -75,10 +73,13 @@ def detect_single_pattern(plane: Tensor, codebook: Codebook, seed: int, left: fl
         Of each layer single states of several generators, best first, in sub-levels of a tile as long as the longer
         side.
     """
+    return pattern_layers(plane, codebook, seed, left) if may_be_pattern(plane.cpu().numpy(), left) else []
+
+
+def pattern_layers(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[list[States]]:
+    """`detect_single_pattern` of a plane that `coherence.may_be_pattern` has not ruled out."""
     h, w = plane.shape
     tile = max(h, w)
-    if left < _RIVAL and tile >= BOXES and not is_coherent(plane.cpu().numpy()):
-        return []
     mean = torch.div(plane.sum(dtype=torch.int64), h * w, rounding_mode="floor")
     linear = torch.zeros((tile, tile), dtype=torch.int64, device=plane.device)
     quad = torch.zeros_like(linear)

@@ -41,6 +41,7 @@ from pc15.proc.codebook import GRID_ID, Codebook, load_codebook, save_codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels
+from pc15.runtime.notices import bars_hidden
 from pc15.search.backend.product import Product
 from pc15.search.bank import SCREEN, centred, stretch
 from pc15.search.label import lone_scorer
@@ -156,7 +157,7 @@ def collect_targets(
     overlap = default_overlap(tile)
     codebook, tables = load_codebook(codebook_id), load_table(table_id)
     found: list[Targets] = []
-    for i, image in enumerate(tqdm(images, desc="targets", unit="picture", disable=None)):
+    for i, image in enumerate(tqdm(images, desc="targets", unit="picture", disable=bars_hidden())):
         plane = middle(rgb_to_ycbcr420(load_rgb(image))[0].unsqueeze(0), crop)[0]
         if min(plane.shape) < 3 * tile:
             _log.warning("%s is too small for tiles of %d px: left out", image, tile)
@@ -235,7 +236,7 @@ class _Pool:
         draws = np.array([load(gen).seeds for gen in range(len(NAMES))])
         gens = np.repeat(np.arange(len(NAMES)), sizes)
         parts = []
-        with tqdm(total=int(sizes @ draws), desc="drawing", unit="pattern", disable=None) as bar:
+        with tqdm(total=int(sizes @ draws), desc="drawing", unit="pattern", disable=bars_hidden()) as bar:
             for gen, own in enumerate(levels):
                 rows, seeds = own.repeat_interleave(draws[gen], 0), torch.arange(draws[gen]).repeat(len(own))
                 for i in range(0, len(rows), 2048):
@@ -272,7 +273,7 @@ def _match(pool: _Pool, targets: Targets) -> _Matches:
     rows, gains = np.full((count, _LIST), -1, np.int32), np.zeros((count, _LIST), np.float32)
     ready, unit = Product(pool.pixels), targets.unit.numpy()
     product, work = torch.empty(_TOGETHER, total), np.empty(total, np.float32)
-    for i in tqdm(range(0, count, _TOGETHER), desc="matching", unit="block", disable=None):
+    for i in tqdm(range(0, count, _TOGETHER), desc="matching", unit="block", disable=bars_hidden()):
         part = slice(i, min(count, i + _TOGETHER))
         own = product[: part.stop - i]
         for first, block in ready.blocks(targets.packed[part]):

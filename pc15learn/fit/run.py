@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pc15.errors import ConfigError, MissingExtraError, SchemaError
+from pc15.runtime.notices import NOTE
 from pc15learn.config import FitConfig
 from pc15learn.fit.stopping import FitStopped, StopSignals, StopTraining
 
@@ -241,10 +242,10 @@ def _stored(cfg: FitConfig, facts: dict[str, Any], rank: int) -> tuple[Progress,
             _log.warning("%s has nothing left to do: %s", last, why)
         else:
             rate = stored["pc15_lr_share"] * cfg.train.lr
-            _log.info("going on from %s: %s, learning rate %.3g", last, progress.said(cfg), rate)
+            _log.log(NOTE, "going on from %s: %s, learning rate %.3g", last, progress.said(cfg), rate)
             if longer := cfg.train.max_epochs - stored["pc15_run"]["train"]["max_epochs"]:
-                _log.info(
-                    "epochs changed by %+d: the learning rate follows the new schedule, and does not rise", longer
+                _log.log(
+                    NOTE, "epochs changed by %+d: the learning rate follows the new schedule, and does not rise", longer
                 )
     return progress, {name: value for name, value in stored["pc15"]["metrics"].items() if name.startswith("val/")}
 

@@ -28,6 +28,7 @@ from pc15.hooks.weights import codec_fingerprint
 from pc15.luma import as_q12
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import NAMES
+from pc15.runtime.notices import bars_hidden
 from pc15.search.label import LAYER_TYPES, TRIED_TYPES
 from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.labels.columns import read_shard
@@ -265,7 +266,7 @@ class LabelFolder:
         rates = {rate.lambda_rd: rate for rate in self.rates}
         wanted, found = self.oracle.facts["tiles"]["count"] * len(rates), 0
         paths = shard_paths(self.path)
-        with tqdm(total=wanted, desc=what, unit="tile", disable=None, leave=False) as progress:
+        with tqdm(total=wanted, desc=what, unit="tile", disable=bars_hidden(), leave=False) as progress:
             for path in paths:
                 table = read_shard(path, self.oracle)
                 found += len(table)

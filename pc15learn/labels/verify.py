@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from pc15.errors import ConfigError, SchemaError
+from pc15.runtime.notices import bars_hidden
 from pc15.search.label import TileOracle
 from pc15learn.labels.columns import read_shard, shard_bytes, table_of
 from pc15learn.labels.manifest import ORACLE_VERSION, Rate, shard_paths
@@ -59,7 +60,7 @@ def verify_labels(folder: str | Path, *, share: float = 0.01, device: str = "aut
     if facts.get("oracle") != ORACLE_VERSION or opened.oracle.schema == 1:
         raise SchemaError(f"{folder} was labelled by oracle {facts.get('oracle')}, this build's is {ORACLE_VERSION}")
     oracles: dict[Rate, TileOracle] = {}
-    for path in tqdm(shard_paths(folder), desc="deriving again", unit="shard", disable=None, leave=False):
+    for path in tqdm(shard_paths(folder), desc="deriving again", unit="shard", disable=bars_hidden(), leave=False):
         table = read_shard(path, opened.oracle)
         found.rows += len(table)
         chosen = table.take(_sample(table, share))

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from tqdm import tqdm
 
 from pc15.errors import ConfigError, Pc15Error
+from pc15.runtime.notices import bars_hidden
 from pc15learn.runner.tasks import IN_FLIGHT, Host, Job, Report, Task
 
 __all__ = ["Place", "dispatch", "run"]
@@ -45,7 +46,9 @@ def run(
         raise ConfigError(f"on is {on!r}; choose one of {', '.join(get_args(Place))}")
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < (on == "local"):
         raise ConfigError(f"workers is {workers!r}; give a whole number of at least {int(on == 'local')}")
-    with tqdm(total=sum(task.items for task in tasks), desc=what, unit=unit, disable=None, leave=False) as progress:
+    with tqdm(
+        total=sum(task.items for task in tasks), desc=what, unit=unit, disable=bars_hidden(), leave=False
+    ) as progress:
         for report in _reports(tasks, job, workers, on):
             progress.update(report.items)
             yield report

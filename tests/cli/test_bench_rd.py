@@ -13,7 +13,7 @@ from pc15 import cli, decode, encode, psnr, render, ssim
 from pc15.bench import codecs, rd
 from pc15.bench.points import COLUMNS, Point, PointFile, read_points
 from pc15.config import CodecConfig
-from pc15.errors import ConfigError, ImageError, SchemaError, UnknownNameError
+from pc15.errors import ConfigError, ImageError, Pc15Error, SchemaError, UnknownNameError
 from pc15.images import load_luma, save_image
 
 HEAD = ",".join(COLUMNS) + "\n"
@@ -243,7 +243,7 @@ def test_anchors_stand_beside_what_is_measured(
     )
     before = anchors.read_bytes()
     html, results = tmp_path / "rd.html", tmp_path / "rd.json"
-    argv = ["--images", photos, "--out", out, *JPEG, "--anchors", anchors, "--plots", html, "--json", results]
+    argv = ["--images", photos, "--out", out, *JPEG, "--anchors", anchors, "--plots", html, "--compressai", results]
     assert bench(*argv, "--reference", "j2k") == 0
     shown = capsys.readouterr()
     assert "lacks 1 of 2 pictures, such as deep/spiral.png" in shown.err
@@ -295,10 +295,10 @@ def test_a_codec_that_pillow_lacks_is_left_out_with_one_line(
         (["--alpha", "2"], "alpha_mix is 2.0; give a number from 0.0 to 1.0"),
         (["--tile", "3"], "tile is 3; give a whole number from 4 to 1024"),
         (["--max-bpp", "0"], "max_bpp is 0.0; give bits per pixel above 0"),
-        (["--workers", "0"], "workers is 0"),
+        (["--jobs", "0"], "'0' is no whole number from 1 up"),
         (["--reference", "jpg", "--against", "jpeg"], "no codec 'jpg' to compare with; did you mean jpeg?"),
         (["--presets", "none"], "no codec to measure"),
-        (["--json", "rd.csv"], "name one file twice"),
+        (["--compressai", "rd.csv"], "name one file twice"),
         (["--lamdas", "4"], "unknown argument --lamdas; did you mean --lambdas?"),
     ],
 )
@@ -348,7 +348,7 @@ def test_a_process_that_dies_leaves_the_rows(photos: Path, tmp_path: Path, monke
         raise BrokenProcessPool("killed")
 
     monkeypatch.setattr(rd, "_measure", died)
-    with pytest.raises(cli.Pc15Error, match="a process died while measuring; .* run again to go on"):
+    with pytest.raises(Pc15Error, match="a process died while measuring; .* run again to go on"):
         rd.run_rd([photos], tmp_path / "rd.csv", presets=[], against=["jpeg"])
     assert (tmp_path / "rd.csv").read_text() == HEAD
 

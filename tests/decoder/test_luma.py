@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pc15.luma import MIDDLE, SAMPLE_ONE, as_q12, scaled_pattern, to_pixels
+from pc15.luma import MIDDLE, SAMPLE_ONE, as_q12, to_pixels
+from pc15.proc.registry import scaled_pattern
 
 BYTES = torch.arange(256, dtype=torch.uint8)
 

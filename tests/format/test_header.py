@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc15.bitstream.header import (
+    CHROMA_TOOLS,
     KNOWN_IDS,
     MAX_DIMENSION,
     MAX_PIXELS,
@@ -32,7 +33,8 @@ from pc15.bitstream.header import (
     varint,
 )
 from pc15.errors import BitstreamError, ConfigError
-from pc15.residual.tools import ALL_TOOLS
+from pc15.residual.tools import ALL_TOOLS, TOOLS
+from pc15.residual.tools import CHROMA_TOOLS as TOOLS_OF_CHROMA
 from pc15.tiling import TileGridCfg, grid
 
 LUMA = PlaneSpec(tile=32, overlap=8, window=0, subsample=0, amp_step=12, dc_step=20)
@@ -53,7 +55,10 @@ def headers(draw: st.DrawFn) -> Header:
     def plane(subsample: int) -> PlaneSpec:
         refined = draw(residual)
         if refined and draw(st.booleans()):
-            return PlaneSpec(0, 0, 0, subsample, 0, 0, residual=refined, tools=draw(st.integers(0, MAX_TOOLS)))
+            tools = draw(st.sets(st.sampled_from(sorted(TOOLS.values()))).map(sum)) & ~(
+                0 if subsample else CHROMA_TOOLS
+            )
+            return PlaneSpec(0, 0, 0, subsample, 0, 0, residual=refined, tools=tools)
         own = tiles(subsample, 4)
         under = tiles(subsample, own.tile + 1) if own.tile < MAX_TILE and draw(st.booleans()) else None
         return replace(own, residual=refined, under=under)
@@ -307,7 +312,7 @@ def test_a_plane_without_tiles_needs_a_residual() -> None:
 
 
 def test_tools_take_a_byte_where_there_are_any() -> None:
-    assert MAX_TOOLS == ALL_TOOLS
+    assert (MAX_TOOLS, CHROMA_TOOLS) == (ALL_TOOLS, TOOLS_OF_CHROMA)
     plain = replace(GRAY, planes=(replace(LUMA, residual=17),))
     tooled = replace(GRAY, planes=(replace(LUMA, residual=17, tools=5),))
     old, new = pack_v15(plain), pack_v15(tooled)
@@ -318,10 +323,11 @@ def test_tools_take_a_byte_where_there_are_any() -> None:
         (old[:at] + bytes([17 | 128, 0]), "one form"),
         (old[:at] + bytes([17 | 128, MAX_TOOLS + 1]), "of which this build lacks some"),
         (old[:at] + bytes([128, 1]), "without a residual"),
+        (old[:at] + bytes([17 | 128, CHROMA_TOOLS]), "must be bits"),
     ):
         with pytest.raises(BitstreamError, match=why):
             unpack_v15(sealed(body))
-    for wrong in ({"residual": 0, "tools": 1}, {"tools": MAX_TOOLS + 1}, {"tools": True}):
+    for wrong in ({"residual": 0, "tools": 1}, {"tools": MAX_TOOLS + 1}, {"tools": True}, {"tools": CHROMA_TOOLS}):
         with pytest.raises(ConfigError, match="tools"):
             pack_v15(replace(plain, planes=(replace(LUMA, **{"residual": 17, **wrong}),)))
 

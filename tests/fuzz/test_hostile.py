@@ -148,7 +148,7 @@ def test_max_pixels_holds_for_paths_open_files_and_standard_input(
 def test_open_files_are_read_to_their_end_but_no_further_than_a_limit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("pc15.images._MAX_BYTES", "pc15.cli.files.MAX_STANDARD_BYTES"):
+    for name in ("pc15.picture_files._MAX_BYTES", "pc15.cli.files.MAX_STANDARD_BYTES"):
         monkeypatch.setattr(name, 1000)
     stream = flat(40, 1)
     picture = picture_bytes(torch.randint(0, 256, (1, 20, 20), dtype=torch.uint8), "PNG")

@@ -194,7 +194,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
     from pc15.encoder import repack
     from pc15.proc.generators import NAMES
     from pc15.quant import dc_levels
-    from pc15.residual.tools import TOOLS
+    from pc15.residual.tools import CHROMA_TOOLS, TOOLS
 
     top = dc_levels(24)
 
@@ -325,7 +325,11 @@ def streams() -> Iterator[tuple[str, bytes]]:
         options = CodecConfig.preset("fast", device="cpu", tools="none").but(**cfg)
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
     for name, W, H, cfg in (  # coding tools of the residual, one by one and together
-        *((f"tool_{tool}", 72, 130, {"tools": tool, "lambda_rd": 0.05}) for tool in TOOLS),
+        *(
+            (f"tool_{tool}", 72, 130, {"tools": tool, "lambda_rd": 0.05})
+            for tool, bit in TOOLS.items()
+            if not bit & CHROMA_TOOLS
+        ),
         ("tools", 97, 75, {"lambda_rd": 0.3}),
         ("tools_fine", 33, 18, {"lambda_rd": 1e-4}),
         ("tools_sections", 40, 150, {"section_rows": 1, "lambda_rd": 0.02}),
@@ -347,6 +351,20 @@ def streams() -> Iterator[tuple[str, bytes]]:
     picture = torch.cat([render(name, 50, 45)[0] for name in ("RINGS", "PLAID", "PERLIN")])
     options = CodecConfig.preset("fast", max_layers=0, lambda_rd=0.05, device="cpu", tools="none")
     yield "residual_colour", encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+    for name, W, H, cfg in (  # chroma predicted from the planes before it
+        ("cross", 75, 139, {"lambda_rd": 0.1}),
+        ("cross_only", 75, 139, {"lambda_rd": 0.1, "tools": "cross"}),
+        ("cross_coarse", 150, 131, {"lambda_rd": 2.0}),
+        ("cross_fine", 33, 17, {"lambda_rd": 1e-4}),
+        ("cross_1x1", 1, 1, {"lambda_rd": 1e-3}),
+        ("cross_sections", 41, 300, {"section_rows": 1}),
+        ("cross_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.1}),
+    ):
+        shared = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
+        red, blue = render("PERLIN", H, W, seed=5)[0], render("RINGS", H, W)[0]
+        picture = torch.cat((shared + 0.3 * red, 0.7 * shared, -0.6 * shared + 0.2 * blue)).clamp(-1, 1)
+        options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})
+        yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
 
 
 def write() -> None:

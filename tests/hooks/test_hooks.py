@@ -25,7 +25,6 @@ from pc15.config import CodecConfig
 from pc15.decoder import decode_y
 from pc15.encoder import encode_y
 from pc15.errors import ConfigError, HooksError
-from pc15.hooks import learned
 from pc15.hooks.features import structure
 from pc15.hooks.heuristic import HeuristicHooks, family_scores, top_generators
 from pc15.hooks.inputs import INPUT_VERSION
@@ -426,35 +425,6 @@ def test_tiles_that_nets_cannot_see_cost_one_warning_per_size(weights: dict[str,
 
 
 # ---------------------------------------------------------------- weights that come with the codec
-
-
-def test_the_baseline_is_a_name_on_the_command_line(
-    weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(learned, "BASELINE", weights["rd"].parent)
-    found = hooks_of("baseline")
-    assert isinstance(found, AiHooks)
-    assert [type(one) for one in (found.selector, found.param_predictor, found.rd_predictor)] == list(ROLES.values())
-    assert AiHooks.baseline(topk=3).topk == 3
-    monkeypatch.setattr(learned, "BASELINE", tmp_path)
-    with pytest.raises(ConfigError, match="no baseline weights, .*selector.safetensors is missing; install"):
-        hooks_of("baseline")
-    for path in weights["rd"].parent.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "rd.yaml").unlink()
-    with pytest.raises(ConfigError, match="no baseline weights, .*rd.yaml is missing"):
-        AiHooks.baseline()
-
-
-@pytest.mark.skipif(not learned.BASELINE.is_dir(), reason="this checkout has no baseline weights")
-def test_the_packaged_baseline_fits_this_build() -> None:
-    found = AiHooks.baseline(strict=True)
-    assert found.describe()["name"].count("+") == 2
-    files = sorted(path.name for path in learned.BASELINE.iterdir())
-    assert files == sorted(
-        f"{role}.{kind}" for role in ("selector", "params", "rd") for kind in ("safetensors", "yaml")
-    )
-    assert sum(path.stat().st_size for path in learned.BASELINE.iterdir()) <= 4 << 20
 
 
 # ---------------------------------------------------------------- folders of weights

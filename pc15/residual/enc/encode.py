@@ -12,7 +12,16 @@ from pc15.errors import ConfigError
 from pc15.residual.bits import bits_by_kind, filter_decisions
 from pc15.residual.context_models import I64, jit_entry, rans_bytes
 from pc15.residual.deblock import STRENGTHS, deblock
-from pc15.residual.decode import check_step, check_tools, checked_plane, empty_field, finished, pad_edges, step_q4
+from pc15.residual.decode import (
+    check_step,
+    check_tools,
+    checked_guides,
+    checked_plane,
+    empty_field,
+    finished,
+    pad_edges,
+    step_q4,
+)
 from pc15.residual.enc.rdo import ALL_PARTS, Parts, encode_plane
 from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import Contexts, start_models
@@ -78,12 +87,13 @@ def lambda_for(step: int) -> float:
     return LAMBDA * (step_q4(step) / 16.0) ** 2
 
 
-def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> ResidualCode:
+def encode_residual(target: Ints, prediction: Ints, params: ResidualParams, guides: Ints | None = None) -> ResidualCode:
     """Code what a prediction leaves of a picture.
 
     Args:
         target: [h,w] integers, picture - prediction, Q12 (1.0 = 4096).
         prediction: [h,w] integers, Q12, what the decoder has before the residual.
+        guides: [k,h,w] int16, with the tool CROSS, see `cross.guides_of`.
     Returns:
         the payload, and the picture that `decode_residual` makes of it.
     Raises:
@@ -93,10 +103,11 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams) -> R
     if goal.shape != base.shape:
         raise ConfigError(f"target is {goal.shape}, prediction {base.shape}; give planes of one shape")
     h, w = goal.shape
+    seen = checked_guides(guides, h, w, params.tools)
     padded, below = pad_edges(goal), pad_edges(base)
     step, lam = step_q4(params.step), params.rate_weight
-    field, drawn = empty_field(len(padded), padded.shape[1], params.tools), np.zeros_like(padded)
-    models = start_models(params.step, params.contexts)
+    field, drawn = empty_field(len(padded), padded.shape[1], params.tools, guides=seen), np.zeros_like(padded)
+    models = start_models(params.step, params.contexts, params.tools)
     tape = encode_plane(padded, below, drawn, field, step, lam, models, params.tries, params.parts)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))

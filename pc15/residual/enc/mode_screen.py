@@ -196,3 +196,24 @@ def fine_error(mode: int, log2: int, w: Screen) -> float:
         g += rest[k + 2]
         h += rest[k + 3]
     return np.float64((e + f) + (g + h)) * (1 << log2) / 64.0
+
+
+@jit_inner()
+def error_left(diff: Ints, log2: int, w: Screen) -> float:
+    """The same for any prediction, from what it leaves of the square: diff [>=n,>=n] float32."""
+    rest = w.rest
+    side, shift = (4, 0) if log2 == 2 else (8, log2 - 3)
+    box = 1 << shift
+    share = F32(1.0) / F32(box * box)
+    for y in range(side):
+        for x in range(side):
+            total = F32(0.0)
+            for v in range(y << shift, (y << shift) + box):
+                for u in range(x << shift, (x << shift) + box):
+                    total += diff[v, u]
+            rest[side * y + x] = total * share
+    hadamard(rest, side)
+    total = F32(0.0)
+    for k in range(side * side):
+        total += abs(rest[k])
+    return np.float64(total) * (1 << log2) / (side * side)

@@ -30,10 +30,11 @@ from pc15.residual.context_models import (
     jit_entry,
     jit_inner,
 )
+from pc15.residual.cross import ALL_MODES, FIRST_CROSS, WAYS
 from pc15.residual.dct import MID_BITS, forward, forward_sine
-from pc15.residual.enc.mode_screen import Screen, coarse_error, fine_error, look_at, screen
-from pc15.residual.intra import MODES, ZERO, fill, predict, references
-from pc15.residual.reconstruct import Work, reconstruct_block, takes_sine, work
+from pc15.residual.enc.mode_screen import Screen, coarse_error, error_left, fine_error, look_at, screen
+from pc15.residual.intra import MODES, ZERO, fill, references
+from pc15.residual.reconstruct import Work, predict_block, reconstruct_block, takes_sine, work
 from pc15.residual.syntax import (
     ANGLE_TREE,
     FIRST_PLACE,
@@ -51,6 +52,7 @@ from pc15.residual.syntax import (
     SUPER_LOG2,
     W_ANGLE,
     W_CODED,
+    W_CROSS,
     W_LAST,
     W_LOW,
     W_MPM,
@@ -64,12 +66,14 @@ from pc15.residual.syntax import (
     code_super,
     coded_contexts,
     contexts,
+    cross_contexts,
     mark,
     mode_contexts,
     neighbours,
     on_context,
     probable_modes,
     split_contexts,
+    way_context,
 )
 
 Ints = npt.NDArray[Any]
@@ -100,7 +104,7 @@ class Scratch(NamedTuple):
     around: Ints
     level: Ints
     trail: Ints  # [2,1024] float64
-    price: Ints  # [MODES] bits of the modes, in 1/4096
+    price: Ints  # [ALL_MODES] bits of the modes, in 1/4096
     angles: Ints  # [32] and of a mode that is not probable
     last: Ints  # [12,4] and of the last place, by length class and two bits
     screen: Screen
@@ -110,7 +114,7 @@ class Scratch(NamedTuple):
     costs: Ints
     drafts: Ints  # [tries] and places in `rank`, by what is drafted
     draft_costs: Ints
-    barred: Ints  # [MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
+    barred: Ints  # [ALL_MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
     means: Ints  # [3] log2 of the smallest and the largest square, whether levels are chosen by rate
     at: Ints  # [8,5] per size: x, y, next part, mode, sum of levels (-1: none)
     js: Ints  # [8,3] per size: J whole, J cut, bound
@@ -121,11 +125,11 @@ class Scratch(NamedTuple):
 class Parts:
     """Which of its means the encoder may use: all of them, but where their worth is studied.
 
-    modes: predictions, see `intra`; ZERO is always one.   smallest, largest: sides of squares, 4 to 64, px.
+    modes: predictions, see `intra` and `cross`; ZERO is always one.   smallest, largest: sides of squares, 4 to 64, px.
     by_rate: levels chosen by error and bits; else rounded, up from 2/3 of a step.
     """
 
-    modes: tuple[int, ...] = tuple(range(MODES))
+    modes: tuple[int, ...] = tuple(range(ALL_MODES))
     smallest: int = 4
     largest: int = 64
     by_rate: bool = True
@@ -133,8 +137,8 @@ class Parts:
     def __post_init__(self) -> None:
         if not {self.smallest, self.largest} <= {4, 8, 16, 32, 64} or self.smallest > self.largest:
             raise ConfigError(f"squares from {self.smallest} to {self.largest} px; choose two of 4, 8, 16, 32, 64")
-        if not set(self.modes) <= set(range(MODES)):
-            raise ConfigError(f"modes are {self.modes}; choose among 0 to {MODES - 1}")
+        if not set(self.modes) <= set(range(ALL_MODES)):
+            raise ConfigError(f"modes are {self.modes}; choose among 0 to {ALL_MODES - 1}")
 
 
 ALL_PARTS = Parts()
@@ -144,14 +148,14 @@ def _scratch(tries: int, parts: Parts, tools: int) -> Scratch:
     i32, i64, f32 = np.int32, np.int64, np.float32
     square = (64, 64)
     drafted = tries + 1
-    barred = np.ones(MODES, i64)
+    barred = np.ones(ALL_MODES, i64)
     barred[[ZERO, *parts.modes]] = 0
     means = np.array([parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1, parts.by_rate], i64)
     return Scratch(
         goal=np.zeros(square, f32), diff=np.zeros(square, f32), mid=np.zeros((32, 64), f32), sums=np.zeros(64, f32),
         coefs=np.zeros((drafted, 32, 32), i32), energies=np.zeros(drafted), around=np.zeros(38 * RIM, i32),
-        level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(MODES, i64), angles=np.zeros(32, i64),
-        last=np.zeros((12, 4), i64), screen=screen(tools),
+        level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(ALL_MODES, i64),
+        angles=np.zeros(32, i64), last=np.zeros((12, 4), i64), screen=screen(tools),
         likely=np.zeros(drafted + LIKELY, i64), likely_costs=np.zeros(drafted + LIKELY),
         rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
         barred=barred, means=means,
@@ -182,11 +186,20 @@ def price_angles(m: Ints, out: Ints) -> None:
 
 
 @jit_inner()
-def price_modes(m: Ints, left: int, above: int, s: int, angles: Ints, out: Ints) -> None:
-    """Costs of all modes, [MODES]."""
+def price_modes(m: Ints, left: int, above: int, s: int, ways: int, angles: Ints, out: Ints) -> None:
+    """Costs of all modes, [ALL_MODES], of which there are `ways` from guides."""
     h = HALF_CONTEXT
     first, second, third = probable_modes(left, above)
     before = 0
+    if ways:
+        a, b = cross_contexts(left, above, s)
+        p = chance(m, a, b, h, h, W_CROSS)
+        before, total = bit_cost(p, 0), bit_cost(p, 1)
+        for way in range(ways - 1):
+            p = chance(m, way_context(way, left, above), h, h, h, W_CROSS)
+            out[FIRST_CROSS + way] = total + bit_cost(p, 1)
+            total += bit_cost(p, 0)
+        out[FIRST_CROSS + ways - 1] = total
     for flag in range(4):
         likely = ZERO if flag == 0 else first if flag == 1 else second if flag == 2 else third
         a, b = mode_contexts(flag, left, above, s)
@@ -405,8 +418,8 @@ def draft_cost(coef: Ints, c: int, step: int, sums: Ints) -> float:
 
 @jit_inner()
 def try_leaf(
-    target: Ints, rec: Ints, field: Field, x0: int, y0: int, log2: int, step: int, lam: float, m: Ints, w: Scratch,
-    d: Work,
+    target: Ints, below: Ints, rec: Ints, field: Field, x0: int, y0: int, log2: int, step: int, lam: float, m: Ints,
+    w: Scratch, d: Work,
 ) -> float:  # fmt: skip
     """Best whole-block coding of a square, left in w under its size; returns J."""
     n, s = 1 << log2, log2 - 2
@@ -417,8 +430,15 @@ def try_leaf(
         for u in range(n):
             goal[u] = np.float32(wanted[u])
     references(rec, x0, y0, n, d.ref)
-    price_modes(m, left, above, s, w.angles, w.price)
+    ways = WAYS[field.guides.shape[0]]
+    price_modes(m, left, above, s, ways, w.angles, w.price)
     rank_modes(log2, np.sqrt(lam) / COST_ONE, w, d)
+    for mode in range(FIRST_CROSS, FIRST_CROSS + ways):
+        if not w.barred[mode]:
+            predict_block(field, below, rec, x0, y0, log2, mode, d)
+            difference(w.goal, d.pred, n, w.diff)
+            error = error_left(w.diff, log2, w.screen)
+            _insert(mode, error + np.sqrt(lam) / COST_ONE * w.price[mode], w.rank, w.costs)
     best_j, best_mode, best_sum = 1e300, I64(ZERO), I64(-1)
     c = min(n, 32)
     _clear(w.drafts, w.draft_costs)
@@ -426,7 +446,7 @@ def try_leaf(
         mode = w.rank[k]
         if mode < 0 or w.costs[k] > RANK_RATIO * w.costs[0]:
             break
-        predict(d.ref, mode, log2, d.line, d.pred, field.tools)
+        predict_block(field, below, rec, x0, y0, log2, mode, d)
         difference(w.goal, d.pred, n, w.diff)
         energy = squared(w.diff, n, w.sums)
         kind = KIND[mode]
@@ -481,7 +501,7 @@ def keep_leaf(
                 line[u] = own[u]
     mark(field, x0 >> 2, y0 >> 2, n >> 2, n >> 2, mode, log2, activity(total, log2) if coded else 0)
     references(rec, x0, y0, n, d.ref)
-    predict(d.ref, mode, log2, d.line, d.pred, field.tools)
+    predict_block(field, below, rec, x0, y0, log2, mode, d)
     reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, d)
 
 
@@ -511,7 +531,7 @@ def search_super(
             else:
                 whole_j, cut_j = 1e300, 0.0
                 if x0 + n <= W and y0 + n <= H and log2 <= w.means[1]:
-                    whole_j = try_leaf(target, rec, field, x0, y0, log2, step, lam, m, w, d)
+                    whole_j = try_leaf(target, below, rec, field, x0, y0, log2, step, lam, m, w, d)
                     if log2 > 2:
                         a, b = split_contexts(field, x0 >> 2, y0 >> 2, log2)
                         p = chance(m, a, b, h, h, W_SPLIT)

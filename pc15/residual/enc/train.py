@@ -4,6 +4,7 @@ Every picture is encoded at every anchor step; what a counter has become by the 
 is where it starts next time, once more in a second round.  How fast it may leave that place follows from how far the
 pictures disagree: a counter whose chance p differs by a variance v starts as if it had been used p(1-p)/v times.
 Between the anchors the decoder interpolates, so the file holds one table per anchor.
+With --chroma the planes learnt from are Cb and Cr, predicted from luma and Cb as they are coded at half the price.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from pc15.luma import MIDDLE, as_q12
+from pc15.color import rgb_to_ycbcr420
+from pc15.luma import MIDDLE, as_q12, to_pixels
 from pc15.residual.context_models import HALF_CONTEXT
+from pc15.residual.cross import guides_of
 from pc15.residual.decode import empty_field, step_q4
-from pc15.residual.enc.encode import lambda_for
+from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import encode_plane
-from pc15.residual.initial_models import START_FILE, TRAINED_STEPS, flat_models, ready, save_trained
+from pc15.residual.initial_models import CHROMA_FILE, START_FILE, TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.syntax import CONTEXTS
-from pc15.residual.tools import ALL_TOOLS, tools_of
+from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, tools_of
 
 Ints = npt.NDArray[Any]
 
+LUMA_STEP = 4
+"""Luma's quantizer step is so many indices below chroma's, whose bits cost half as much."""
 MOST_TRUST = 60
 """A counter never starts as if it had been used more often than this."""
 
@@ -59,44 +64,64 @@ def pool(before: Ints, after: list[Ints]) -> Ints:
     return start
 
 
-def crops(files: Sequence[Path], count: int, side: int) -> list[Ints]:
-    """Middle squares of the luma of `count` pictures spread over a list, [side, side] int32 Q12."""
-    planes = []
+def crops(files: Sequence[Path], count: int, side: int, mode: str) -> list[Ints]:
+    """Middle squares of `count` pictures spread over a list, in a mode of Pillow, uint8 [side, side, ...]."""
     count = min(count, len(files))
+    found = []
     for path in [files[i * len(files) // count] for i in range(count)]:
         with Image.open(path) as picture:
-            luma = torch.from_numpy(np.array(picture.convert("L")))
-        top, left = (max(0, length - side) // 2 for length in luma.shape)
-        planes.append(as_q12(luma[top : top + side, left : left + side]).numpy())
-    return planes
+            pixels = np.array(picture.convert(mode))
+        top, left = (max(0, length - side) // 2 for length in pixels.shape[:2])
+        found.append(pixels[top : top + side, left : left + side])
+    return found
 
 
-def models_after(plane: Ints, step: int, start: Ints, tools: int) -> Ints:
-    """What models become on one picture, coded without a prediction."""
+def ends_of(pixels: Ints, step: int, start: Ints, tools: int) -> list[Ints]:
+    """What models become on the planes of one picture that are learnt from: luma, or of an RGB one Cb and Cr."""
+    if pixels.ndim == 2:
+        return [models_after(as_q12(torch.from_numpy(pixels)).numpy(), step, start, tools & ~CHROMA_TOOLS)]
+    luma, *chroma = rgb_to_ycbcr420(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+    before = [_coded(luma, ResidualParams(max(0, step - LUMA_STEP), tries=1))]  # about what a decoder has will do
+    params, ends = ResidualParams(step, tries=1, tools=tools), []
+    for plane in chroma:
+        guides = guides_of(before, 0, len(plane))
+        ends.append(models_after(as_q12(plane).numpy(), step, start, tools, guides))
+        before.append(_coded(plane, params, guides))
+    return ends
+
+
+def _coded(u8: torch.Tensor, params: ResidualParams, guides: Ints | None = None) -> Ints:
+    """A plane [h,w] uint8 as a decoder has it, coded without a prediction."""
+    target = as_q12(u8).numpy() - MIDDLE
+    code = encode_residual(target, np.full_like(target, MIDDLE), params, guides)
+    pixels: Ints = to_pixels(torch.from_numpy(code.reconstruction)).numpy()
+    return pixels
+
+
+def models_after(plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None) -> Ints:
+    """What models become on one plane, coded without a prediction from tiles."""
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
     target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - MIDDLE)
-    gray, rec, field = (
-        np.full_like(target, MIDDLE),
-        np.zeros_like(target),
-        empty_field(len(target), target.shape[1], tools),
-    )
+    gray, rec, (h, w) = np.full_like(target, MIDDLE), np.zeros_like(target), target.shape
+    seen = None if guides is None else np.ascontiguousarray(guides[:, :h, :w])
+    field = empty_field(h, w, tools, guides=seen)
     encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
     return models
 
 
-def train(planes: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS) -> Ints:
-    """Tables for TRAINED_STEPS, [anchors, C + S, 4] int32."""
+def train(pictures: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS) -> Ints:
+    """Tables for TRAINED_STEPS, [anchors, C + S, 4] int32, from pictures as of `ends_of`."""
     tables = []
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
         for step in TRAINED_STEPS:
             start = flat_models()
             for _ in range(rounds):
-                after = functools.partial(models_after, step=step, start=start, tools=tools)
-                start = pool(start, processes.map(after, planes, chunksize=1))
+                after = functools.partial(ends_of, step=step, start=start, tools=tools)
+                start = pool(start, [end for ends in processes.map(after, pictures, chunksize=1) for end in ends])
             tables.append(start)
-            print(f"step {step}: {len(planes)} pictures, {rounds} rounds", flush=True)
+            print(f"step {step}: {len(pictures)} pictures, {rounds} rounds", flush=True)
     return np.stack(tables)
 
 
@@ -109,15 +134,18 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tools", default="all", help="A,B: coding tools to train with, or none (default: all)")
-    parser.add_argument("--out", type=Path, default=START_FILE, help="the table (default: the packaged one)")
+    parser.add_argument("--chroma", action="store_true", help="learn where planes with guides start")
+    parser.add_argument("--out", type=Path, help="the table (default: the packaged one)")
     args = parser.parse_args()
     left_out = set(args.exclude.read_text(encoding="utf-8").split()) if args.exclude else set()
-    planes = []
+    pictures = []
     for folder in args.folders:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-        planes += crops([path for path in files if path.name not in left_out], args.pictures, args.side)
+        kept = [path for path in files if path.name not in left_out]
+        pictures += crops(kept, args.pictures, args.side, "RGB" if args.chroma else "L")
     tools = ALL_TOOLS if args.tools == "all" else 0 if args.tools == "none" else tools_of(args.tools.split(","))
-    save_trained(train(planes, workers=args.workers, tools=tools), args.out)
+    usual = CHROMA_FILE if args.chroma else START_FILE
+    save_trained(train(pictures, workers=args.workers, tools=tools), args.out or usual)
 
 
 if __name__ == "__main__":

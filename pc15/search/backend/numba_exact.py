@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pc15.runtime import jit
 from pc15.search.backend.numba_samples import factor_of
+from pc15.search.backend.prefetch import prefetch
 
 Array = NDArray[Any]
 
@@ -219,15 +220,15 @@ def _block_sums(
 
 
 @_inner()
-def _take_pattern(work: _Work, unit: float) -> tuple[float, float]:
-    """Moments of `scored` with the tile, that of unit RMS; returns `_products` of the whole tile."""
+def _take_pattern(work: _Work, scored: Array, unit: float) -> tuple[float, float]:
+    """Moments of a pattern [P] with the tile, that of unit RMS; returns `_products` of the whole tile."""
     sums, blocks = work.sums, len(work.base)
-    length = len(work.scored) // blocks
+    length = len(scored) // blocks
     product, norm = 0.0, 0.0
     for b in range(blocks):
         run = slice(b * length, (b + 1) * length)
         found = _block_sums(
-            work.linear[run], work.square[run], work.weight[run], work.wx[run], work.wy[run], work.scored[run]
+            work.linear[run], work.square[run], work.weight[run], work.wx[run], work.wy[run], scored[run]
         )
         product += found[0]
         norm += found[1]
@@ -280,11 +281,14 @@ def _score(
         words: [V], the pattern, which is taken.   costs: [2,levels].
     """
     _reorder(words, work.word_order, work.words)
-    pattern, scored = work.pattern, work.scored
-    for k in range(len(scored)):
-        scored[k] = pattern[k] >> shift
+    pattern, scored = work.pattern, work.pattern
+    if shift:
+        scored = work.scored
+        unshifted = np.int32(1 << (16 - shift))  # by a fixed number of bits, more are shifted at once
+        for k in range(len(scored)):
+            scored[k] = np.int32(np.int32(pattern[k]) * unshifted) >> 16
     if numbers.alpha > 0.0:
-        product, norm = _take_pattern(work, unit)
+        product, norm = _take_pattern(work, scored, unit)
     else:
         product, norm = _products(work.linear, work.square, scored)
     linear = product * 2.0 ** (numbers.drop - 28) / unit
@@ -343,6 +347,10 @@ def _score_tiles(
             _take_picture(work)
         _take_rest(work, numbers.drop, with_ssim, numbers.c1, numbers.c2)
         for m in range(many):
+            if m + 1 < many:
+                prefetch(words, at[i, m + 1])
+            elif i + 1 < stop:
+                prefetch(words, at[i + 1, 0])
             row = at[i, m]
             about = row if by_row else i * many + m
             change[i, m], level[i, m] = np.inf, 0
@@ -439,6 +447,8 @@ def _refit_tiles(
             _take_picture(work)
         for layer in range(counts[i] - 1, -1, -1):
             row, before = rows[i, layer], amp[i, layer]
+            if layer:
+                prefetch(words, rows[i, layer - 1])
             _reorder(words[row], work.word_order, work.words)
             old = factor_of(before * step, rms[row], flat, most)
             _show(work, old, 1)

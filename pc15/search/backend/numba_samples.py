@@ -18,6 +18,7 @@ from pc15.fixed import FRAC
 from pc15.proc.registry import COEFFICIENT_ONE, RMS_FLOOR
 from pc15.runtime import jit
 from pc15.runtime.parallel import parallel_range
+from pc15.search.backend.prefetch import prefetch
 from pc15.search.backend.protocol import Places
 from pc15.tiling import SAMPLE_MAX
 
@@ -100,6 +101,8 @@ def _contribute(
     start: int, stop: int, store: Array, rms: Array, at: Array, amp: Array, step: int, flat: int, most: int, out: Array
 ) -> None:
     for i in range(start, stop):
+        if i + 1 < stop:
+            prefetch(store, at[i + 1])
         pattern, drawn = store[at[i]], out[i]
         factor = factor_of(amp[i] * step, rms[at[i]], flat, most)
         for k in range(len(drawn)):
@@ -112,6 +115,8 @@ def _without(
     amp: Array, step: int, flat: int, most: int, out: Array,
 ) -> None:  # fmt: skip
     for i in range(start, stop):
+        if i + 1 < stop:
+            prefetch(store, at[i + 1])
         before, weight, pattern, left = e[of[i]], own[cls[i]], store[at[i]], out[i]
         factor = factor_of(amp[i] * step, rms[at[i]], flat, most)
         for k in range(len(left)):

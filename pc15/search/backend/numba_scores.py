@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc15.runtime.jit import jit_entry, jit_inner
-from pc15.search.backend.prefetch import LINE, prefetch
+from pc15.search.backend.prefetch import prefetch
 from pc15.search.backend.sort_keys import INDEX_BITS, MAGNITUDE
 
 FACTOR_BITS = 20  # as in `protocol`, which loads what a compiled loop does without
@@ -396,8 +396,7 @@ def _rank(
     rows[:] = -1
     for j in range(len(candidates)):
         if j + _AHEAD < len(candidates):
-            for byte in range(0, len(own), LINE):
-                prefetch(pixels, candidates[j + _AHEAD], byte)
+            prefetch(pixels, candidates[j + _AHEAD])
         row = candidates[j]
         if row < 0:
             continue

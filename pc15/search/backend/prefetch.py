@@ -7,9 +7,12 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
-LINE = 64
-"""Bytes of a cache line."""
+from pc15.runtime import jit
+
+_LINE = 64  # bytes of a cache line
+_MOST = 1 << 11  # bytes of a row that are asked for: what follows them comes by itself
 
 _READ, _KEEP, _DATA = 0, 3, 1
 
@@ -30,5 +33,11 @@ def _prefetch(_typing: Any, values: Any, row: Any, byte: Any) -> Any:
     return types.void(values, types.intp, types.intp), code
 
 
-prefetch: Any = intrinsic(_prefetch)
-"""`prefetch(values, row, byte)`, for compiled loops."""
+_prefetch_line: Any = intrinsic(_prefetch)
+
+
+@jit.jit_inner(allocates=False)
+def prefetch(values: NDArray[Any], row: int) -> None:
+    """Ask for the beginning of a row of a matrix [R,V]; nothing else happens, whatever the row."""
+    for byte in range(0, min(values.shape[1] * values.itemsize, _MOST), _LINE):
+        _prefetch_line(values, row, byte)

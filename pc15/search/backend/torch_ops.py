@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import Surface, surface
-from pc15.luma import scaled_pattern
-from pc15.proc.registry import coefficient
+from pc15.proc.registry import coefficient, scaled_pattern
 from pc15.runtime.device import free_memory
 from pc15.search.backend.product import BLOCK_GPU, Product
 from pc15.search.backend.protocol import (

@@ -1,0 +1,388 @@
+"""A stream as one HTML page: its picture, where its bits lie, and for each tile and square what it says.
+
+The page holds everything and opens without a network: pictures as PNG, what tiles and squares say as JSON, and a script
+of a few lines that shows what lies under the pointer.  The same stream gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pc15.assembly import dis
+from pc15.bitstream.container import Stream, read_container
+from pc15.bitstream.header import Header, grids_of, plane_size, residual_spans
+from pc15.bitstream.programs import Programs
+from pc15.decoder import decode, decode_stream
+from pc15.draw import plane_grid, predict_plane
+from pc15.entropy.tables import load_table
+from pc15.luma import to_pixels
+from pc15.plan.write import tile_bits
+from pc15.proc.codebook import load_codebook
+from pc15.report import png_bytes
+from pc15.residual.bits import Square, mode_name, square_bits
+
+__all__ = ["inspect_stream"]
+
+_PLANES = ("Y", "Cb", "Cr")
+_DARKEST, _BRIGHTEST = 2.0**-8, 8.0
+"""Bits per pixel at the ends of the scale of the map, which is logarithmic."""
+_RAMP = np.array(
+    [[13, 8, 35], [70, 15, 110], [142, 32, 116], [211, 67, 78], [247, 132, 36], [252, 208, 72], [252, 255, 190]],
+    np.float64,
+)
+"""Colours of the map from few bits to many: dark to bright, so that it reads without colour vision too."""
+
+
+_SHOWN = 640
+"""Pixels of the screen that a small picture is enlarged to at most."""
+
+
+@dataclass(eq=False)
+class _Plane:
+    """What the page says of one plane: its squares, and its grids' tiles with their places and bits."""
+
+    name: str
+    size: tuple[int, int]
+    squares: list[Square]
+    grids: list[dict[str, Any]]
+
+
+def inspect_stream(data: bytes, title: str, *, max_pixels: int | None = None) -> str:
+    """The page of a stream, as HTML.
+
+    It takes about a megabyte per megapixel of a photograph.
+
+    Args:
+        title: of the page, such as the stream's name.
+        max_pixels: see `pc15.decode_stream`.
+    Raises:
+        BitstreamError, MissingTableError, ResourceError: as `decode_stream`; a damaged stream is refused.
+    """
+    decoded = decode_stream(data, max_pixels=max_pixels)
+    header = decoded.header
+    stream = read_container(data, max_pixels=header.width * header.height)
+    planes = _planes(data, stream, decoded.programs)
+    density = _density(header, planes)
+    pictures = [
+        ("picture", "the picture", decode(data, max_pixels=max_pixels)),
+        ("bits", "bits per pixel", _coloured(density)),
+    ]
+    if header.planes[0].tile:
+        drawn = _drawn(header, decoded.programs)
+        pictures.append(("programs", "what the programs draw (Y)", drawn))
+    return _page(header, title, len(data), planes, pictures)
+
+
+def _planes(data: bytes, stream: Stream, programs: Sequence[Programs]) -> list[_Plane]:
+    header = stream.header
+    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
+    bits = tile_bits(header, programs, tables, codebook)
+    described = dis(data, max_pixels=header.width * header.height)["planes"]
+    planes = []
+    for index, spec in enumerate(header.planes):
+        squares: list[Square] = []
+        for span, payload in zip(residual_spans(header), stream.residuals, strict=True):
+            if span.plane == index and payload:
+                rows, width = span.row_stop - span.row_start, plane_size(header, index)[1]
+                own = square_bits(payload, rows, width, spec.residual - 1, spec.tools)
+                squares += [square._replace(y=square.y + span.row_start) for square in own]
+        grids = []
+        of_plane = grids_of(header, index)
+        for which in range(of_plane.start, of_plane.stop):
+            grid = header.grids[which]
+            if not grid.spec.tile:
+                continue
+            tiles = plane_grid(header, which)
+            said = described[index]["coarse"] if grid.coarse else described[index]
+            grids.append(
+                {
+                    "name": "coarse tile" if grid.coarse else "tile",
+                    "tile": grid.spec.tile,
+                    "xs": list(map(int, tiles.xs)),
+                    "ys": list(map(int, tiles.ys)),
+                    "tiles": [
+                        {**tile, "bits": cost} for tile, cost in zip(said["tiles"], bits[which], strict=True)
+                    ],
+                }
+            )  # fmt: skip
+        planes.append(_Plane(_PLANES[index], plane_size(header, index), squares, grids))
+    return planes
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def _density(header: Header, planes: Sequence[_Plane]) -> npt.NDArray[np.float64]:
+    """Bits per pixel of the picture at every pixel, [H,W], of all planes: squares evenly, tiles by what they own."""
+    total = np.zeros((header.height, header.width))
+    for plane, spec in zip(planes, header.planes, strict=True):
+        h, w = plane.size
+        own = np.zeros((h, w))
+        for square in plane.squares:
+            part = own[square.y : square.y + square.side, square.x : square.x + square.side]
+            part += sum(square.bits.values()) / max(1, part.size)
+        for grid in plane.grids:
+            rows, columns = _edges(grid["ys"], grid["tile"], h), _edges(grid["xs"], grid["tile"], w)
+            tiles = iter(grid["tiles"])
+            for top, below in itertools.pairwise(rows):
+                for left, right in itertools.pairwise(columns):
+                    own[top:below, left:right] += sum(next(tiles)["bits"].values()) / ((below - top) * (right - left))
+        if spec.subsample:  # a pixel of this plane is four of the picture
+            own = np.repeat(np.repeat(own, 2, axis=0), 2, axis=1)[: header.height, : header.width] / 4.0
+        total += own
+    return total
+
+
+def _edges(starts: Sequence[int], tile: int, length: int) -> list[int]:
+    """Where one tile's own pixels end and the next one's begin: in the middle of what they share."""
+    middles = [(start + tile + after) // 2 for start, after in itertools.pairwise(starts)]
+    return [0, *middles, length]
+
+
+def _coloured(density: npt.NDArray[np.float64]) -> Tensor:
+    """Bits per pixel as colours, uint8 [3,H,W]."""
+    low, high = np.log2(_DARKEST), np.log2(_BRIGHTEST)
+    share = (np.log2(np.clip(density, _DARKEST, _BRIGHTEST)) - low) / (high - low) * (len(_RAMP) - 1)
+    first = np.minimum(share.astype(np.int64), len(_RAMP) - 2)
+    rest = (share - first)[..., None]
+    colours = _RAMP[first] * (1.0 - rest) + _RAMP[first + 1] * rest
+    return torch.from_numpy(np.ascontiguousarray(np.rint(colours).astype(np.uint8).transpose(2, 0, 1)))
+
+
+def _drawn(header: Header, programs: Sequence[Programs]) -> Tensor:
+    """The luma that programs draw, without a residual, uint8 [1,H,W]."""
+    codebook = load_codebook(header.codebook_id)
+    samples = predict_plane(programs[grids_of(header, 0)], header, 0, codebook, torch.device("cpu"))
+    return to_pixels(samples).unsqueeze(0)
+
+
+# ---------------------------------------------------------------- the page
+
+
+def _page(
+    header: Header, title: str, size: int, planes: Sequence[_Plane], pictures: Sequence[tuple[str, str, Tensor]]
+) -> str:
+    zoom = max(1, _SHOWN // max(header.width, header.height))
+    images = "\n".join(
+        f'<img id="{name}" alt="{html.escape(about)}" width="{zoom * header.width}" height="{zoom * header.height}" '
+        f'src="data:image/png;base64,{base64.b64encode(png_bytes(picture)).decode("ascii")}"'
+        f"{' hidden' if i else ''}>"
+        for i, (name, about, picture) in enumerate(pictures)
+    )
+    shows = "".join(
+        f'<label><input type="radio" name="show" value="{name}"{" checked" * (not i)}> {html.escape(about)}</label>'
+        for i, (name, about, _) in enumerate(pictures)
+    )
+    used = [plane for plane in planes if plane.squares or plane.grids]
+    choices = "".join(
+        f'<label><input type="radio" name="plane" value="{i}"{" checked" * (not i)}> {plane.name}</label>'
+        for i, plane in enumerate(used)
+    )
+    ramp = ", ".join(f"rgb({r:.0f},{g:.0f},{b:.0f})" for r, g, b in _RAMP)
+    lead = f"{header.width}x{header.height}, {size} bytes, {8 * size / (header.width * header.height):.4f} bpp"
+    text = json.dumps({"planes": [_data(plane) for plane in used]}, separators=(",", ":"))
+    return _PAGE.format(
+        title=html.escape(title), lead=lead, images=images, shows=shows, planes=choices, ramp=ramp,
+        style=_STYLE, data=text.replace("</", "<\\/"), script=_SCRIPT, totals=_totals(planes),
+        low=f"{_DARKEST:.4f}", high=f"{_BRIGHTEST:g}", width=zoom * header.width, height=zoom * header.height,
+    )  # fmt: skip
+
+
+def _totals(planes: Sequence[_Plane]) -> str:
+    """Rows of a table: bits by plane and kind."""
+    rows = []
+    for plane in planes:
+        sums: dict[str, float] = {}
+        for prefix, parts in [("residual ", [square.bits for square in plane.squares])] + [
+            (f"{grid['name']} ", [tile["bits"] for tile in grid["tiles"]]) for grid in plane.grids
+        ]:
+            for bits in parts:
+                for kind, cost in bits.items():
+                    sums[prefix + kind] = sums.get(prefix + kind, 0.0) + cost
+        rows += [
+            f"<tr><td>{plane.name}</td><td>{html.escape(kind)}</td><td>{cost:,.1f}</td></tr>"
+            for kind, cost in sorted(sums.items(), key=lambda item: -item[1])
+        ]
+    return "\n".join(rows)
+
+
+def _data(plane: _Plane) -> dict[str, Any]:
+    """What the script reads of a plane: squares as short rows, names of modes and kinds once."""
+    modes = sorted({square.mode for square in plane.squares if square.mode is not None})
+    kinds = list(dict.fromkeys(kind for square in plane.squares for kind in square.bits))
+    squares = [
+        [square.x, square.y, square.side, -1 if square.mode is None else modes.index(square.mode), int(square.coded)]
+        + [value for kind, cost in square.bits.items() for value in (kinds.index(kind), round(cost, 1))]
+        for square in plane.squares
+    ]
+    grids = [
+        {**grid, "tiles": [{**t, "bits": {k: round(v, 1) for k, v in t["bits"].items()}} for t in grid["tiles"]]}
+        for grid in plane.grids
+    ]
+    names = [mode_name(mode) for mode in modes]
+    return {"size": plane.size, "modes": names, "kinds": kinds, "squares": squares, "grids": grids}
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style></head>
+<body>
+<h1>{title}</h1>
+<p class="soft">{lead}</p>
+<div class="choices"><span>Show:</span> {shows}</div>
+<div class="choices"><span>Plane:</span> {planes} <label><input type="checkbox" id="outlines"> outlines</label></div>
+<div class="columns">
+<div class="stage"><div class="frame" id="frame" tabindex="0" style="width:{width}px">
+{images}
+<canvas id="over" width="{width}" height="{height}"></canvas></div>
+<p class="soft scale">{low} <span class="ramp" style="background:linear-gradient(90deg,{ramp})"></span> {high} bits per
+pixel</p></div>
+<div class="told" id="told" aria-live="polite">Point at the picture: what its squares and tiles say is shown here. A
+click holds it.</div>
+</div>
+<h2>Where the bits went</h2>
+<table><thead><tr><th>plane</th><th>what they decide</th><th>bits</th></tr></thead><tbody>
+{totals}
+</tbody></table>
+<script type="application/json" id="data">{data}</script>
+<script>{script}</script>
+</body></html>
+"""
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #68707a; --line: #d8dde3; --paper: #fff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ed; --soft: #98a1ab; --line: #3a4149; --paper: #15181c; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 1.5rem; }
+h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; } .soft { color: var(--soft); margin: .2rem 0 .8rem; }
+.choices { margin: .3rem 0; } .choices label { margin-right: 1rem; } .choices span { color: var(--soft); }
+.columns { display: flex; gap: 1.5rem; align-items: flex-start; flex-wrap: wrap; margin-top: .8rem; }
+.stage { overflow: auto; max-width: 100%; } .frame { position: relative; cursor: crosshair; }
+.frame img { display: block; image-rendering: pixelated; } .frame img[hidden] { display: none; }
+.frame canvas { position: absolute; inset: 0; pointer-events: none; }
+.ramp { display: inline-block; width: 12rem; height: .7rem; vertical-align: middle; }
+.told { min-width: 20rem; max-width: 30rem; font-size: .92rem; } .told h3 { margin: .8rem 0 .2rem; font-size: 1rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td, th { padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--line); text-align: left; }
+td:last-child, th:last-child { text-align: right; }
+"""
+_SCRIPT = r"""
+"use strict";
+const planes = JSON.parse(document.getElementById("data").textContent).planes;
+const frame = document.getElementById("frame"), told = document.getElementById("told");
+const over = document.getElementById("over"), pen = over.getContext("2d");
+const chosen = name => document.querySelector(`input[name=${name}]:checked`).value;
+let held = false;
+for (const plane of planes) {                      // which square lies on each 4x4 unit
+  const [h, w] = plane.size, across = Math.ceil(w / 4);
+  plane.across = across;
+  plane.at = new Int32Array(across * Math.ceil(h / 4)).fill(-1);
+  plane.squares.forEach(([x, y, side], n) => {
+    for (let v = y; v < Math.min(h, y + side); v += 4)
+      for (let u = x; u < Math.min(w, x + side); u += 4) plane.at[(v >> 2) * across + (u >> 2)] = n;
+  });
+}
+function element(tag, text, into) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  into.append(made);
+  return made;
+}
+function table(rows, into) {
+  const body = element("table", "", into);
+  for (const cells of rows) {
+    const line = element("tr", "", body);
+    cells.forEach(cell => element("td", cell, line));
+  }
+}
+const sum = values => values.reduce((a, b) => a + b, 0);
+function owner(starts, tile, at) {                 // the tile that a pixel belongs to: whose middle is nearest
+  let best = 0;
+  starts.forEach((start, i) => {
+    if (Math.abs(at - start - tile / 2) < Math.abs(at - starts[best] - tile / 2)) best = i;
+  });
+  return best;
+}
+function outline(plane, x, y, w, h, colour) {
+  const kx = over.width / plane.size[1], ky = over.height / plane.size[0];
+  pen.strokeStyle = colour;
+  pen.strokeRect(x * kx + .5, y * ky + .5, Math.max(1, w * kx - 1), Math.max(1, h * ky - 1));
+}
+function grid(plane) {
+  pen.clearRect(0, 0, over.width, over.height);
+  if (!document.getElementById("outlines").checked) return;
+  pen.lineWidth = 1;
+  for (const [x, y, side] of plane.squares) outline(plane, x, y, side, side, "#ffffff66");
+  for (const g of plane.grids) for (const y of g.ys) for (const x of g.xs)
+    outline(plane, x, y, g.tile, g.tile, "#2fd0de88");
+}
+function tell(px, py) {
+  const plane = planes[+chosen("plane")];
+  const x = Math.floor(px * plane.size[1] / over.width), y = Math.floor(py * plane.size[0] / over.height);
+  grid(plane);
+  told.textContent = "";
+  const n = plane.at[(y >> 2) * plane.across + (x >> 2)];
+  if (n >= 0) {
+    const [sx, sy, side, mode, coded, ...costs] = plane.squares[n];
+    outline(plane, sx, sy, side, side, "#ffd21f");
+    element("h3", `square ${side}x${side} at x ${sx}, y ${sy}`, told);
+    const rows = [["prediction", mode < 0 ? "none: the superblock is left out" : plane.modes[mode]],
+                  ["levels", coded ? "yes" : "none"]];
+    let total = 0;
+    for (let i = 0; i < costs.length; i += 2) {
+      rows.push([plane.kinds[costs[i]], `${costs[i + 1].toFixed(1)} bits`]);
+      total += costs[i + 1];
+    }
+    rows.push(["together", `${total.toFixed(1)} bits, ${(total / side / side).toFixed(3)} per pixel`]);
+    table(rows, told);
+  }
+  for (const g of plane.grids) {
+    const row = owner(g.ys, g.tile, y), column = owner(g.xs, g.tile, x);
+    const tile = g.tiles[row * g.xs.length + column];
+    outline(plane, g.xs[column], g.ys[row], g.tile, g.tile, "#2fd0de");
+    element("h3", `${g.name} ${g.tile}x${g.tile}, row ${row}, column ${column}`, told);
+    table([["DC level", tile.dc], ["layers", tile.layers.length],
+           ...Object.entries(tile.bits).map(([kind, bits]) => [kind, `${bits.toFixed(1)} bits`]),
+           ["together", `${sum(Object.values(tile.bits)).toFixed(1)} bits`]], told);
+    tile.layers.forEach((layer, k) => {
+      if (layer.continues) {
+        element("h3", `layer ${k}: continues layer ${layer.continues.layer} of its ${layer.continues.side} tile`, told);
+        table([["amplitude", layer.amp]], told);
+      } else {
+        element("h3", `layer ${k}: ${layer.generator}, entry ${layer.entry}`, told);
+        table([...Object.entries(layer.parameters), ["amplitude", layer.amp]], told);
+      }
+    });
+  }
+  if (!told.firstChild) told.textContent = "Nothing is coded here: middle grey.";
+}
+frame.addEventListener("mousemove", event => {
+  if (held) return;
+  const box = frame.getBoundingClientRect();
+  tell(event.clientX - box.left, event.clientY - box.top);
+});
+frame.addEventListener("click", event => {
+  held = false;
+  const box = frame.getBoundingClientRect();
+  tell(event.clientX - box.left, event.clientY - box.top);
+  held = true;
+});
+document.addEventListener("keydown", event => { if (event.key === "Escape") held = false; });
+for (const input of document.querySelectorAll("input")) input.addEventListener("change", () => {
+  for (const image of frame.querySelectorAll("img")) image.hidden = image.id !== chosen("show");
+  grid(planes[+chosen("plane")]);
+});
+"""

@@ -1,0 +1,234 @@
+"""Loops whose machine code is kept by itself: a process that finds it there runs it without numba.
+
+Loading numba and what it needs to call its own cached code takes a second and 80 MB, ten times what decoding a
+photograph does.  So a loop that asks nothing of numba's runtime (it makes no arrays and raises nothing) is compiled to
+an object file, which llvmlite loads and ctypes calls.  Files lie where numba's own would; each begins with a digest of
+the rest, and names the sources, the processor and the llvmlite that it was made by and for: any other is compiled
+anew.  With numba's switches set in the environment (NUMBA_BOUNDSCHECK, say), and with versions of numba that
+`jit.TESTED` does not span, numba itself runs the loop.
+
+How arrays are handed over is numba's calling convention, unchanged since 2014: a struct's members, one after the other.
+Source: numba, "Architecture: calling conventions"; numba/core/callconv.py, numba/core/datamodel/models.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pc15.paths import cache_dir, numba_settings, variables, write_atomic
+from pc15.runtime.notices import say_damaged, say_unkept
+
+__all__ = ["KeptLoop", "LazyLoop"]
+
+_LOCK = threading.RLock()
+_RESULTS: dict[str, Any] = {"none": None, "int64": ctypes.c_int64, "float64": ctypes.c_double}
+"""What a loop may return, by numba's names."""
+
+
+class LazyLoop:
+    """A loop that numba compiles as part of others: its dispatcher is made when one of those is compiled."""
+
+    def __init__(self, function: Callable[..., Any], make: Callable[[Callable[..., Any]], Any]) -> None:
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__module__, self.__doc__ = function.__module__, function.__doc__
+        self.__wrapped__ = function
+        self.py_func, self._make = function, make
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """numba's own."""
+        return self._make(self.py_func)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """The type that numba takes this for, where a loop that it compiles calls it."""
+        from numba import typeof
+
+        return typeof(self.dispatcher)
+
+    @property
+    def targetoptions(self) -> Any:
+        """Options of the dispatcher, such as `inline`, which numba looks at in callers."""
+        return self.dispatcher.targetoptions
+
+
+class KeptLoop(LazyLoop):
+    """A loop that Python calls: from its kept machine code if it can be, else by numba, which then keeps it.
+
+    Args:
+        make: the loop's dispatcher.
+        machine_code: compiles for given arguments: object file, name of the function in it, and what it returns; None
+            where the code needs more than itself.
+        digest: of the sources that it depends on.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        make: Callable[[Callable[..., Any]], Any],
+        machine_code: Callable[[Callable[..., Any], tuple[Any, ...]], tuple[bytes, str, str] | None],
+        digest: Callable[[], str],
+    ) -> None:
+        super().__init__(function, make)
+        self._machine_code, self._digest = machine_code, digest
+        self._ready: dict[tuple[Any, ...], Callable[..., Any] | None] = {}
+
+    @property
+    def signatures(self) -> list[tuple[Any, ...]]:
+        """Kinds of arguments that the loop was called with."""
+        return [*self._ready]
+
+    def __call__(self, *arguments: Any) -> Any:
+        kinds: list[str] = []
+        words: list[Any] = []
+        if numba_settings() or not _flatten(arguments, kinds, words):
+            return self.dispatcher(*arguments)
+        key = tuple(kinds)
+        try:
+            run = self._ready[key]
+        except KeyError:
+            with _LOCK:
+                run = self._ready[key] = self._prepared(key, arguments)
+        return self.dispatcher(*arguments) if run is None else run(*words)
+
+    def _prepared(self, key: tuple[str, ...], arguments: tuple[Any, ...]) -> Callable[..., Any] | None:
+        """The loop for kinds of arguments, from its file or compiled; None if numba has to run it."""
+        about = {"loop": f"{self.__module__}.{self.__qualname__}", "for": [*key], **_machine()}
+        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        about["sources"] = self._digest()  # not in the name: what is out of date is written over
+        source = Path(self.py_func.__code__.co_filename)
+        path = _folder(source) / f"{source.stem}.{self.__name__}-{name}.loop"
+        found = _read(path, about)
+        if found is None:
+            found = self._machine_code(self.py_func, arguments)
+            if found is None:
+                return None
+            _write(path, about, *found)
+        return _callable(*found, key)
+
+
+def _flatten(values: tuple[Any, ...], kinds: list[str], words: list[Any]) -> bool:
+    """Add arguments as machine words and say of which kinds they are; False if one is of no kind that is known."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            flags = value.flags
+            layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
+            kinds.append(f"{value.dtype.str} {value.ndim} {layout} {flags.writeable:d} {flags.aligned:d}")
+            words += (0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
+        elif type(value) is bool:
+            kinds.append("bool")
+            words.append(int(value))
+        elif type(value) is int and -(1 << 63) <= value < 1 << 63:
+            kinds.append("int")
+            words.append(value)
+        elif type(value) is float:
+            kinds.append("float")
+            words.append(value)
+        elif isinstance(value, tuple) and hasattr(value, "_fields"):
+            kinds.append(f"{type(value).__qualname__} of {len(value)}")
+            if not _flatten(value, kinds, words):
+                return False
+        else:
+            return False
+    return True
+
+
+@functools.cache
+def _machine() -> dict[str, str]:
+    """What machine code is made by and for."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    return {
+        "llvmlite": str(llvmlite.__version__),
+        "triple": llvm.get_process_triple(),
+        "processor": llvm.get_host_cpu_name(),
+        "features": llvm.get_host_cpu_features().flatten(),
+    }
+
+
+def _folder(source: Path) -> Path:
+    """Where machine code of a source file is kept: in NUMBA_CACHE_DIR, else as Python keeps bytecode, else at home."""
+    if (own := variables("NUMBA_CACHE_DIR").get("NUMBA_CACHE_DIR")) is not None:
+        return Path(own) / "loops"
+    beside = source.parent / "__pycache__"
+    return beside if os.access(beside, os.W_OK) else cache_dir() / "loops"
+
+
+def _read(path: Path, about: dict[str, Any]) -> tuple[bytes, str, str] | None:
+    """An object file, its function and what that returns, if the file is there, whole, and what its name says."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    head, _, code = data[32:].partition(b"\n")
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        say_damaged(path.parent)
+        return None
+    said = json.loads(head)
+    if said["about"] != about:
+        return None
+    return code, said["function"], said["returns"]
+
+
+def _write(path: Path, about: dict[str, Any], code: bytes, function: str, returns: str) -> None:
+    head = json.dumps({"about": about, "function": function, "returns": returns}).encode()
+    data = head + b"\n" + code
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, hashlib.sha256(data).digest() + data)
+    except OSError as error:  # slower to start, but right
+        say_unkept(error)
+
+
+@functools.cache
+def _target() -> Any:
+    """LLVM for this process's machine."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_triple(llvm.get_process_triple())
+
+
+_ENGINES: list[Any] = []
+"""What holds the machine code, as long as the process lives."""
+
+
+def _callable(code: bytes, function: str, returns: str, key: tuple[str, ...]) -> Callable[..., Any]:
+    """A function of machine words, which runs without the GIL."""
+    import llvmlite.binding as llvm
+
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target().create_target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _ENGINES.append(engine)
+    result = _RESULTS[returns] or ctypes.c_void_p
+    words: list[Any] = []
+    for kind in key:
+        if kind == "float":
+            words.append(ctypes.c_double)
+        elif kind in ("int", "bool"):
+            words.append(ctypes.c_int64)
+        elif " of " not in kind:
+            words += [ctypes.c_int64] * (5 + 2 * int(kind.split()[1]))
+    shape = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *words)
+    run = shape(engine.get_function_address(function))
+
+    def call(*arguments: Any) -> Any:
+        value, why = result(), ctypes.c_void_p()
+        if status := run(ctypes.addressof(value), ctypes.addressof(why), *arguments):
+            raise RuntimeError(f"{function} ended with status {status}, though nothing in it raises")
+        return None if returns == "none" else value.value
+
+    return call

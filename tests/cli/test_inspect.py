@@ -1,0 +1,121 @@
+"""`pc15 inspect`: the page says what the stream says."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pc15 import CodecConfig, cli, decode, encode, read_bitstream
+from pc15.bitstream import plane_size, read_container, residual_spans
+from pc15.bitstream.read import read_programs
+from pc15.entropy.tables import load_table
+from pc15.images import load_luma, load_rgb
+from pc15.inspection import inspect_stream
+from pc15.plan.write import tile_bits
+from pc15.proc.codebook import load_codebook
+from pc15.residual.bits import mode_name, residual_bits, square_bits
+from pc15.residual.intra import MODES
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    """A residual alone, in colour and in sections, with superblocks that are left out."""
+    y, x = torch.meshgrid(torch.arange(150), torch.arange(140), indexing="ij")
+    planes = torch.stack([(x * y) % 251, (x * x + y) % 241, (x + 2 * y) % 239]).to(torch.uint8)
+    planes[:, :70, :70] = 128
+    return encode(planes, CodecConfig.preset("fast", lambda_rd=0.2, section_rows=1, device="cpu"))["bitstream"]
+
+
+def test_squares_cover_the_plane_and_their_bits_are_the_residuals(photo: bytes) -> None:
+    stream = read_container(photo)
+    left_out = 0
+    for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
+        spec, width = stream.header.planes[span.plane], plane_size(stream.header, span.plane)[1]
+        shape = span.row_stop - span.row_start, width
+        squares = square_bits(payload or b"", *shape, spec.residual - 1, spec.tools)
+        covered = np.zeros(shape, np.int64)
+        for square in squares:
+            covered[square.y : square.y + square.side, square.x : square.x + square.side] += 1
+            left_out += square.mode is None
+        if payload:
+            assert (covered == 1).all()
+            everything = residual_bits(payload, *shape, spec.residual - 1, spec.tools)
+            everything.pop("filter")
+            for kind, cost in everything.items():
+                assert sum(square.bits.get(kind, 0.0) for square in squares) == pytest.approx(cost, abs=1e-6), kind
+    assert left_out > 0
+
+
+@pytest.mark.parametrize("name", ["merge_few", "coarse_sections", "coarse_merge", "tile_128"])
+def test_bits_of_tiles_are_those_of_their_sections(name: str) -> None:
+    data = (GOLDEN / f"{name}.pc15").read_bytes()
+    header, programs, _, _ = read_programs(data)
+    tiles = tile_bits(header, programs, load_table(header.table_id), load_codebook(header.codebook_id))
+    assert [len(own) for own in tiles] == [part.tiles for part in programs]
+    total = sum(sum(bits.values()) for own in tiles for bits in own)
+    stream = read_container(data)
+    spent = 8 * sum(len(section or b"") for section in stream.sections)
+    assert 0 < spent - total <= 33 * len(stream.sections), "four bytes and a bit of the coder's own each"
+    for own, part in zip(tiles, programs, strict=True):
+        for bits, count in zip(own, part.count.tolist(), strict=True):
+            assert count == 0 or {"amp", "merge"} & set(bits), bits
+            assert count > 0 or set(bits) <= {"merge", "dc", "more"}, bits
+
+
+def parts(page: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The pictures of a page by name, and its data."""
+    images = dict(re.findall(r'<img id="(\w+)"[^>]*base64,([^"]+)"', page))
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return {name: base64.b64decode(data) for name, data in images.items()}, json.loads(found[1])
+
+
+def test_the_page_holds_the_picture_its_bits_and_its_squares(photo: bytes) -> None:
+    page = inspect_stream(photo, "<photo> & co")
+    images, data = parts(page)
+    assert "&lt;photo&gt; &amp; co" in page and "<photo>" not in page
+    assert torch.equal(load_rgb(io.BytesIO(images["picture"])), decode(photo))
+    assert set(images) == {"picture", "bits"}
+    bright = load_luma(io.BytesIO(images["bits"]))[0].float()
+    assert bright[:60, :60].mean() + 50 < bright[80:].mean(), "noise costs more than a flat corner"
+    assert [plane["size"] for plane in data["planes"]] == [[150, 140], [75, 70], [75, 70]]
+    luma = data["planes"][0]
+    assert all(row[3] < len(luma["modes"]) and len(row) % 2 == 1 for row in luma["squares"])
+    assert not re.search(r'(src|href)="(?!data:)', page) and "http" not in page, "no network is needed"
+    assert page == inspect_stream(photo, "<photo> & co")
+
+
+def test_tiles_are_told_with_their_patterns() -> None:
+    data = (GOLDEN / "coarse_merge.pc15").read_bytes()
+    images, told = parts(inspect_stream(data, "merged"))
+    assert set(images) == {"picture", "bits", "programs"}
+    coarse, fine = told["planes"][0]["grids"]
+    assert (coarse["name"], fine["name"]) == ("coarse tile", "tile")
+    layers = [layer for tile in fine["tiles"] for layer in tile["layers"]]
+    assert any("continues" in layer for layer in layers) and any("parameters" in layer for layer in layers)
+    assert len(fine["tiles"]) == len(fine["xs"]) * len(fine["ys"])
+
+
+def test_every_mode_has_a_name_of_its_own() -> None:
+    names = [mode_name(mode) for mode in range(MODES)]
+    assert len(set(names)) == MODES
+    assert (names[0], names[11], names[27]) == ("zero", "from the left", "from the top")
+
+
+def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stream, page = GOLDEN / "residual.pc15", tmp_path / "page.html"
+    assert cli.main(["inspect", str(stream), "--out", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == inspect_stream(read_bitstream(stream), "residual.pc15")
+    assert f"{page}: a page of " in capsys.readouterr().out
+    (tmp_path / "bad.pc15").write_bytes(stream.read_bytes()[:-5])
+    assert cli.main(["inspect", str(tmp_path / "bad.pc15"), "--out", str(page)]) == 1

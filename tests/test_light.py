@@ -1,0 +1,260 @@
+"""The base alone: photographs are coded without torch, to the same bytes and pixels, and what needs more says so."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pc15
+from pc15.extras import EXTRA_OF
+
+ROOT = Path(pc15.__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+BLOCK = "import sys\nfor name in ('torch', 'safetensors', 'tqdm'): sys.modules[name] = None\n"
+"""What a process without the extras is like; tqdm is left out, too, where no terminal shows progress."""
+WANTED = 'pip install "pc15[programs]"'
+
+
+def alone(code: str, folder: Path, *, block: str = BLOCK) -> subprocess.CompletedProcess[str]:
+    """Code in a fresh process without torch."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", block + code], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+    )
+
+
+def photo() -> np.ndarray:
+    """[96,144,3] uint8 of a drawn photograph, large enough for its gradients to say that it is no pattern."""
+    with Image.open(ROOT / "datasets" / "samples" / "pond.png") as image:
+        return np.array(image.convert("RGB"))[:96, :144]
+
+
+PHOTO = """
+import hashlib, json, io
+import numpy as np
+from PIL import Image
+import pc15, pc15.pil
+from pc15.cli import main
+sha = lambda data: hashlib.sha256(data).hexdigest()
+image = Image.open("photo.png")
+coded = pc15.encode(image)
+y = pc15.encode_y(image)["bitstream"]
+saved = io.BytesIO()
+image.save(saved, format="PC15")
+kept = [np.asarray(pc15.decode(coded["bitstream"])), np.asarray(pc15.decode_y(y))]
+kept += pc15.decode_many([coded["bitstream"], y], output="numpy")
+assert main(["encode", "photo.png", "-o", OUT + ".pc15"]) == 0
+assert main(["decode", OUT + ".pc15", "-o", OUT + ".png"]) == 0
+assert main(["metrics", "photo.png", OUT + ".pc15", "--json"]) == 0
+assert main(["info", OUT + ".pc15", "--json"]) == 0
+print("RESULT", json.dumps([
+    sha(coded["bitstream"]), sha(y), sha(saved.getvalue()), *(sha(part.tobytes()) for part in kept),
+    sha(Image.open(saved).tobytes()), sha(open(OUT + ".pc15", "rb").read()), sha(open(OUT + ".png", "rb").read()),
+    pc15.psnr(np.asarray(image), kept[0].transpose(1, 2, 0), 255), coded["stats"], coded["tile_map"],
+]))
+"""
+
+
+def test_a_photograph_has_the_same_bytes_and_pixels_without_torch(tmp_path: Path) -> None:
+    Image.fromarray(photo()).save(tmp_path / "photo.png")
+    found = []
+    for block in (BLOCK, ""):
+        name = "light" if block else "full"
+        ran = alone(f"OUT = {name!r}\n{PHOTO}", tmp_path, block=block)
+        assert ran.returncode == 0, ran.stderr
+        said, _, result = ran.stdout.rpartition("RESULT")
+        found.append((re.sub("light|full|, [0-9.]+ s", "", said), json.loads(result)))
+    assert found[0] == found[1]
+    assert found[0][1][-1] == [[], [], []]
+
+
+def test_nothing_of_a_photograph_loads_torch_where_it_is_installed(tmp_path: Path) -> None:
+    Image.fromarray(photo()).save(tmp_path / "photo.png")
+    code = """
+import sys
+import pc15, pc15.pil
+from PIL import Image
+from pc15.cli import main
+main(["encode", "photo.png", "-o", "a.pc15", "--quality", "60"])
+main(["decode", "a.pc15", "-o", "a.png"])
+main(["info", "a.pc15"])
+main(["metrics", "photo.png", "a.pc15"])
+Image.open("a.pc15").load()
+pc15.decode("a.pc15", output="numpy"), pc15.decode_y("a.pc15", output="numpy")
+print("LOADED", *[name for name in ("torch", "tqdm", "safetensors") if name in sys.modules])
+assert pc15.decode("a.pc15").dtype is sys.modules["torch"].uint8, "tensors, where torch is there"
+"""
+    ran = alone(code, tmp_path, block="")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1].split() == ["LOADED"]
+
+
+def test_a_photograph_is_decoded_without_loading_numba_once_its_loops_are_kept(tmp_path: Path) -> None:
+    code = f"import pc15; pc15.decode({str(GOLDEN / 'residual_colour.pc15')!r}, output='numpy')\n"
+    for _ in range(2):
+        ran = alone(f"{code}print('numba' in sys.modules, 'torch' in sys.modules)", tmp_path, block="import sys\n")
+        assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["False", "False"]
+
+
+def test_what_needs_torch_says_which_extra_it_wants(tmp_path: Path) -> None:
+    Image.fromarray(photo()).save(tmp_path / "photo.png")
+    code = f"""
+import contextlib, io, json
+import pc15
+from pc15.cli import main
+from pc15.config import CodecConfig
+tiles = {str(GOLDEN / "tile_32.pc15")!r}
+said = []
+for name, call in [
+    ("decode", lambda: pc15.decode(tiles)),
+    ("lenient", lambda: pc15.decode(tiles, strict=False)),
+    ("many", lambda: pc15.decode_many([tiles])),
+    ("tensor", lambda: pc15.decode({str(GOLDEN / "residual.pc15")!r}, output="torch")),
+    ("cuda", lambda: pc15.decode({str(GOLDEN / "residual.pc15")!r}, device="cuda")),
+    ("search", lambda: pc15.encode("photo.png", CodecConfig.preset("fast", tile=16))),
+    ("name", lambda: pc15.render),
+    ("hooks", lambda: pc15.HeuristicHooks),
+]:
+    try:
+        call()
+        said.append([name, "", "nothing"])
+    except pc15.Pc15Error as error:
+        said.append([name, type(error).__name__, str(error)])
+for words in (["decode", tiles, "-o", "a.png"], ["info", tiles], ["generators"],
+              ["bench", "rd", "--images", ".", "--out", "rd.csv"],
+              ["encode", "photo.png", "-o", "a.pc15", "--hooks", "heuristic"]):
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        code = main(words)
+    said.append([" ".join(words[:2]), "MissingExtraError" if code else "", errors.getvalue()])
+print("RESULT", json.dumps(said))
+"""
+    ran = alone(code, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    for name, kind, text in json.loads(ran.stdout.rpartition("RESULT")[2]):
+        assert kind == "MissingExtraError", (name, text)
+        assert WANTED in text, (name, text)
+        assert len(text.strip().splitlines()) == 1, (name, text)
+
+
+def test_a_picture_that_looks_like_one_pattern_is_coded_as_a_photograph_and_that_is_said_once(tmp_path: Path) -> None:
+    y, x = np.mgrid[:64, :64]
+    stripes = (127.5 + 120 * np.sin((x + 0.4 * y) / 3)).astype(np.uint8)
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    code = """
+import numpy as np
+import pc15
+from PIL import Image
+for _ in range(2):
+    coded = pc15.encode("stripes.png")
+picture = np.asarray(Image.open("stripes.png"))[None]
+print(coded["stats"]["layers"], pc15.psnr(picture, pc15.decode(coded["bitstream"]), 255))
+"""
+    ran = alone(code, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    layers, quality = map(float, ran.stdout.split())
+    assert layers == 0 and quality > 20
+    assert ran.stderr.count("looks like one pattern") == ran.stderr.count(WANTED) == 1
+
+
+def test_outputs_are_of_the_kind_that_is_asked_for() -> None:
+    data = (GOLDEN / "colour.pc15").read_bytes()
+    tensor, array = pc15.decode(data), pc15.decode(data, output="numpy")
+    assert isinstance(tensor, torch.Tensor) and isinstance(array, np.ndarray)
+    assert np.array_equal(tensor.numpy(), array)
+    luma = pc15.decode_y(data, output="numpy")
+    assert luma.dtype == np.float32 and np.array_equal(pc15.decode_y(data).numpy(), luma)
+    with pytest.raises(pc15.Pc15Error, match="output is 'list'; choose one of auto, numpy, torch"):
+        pc15.decode(data, output="list")  # type: ignore[call-overload]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no peak of memory")
+@pytest.mark.parametrize("words", [["decode", "DATA", "-o", "a.png"], ["info", "DATA"]])
+def test_a_small_residual_that_claims_much_takes_little(tmp_path: Path, words: list[str]) -> None:
+    """A damaged residual, refused within the memory and time that a process without torch and numba takes."""
+    from pc15.bitstream.container import read_container, write_container
+
+    stream = read_container((GOLDEN / "residual.pc15").read_bytes())
+    bad = [bytes(part or b"")[:20] + b"\x9a" * 60 for part in stream.residuals]
+    (tmp_path / "bad.pc15").write_bytes(write_container(dataclasses.replace(stream, residuals=bad)))
+    code = f"""
+import resource, sys, time
+from pc15.cli import main
+main({[word.replace("DATA", "bad.pc15") for word in words]!r})
+unit = 1024 if sys.platform == "darwin" else 1
+print("TOOK", time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / unit)
+"""
+    for _ in range(2):  # the first may compile
+        ran = alone(code, tmp_path, block="")
+        assert ran.returncode == 0, ran.stderr
+    assert "damaged" in ran.stderr
+    seconds, mib = map(float, ran.stdout.rpartition("TOOK")[2].split())
+    assert mib < 200
+    assert seconds < 3, "a second, on a machine that does nothing else"
+
+
+# ---------------------------------------------------------------- dependencies
+
+
+def imported() -> dict[str, set[str]]:
+    """Top-level names of other projects' modules that the packages import, and where."""
+    found: dict[str, set[str]] = {}
+    for package in ("pc15", "pc15learn"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+                    names = [node.module]
+                for name in names:
+                    found.setdefault(name.split(".")[0], set()).add(path.relative_to(ROOT).as_posix())
+    return {
+        name: places for name, places in found.items() if name not in {*sys.stdlib_module_names, "pc15", "pc15learn"}
+    }
+
+
+def declared() -> dict[str, set[str]]:
+    """Names of the distributions of each extra; "" for the base."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {
+        extra: {re.split(r"[^\w.-]", line)[0].lower() for line in lines if not line.startswith("pc15[")}
+        for extra, lines in groups.items()
+    }
+
+
+WITHOUT_IMPORT = {"track": {"tensorboard"}, "learn": {"datasets"}}
+"""Distributions that no statement imports: Lightning's logger loads tensorboard, `hf_datasets` looks for datasets."""
+KERNELS = {"triton"}
+"""Comes with builds of torch for CUDA, which alone can use it."""
+
+
+def test_nothing_imported_is_missing_and_nothing_declared_is_unused() -> None:
+    owners = importlib.metadata.packages_distributions()
+    used = {owner.lower() for name in imported() for owner in owners.get(name, [name])}
+    known = declared()
+    everywhere = set.union(*(known[extra] for extra in known if extra not in ("dev", "all")))
+    assert used - everywhere - KERNELS == set(), "imported and not declared"
+    unused = {extra: names - used - WITHOUT_IMPORT.get(extra, set()) for extra, names in known.items()}
+    assert {extra: names for extra, names in unused.items() if names and extra not in ("dev", "all")} == {}
+
+
+def test_every_optional_module_names_the_extra_that_has_it() -> None:
+    owners, known = importlib.metadata.packages_distributions(), declared()
+    for module, extra in EXTRA_OF.items():
+        assert {owner.lower() for owner in owners.get(module, [module])} & known[extra], (module, extra)
+    optional = set.union(*(names for extra, names in known.items() if extra not in ("", "dev", "all")))
+    named = {owner.lower() for module in EXTRA_OF for owner in owners.get(module, [module])}
+    assert optional <= named
