@@ -37,9 +37,10 @@ def alone(code: str, folder: Path, *, block: str = BLOCK) -> subprocess.Complete
 
 
 def photo() -> np.ndarray:
-    """[96,144,3] uint8 of a drawn photograph, large enough for its gradients to say that it is no pattern."""
-    with Image.open(ROOT / "datasets" / "samples" / "pond.png") as image:
-        return np.array(image.convert("RGB"))[:96, :144]
+    """[80,136,3] uint8: smoothed noise, without any pattern, as photographs are."""
+    noise = np.random.default_rng(5).normal(0, 260, (84, 140, 3)).cumsum(0).cumsum(1)
+    smooth = noise[4:, 4:] - noise[:-4, 4:] - noise[4:, :-4] + noise[:-4, :-4]
+    return (128 + smooth / 16).clip(0, 255).astype(np.uint8)
 
 
 PHOTO = """

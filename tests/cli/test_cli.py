@@ -455,7 +455,7 @@ def test_only_the_chosen_command_is_loaded() -> None:
     code = "import sys\nfrom pc15 import cli\ntry: cli.main(['env', '--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted(m for m in sys.modules if m.startswith('pc15.')))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    loaded = ["pc15._version", "pc15.cli", "pc15.cli.env", "pc15.cli.parser", "pc15.errors"]
+    loaded = ["pc15._version", "pc15.cli", "pc15.cli.env", "pc15.cli.parser", "pc15.errors", "pc15.extras"]
     loaded += ["pc15.locks", "pc15.paths", "pc15.runtime", "pc15.runtime.device"]  # which calm OpenMP's threads
     assert ran.stdout.splitlines()[-1] == str(loaded), ran.stderr
 
