@@ -66,7 +66,7 @@ def _config() -> Any:
     return numba.config
 
 
-def kept_entry(*, allocates: bool = True, **options: Any) -> Callable[[Callable[..., Any]], KeptLoop]:
+def kept_entry(*, allocates: bool = True, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`jit_entry` for a loop that is to run in processes that have not loaded numba; see `kept`."""
 
     def machine_code(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bytes, str, str] | None:

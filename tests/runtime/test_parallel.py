@@ -57,7 +57,7 @@ def test_a_small_picture_is_decoded_on_one_thread(two_threads: None, monkeypatch
 
     monkeypatch.setattr(decoder_module, "resolve_device", watched)
     decoder_module.decode((GOLDEN / "tile_32.pc15").read_bytes())
-    assert seen == [1]
+    assert set(seen) == {1}
     assert torch.get_num_threads() == 2
 
 
