@@ -264,7 +264,7 @@ def _residuals(header: Header, planes: Sequence[_Plane]) -> list[bytes]:
             width, spec = plane_size(header, index)[1], plane.spec
             try:
                 if payload:
-                    read_field(payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools)
+                    read_field(payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, index)
             except BitstreamError as error:
                 raise ConfigError(
                     f"plane {index}, residual, section {n} cannot be read with this size, step and tools: {error}"

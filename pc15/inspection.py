@@ -95,7 +95,7 @@ def _planes(data: bytes, stream: Stream, programs: Sequence[Programs]) -> list[_
         for span, payload in zip(residual_spans(header), stream.residuals, strict=True):
             if span.plane == index and payload:
                 rows, width = span.row_stop - span.row_start, plane_size(header, index)[1]
-                own = square_bits(payload, rows, width, spec.residual - 1, spec.tools)
+                own = square_bits(payload, rows, width, spec.residual - 1, spec.tools, index)
                 squares += [square._replace(y=square.y + span.row_start) for square in own]
         grids = []
         of_plane = grids_of(header, index)

@@ -30,8 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from pc15.decoder import decode as decode_picture
     from pc15.images import IMAGE_SUFFIXES, picture_bytes, save_image
     from pc15.paths import ready_to_write
-    from pc15.runtime.device import checked_device
+    from pc15.runtime.device import checked_device, resolve_device
     from pc15.runtime.parallel import thread_count
+    from pc15.runtime.tensors import has_torch
 
     device = checked_device(args.device)
     if args.scale > 1 and args.lenient:
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         seconds = round(drawn.seconds, 4)
         tally.done(source, target, said, sums, width=drawn.width, height=drawn.height, seconds=seconds)
 
+    if args.device == "auto" and not args.workers and len(wanted) > 1 and has_torch():
+        device = resolve_device("auto")  # of one picture nobody need know: a photograph's loads no torch
     jobs = args.workers or (1 if str(device).startswith("cuda") else thread_count())
     return each(wanted, one, tally, told, min(jobs, max(1, len(wanted))))
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import ENCODE, FILL, HALF, KIND_SHIFT, MODE, TAPE, jit_entry
+from pc15.residual.cross import BY_ALL, BY_CLASS, BY_LEFT, BY_TOP, FIRST_CROSS, FROM_BLUE, FROM_BOTH
 from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import DIAGONAL, FIRST_ANGLE, HORIZONTAL, VERTICAL
@@ -21,6 +22,7 @@ from pc15.residual.syntax import (
     SUPER,
     SUPER_LOG2,
     UNIT,
+    W_CROSS,
     W_ON,
     W_SPLIT,
     W_ZERO,
@@ -75,15 +77,15 @@ class Square(NamedTuple):
     bits: dict[str, float]
 
 
-def square_bits(payload: bytes, h: int, w: int, step: int, tools: int) -> list[Square]:
-    """The squares of a payload of a plane [h,w], in coding order; errors as of `residual_bits`."""
+def square_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> list[Square]:
+    """The squares of a payload of a plane [h,w], in coding order; arguments and errors as of `residual_bits`."""
     check_step(step)
     check_tools(tools)
     if not payload:
         return []
-    field, _, _ = read_field(payload, h, w, step, tools)
+    field, _, _ = read_field(payload, h, w, step, tools, plane)
     io = np.zeros(TAPE + ROOM, np.int64)  # of no more than one superblock
-    models, stack, around = start_models(step), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    models, stack, around = start_models(step, tools=tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     across, found = field.on.shape[1], []
     for number in range(field.on.size):
         io[MODE], io[FILL] = ENCODE, TAPE
@@ -97,8 +99,9 @@ def _squares(field: Field, x0: int, y0: int, tape: Ints) -> list[Square]:
     """The squares of one superblock, whose decisions are given."""
     kinds, one = tape >> KIND_SHIFT, tape >> 1 & 65535
     costs = _information()[np.where(tape & 1, one, 65536 - one)]
-    # a square's decisions begin with splits, or with the superblock's own, and then its mode: whether it is zero
-    heads = np.isin(kinds, (W_ON, W_SPLIT))
+    # a square's decisions begin with splits, or with the superblock's own, and then its mode: in planes with guides
+    # whether and how it is from them, and if not, as in others, whether it is zero
+    heads = np.isin(kinds, (W_ON, W_SPLIT, W_CROSS))
     starts = np.flatnonzero((heads | (kinds == W_ZERO)) & ~np.append(False, heads[:-1]))
     ends = [*starts[1:].tolist(), len(tape)]
     parts = [_by_name(kinds[a:b], costs[a:b]) for a, b in zip(starts.tolist(), ends, strict=True)]
@@ -132,8 +135,20 @@ def _by_name(kinds: Ints, costs: Ints) -> dict[str, float]:
     return sums
 
 
+_CROSS_NAMES = {
+    BY_ALL: "from luma",
+    BY_LEFT: "from luma, by the left border",
+    BY_TOP: "from luma, by the top border",
+    BY_CLASS: "from luma, by two lines",
+    FROM_BLUE: "from Cb",
+    FROM_BOTH: "from luma and Cb",
+}
+
+
 def mode_name(mode: int) -> str:
-    """A prediction's name: zero, planar, mean, or the direction that it comes from."""
+    """A prediction's name: zero, planar, mean, the direction that it comes from, or the planes and by which border."""
+    if mode >= FIRST_CROSS:
+        return _CROSS_NAMES[mode - FIRST_CROSS]
     if mode < FIRST_ANGLE:
         return ("zero", "planar", "mean")[mode]
     exact = {HORIZONTAL: "from the left", DIAGONAL: "from the top left", VERTICAL: "from the top"}

@@ -22,7 +22,7 @@ from pc15.inspection import inspect_stream
 from pc15.plan.write import tile_bits
 from pc15.proc.codebook import load_codebook
 from pc15.residual.bits import mode_name, residual_bits, square_bits
-from pc15.residual.intra import MODES
+from pc15.residual.cross import ALL_MODES, FIRST_CROSS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -38,22 +38,23 @@ def photo() -> bytes:
 
 def test_squares_cover_the_plane_and_their_bits_are_the_residuals(photo: bytes) -> None:
     stream = read_container(photo)
-    left_out = 0
+    left_out = crossed = 0
     for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
         spec, width = stream.header.planes[span.plane], plane_size(stream.header, span.plane)[1]
         shape = span.row_stop - span.row_start, width
-        squares = square_bits(payload or b"", *shape, spec.residual - 1, spec.tools)
+        squares = square_bits(payload or b"", *shape, spec.residual - 1, spec.tools, span.plane)
         covered = np.zeros(shape, np.int64)
         for square in squares:
             covered[square.y : square.y + square.side, square.x : square.x + square.side] += 1
             left_out += square.mode is None
+            crossed += square.mode is not None and square.mode >= FIRST_CROSS
         if payload:
             assert (covered == 1).all()
-            everything = residual_bits(payload, *shape, spec.residual - 1, spec.tools)
+            everything = residual_bits(payload, *shape, spec.residual - 1, spec.tools, span.plane)
             everything.pop("filter")
             for kind, cost in everything.items():
                 assert sum(square.bits.get(kind, 0.0) for square in squares) == pytest.approx(cost, abs=1e-6), kind
-    assert left_out > 0
+    assert left_out > 0 and crossed > 0
 
 
 @pytest.mark.parametrize("name", ["merge_few", "coarse_sections", "coarse_merge", "tile_128"])
@@ -107,8 +108,8 @@ def test_tiles_are_told_with_their_patterns() -> None:
 
 
 def test_every_mode_has_a_name_of_its_own() -> None:
-    names = [mode_name(mode) for mode in range(MODES)]
-    assert len(set(names)) == MODES
+    names = [mode_name(mode) for mode in range(ALL_MODES)]
+    assert len(set(names)) == ALL_MODES
     assert (names[0], names[11], names[27]) == ("zero", "from the left", "from the top")
 
 
