@@ -453,6 +453,7 @@ def test_only_the_chosen_command_is_loaded() -> None:
         "pc15.cli.parser",
         "pc15.cli.program",
         "pc15.errors",
+        "pc15.extras",
     ]
     loaded += ["pc15.locks", "pc15.paths", "pc15.runtime", "pc15.runtime.device"]  # which calm OpenMP's threads
     assert ran.stdout.splitlines()[-1] == str(loaded), ran.stderr
