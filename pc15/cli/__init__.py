@@ -30,7 +30,7 @@ BENCHMARKS = {
     "inclass": "measure what a picture costs that is one pattern: drawn in floating point, coded as the preset does",
     "sheet": "draw a picture beside itself as several codecs leave it at the same number of bytes",
     "ablation": "measure what each part of the codec is worth: BD-rates with it taken out or changed",
-    "rd": "measure rate and distortion of PC15, and of conventional codecs beside it, on luma",
+    "rd": "measure rate and distortion of PC15, and of conventional codecs beside it, on luma or in colour",
 }
 
 main = Program(
