@@ -1,7 +1,7 @@
 """What a first use prepares, done ahead and kept on disk: loops compiled for this machine, and banks of patterns.
 
 A picture is coded in every way that a preset may choose, and decoded; it is small, so that nearly all of the time goes
-into what is prepared.
+into what is prepared.  Without torch there are photographs alone.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from pc15.bitstream import read_container, residual_spans
 from pc15.config import PRESETS, CodecConfig
 from pc15.decoder import decode, decode_many
 from pc15.encoder import encode, encode_many
 from pc15.errors import ConfigError
-from pc15.images import to_u8
-from pc15.proc.registry import render
 from pc15.residual.bits import residual_bits
 from pc15.runtime.notices import compiled
-from pc15.search.bank import SCREEN
+from pc15.runtime.tensors import has_torch
+from pc15.search.sizes import SCREEN
+
+_Bytes = npt.NDArray[np.uint8]
 
 __all__ = ["WARM_TILES", "Warmed", "warm"]
 
@@ -47,7 +48,8 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
     """Prepare what coding pictures needs, part by part.
 
     Args:
-        tiles: sides of tiles whose banks are drawn, 4..1024 px; none: what needs no bank, as the presets do.
+        tiles: sides of tiles whose banks are drawn, 4..1024 px; none: what needs no bank, as the presets do.  Without
+            torch no bank is drawn.
         device: that tile programs will be searched on.
     Raises:
         ConfigError: a tile size out of range, or twice.
@@ -57,7 +59,7 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
     # checked before anything is worked on
     programs = [CodecConfig.preset("balanced", tile=tile, residual=False, device=device) for tile in tiles]
     colour = _photo()
-    gray = colour[:1].contiguous()
+    gray = np.ascontiguousarray(colour[:1])
     streams: list[bytes] = []
 
     def encode_photos() -> None:
@@ -67,9 +69,9 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
         streams.append(encode(colour, CodecConfig.preset("fast", section_rows=1, device="cpu"))["bitstream"])
 
     def decode_photos() -> None:
-        decode_many(streams)
+        decode_many(streams, output="numpy")
         for stream in streams:
-            decode(stream)
+            decode(stream, output="numpy")
         told = read_container(streams[1])  # where bits went, as `pc15 info` says
         ((span, payload), spec) = (
             next(zip(residual_spans(told.header), told.residuals, strict=True)),
@@ -78,17 +80,20 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
         residual_bits(payload or b"", span.row_stop, told.header.width, spec.residual - 1, spec.tools)
 
     def encode_patterns() -> None:
-        stripes = to_u8(render("STRIPES", _PATTERN, _PATTERN, {"angle_deg": 30.0}) * 0.5 + 0.5)[0]
-        decode(encode(stripes, CodecConfig.preset("balanced", device="cpu"))["bitstream"])
+        y, x = np.mgrid[:_PATTERN, :_PATTERN]
+        stripes = 0.5 + 0.5 * np.sin((x + 0.6 * y) * 0.35)
+        decode(encode(_as_pixels(stripes[None]), CodecConfig.preset("balanced", device="cpu"))["bitstream"])
 
     yield _timed("encoding photographs", encode_photos)
     yield _timed("decoding photographs", decode_photos)
+    if not has_torch():
+        return
     yield _timed("pictures of one pattern", encode_patterns)
     for cfg in programs:
         yield _timed(f"tile programs of {cfg.tile} px", lambda cfg=cfg: _code_programs(colour, cfg))  # type: ignore[misc]
 
 
-def _code_programs(picture: Tensor, cfg: CodecConfig) -> None:
+def _code_programs(picture: _Bytes, cfg: CodecConfig) -> None:
     """Tile programs alone, with merged layers, and with a residual upon them."""
     for changes in ({}, {"merge": True}, {"residual": True}):
         decode(encode(picture[:1], cfg.but(**changes))["bitstream"])
@@ -101,9 +106,15 @@ def _timed(what: str, work: Callable[[], None]) -> Warmed:
     return Warmed(what, time.perf_counter() - began, len(compiled) - before)
 
 
-def _photo() -> Tensor:
+def _photo() -> _Bytes:
     """A colour picture with edges, texture and flat places, uint8 [3,h,w]."""
-    planes = [render(name, _SIDE, _SIDE)[0, 0] * 0.35 + 0.5 for name in ("WOOD", "VORONOI_CELLS", "GRADIENT_RADIAL")]
-    picture = torch.stack(planes)
-    picture[:, : _SIDE // 3] = picture[:, : _SIDE // 3].mean(dim=(1, 2), keepdim=True)
-    return (picture.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    y, x = np.mgrid[:_SIDE, :_SIDE] / 16.0
+    rings, waves = np.sin(3.0 * np.hypot(x - 3.0, y - 5.0)), np.sin(2.3 * x + 1.1 * y) * np.cos(0.7 * y)
+    ramp = (x + y) / (2.0 * _SIDE / 16.0) * 2.0 - 1.0
+    picture = np.stack([0.6 * rings + 0.4 * np.sign(waves), waves, ramp]) * 0.35 + 0.5
+    picture[:, : _SIDE // 3] = picture[:, : _SIDE // 3].mean(axis=(1, 2), keepdims=True)
+    return _as_pixels(picture)
+
+
+def _as_pixels(picture: npt.NDArray[np.float64]) -> _Bytes:
+    return np.round(picture.clip(0.0, 1.0) * 255.0).astype(np.uint8)
