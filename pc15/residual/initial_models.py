@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pc15.errors import ConfigError, MissingTableError
 from pc15.residual.context_models import FROZEN, HALF_CONTEXT, MIX_RATE, STRETCH, WEIGHT_ONE
 from pc15.residual.syntax import CONTEXTS, WEIGHT_SETS
+from pc15.residual.tools import TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -19,7 +20,8 @@ Contexts = Literal["mixed", "first", "untrained"]
 """How decisions are predicted: by four contexts each, mixed, as streams are; in studies by the first of them alone, or
 by four that start without having been trained."""
 
-START_FILE = Path(__file__).with_name("v15_default.npz")
+START_FILES = {0: Path(__file__).with_name("v15_default.npz"), TRELLIS: Path(__file__).with_name("v15_trellis.npz")}
+"""Tables by the tools that they are for."""
 TRAINED_STEPS = (6, 12, 18, 24, 30, 38)
 """Quantizer indices that have tables of their own."""
 
@@ -34,23 +36,32 @@ def flat_models() -> Ints:
 
 
 @functools.cache
-def _trained() -> Ints:
-    """[anchors, C + S, 4] int32: (p, uses, 0, 0) per context, then the weights, last set first."""
+def _trained(file: Path) -> Ints:
+    """[anchors, C + S, 4] int32: (p, uses, 0, 0) per context, then the weights, last set first.
+
+    A file may end before the last contexts and weight sets: those that it lacks start untrained.
+    """
     try:
-        with np.load(START_FILE, allow_pickle=False) as table:
+        with np.load(file, allow_pickle=False) as table:
             p, uses, weights = (table[name].astype(np.int32) for name in ("p", "uses", "weights"))
     except (OSError, ValueError, KeyError) as error:
-        raise MissingTableError(f"residual start table {START_FILE.name} is missing or damaged: {error}") from error
-    if p.shape != (len(TRAINED_STEPS), CONTEXTS) or weights.shape != (len(TRAINED_STEPS), WEIGHT_SETS, 4):
-        raise MissingTableError(f"residual start table {START_FILE.name} is for another syntax; reinstall pc15")
-    models = np.zeros((len(TRAINED_STEPS), CONTEXTS + WEIGHT_SETS, 4), np.int32)
-    models[:, :CONTEXTS, 0], models[:, :CONTEXTS, 1], models[:, CONTEXTS:] = p, uses, weights
+        raise MissingTableError(f"residual start table {file.name} is missing or damaged: {error}") from error
+    anchors = len(TRAINED_STEPS)
+    models = np.repeat(flat_models()[None], anchors, 0)
+    contexts, sets = p.shape[-1], weights.shape[1] if weights.ndim == 3 else 0
+    if (
+        p.shape != (anchors, contexts) or uses.shape != p.shape or weights.shape != (anchors, sets, 4)
+        or contexts > CONTEXTS or sets > WEIGHT_SETS
+    ):  # fmt: skip
+        raise MissingTableError(f"residual start table {file.name} is for another syntax; reinstall pc15")
+    models[:, :contexts, 0], models[:, :contexts, 1] = p, uses
+    models[:, len(models[0]) - sets :] = weights
     models[:, HALF_CONTEXT, 3] = MIX_RATE
     return models
 
 
-def start_models(step: int, contexts: Contexts = "mixed") -> Ints:
-    """Models to code a plane of this quantizer index with, [C + S, 4] int32, a fresh copy.
+def start_models(step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
+    """Models to code a plane of this quantizer index and these tools with, [C + S, 4] int32, a fresh copy.
 
     Raises:
         ConfigError: no such way to use contexts.
@@ -59,16 +70,16 @@ def start_models(step: int, contexts: Contexts = "mixed") -> Ints:
         return ready(flat_models())
     if contexts not in get_args(Contexts):
         raise ConfigError(f"contexts is {contexts!r}; choose one of {', '.join(get_args(Contexts))}")
-    models = _between(step).copy()
+    models = _between(step, START_FILES[tools & TRELLIS]).copy()
     if contexts == "first":
         models[CONTEXTS:], models[HALF_CONTEXT, 3] = (WEIGHT_ONE, 0, 0, 0), 0
     return models
 
 
 @functools.cache
-def _between(step: int) -> Ints:
+def _between(step: int, file: Path) -> Ints:
     """Trained models of a quantizer index, interpolated."""
-    tables = _trained()
+    tables = _trained(file)
     after = int(np.searchsorted(TRAINED_STEPS, step))
     if after == 0 or after == len(TRAINED_STEPS):
         return ready(tables[min(after, len(TRAINED_STEPS) - 1)].copy())
@@ -85,7 +96,7 @@ def ready(models: Ints) -> Ints:
     return models
 
 
-def save_trained(models: Ints, path: Path = START_FILE) -> None:
+def save_trained(models: Ints, path: Path) -> None:
     """Write tables [anchors, C + S, 4] as `_trained` reads them."""
     np.savez_compressed(
         path,

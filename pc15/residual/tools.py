@@ -3,15 +3,16 @@
 SINE    squares of 4x4 that are predicted have a sine transform in place of the cosine's, see `dct`
 WIENER  a Wiener filter by classes follows the deblocking filter, see `wiener`
 BLEND   predictions by plane, mean, row and column are mixed with the border by how near it is, see `intra`
+TRELLIS the parities of the levels before one say which of two quantizers it has, see `syntax`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-SINE, WIENER, BLEND = 1, 2, 4
+SINE, WIENER, BLEND, TRELLIS = 1, 2, 4, 8
 
-TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND}
+TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND, "trellis": TRELLIS}
 """Every tool by its name in options."""
 ALL_TOOLS = sum(TOOLS.values())
 

@@ -32,6 +32,7 @@ from pc15.residual.context_models import (
 )
 from pc15.residual.dct import MID_BITS, forward, forward_sine
 from pc15.residual.enc.mode_screen import Screen, coarse_error, fine_error, look_at, screen
+from pc15.residual.enc.trellis import Paths, best_path, paths
 from pc15.residual.intra import MODES, ZERO, fill, predict, references
 from pc15.residual.reconstruct import Work, reconstruct_block, takes_sine, work
 from pc15.residual.syntax import (
@@ -71,6 +72,7 @@ from pc15.residual.syntax import (
     probable_modes,
     split_contexts,
 )
+from pc15.residual.tools import TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -110,11 +112,13 @@ class Scratch(NamedTuple):
     costs: Ints
     drafts: Ints  # [tries] and places in `rank`, by what is drafted
     draft_costs: Ints
+    draft_js: Ints
     barred: Ints  # [MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
     means: Ints  # [3] log2 of the smallest and the largest square, whether levels are chosen by rate
     at: Ints  # [8,5] per size: x, y, next part, mode, sum of levels (-1: none)
     js: Ints  # [8,3] per size: J whole, J cut, bound
     best_level: Ints  # [7,64,64]
+    paths: Paths
 
 
 @dataclass(frozen=True)
@@ -153,9 +157,10 @@ def _scratch(tries: int, parts: Parts, tools: int) -> Scratch:
         level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(MODES, i64), angles=np.zeros(32, i64),
         last=np.zeros((12, 4), i64), screen=screen(tools),
         likely=np.zeros(drafted + LIKELY, i64), likely_costs=np.zeros(drafted + LIKELY),
-        rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
+        rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries), draft_js=np.zeros(tries),
         barred=barred, means=means,
         at=np.zeros((8, 5), i64), js=np.zeros((8, 3)), best_level=np.zeros((7, 64, 64), i32),
+        paths=paths(),
     )  # fmt: skip
 
 
@@ -264,7 +269,7 @@ def choose_levels(
         at = (v + 2) * RIM + u + 2
         around = I64(w.around[at])
         value = np.float64(abs(coef[v, u]))
-        c0, c1, c2, c3, ws = contexts(0, s, row, around, kind, near, filled)
+        c0, c1, c2, c3, ws = contexts(0, s, row, around, kind, near, filled, 0)
         p = chance(m, c0, c1, c2, c3, ws)
         top = I64(value * inverse_step + (0.5 if by_rate else 1.0 / 3.0))
         best, best_j, best_sig = 0, per_bit * bit_cost(p, 0), 0.0
@@ -278,7 +283,7 @@ def choose_levels(
             q = 1
             while q <= top:  # q: levels up to `low - 1` only add to the cost of larger ones
                 if q < MAX_FLAGS:
-                    c0, c1, c2, c3, ws = contexts(q, s, row, around, kind, near, filled)
+                    c0, c1, c2, c3, ws = contexts(q, s, row, around, kind, near, filled, 0)
                     p = chance(m, c0, c1, c2, c3, ws)
                     rest = per_bit * bit_cost(p, 0)
                 else:
@@ -421,6 +426,8 @@ def try_leaf(
     rank_modes(log2, np.sqrt(lam) / COST_ONE, w, d)
     best_j, best_mode, best_sum = 1e300, I64(ZERO), I64(-1)
     c = min(n, 32)
+    trellis = (field.tools & TRELLIS) != 0
+    wide = 2 * step if trellis else step
     _clear(w.drafts, w.draft_costs)
     for k in range(len(w.rank)):
         mode = w.rank[k]
@@ -443,23 +450,50 @@ def try_leaf(
         bits = per_bit * (w.price[mode] + bit_cost(p, 1))
         if n > c:  # a rough term for the frequencies that are not coded, by which modes differ
             bits += energy
-        _insert(k, draft_cost(w.coefs[k], c, step, w.sums) + bits, w.drafts, w.draft_costs)
+        _insert(k, draft_cost(w.coefs[k], c, wide, w.sums) + bits, w.drafts, w.draft_costs)
+    least = 1e300
+    estimate = trellis and w.paths.tune[2] < 9.0
     for i in range(len(w.drafts)):
         k = w.drafts[i]
         if k < 0 or w.draft_costs[i] > DRAFT_RATIO * w.draft_costs[0]:
+            w.drafts[i] = -1
             break
         mode, energy = w.rank[k], w.energies[k]
         kind = KIND[mode]
         c0, c1, c2 = coded_contexts(s, kind, a, b)
         p = chance(m, c0, c1, c2, HALF_CONTEXT, W_CODED)
-        bits = per_bit * (w.price[mode] + bit_cost(p, 1))
+        before = energy + per_bit * (w.price[mode] + bit_cost(p, 1))
+        if trellis:
+            w.draft_costs[i] = before
+            if estimate:
+                last, total, gain = choose_levels(s, wide, lam, m, kind, a + b, w.coefs[k], w)
+                w.draft_js[i] = before + gain
+                least = min(least, before + gain)
+            continue
         last, total, gain = choose_levels(s, step, lam, m, kind, a + b, w.coefs[k], w)
-        if last >= 0 and energy + bits + gain < best_j:
-            best_j, best_mode, best_sum = energy + bits + gain, mode, total
+        if last >= 0 and before + gain < best_j:
+            best_j, best_mode, best_sum = before + gain, mode, total
             for v in range(c):
                 line, own = w.best_level[log2, v], w.level[v]
                 for u in range(c):
                     line[u] = own[u]
+    if trellis:
+        for i in range(len(w.drafts)):
+            k = w.drafts[i]
+            if k < 0:
+                break
+            if estimate and w.draft_js[i] > w.paths.tune[2] * least:
+                continue
+            mode = w.rank[k]
+            kind = KIND[mode]
+            price_last(m, 2 * min(s + 2, 5), s, a + b, kind, w.last)
+            last, total, gain = best_path(s, step, lam, m, kind, a + b, w.coefs[k], w.last, w.level, w.paths)
+            if last >= 0 and w.draft_costs[i] + gain < best_j:
+                best_j, best_mode, best_sum = w.draft_costs[i] + gain, mode, total
+                for v in range(c):
+                    line, own = w.best_level[log2, v], w.level[v]
+                    for u in range(c):
+                        line[u] = own[u]
     w.at[log2, 3], w.at[log2, 4] = best_mode, best_sum
     return best_j
 

@@ -22,12 +22,12 @@ from PIL import Image
 
 from pc15.luma import MIDDLE, as_q12
 from pc15.residual.context_models import HALF_CONTEXT
-from pc15.residual.decode import empty_field, step_q4
+from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.rdo import encode_plane
-from pc15.residual.initial_models import START_FILE, TRAINED_STEPS, flat_models, ready, save_trained
+from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.syntax import CONTEXTS
-from pc15.residual.tools import ALL_TOOLS, tools_of
+from pc15.residual.tools import ALL_TOOLS, TRELLIS, tools_of
 
 Ints = npt.NDArray[Any]
 
@@ -82,7 +82,7 @@ def models_after(plane: Ints, step: int, start: Ints, tools: int) -> Ints:
         np.zeros_like(target),
         empty_field(len(target), target.shape[1], tools),
     )
-    encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
+    encode_plane(target, gray, rec, field, level_q4(step, tools), lambda_for(step, tools), models, 2)
     return models
 
 
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tools", default="all", help="A,B: coding tools to train with, or none (default: all)")
-    parser.add_argument("--out", type=Path, default=START_FILE, help="the table (default: the packaged one)")
+    parser.add_argument("--out", type=Path, help="the table (default: the packaged one for the tools)")
     args = parser.parse_args()
     left_out = set(args.exclude.read_text(encoding="utf-8").split()) if args.exclude else set()
     planes = []
@@ -117,7 +117,7 @@ def main() -> None:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
         planes += crops([path for path in files if path.name not in left_out], args.pictures, args.side)
     tools = ALL_TOOLS if args.tools == "all" else 0 if args.tools == "none" else tools_of(args.tools.split(","))
-    save_trained(train(planes, workers=args.workers, tools=tools), args.out)
+    save_trained(train(planes, workers=args.workers, tools=tools), args.out or START_FILES[tools & TRELLIS])
 
 
 if __name__ == "__main__":
