@@ -134,7 +134,8 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
     if field.tools & WIENER:
         code_loop(loop_models(), io, loop)
     units_down, units_across = field.size.shape
-    drawn, models = np.empty((units_down * UNIT, units_across * UNIT), np.int32), start_models(step, field.tools, contexts)
+    drawn = np.empty((units_down * UNIT, units_across * UNIT), np.int32)
+    models = start_models(step, field.tools, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     decode_plane(models, io, field, below, drawn, level_q4(step, field.tools), stack, around, work())
     if io[BROKEN] == OUTSIDE:

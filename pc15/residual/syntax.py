@@ -15,7 +15,10 @@ and every leaf inside the picture
 The scan runs along diagonals from the lowest frequency.  Each decision has four contexts: the levels already known
 around it with its diagonal, its own frequency, the neighbouring blocks with the direction of the prediction, and how
 full the block has been so far.
-Sources: the template of levels is that of ITU-T H.266, 9.3.4.2; most probable modes are those of H.265, 8.4.2.
+With the tool `trellis` there are two quantizers, of even and of odd multiples of half a step: the parities of the
+levels before move a state, which says to which of them a level belongs, and with which contexts it is coded.
+Sources: the template of levels is that of ITU-T H.266, 9.3.4.2, the states are those of its dependent quantization;
+most probable modes are those of H.265, 8.4.2.
 """
 
 from __future__ import annotations

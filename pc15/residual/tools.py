@@ -3,7 +3,7 @@
 SINE    squares of 4x4 that are predicted have a sine transform in place of the cosine's, see `dct`
 WIENER  a Wiener filter by classes follows the deblocking filter, see `wiener`
 BLEND   predictions by plane, mean, row and column are mixed with the border by how near it is, see `intra`
-TRELLIS the parities of the levels before one say which of two quantizers it has, see `syntax`
+TRELLIS which of two quantizers a level has follows from the parities of those before it, see `syntax`
 """
 
 from __future__ import annotations

@@ -324,12 +324,17 @@ def streams() -> Iterator[tuple[str, bytes]]:
         picture = render("WOOD", H, W, seed=7)[0] * 0.6 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         options = CodecConfig.preset("fast", device="cpu", tools="none").but(**cfg)
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+    before_trellis = {"tools": "sine,wiener,blend"}
     for name, W, H, cfg in (  # coding tools of the residual, one by one and together
         *((f"tool_{tool}", 72, 130, {"tools": tool, "lambda_rd": 0.05}) for tool in TOOLS),
-        ("tools", 97, 75, {"lambda_rd": 0.3}),
-        ("tools_fine", 33, 18, {"lambda_rd": 1e-4}),
-        ("tools_sections", 40, 150, {"section_rows": 1, "lambda_rd": 0.02}),
-        ("tools_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
+        ("tools", 97, 75, {"lambda_rd": 0.3, **before_trellis}),
+        ("tools_fine", 33, 18, {"lambda_rd": 1e-4, **before_trellis}),
+        ("tools_sections", 40, 150, {"section_rows": 1, "lambda_rd": 0.02, **before_trellis}),
+        ("tools_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02, **before_trellis}),
+        ("trellis", 97, 75, {"lambda_rd": 0.3}),
+        ("trellis_fine", 33, 18, {"lambda_rd": 1e-5}),
+        ("trellis_sections", 40, 150, {"section_rows": 1, "lambda_rd": 0.02}),
+        ("trellis_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_EDGES", H, W, seed=3)[0] * 0.5
         options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})

@@ -12,7 +12,16 @@ from pc15.errors import ConfigError
 from pc15.residual.bits import bits_by_kind, filter_decisions
 from pc15.residual.context_models import I64, jit_entry, rans_bytes
 from pc15.residual.deblock import STRENGTHS, deblock
-from pc15.residual.decode import check_step, check_tools, checked_plane, empty_field, finished, level_q4, pad_edges, step_q4
+from pc15.residual.decode import (
+    check_step,
+    check_tools,
+    checked_plane,
+    empty_field,
+    finished,
+    level_q4,
+    pad_edges,
+    step_q4,
+)
 from pc15.residual.enc.rdo import ALL_PARTS, Parts, encode_plane
 from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import Contexts, start_models
@@ -26,7 +35,7 @@ Ints = npt.NDArray[Any]
 
 LAMBDA = 0.10
 """Lambda in units of the squared step, per bit: of 0.10, 0.12, 0.15, 0.18 the best, by 0.3 % of the bytes to 0.12."""
-TRELLIS_LAMBDA = 0.084
+TRELLIS_LAMBDA = 0.0707
 """And with the tool `trellis`."""
 
 
@@ -55,6 +64,8 @@ class ResidualParams:
     def __post_init__(self) -> None:
         check_step(self.step)
         check_tools(self.tools)
+        if self.tools & TRELLIS and not self.parts.by_rate:
+            raise ConfigError("levels on a trellis are chosen by rate; leave the tool trellis out to have them rounded")
         if self.lam is not None and not self.lam >= 0.0:
             raise ConfigError(f"lambda is {self.lam}; give 0 or more, or None for the usual one")
         if not 1 <= self.tries <= 8:

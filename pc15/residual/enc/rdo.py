@@ -4,7 +4,7 @@ For every square from 64x64 down to 4x4, predictions are ranked by the Hadamard-
 best few are transformed, and those of them that promise most by the size of their coefficients are quantized; the
 square is kept whole or cut, whichever has the smaller J = squared error + lambda * bits.
 Levels are chosen in coding order, each with the cost of its context in the models as they stand ("RDOQ"), then the
-place of the last one.  Floats are the encoder's alone.
+place of the last one; with the tool `trellis` all at once, see `trellis`.  Floats are the encoder's alone.
 Source: M. Karczewicz et al., "Rate distortion optimized quantization", VCEG-AH21 (2008).
 """
 
@@ -32,7 +32,7 @@ from pc15.residual.context_models import (
 )
 from pc15.residual.dct import MID_BITS, forward, forward_sine
 from pc15.residual.enc.mode_screen import Screen, coarse_error, fine_error, look_at, screen
-from pc15.residual.enc.trellis import Paths, best_path, paths
+from pc15.residual.enc.trellis import Paths, best_path, paths, start_of
 from pc15.residual.intra import MODES, ZERO, fill, predict, references
 from pc15.residual.reconstruct import Work, reconstruct_block, takes_sine, work
 from pc15.residual.syntax import (
@@ -112,7 +112,6 @@ class Scratch(NamedTuple):
     costs: Ints
     drafts: Ints  # [tries] and places in `rank`, by what is drafted
     draft_costs: Ints
-    draft_js: Ints
     barred: Ints  # [MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
     means: Ints  # [3] log2 of the smallest and the largest square, whether levels are chosen by rate
     at: Ints  # [8,5] per size: x, y, next part, mode, sum of levels (-1: none)
@@ -157,7 +156,7 @@ def _scratch(tries: int, parts: Parts, tools: int) -> Scratch:
         level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(MODES, i64), angles=np.zeros(32, i64),
         last=np.zeros((12, 4), i64), screen=screen(tools),
         likely=np.zeros(drafted + LIKELY, i64), likely_costs=np.zeros(drafted + LIKELY),
-        rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries), draft_js=np.zeros(tries),
+        rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
         barred=barred, means=means,
         at=np.zeros((8, 5), i64), js=np.zeros((8, 3)), best_level=np.zeros((7, 64, 64), i32),
         paths=paths(),
@@ -326,6 +325,21 @@ def choose_levels(
     return last, kept, best_j
 
 
+@jit_inner()
+def choose_path(
+    s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, w: Scratch
+) -> tuple[int, int, float]:
+    """`choose_levels` with the tool `trellis`: step and w.level are in half steps."""
+    start = start_of(coef, s, step)
+    if start < 0:
+        return -1, 0, 0.0
+    top = 0
+    while (start + 1) >> (top + 1):
+        top += 1
+    price_last(m, top, s, near, kind, w.last)
+    return best_path(s, step, lam, m, kind, near, coef, start, w.last, w.level, w.paths)
+
+
 # ------------------------------------------------------------------ prediction of a block
 
 
@@ -451,49 +465,25 @@ def try_leaf(
         if n > c:  # a rough term for the frequencies that are not coded, by which modes differ
             bits += energy
         _insert(k, draft_cost(w.coefs[k], c, wide, w.sums) + bits, w.drafts, w.draft_costs)
-    least = 1e300
-    estimate = trellis and w.paths.tune[2] < 9.0
     for i in range(len(w.drafts)):
         k = w.drafts[i]
         if k < 0 or w.draft_costs[i] > DRAFT_RATIO * w.draft_costs[0]:
-            w.drafts[i] = -1
             break
         mode, energy = w.rank[k], w.energies[k]
         kind = KIND[mode]
         c0, c1, c2 = coded_contexts(s, kind, a, b)
         p = chance(m, c0, c1, c2, HALF_CONTEXT, W_CODED)
-        before = energy + per_bit * (w.price[mode] + bit_cost(p, 1))
+        bits = per_bit * (w.price[mode] + bit_cost(p, 1))
         if trellis:
-            w.draft_costs[i] = before
-            if estimate:
-                last, total, gain = choose_levels(s, wide, lam, m, kind, a + b, w.coefs[k], w)
-                w.draft_js[i] = before + gain
-                least = min(least, before + gain)
-            continue
-        last, total, gain = choose_levels(s, step, lam, m, kind, a + b, w.coefs[k], w)
-        if last >= 0 and before + gain < best_j:
-            best_j, best_mode, best_sum = before + gain, mode, total
+            last, total, gain = choose_path(s, step, lam, m, kind, a + b, w.coefs[k], w)
+        else:
+            last, total, gain = choose_levels(s, step, lam, m, kind, a + b, w.coefs[k], w)
+        if last >= 0 and energy + bits + gain < best_j:
+            best_j, best_mode, best_sum = energy + bits + gain, mode, total
             for v in range(c):
                 line, own = w.best_level[log2, v], w.level[v]
                 for u in range(c):
                     line[u] = own[u]
-    if trellis:
-        for i in range(len(w.drafts)):
-            k = w.drafts[i]
-            if k < 0:
-                break
-            if estimate and w.draft_js[i] > w.paths.tune[2] * least:
-                continue
-            mode = w.rank[k]
-            kind = KIND[mode]
-            price_last(m, 2 * min(s + 2, 5), s, a + b, kind, w.last)
-            last, total, gain = best_path(s, step, lam, m, kind, a + b, w.coefs[k], w.last, w.level, w.paths)
-            if last >= 0 and w.draft_costs[i] + gain < best_j:
-                best_j, best_mode, best_sum = w.draft_costs[i] + gain, mode, total
-                for v in range(c):
-                    line, own = w.best_level[log2, v], w.level[v]
-                    for u in range(c):
-                        line[u] = own[u]
     w.at[log2, 3], w.at[log2, 4] = best_mode, best_sum
     return best_j
 

@@ -26,13 +26,10 @@ _WORDS = 3 * _DIAGONAL // 8
 _NONE = 2 * STATES
 """Row of a path that has no levels yet."""
 _START = 15
-ROUND = 0.75
-"""Levels up to |coefficient| / step + ROUND, rounded down, are tried."""
-SMALL = 0.58
-"""A coefficient below so many steps starts no path, and one below half of that is 0."""
-
-
-TUNE = [0.75, 0.58, 9.0, 0.25]
+LEAST_START = 0.5
+"""A path starts at a coefficient of more steps than this."""
+APART = 2.0
+"""A path is given up once it costs so many squared half steps more than the best one."""
 
 
 class Paths(NamedTuple):
@@ -43,7 +40,6 @@ class Paths(NamedTuple):
     row: Ints  # [2,STATES] where in `sizes` it is remembered
     sizes: Ints  # [2*STATES+1,3*_DIAGONAL] uint8: magnitudes on the last diagonals, up to 15
     words: Ints  # the same memory as int64
-    tune: Ints
     trail: Ints  # [1024,STATES] int32: by place, level << 4 | state before
 
 
@@ -52,7 +48,7 @@ def paths() -> Paths:
     words = np.zeros((2 * STATES + 1, _WORDS), np.int64)
     return Paths(
         cost=np.zeros((2, STATES)), filled=np.zeros((2, STATES), np.int64), row=np.zeros((2, STATES), np.int64),
-        sizes=words.view(np.uint8), words=words, tune=np.array(TUNE), trail=np.zeros((1024, STATES), np.int32),
+        sizes=words.view(np.uint8), words=words, trail=np.zeros((1024, STATES), np.int32),
     )  # fmt: skip
 
 
@@ -78,7 +74,7 @@ def _levels_from(
     scale = 1.0 / (1 << (2 * MID_BITS))
     odd = ODD[state]
     came = _START if fresh else state
-    top = I64(value / (2 * step) + 0.5 * odd + w.tune[0])
+    top = I64(value / (2 * step) + 0.5 * odd) + 1
     cost, trail = w.cost[after], w.trail[i]
     base = before
     if not fresh:
@@ -119,25 +115,34 @@ def _around(sizes: Ints, d1: int, d2: int) -> int:
 
 
 @jit_inner()
-def best_path(
-    s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, last_price: Ints, level: Ints, w: Paths
-) -> tuple[int, int, float]:
-    """level [c, c], in half steps, from coef (MID_BITS); returns the last place, -1 for none, levels' sum and J.
+def start_of(coef: Ints, s: int, step: int) -> int:
+    """First place, from the last one on, at which a path may start; -1 for none."""
+    first = FIRST_PLACE[s]
+    for i in range(min(1024, 16 << 2 * s) - 1, -1, -1):
+        if abs(coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > LEAST_START * 2 * step:
+            return i
+    return -1
 
-    step: half a quantizer step, Q4 of a sample.   last_price: as of `rdo.price_last`.   J is relative to no levels.
+
+@jit_inner()
+def best_path(
+    s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, start: int, last_price: Ints,
+    level: Ints, w: Paths,
+) -> tuple[int, int, float]:  # fmt: skip
+    """level [c, c], in half steps, from coef (MID_BITS); returns the last place, the sum of levels and J.
+
+    Args:
+        step: half a quantizer step, Q4 of a sample.   start: as of `start_of`, not -1.
+        last_price: as of `rdo.price_last`, up to start.
+    J is relative to a block without levels.
     """
     c = min(4 << s, 32)
     first = FIRST_PLACE[s]
     at, free = 0, 0
-    small, zero = w.tune[1] * 2 * step, w.tune[3] * 2 * step
-    start = -1
-    for i in range(c * c - 1, -1, -1):
-        if abs(coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > small:
-            start = i
-            break
-    if start < 0:
-        return -1, 0, 0.0
     per_bit = lam / COST_ONE
+    scale = 1.0 / (1 << (2 * MID_BITS))
+    apart = APART * step * step * scale
+    limit = NEVER  # paths that cost more are given up
     for state in range(STATES):
         w.cost[at, state] = NEVER
     for i in range(start, -1, -1):
@@ -147,37 +152,24 @@ def best_path(
         d = u + v
         here, d1, d2 = d % 3 * _DIAGONAL + u, (d + 1) % 3 * _DIAGONAL + u, (d + 2) % 3 * _DIAGONAL + u
         to = 1 - at
-        if value <= zero:  # a 0 in every path: no two of them meet
-            trail = w.trail[i]
-            for state in range(STATES):
-                before, after, row = w.cost[at, state], NEXT_STATE[state, 0], w.row[at, state]
-                if before < NEVER:
-                    sizes, filled = w.sizes[row], w.filled[at, state]
-                    c0, c1, c2, c3, ws = contexts(
-                        0, s, place, _around(sizes, d1, d2), kind, near, filled, state
-                    )
-                    before += per_bit * bit_cost(chance(m, c0, c1, c2, c3, ws), 0)
-                    sizes[here] = 0
-                    w.filled[to, after], trail[after] = filled, state
-                w.cost[to, after], w.row[to, after] = before, row
-            at = to
-            continue
         for state in range(STATES):
             w.cost[to, state] = NEVER
         for state in range(STATES):
             before = w.cost[at, state]
-            if before < NEVER:
+            if before < limit:
                 around = _around(w.sizes[w.row[at, state]], d1, d2)
                 _levels_from(
                     state, before, around, w.filled[at, state], False, i, place, s, kind, near, value, step, lam, m,
                     to, w,
                 )  # fmt: skip
-        if value > small:
+        if value > LEAST_START * 2 * step:
             length = 0
             while (i + 1) >> (length + 1):
                 length += 1
             before = per_bit * last_price[length, (i + 1) << 2 >> length & 3]
-            _levels_from(0, before, 0, 0, True, i, place, s, kind, near, value, step, lam, m, to, w)
+            if before + lam - value * value * scale < limit:  # no start here can be worth it otherwise
+                _levels_from(0, before, 0, 0, True, i, place, s, kind, near, value, step, lam, m, to, w)
+        least = NEVER
         free = STATES - free
         for state in range(STATES):
             new = free + state
@@ -190,6 +182,8 @@ def best_path(
                     target[n] = source[n]
                 w.sizes[new, here] = min(k, 15)
                 w.filled[to, state] = k if came == _START else w.filled[at, came] + k
+                least = min(least, w.cost[to, state])
+        limit = min(NEVER, least + apart)
         at = to
     best = 0
     for state in range(1, STATES):
