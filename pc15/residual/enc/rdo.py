@@ -465,9 +465,11 @@ def try_leaf(
         if n > c:  # a rough term for the frequencies that are not coded, by which modes differ
             bits += energy
         _insert(k, draft_cost(w.coefs[k], c, wide, w.sums) + bits, w.drafts, w.draft_costs)
+    # Drafts say less of what a trellis makes of them: all are coded, for 5 % of the time and 0.2 % of the bytes.
+    dearest = 1e300 if trellis else DRAFT_RATIO * w.draft_costs[0]
     for i in range(len(w.drafts)):
         k = w.drafts[i]
-        if k < 0 or w.draft_costs[i] > DRAFT_RATIO * w.draft_costs[0]:
+        if k < 0 or w.draft_costs[i] > dearest:
             break
         mode, energy = w.rank[k], w.energies[k]
         kind = KIND[mode]
