@@ -30,7 +30,7 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
       residual    1 byte    if bit 7: 0 none, which a plane without tiles may not say; else 1 + index of its step,
                             1..80, plus 128 if tools follows
       tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend,
-                            bit 5 cross (Cb and Cr only)
+                            bit 3 trellis, bit 5 cross (Cb and Cr only)
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
                             or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained
     seed          4 bytes   if announced, not 1234
@@ -167,6 +167,18 @@ most; d = C(g,g) C(b,b) - C(g,b) C(g,b), at least 1; the numerators are C(g,c) C
 - C(g,c) C(g,b).  Where |numerator| >> 3 is not below d the slope is at its limit; else both are shifted down until d
 has 40 bits at most (d at least 1), and the slope is 4096 numerator / d.  A section needs the rows of the planes before
 it that lie beside its own, and nothing else of the picture; where they are damaged, what is shown in their place does.
+
+With the tool trellis (bit 3) every block starts in state 0, and a level of magnitude k stands for 2k half steps in
+states 0 and 1, for 2k - 1 in states 2 and 3, with its sign, and for none in any state if k is 0; half a step is the
+step of the index 8 higher.  The state after a level, in the order of coding, is the one that the table has for the
+state before it and the parity of k.  In states 2 and 3 the decisions "zero?" and "larger than 1?" have other contexts,
+those of `contexts` in `pc15/residual/syntax.py`, and all models start from a table of their own.
+
+```text
+state         0     1     2     3
+k even        0     2     1     3
+k odd         2     0     3     1
+```
 
 The filter: every pixel p becomes p + (sum of tap_i (a_i + b_i - 2p) + 64 >> 7); a_i and b_i are its neighbours at
 (down, right) and the opposite place, (3,0) (2,-1) (2,0) (2,1) (1,-2) (1,-1) (1,0) (1,1) (1,2) (0,1) (0,2) (0,3) in

@@ -36,7 +36,7 @@ def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: 
     field, strength, loop = read_field(payload, h, w, step, tools, plane)
     tapes = [filter_decisions(strength, loop, tools)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
-    models, stack, around = start_models(step, tools=tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    models, stack, around = start_models(step, tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     while done < field.on.size:  # written again, for the chances of all decisions
         io[MODE], io[FILL] = ENCODE, TAPE
         done = write_plane(models, io, field, done, ROOM, stack, around)

@@ -34,7 +34,7 @@ from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
 from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
-from pc15.residual.tools import ALL_TOOLS, CROSS, WIENER
+from pc15.residual.tools import ALL_TOOLS, CROSS, TRELLIS, WIENER
 from pc15.residual.wiener import Loop, code_loop, loop_models, no_loop, wiener
 
 Ints = npt.NDArray[Any]
@@ -43,6 +43,11 @@ SAMPLE_LIMIT = 1 << 15
 """Largest magnitude of a prediction or a residual, luma 8.0: keeps every transform inside its integers."""
 STEPS = 80
 STATE_BYTES = 4
+
+
+def level_q4(index: int, tools: int) -> int:
+    """Width in 1/16 of a Q12 sample of what fields count levels in: a step, or with the tool `trellis` half of one."""
+    return step_q4(index + 8) if tools & TRELLIS else step_q4(index)
 
 
 @functools.cache
@@ -164,12 +169,10 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
     if field.tools & WIENER:
         code_loop(loop_models(), io, loop)
     units_down, units_across = field.size.shape
-    drawn, models = (
-        np.empty((units_down * UNIT, units_across * UNIT), np.int32),
-        start_models(step, contexts, field.tools),
-    )
+    drawn = np.empty((units_down * UNIT, units_across * UNIT), np.int32)
+    models = start_models(step, field.tools, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    decode_plane(models, io, field, below, drawn, step_q4(step), stack, around, work())
+    decode_plane(models, io, field, below, drawn, level_q4(step, field.tools), stack, around, work())
     if io[BROKEN] == OUTSIDE:
         raise BitstreamError(f"residual of {size} bytes puts a level outside its block: it is damaged")
     if io[BROKEN]:

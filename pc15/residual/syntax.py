@@ -16,7 +16,10 @@ and every leaf inside the picture
 The scan runs along diagonals from the lowest frequency.  Each decision has four contexts: the levels already known
 around it with its diagonal, its own frequency, the neighbouring blocks with the direction of the prediction, and how
 full the block has been so far.
-Sources: the template of levels is that of ITU-T H.266, 9.3.4.2; most probable modes are those of H.265, 8.4.2.
+With the tool `trellis` there are two quantizers, of even and of odd multiples of half a step: the parities of the
+levels before move a state, which says to which of them a level belongs, and with which contexts it is coded.
+Sources: the template of levels is that of ITU-T H.266, 9.3.4.2, the states are those of its dependent quantization;
+most probable modes are those of H.265, 8.4.2.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from pc15.residual.context_models import (
 )
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS, WAYS
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO
+from pc15.residual.tools import CROSS, TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -96,6 +100,17 @@ def _kinds() -> Ints:
 KIND = _kinds()
 _BIT_LENGTH = np.array([i.bit_length() for i in range(128)], dtype=np.int64)
 
+# ------------------------------------------------------------------ states of the tool `trellis`
+
+STATES = 4
+NEXT_STATE = np.array([[0, 2], [2, 0], [1, 3], [3, 1]], dtype=np.int64)
+"""After a level, by its parity; every block starts in 0."""
+ODD = np.array([0, 0, 1, 1], dtype=np.int64)
+"""1: levels other than 0 stand for odd multiples of half a step, 2 |level| - 1 of them; 0: for even ones."""
+_SIG_SET = np.array([0, 0, 1, 2], dtype=np.int64)
+_GT1_SET = ODD
+"""Which contexts say if a level is 0, and if it is larger than 1."""
+
 # ------------------------------------------------------------------ context numbers: each block of contexts in a row
 
 _sizes = {
@@ -126,30 +141,53 @@ _sizes = {
     "gtn_b": MAX_FLAGS * DIAGONALS,
     "gtn_c": MAX_FLAGS * NEAR,
     "gtn_d": MAX_FLAGS * FULL,
-    "cross_a": 3 * SIZES,
-    "cross_b": 3 * 3,
-    "way": 5 * 3,
+}
+_sizes_of = {
+    0: _sizes,
+    TRELLIS: {  # the same again for the other states
+        f"{_name}_states": _further * _sizes[_name]
+        for _name, _further in (("sig_a", 2), ("sig_b", 2), ("sig_d", 2), ("gt1_a", 1), ("gt1_b", 1))
+    },
+    CROSS: {"cross_a": 3 * SIZES, "cross_b": 3 * 3, "way": 5 * 3},
 }
 BASE: dict[str, int] = {}
+CONTEXTS_OF: dict[int, tuple[int, int]] = {}
+"""First context, and the one after the last, of what all streams have (0) and of what a tool adds."""
 CONTEXTS = 0
-for _name, _size in _sizes.items():
-    BASE[_name] = CONTEXTS
-    CONTEXTS += _size
+for _tool, _own in _sizes_of.items():
+    _first = CONTEXTS
+    for _name, _size in _own.items():
+        BASE[_name] = CONTEXTS
+        CONTEXTS += _size
+    CONTEXTS_OF[_tool] = _first, CONTEXTS
 
 _ON, _SPLIT_A, _SPLIT_B = BASE["on"], BASE["split_a"], BASE["split_b"]
 _ZERO_A, _ZERO_B, _MPM, _MPM_B, ANGLE_TREE = BASE["zero_a"], BASE["zero_b"], BASE["mpm"], BASE["mpm_b"], BASE["angle"]
 CODED_A, CODED_B, CODED_C = BASE["coded_a"], BASE["coded_b"], BASE["coded_c"]
 LAST_A, LAST_B, LOW_A = BASE["last_a"], BASE["last_b"], BASE["low_a"]
-_SIG_A, _SIG_B, _SIG_C, _SIG_D = BASE["sig_a"], BASE["sig_b"], BASE["sig_c"], BASE["sig_d"]
-_GT1_A, _GT1_B, _GT1_C, _GT1_D = BASE["gt1_a"], BASE["gt1_b"], BASE["gt1_c"], BASE["gt1_d"]
+_SIG_C, _GT1_C, _GT1_D = BASE["sig_c"], BASE["gt1_c"], BASE["gt1_d"]
 _GTN_A, _GTN_B, _GTN_C, _GTN_D = BASE["gtn_a"], BASE["gtn_b"], BASE["gtn_c"], BASE["gtn_d"]
 _CROSS_A, _CROSS_B, _WAY = BASE["cross_a"], BASE["cross_b"], BASE["way"]
+
+
+def _by_state(name: str, which: Ints) -> Ints:
+    """Where the contexts of a name start in each state."""
+    return np.where(which > 0, BASE[f"{name}_states"] + (which - 1) * _sizes[name], BASE[name])
+
+
+_SIG_A_AT, _SIG_B_AT, _SIG_D_AT = (_by_state(name, _SIG_SET) for name in ("sig_a", "sig_b", "sig_d"))
+_GT1_A_AT, _GT1_B_AT = (_by_state(name, _GT1_SET) for name in ("gt1_a", "gt1_b"))
 
 # weight sets
 W_ON, W_SPLIT, W_ZERO, W_MPM, W_ANGLE, W_CODED, W_LAST = 0, 1, 2, 3, 4, 5, 6
 W_LOW, W_SIG, W_GT1, W_GTN = 7, 8, 8 + 3 * SIZES, 8 + 4 * SIZES
-W_CROSS = W_GTN + 3
-WEIGHT_SETS = W_GTN + 4
+W_SIG_STATES, W_GT1_STATES = W_GTN + 3, W_GTN + 3 + 2 * 3 * SIZES
+W_CROSS = W_GT1_STATES + SIZES
+WEIGHT_SETS = W_CROSS + 1
+SETS_OF = {0: (0, W_SIG_STATES), TRELLIS: (W_SIG_STATES, W_CROSS), CROSS: (W_CROSS, WEIGHT_SETS)}
+"""Weight sets likewise."""
+_W_SIG_AT = np.where(_SIG_SET > 0, W_SIG_STATES + (_SIG_SET - 1) * 3 * SIZES, W_SIG)
+_W_GT1_AT = np.where(_GT1_SET > 0, W_GT1_STATES, W_GT1)
 
 RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 4))
 """What decisions without a model are about; those with one are told apart by their weight set."""
@@ -159,7 +197,9 @@ W_LOOP = WEIGHT_SETS + 4
 KIND_NAMES = (
     ["superblock on", "split", "mode", "mode", "mode", "block coded", "last place", "last place"]
     + ["level not 0"] * (W_GT1 - W_SIG)
-    + ["level size"] * (W_CROSS - W_GT1)
+    + ["level size"] * (W_SIG_STATES - W_GT1)
+    + ["level not 0"] * (W_GT1_STATES - W_SIG_STATES)
+    + ["level size"] * (W_CROSS - W_GT1_STATES)
     + ["mode"]
     + ["last place", "level size", "sign", "filter", "filter"]
 )
@@ -196,13 +236,13 @@ PLACE = _places()
 
 @jit_inner()
 def contexts(
-    k: int, s: int, row: int, around: int, kind: int, near: int, filled: int
+    k: int, s: int, row: int, around: int, kind: int, near: int, filled: int, state: int
 ) -> tuple[int, int, int, int, int]:
     """Contexts and weight set of "is this level larger than k".
 
     Args:
         s: size class 0..4.   row: of the place in PLACE.   around: template sum.   kind, near: of the block.
-        filled: levels' sum so far.
+        filled: levels' sum so far.   state: 0 but with the tool `trellis`.
     """
     t = min(around, 32)
     f = _BIT_LENGTH[min(filled, 127)]
@@ -213,10 +253,10 @@ def contexts(
     a, b, d = PLACE[row, 2] + _SUM[t], I64(PLACE[row, 3]), (s * FULL + f) * FULL + PLACE[row, 6]
     if k == 1:
         c = _GT1_C + (kind * NEAR + near) * 25 + PLACE[row, 5]
-        return _GT1_A + a, _GT1_B + b, c, _GT1_D + d, W_GT1 + s
+        return _GT1_A_AT[state] + a, _GT1_B_AT[state] + b, c, _GT1_D + d, _W_GT1_AT[state] + s
     z = 0 if t == 0 else 1 if t < 4 else 2
     c = _SIG_C + ((min(2, (s + 1) >> 1) * KINDS + kind) * NEAR + near) * 25 + PLACE[row, 4]
-    return _SIG_A + a, _SIG_B + b * 3 + z, c, _SIG_D + d, W_SIG + s * 3 + z
+    return _SIG_A_AT[state] + a, _SIG_B_AT[state] + b * 3 + z, c, _SIG_D_AT[state] + d, _W_SIG_AT[state] + s * 3 + z
 
 
 @jit_inner()
@@ -285,22 +325,26 @@ def code_escape(io: Ints, value: int) -> int:
 
 @jit_inner()
 def code_levels(
-    m: Ints, io: Ints, level: Ints, x0: int, y0: int, s: int, kind: int, near: int, last: int, around: Ints
-) -> int:
-    """Levels of the block at (x0, y0) of the plane, last first; returns the sum of their magnitudes."""
+    m: Ints, io: Ints, level: Ints, x0: int, y0: int, s: int, kind: int, near: int, last: int, trellis: bool,
+    around: Ints,
+) -> int:  # fmt: skip
+    """Levels of the block at (x0, y0) of the plane, last first; returns the sum of their magnitudes.
+
+    trellis: the array holds, and receives, in place of a level the multiple of half a step that it stands for.
+    """
     last = code_last(m, io, last, s, near, kind)
     clear_template(around, s)
     first = FIRST_PLACE[s]
-    filled = 0
+    filled, state = 0, I64(0)
     for i in range(last, -1, -1):
         row = first + i
         u, v = I64(PLACE[row, 0]), I64(PLACE[row, 1])
         at = (v + 2) * RIM + u + 2
         value = I64(level[y0 + v, x0 + u])
-        size = abs(value)
+        size = (abs(value) + 1) >> 1 if trellis else abs(value)
         k = 1 if i == last else 0
         while k < MAX_FLAGS:
-            c0, c1, c2, c3, w = contexts(k, s, row, I64(around[at]), kind, near, filled)
+            c0, c1, c2, c3, w = contexts(k, s, row, I64(around[at]), kind, near, filled, state)
             if not code(m, io, 1 if size > k else 0, c0, c1, c2, c3, w):
                 break
             k += 1
@@ -308,9 +352,12 @@ def code_levels(
             if k == MAX_FLAGS:
                 k += code_escape(io, max(0, size - MAX_FLAGS))
             minus = code_raw(io, 1 if value < 0 else 0, RAW_SIGN)
-            level[y0 + v, x0 + u] = -k if minus else k
+            drawn = 2 * k - ODD[state] if trellis else k
+            level[y0 + v, x0 + u] = -drawn if minus else drawn
             add_template(around, at, k)
             filled += k
+        if trellis:
+            state = NEXT_STATE[state, k & 1]
     return filled
 
 
@@ -471,7 +518,8 @@ def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, arou
         rows, cols = field.level.shape
         u, v = x0 % cols, y0 % rows
         last = 0 if io[MODE] == DECODE else last_level(field.level, u, v, s)
-        active = activity(code_levels(m, io, field.level, u, v, s, kind, a + b, last, around), log2)
+        trellis = (field.tools & TRELLIS) != 0
+        active = activity(code_levels(m, io, field.level, u, v, s, kind, a + b, last, trellis, around), log2)
     mark(field, x, y, 1 << s, 1 << s, mode, log2, active)
 
 

@@ -3,6 +3,7 @@
 SINE    squares of 4x4 that are predicted have a sine transform in place of the cosine's, see `dct`
 WIENER  a Wiener filter by classes follows the deblocking filter, see `wiener`
 BLEND   predictions by plane, mean, row and column are mixed with the border by how near it is, see `intra`
+TRELLIS which of two quantizers a level has follows from the parities of those before it, see `syntax`
 CROSS   of Cb and Cr alone: squares may be predicted from the planes that are decoded already, see `cross`
 """
 
@@ -10,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-SINE, WIENER, BLEND, CROSS = 1, 2, 4, 32
+SINE, WIENER, BLEND, TRELLIS, CROSS = 1, 2, 4, 8, 32
 
-TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND, "cross": CROSS}
+TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND, "trellis": TRELLIS, "cross": CROSS}
 """Every tool by its name in options."""
 ALL_TOOLS = sum(TOOLS.values())
 CHROMA_TOOLS = CROSS

@@ -324,16 +324,26 @@ def streams() -> Iterator[tuple[str, bytes]]:
         picture = render("WOOD", H, W, seed=7)[0] * 0.6 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         options = CodecConfig.preset("fast", device="cpu", tools="none").but(**cfg)
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+    three = "sine,wiener,blend"
     for name, W, H, cfg in (  # coding tools of the residual, one by one and together
         *(
             (f"tool_{tool}", 72, 130, {"tools": tool, "lambda_rd": 0.05})
             for tool, bit in TOOLS.items()
             if not bit & CHROMA_TOOLS
         ),
-        ("tools", 97, 75, {"lambda_rd": 0.3}),
-        ("tools_fine", 33, 18, {"lambda_rd": 1e-4}),
-        ("tools_sections", 40, 150, {"section_rows": 1, "lambda_rd": 0.02}),
-        ("tools_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
+        ("tools", 97, 75, {"tools": three, "lambda_rd": 0.3}),
+        ("tools_fine", 33, 18, {"tools": three, "lambda_rd": 1e-4}),
+        ("tools_sections", 40, 150, {"tools": three, "section_rows": 1, "lambda_rd": 0.02}),
+        ("tools_tiles", 61, 70, {"tools": three, "tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
+        ("trellis", 97, 75, {"tools": f"{three},trellis", "lambda_rd": 0.3}),
+        ("trellis_fine", 33, 18, {"tools": f"{three},trellis", "lambda_rd": 1e-5}),
+        ("trellis_sections", 40, 150, {"tools": f"{three},trellis", "section_rows": 1, "lambda_rd": 0.02}),
+        (
+            "trellis_tiles",
+            61,
+            70,
+            {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02} | {"tools": f"{three},trellis"},
+        ),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_EDGES", H, W, seed=3)[0] * 0.5
         options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})
@@ -363,7 +373,9 @@ def streams() -> Iterator[tuple[str, bytes]]:
         shared = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         red, blue = render("PERLIN", H, W, seed=5)[0], render("RINGS", H, W)[0]
         picture = torch.cat((shared + 0.3 * red, 0.7 * shared, -0.6 * shared + 0.2 * blue)).clamp(-1, 1)
-        options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})
+        options = CodecConfig.preset("balanced", device="cpu").but(
+            **{"max_layers": 0, "tools": f"{three},cross", **cfg}
+        )
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
 
 

@@ -25,12 +25,12 @@ from pc15.color import rgb_to_ycbcr420
 from pc15.luma import MIDDLE, as_q12, to_pixels
 from pc15.residual.context_models import HALF_CONTEXT
 from pc15.residual.cross import guides_of
-from pc15.residual.decode import empty_field, step_q4
+from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import encode_plane
-from pc15.residual.initial_models import CHROMA_FILE, START_FILE, TRAINED_STEPS, flat_models, ready, save_trained
+from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.syntax import CONTEXTS
-from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, tools_of
+from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, CROSS, TRELLIS, tools_of
 
 Ints = npt.NDArray[Any]
 
@@ -107,7 +107,7 @@ def models_after(plane: Ints, step: int, start: Ints, tools: int, guides: Ints |
     gray, rec, (h, w) = np.full_like(target, MIDDLE), np.zeros_like(target), target.shape
     seen = None if guides is None else np.ascontiguousarray(guides[:, :h, :w])
     field = empty_field(h, w, tools, guides=seen)
-    encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
+    encode_plane(target, gray, rec, field, level_q4(step, tools), lambda_for(step, tools), models, 2)
     return models
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tools", default="all", help="A,B: coding tools to train with, or none (default: all)")
     parser.add_argument("--chroma", action="store_true", help="learn where planes with guides start")
-    parser.add_argument("--out", type=Path, help="the table (default: the packaged one)")
+    parser.add_argument("--out", type=Path, help="the table (default: the packaged one for the tools)")
     args = parser.parse_args()
     left_out = set(args.exclude.read_text(encoding="utf-8").split()) if args.exclude else set()
     pictures = []
@@ -144,8 +144,8 @@ def main() -> None:
         kept = [path for path in files if path.name not in left_out]
         pictures += crops(kept, args.pictures, args.side, "RGB" if args.chroma else "L")
     tools = ALL_TOOLS if args.tools == "all" else 0 if args.tools == "none" else tools_of(args.tools.split(","))
-    usual = CHROMA_FILE if args.chroma else START_FILE
-    save_trained(train(pictures, workers=args.workers, tools=tools), args.out or usual)
+    own = CROSS if args.chroma else tools & TRELLIS
+    save_trained(train(pictures, workers=args.workers, tools=tools), own, args.out or START_FILES[own])
 
 
 if __name__ == "__main__":
