@@ -87,6 +87,8 @@ VARIANTS = (
     _without("sine", "no sine transform of 4x4"),
     _without("wiener", "no Wiener filter in the loop"),
     _without("blend", "predictions not blended with the border"),
+    _without("patterns", "no patterns in squares"),
+    _parts("one-layer", "one pattern per square", parts=Parts(layers=1)),
     Variant("no-tools", "none of the tools that a header switches on", options={"tools": ()}, parts={}),
     _programs("grid", "the regular grid for a codebook", codebook_id="v15_grid"),
     _programs("plain-tables", "one table for all contexts of a symbol", table_id="plain"),

@@ -29,7 +29,8 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
       window_param 1 byte   if announced, not 0: Tukey alpha in 1/256, Kaiser beta in 1/4; never for hann
       residual    1 byte    if bit 7: 0 none, which a plane without tiles may not say; else 1 + index of its step,
                             1..80, plus 128 if tools follows
-      tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend
+      tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend,
+                            bit 4 patterns (of the codebook v15_squares)
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
                             or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained
     seed          4 bytes   if announced, not 1234
@@ -147,6 +148,19 @@ deblocking filter, with the tool wiener that filter, then superblocks of 64x64 i
       planar, mean  p + (w(x) (left(y) - p) + w(y) (top(x) - p) + 32 >> 6)
       horizontal    p + (w(y) (top(x) - corner) + 32 >> 6)
       vertical      p + (w(x) (left(y) - corner) + 32 >> 6)
+    patterns      bit 4: of squares of side 8, 16, 32, 64, between mode and coded, up to 4 layers, by adaptive models:
+      more        1 if another layer follows, unless there are 4
+      entry       number r - 1 of a pattern in the codebook of this side: the bit length of r less 1 in unary, at most
+                  9, then the bits of r below its highest; an entry that the codebook lacks is damage
+      amount      sign, 1 for minus; magnitude less 1 in unary, at most 14, then an Exp-Golomb rest in raw bits; more
+                  than 1023 counts as that
+
+A layer adds amount * step * P / norm to the prediction, before the transform is added: P is the pattern, int8; with
+norm the root of its sum of squares, in 1/1024, rounded down, and scale = 2^38 / norm, rounded down, a sample becomes
+p + (f * P + 2^27 >> 28), f = amount * step * scale >> 4, step in 1/16 of a sample; a layer changes a sample by at most
+2^15.  The codebook v15_squares holds 1023, 1023, 511 and 127 patterns of side 8, 16, 32 and 64: it is
+`pc15/residual/v15_squares.npz`, whose patterns have the SHA-256 that `tests/residual/test_patterns.py` names.  The
+deblocking treats an edge between squares without prediction as one with levels if either side has a layer.
 
 The filter: every pixel p becomes p + (sum of tap_i (a_i + b_i - 2p) + 64 >> 7); a_i and b_i are its neighbours at
 (down, right) and the opposite place, (3,0) (2,-1) (2,0) (2,1) (1,-2) (1,-1) (1,0) (1,1) (1,2) (0,1) (0,2) (0,3) in

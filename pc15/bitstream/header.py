@@ -68,7 +68,7 @@ COARSE = 1
 MAX_TILES = 1 << 24  # of all grids: a small stride must not turn few pixels into endless tiles
 MAX_STEP = 63  # amp_step and dc_step have six bits each
 MAX_RESIDUAL = 80
-MAX_TOOLS = 7
+MAX_TOOLS = 1 | 2 | 4 | 16
 """All bits of `PlaneSpec.tools` that there are, see `pc15.residual.tools`."""
 SUPERBLOCK = 64  # px, the unit of the residual
 
@@ -277,6 +277,8 @@ def _plane_problem(at: str, spec: PlaneSpec, subsample: int) -> str | None:
 def _tools_problem(at: str, spec: PlaneSpec) -> str | None:
     if spec.tools and not spec.residual:
         return f"tools {at} are {spec.tools!r} without a residual that they could code"
+    if type(spec.tools) is int and 0 <= spec.tools <= MAX_TOOLS and spec.tools & ~MAX_TOOLS:
+        return f"tools {at} are {spec.tools}, some of which there are not; give bits of {MAX_TOOLS}"
     return _outside(f"tools {at}", spec.tools, 0, MAX_TOOLS)
 
 

@@ -26,14 +26,16 @@ from pc15.residual.context_models import (
     RANS_LOW,
     STATE,
     TAPE,
+    UNKNOWN,
     jit_entry,
     pull,
 )
 from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
+from pc15.residual.patterns import patterns_for
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
 from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
-from pc15.residual.tools import ALL_TOOLS, WIENER
+from pc15.residual.tools import ALL_TOOLS, PATTERNS, WIENER
 from pc15.residual.wiener import Loop, code_loop, loop_models, no_loop, wiener
 
 Ints = npt.NDArray[Any]
@@ -91,8 +93,10 @@ def decode_flat(
 def empty_field(H: int, W: int, tools: int, levels: tuple[int, int] | None = None) -> Field:
     """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `Field`."""
     units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
-    mode, size, active = (np.zeros(units, np.uint8) for _ in range(3))
-    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8), tools)
+    mode, size, active, layers = (np.zeros(units, np.uint8) for _ in range(4))
+    entry, amount = (np.zeros(units if tools & PATTERNS else (1, 1), np.int16) for _ in range(2))
+    level, on = np.zeros(levels or (H, W), np.int32), np.zeros(supers, np.uint8)
+    return Field(level, mode, size, active, on, tools, layers, entry, amount)
 
 
 def read_field(payload: bytes, h: int, w: int, step: int, tools: int) -> tuple[Field, int, Loop]:
@@ -131,9 +135,12 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
     units_down, units_across = field.size.shape
     drawn, models = np.empty((units_down * UNIT, units_across * UNIT), np.int32), start_models(step, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    decode_plane(models, io, field, below, drawn, step_q4(step), stack, around, work())
+    patterns = patterns_for(field.tools)
+    decode_plane(models, io, field, below, drawn, step_q4(step), stack, around, work(), patterns)
     if io[BROKEN] == OUTSIDE:
         raise BitstreamError(f"residual of {size} bytes puts a level outside its block: it is damaged")
+    if io[BROKEN] == UNKNOWN:
+        raise BitstreamError(f"residual of {size} bytes names a pattern that its codebook lacks: it is damaged")
     if io[BROKEN]:
         raise BitstreamError(f"residual of {size} bytes ran out before its last superblock: it is cut or damaged")
     if io[STATE] != RANS_LOW or io[POS] != len(io):

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import BROKEN, I64, jit_entry, jit_inner
+from pc15.residual.context_models import BROKEN, I64, UNKNOWN, jit_entry, jit_inner
 from pc15.residual.dct import inverse, inverse_sine
 from pc15.residual.intra import ZERO, fill, predict, references
+from pc15.residual.patterns import Patterns, add_layers, unknown_layers
 from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
-from pc15.residual.tools import SINE
+from pc15.residual.tools import PATTERNS, SINE
 
 Ints = npt.NDArray[Any]
 
@@ -102,7 +103,9 @@ def reconstruct_block(
 
 
 @jit_inner()
-def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work) -> None:
+def reconstruct_super(
+    field: Field, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work, patterns: Patterns
+) -> None:
     """Draw every block of a superblock of a field into rec [H,W], in coding order."""
     H, W = rec.shape
     if not field.on[sy >> SUPER_LOG2, sx >> SUPER_LOG2]:
@@ -124,14 +127,17 @@ def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, st
         references(rec, x0, y0, n, w.ref)
         mode, coded = I64(field.mode[y, x]), I64(field.active[y, x])
         predict(w.ref, mode, log2, w.line, w.pred, field.tools)
+        if field.layers[y, x]:
+            add_layers(field, x, y, log2, step, patterns, w.pred)
         reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, w)
         z += (n >> 2) * (n >> 2)
 
 
 @jit_entry()
 def decode_plane(
-    m: Ints, io: Ints, field: Field, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work
-) -> None:
+    m: Ints, io: Ints, field: Field, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work,
+    patterns: Patterns,
+) -> None:  # fmt: skip
     """Read superblocks into a field and draw them into rec [H,W], while the stream lasts.
 
     m, io, stack, around: as of `syntax.code_super`.   below: the prediction, [H,W], or [1,W] if all rows are alike.
@@ -142,6 +148,8 @@ def decode_plane(
             level = field.level
             fill(level, x % level.shape[1], y % level.shape[0], min(SUPER, W - x), min(SUPER, H - y), 0)
             code_super(m, io, field, x, y, stack, around)
+            if field.tools & PATTERNS and unknown_layers(field, x, y, patterns):
+                io[BROKEN] = UNKNOWN
             if io[BROKEN]:
                 return
-            reconstruct_super(field, below, rec, x, y, step, w)
+            reconstruct_super(field, below, rec, x, y, step, w, patterns)

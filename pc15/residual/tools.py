@@ -1,17 +1,18 @@
 """Coding tools of the residual that a header switches on: bits of a plane's `tools`; without any, streams are of 1.0's.
 
-SINE    squares of 4x4 that are predicted have a sine transform in place of the cosine's, see `dct`
-WIENER  a Wiener filter by classes follows the deblocking filter, see `wiener`
-BLEND   predictions by plane, mean, row and column are mixed with the border by how near it is, see `intra`
+SINE      squares of 4x4 that are predicted have a sine transform in place of the cosine's, see `dct`
+WIENER    a Wiener filter by classes follows the deblocking filter, see `wiener`
+BLEND     predictions by plane, mean, row and column are mixed with the border by how near it is, see `intra`
+PATTERNS  squares of 8x8 and more may add patterns of the codebook of `patterns` to their prediction
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-SINE, WIENER, BLEND = 1, 2, 4
+SINE, WIENER, BLEND, PATTERNS = 1, 2, 4, 16
 
-TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND}
+TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND, "patterns": PATTERNS}
 """Every tool by its name in options."""
 ALL_TOOLS = sum(TOOLS.values())
 

@@ -32,7 +32,7 @@ from pc15.bitstream.header import (
     varint,
 )
 from pc15.errors import BitstreamError, ConfigError
-from pc15.residual.tools import ALL_TOOLS
+from pc15.residual.tools import ALL_TOOLS, TOOLS, tools_of
 from pc15.tiling import TileGridCfg, grid
 
 LUMA = PlaneSpec(tile=32, overlap=8, window=0, subsample=0, amp_step=12, dc_step=20)
@@ -53,7 +53,16 @@ def headers(draw: st.DrawFn) -> Header:
     def plane(subsample: int) -> PlaneSpec:
         refined = draw(residual)
         if refined and draw(st.booleans()):
-            return PlaneSpec(0, 0, 0, subsample, 0, 0, residual=refined, tools=draw(st.integers(0, MAX_TOOLS)))
+            return PlaneSpec(
+                0,
+                0,
+                0,
+                subsample,
+                0,
+                0,
+                residual=refined,
+                tools=draw(st.sets(st.sampled_from(sorted(TOOLS))).map(tools_of)),
+            )
         own = tiles(subsample, 4)
         under = tiles(subsample, own.tile + 1) if own.tile < MAX_TILE and draw(st.booleans()) else None
         return replace(own, residual=refined, under=under)
@@ -321,7 +330,7 @@ def test_tools_take_a_byte_where_there_are_any() -> None:
     ):
         with pytest.raises(BitstreamError, match=why):
             unpack_v15(sealed(body))
-    for wrong in ({"residual": 0, "tools": 1}, {"tools": MAX_TOOLS + 1}, {"tools": True}):
+    for wrong in ({"residual": 0, "tools": 1}, {"tools": MAX_TOOLS + 1}, {"tools": 8}, {"tools": True}):
         with pytest.raises(ConfigError, match="tools"):
             pack_v15(replace(plain, planes=(replace(LUMA, **{"residual": 17, **wrong}),)))
 

@@ -324,12 +324,17 @@ def streams() -> Iterator[tuple[str, bytes]]:
         picture = render("WOOD", H, W, seed=7)[0] * 0.6 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         options = CodecConfig.preset("fast", device="cpu", tools="none").but(**cfg)
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+    three = "sine,wiener,blend"
     for name, W, H, cfg in (  # coding tools of the residual, one by one and together
         *((f"tool_{tool}", 72, 130, {"tools": tool, "lambda_rd": 0.05}) for tool in TOOLS),
-        ("tools", 97, 75, {"lambda_rd": 0.3}),
-        ("tools_fine", 33, 18, {"lambda_rd": 1e-4}),
-        ("tools_sections", 40, 150, {"section_rows": 1, "lambda_rd": 0.02}),
-        ("tools_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
+        ("tools", 97, 75, {"tools": three, "lambda_rd": 0.3}),
+        ("tools_fine", 33, 18, {"tools": three, "lambda_rd": 1e-4}),
+        ("tools_sections", 40, 150, {"tools": three, "section_rows": 1, "lambda_rd": 0.02}),
+        ("tools_tiles", 61, 70, {"tools": three, "tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
+        ("patterns_coarse", 130, 67, {"tools": f"{three},patterns", "lambda_rd": 4.0}),
+        ("patterns_fine", 40, 33, {"tools": f"{three},patterns", "lambda_rd": 3e-3}),
+        ("patterns_sections", 72, 150, {"tools": "patterns", "section_rows": 1, "lambda_rd": 0.3}),
+        ("patterns_tiles", 61, 70, {"tools": "patterns", "tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.1}),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_EDGES", H, W, seed=3)[0] * 0.5
         options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})

@@ -45,7 +45,7 @@ def scene(h: int, w: int, seed: int = 0) -> np.ndarray:
 @settings(max_examples=30, deadline=None)
 @given(
     h=st.integers(1, 90), w=st.integers(1, 150), step=st.integers(0, STEPS - 1), seed=st.integers(0, 99),
-    tools=st.integers(0, ALL_TOOLS), flat=st.booleans(),
+    tools=st.sets(st.sampled_from(sorted(TOOLS))).map(tools_of), flat=st.booleans(),
 )  # fmt: skip
 def test_the_decoder_draws_what_the_encoder_saw(h: int, w: int, step: int, seed: int, tools: int, flat: bool) -> None:
     picture = scene(h, w, seed)

@@ -26,7 +26,8 @@ from pc15.residual.decode import empty_field, step_q4
 from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.rdo import encode_plane
 from pc15.residual.initial_models import START_FILE, TRAINED_STEPS, flat_models, ready, save_trained
-from pc15.residual.syntax import CONTEXTS
+from pc15.residual.patterns import Patterns
+from pc15.residual.syntax import CONTEXTS, Field
 from pc15.residual.tools import ALL_TOOLS, tools_of
 
 Ints = npt.NDArray[Any]
@@ -71,8 +72,8 @@ def crops(files: Sequence[Path], count: int, side: int) -> list[Ints]:
     return planes
 
 
-def models_after(plane: Ints, step: int, start: Ints, tools: int) -> Ints:
-    """What models become on one picture, coded without a prediction."""
+def learnt(plane: Ints, step: int, start: Ints, tools: int, patterns: Patterns | None = None) -> tuple[Ints, Field]:
+    """What models become on one picture, coded without a prediction, and how it was coded."""
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
@@ -82,8 +83,13 @@ def models_after(plane: Ints, step: int, start: Ints, tools: int) -> Ints:
         np.zeros_like(target),
         empty_field(len(target), target.shape[1], tools),
     )
-    encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
-    return models
+    encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2, patterns=patterns)
+    return models, field
+
+
+def models_after(plane: Ints, step: int, start: Ints, tools: int) -> Ints:
+    """The first result of `learnt`."""
+    return learnt(plane, step, start, tools)[0]
 
 
 def train(planes: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS) -> Ints:
