@@ -45,29 +45,29 @@ class Patterns(NamedTuple):
     """Codebooks of all sizes in one row, for compiled loops.
 
     pixels: int8, pattern after pattern.   scale: int64, 2^SCALE_BITS / norm, per pattern.
-    count, first, start: [SIZES] int64, per log2 size - 2: patterns, the first one's place in `scale`, and in `pixels`.
+    counts, first, start: [SIZES] int64, per log2 size - 2: patterns, the first one's place in `scale`, and in `pixels`.
     """
 
     pixels: Ints
     scale: Ints
-    count: Ints
+    counts: Ints
     first: Ints
     start: Ints
 
 
 def packed(books: list[Ints]) -> Patterns:
     """Codebooks [E,n,n] int8 of the sizes DRAWN_SIDES, as loops take them."""
-    count, first, start = (np.zeros(SIZES, np.int64) for _ in range(3))
+    counts, first, start = (np.zeros(SIZES, np.int64) for _ in range(3))
     scale: list[int] = []
     at = 0
     for s, book in enumerate(books, 1):
-        count[s], first[s], start[s] = len(book), len(scale), at
+        counts[s], first[s], start[s] = len(book), len(scale), at
         at += book.size
         squares = (book.astype(np.int64) ** 2).sum(axis=(1, 2))
         # the norm to 1/1024 of a pattern's unit, rounded down: integers alone
         scale += [(1 << SCALE_BITS + 10) // max(1, math.isqrt(int(square) << 20)) for square in squares]
     pixels = np.concatenate([book.reshape(-1) for book in books]) if at else np.zeros(1, np.int8)
-    return Patterns(pixels, np.array(scale or [0], np.int64), count, first, start)
+    return Patterns(pixels, np.array(scale or [0], np.int64), counts, first, start)
 
 
 @functools.cache
@@ -134,7 +134,7 @@ def unknown_layers(field: Field, sx: int, sy: int, patterns: Patterns) -> bool:
             layer = (y & inside) * 2 + (x & inside)
             if (x & inside) > 1 or (y & inside) > 1 or layer >= field.layers[y, x]:
                 continue
-            if field.entry[y, x] >= patterns.count[log2 - 2]:
+            if field.entry[y, x] >= patterns.counts[log2 - 2]:
                 return True
     return False
 

@@ -189,7 +189,7 @@ def codebooks(args: argparse.Namespace) -> None:
     command tables.
 
     With --squares it is the codebook of the residual's squares instead, and the models that their layers start with:
-    from pictures alone.  The packaged one was made so, with --crop 320 and what else is usual.
+    from pictures alone.  The package's own lies at pc15/residual/v15_squares.npz, and streams name no other.
 
       pc15learn codebooks --images photos/ --out models/codebooks/mine.npz
       pc15learn codebooks --labels labels-4 labels-1 --out models/codebooks/mine.npz

@@ -38,7 +38,7 @@ def test_a_codebook_is_made_of_a_picture(picture: Path, tmp_path: Path, monkeypa
     with np.load(out) as table:
         assert all((np.diff(table[f"use_{side}"][:3]) <= 2).all() for side in DRAWN_SIDES)
     assert sum(squares.by_generator(out).values()) == pytest.approx(1)
-    assert packed(books).count.tolist() == [0, *map(len, books)]
+    assert packed(books).counts.tolist() == [0, *map(len, books)]
 
 
 def test_an_entry_that_is_not_said_to_be_minus_is_its_negative(picture: Path) -> None:

@@ -36,7 +36,7 @@ from pc15.residual.tools import PATTERNS
 from pc15.residual.wiener import no_loop
 from pc15learn.codebooks.squares import draw_entries, read_entries
 
-SHA256 = "c4d3487801e4c3b77c04fc50d53fd5d71fe4ac980ac46f4622005a0973bda48a"
+SHA256 = "58931013245391e8e69c12032105db5765507e97b9684e1e7fddcaa64c0966b8"
 
 
 def test_the_packaged_codebook_is_the_one_that_streams_name() -> None:
@@ -102,7 +102,7 @@ def random_field(seed: int, h: int = 128, w: int = 192) -> Field:
                     count = int(rng.integers(MAX_LAYERS + 1))
                     field.layers[v : v + units, u : u + units] = count
                     for i in range(count):
-                        entry = rng.integers(patterns_for(PATTERNS).count[log2 - 2])
+                        entry = rng.integers(patterns_for(PATTERNS).counts[log2 - 2])
                         amount = int(rng.choice([1, 2, 14, 15, 16, 100, MAX_AMOUNT])) * int(rng.choice([-1, 1]))
                         field.entry[v + (i >> 1), u + (i & 1)], field.amount[v + (i >> 1), u + (i & 1)] = entry, amount
     return field
@@ -120,10 +120,10 @@ def test_layers_are_read_as_they_were_written(seed: int) -> None:
 
 def test_an_entry_that_the_codebook_lacks_is_damage() -> None:
     field = random_field(1)
-    side = int(np.argmin(patterns_for(PATTERNS).count[1:])) + 1
+    side = int(np.argmin(patterns_for(PATTERNS).counts[1:])) + 1
     field.on[:], field.size[:], field.layers[:] = 1, side + 2, 0
     field.layers[: 1 << side, : 1 << side] = 1
-    for entry, fine in ((int(patterns_for(PATTERNS).count[side]) - 1, True), (1022, False)):
+    for entry, fine in ((int(patterns_for(PATTERNS).counts[side]) - 1, True), (1022, False)):
         field.entry[0, 0], field.amount[0, 0] = entry, 3
         payload = written(field, 20)
         if fine:

@@ -135,7 +135,7 @@ def _tables_of(patterns: Patterns) -> tuple[Ints, Ints, Ints, Ints]:
     at = 0
     for s, side in enumerate(DRAWN_SIDES, 1):
         first = int(patterns.start[s])
-        pixels = patterns.pixels[first : first + int(patterns.count[s]) * side * side].reshape(-1, side, side)
+        pixels = patterns.pixels[first : first + int(patterns.counts[s]) * side * side].reshape(-1, side, side)
         unit, beyond = features(pixels)
         tables.append(np.ascontiguousarray(unit.T).reshape(-1))
         units.append(unit)
@@ -164,7 +164,7 @@ def price_entries(m: Ints, patterns: Patterns, w: Finder) -> None:
     for s in range(1, SIZES):
         prices = w.prices[s]
         for k in range(1, RANK_BITS):
-            if (1 << k) - 1 >= patterns.count[s]:
+            if (1 << k) - 1 >= patterns.counts[s]:
                 break
             # prices of nodes stand at the entry that they lead to with zeros below; filled level by level
             base = (1 << k) - 1
@@ -288,7 +288,7 @@ def shortlist(
         coef: [c,c] what is left, MID_BITS.   energy: its squared error.   limit: J that they have to beat, estimated.
         lam: squared error per bit.   kind, near: of the square, see `syntax`.   layer: how many it has already.
     """
-    count, tries = patterns.count[s], len(w.pick)
+    count, tries = patterns.counts[s], len(w.pick)
     if not count:
         return 0
     multiply(coef, s, step, count, w)
