@@ -95,8 +95,9 @@ DRAW_FROM = 10.0
 """Bits per square, error included, below which no patterns are tried: they cost about as much themselves."""
 DRAWN_RATIO = 1.0
 """Patterns that promise more than this share of the least J so far are not tried."""
-DRAWN_MODES = 4
-"""Predictions per square that patterns are tried with."""
+DRAWN_MODES, FINE_MODES, FINE_STEP = 4, 2, 20000
+"""Predictions per square that patterns are tried with: the first, and the second at steps below the third, Q4, where
+patterns gain a fifth of what they gain at coarse ones."""
 GIVE_UP = 30.0
 """Bits per square, error included, below which cutting it is not tried: one in a hundred such squares would gain."""
 LIKELY = 4
@@ -133,7 +134,7 @@ class Scratch(NamedTuple):
     drafts: Ints  # [tries] and places in `rank`, by what is drafted
     draft_costs: Ints
     barred: Ints  # [MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
-    means: Ints  # [4] log2 of the smallest and the largest square, whether levels are chosen by rate, most layers
+    means: Ints  # [5] log2 of the smallest and largest square, whether levels are chosen by rate, most layers, modes
     at: Ints  # [8,6] per size: x, y, next part, mode, sum of levels (-1: none), layers
     js: Ints  # [8,3] per size: J whole, J cut, bound
     best_level: Ints  # [7,64,64]
@@ -173,15 +174,17 @@ RECORD = 6 + FEATURES
 """Columns of a record: log2 size, lambda, step, J whole, J cut, 0; then what was left, in steps, at the features."""
 
 
-def _scratch(tries: int, parts: Parts, tools: int, patterns: Patterns, record: Ints | None = None) -> Scratch:
+def _scratch(
+    tries: int, parts: Parts, tools: int, step: int, patterns: Patterns, record: Ints | None = None
+) -> Scratch:
     i32, i64, f32 = np.int32, np.int64, np.float32
     square = (64, 64)
     drafted = tries + 1
     barred = np.ones(MODES, i64)
     barred[[ZERO, *parts.modes]] = 0
-    means = np.array(
-        [parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1, parts.by_rate, parts.layers], i64
-    )
+    sides = parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1
+    modes = DRAWN_MODES if step >= FINE_STEP else FINE_MODES
+    means = np.array([*sides, parts.by_rate, parts.layers, modes], i64)
     return Scratch(
         goal=np.zeros(square, f32), diff=np.zeros(square, f32), mid=np.zeros((32, 64), f32), sums=np.zeros(64, f32),
         coefs=np.zeros((drafted, 32, 32), i32), energies=np.zeros(drafted), around=np.zeros(38 * RIM, i32),
@@ -604,7 +607,7 @@ def try_leaf(
     if draws and best_j > lam * DRAW_FROM:
         if len(w.record):
             note_square(w, log2, step, lam, best_mode)
-        for k in range(min(DRAWN_MODES, len(w.rank))):
+        for k in range(min(w.means[4], len(w.rank))):
             if w.rank[k] < 0 or w.costs[k] > RANK_RATIO * w.costs[0]:
                 break
             best_j = try_layers(field, x0, y0, log2, k, best_j, step, lam, m, w, d, patterns)
@@ -762,7 +765,12 @@ def encode_plane(
     io = np.zeros(TAPE + 8 * ROOM, dtype=np.int64)
     io[FILL], io[MODE] = TAPE, ENCODE
     patterns = patterns_for(field.tools) if patterns is None else patterns
-    w, d, stack, done = _scratch(tries, parts, field.tools, patterns, record), work(), np.zeros((20, 3), np.int64), 0
+    w, d, stack, done = (
+        _scratch(tries, parts, field.tools, step, patterns, record),
+        work(),
+        np.zeros((20, 3), np.int64),
+        0,
+    )
     while done < field.on.size:
         if len(io) - io[FILL] < ROOM:
             io = np.concatenate((io, np.empty(len(io), dtype=np.int64)))
