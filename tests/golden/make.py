@@ -331,8 +331,8 @@ def streams() -> Iterator[tuple[str, bytes]]:
         ("tools_fine", 33, 18, {"tools": three, "lambda_rd": 1e-4}),
         ("tools_sections", 40, 150, {"tools": three, "section_rows": 1, "lambda_rd": 0.02}),
         ("tools_tiles", 61, 70, {"tools": three, "tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
-        ("patterns_coarse", 130, 67, {"tools": f"{three},patterns", "lambda_rd": 4.0}),
-        ("patterns_fine", 40, 33, {"tools": f"{three},patterns", "lambda_rd": 3e-3}),
+        ("patterns_coarse", 130, 101, {"tools": f"{three},patterns", "lambda_rd": 2.0}),
+        ("patterns_fine", 72, 60, {"tools": f"{three},patterns", "lambda_rd": 0.03}),
         ("patterns_sections", 72, 150, {"tools": "patterns", "section_rows": 1, "lambda_rd": 0.3}),
         ("patterns_tiles", 61, 70, {"tools": "patterns", "tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.1}),
     ):
