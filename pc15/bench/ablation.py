@@ -97,6 +97,8 @@ VARIANTS = (
         options=_tools_but("trellis"),
         parts={"parts": Parts(by_rate=False)},
     ),
+    _without("patterns", "no patterns in squares"),
+    _parts("one-layer", "one pattern per square", parts=Parts(layers=1)),
     Variant("no-tools", "none of the tools that a header switches on", options={"tools": ()}, parts={}),
     _programs("grid", "the regular grid for a codebook", codebook_id="v15_grid"),
     _programs("plain-tables", "one table for all contexts of a symbol", table_id="plain"),

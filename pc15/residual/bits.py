@@ -11,8 +11,9 @@ import numpy.typing as npt
 from pc15.residual.context_models import ENCODE, FILL, HALF, KIND_SHIFT, MODE, TAPE, jit_entry
 from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
+from pc15.residual.patterns import generators_of_squares, layers_of
 from pc15.residual.syntax import KIND_NAMES, RAW_FILTER, RIM, ROOM, write_plane
-from pc15.residual.tools import WIENER
+from pc15.residual.tools import PATTERNS, WIENER
 from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 
 Ints = npt.NDArray[Any]
@@ -42,6 +43,29 @@ def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: 
         done = write_plane(models, io, field, done, ROOM, stack, around)
         tapes.append(io[TAPE : io[FILL]].copy())
     return bits_by_kind(np.concatenate(tapes))
+
+
+def residual_layers(
+    payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0
+) -> tuple[dict[int, tuple[int, int]], int]:
+    """Patterns in a payload of a plane [h,w]: by generator's id (layers, pixels of their squares), and pixels drawn.
+
+    Raises:
+        BitstreamError: the payload is cut, too long or damaged.
+        ConfigError: the step or the tools are out of range.
+    """
+    check_step(step)
+    check_tools(tools)
+    used: dict[int, tuple[int, int]] = {}
+    if not payload or not tools & PATTERNS:
+        return used, 0
+    field, _, _ = read_field(payload, h, w, step, tools, plane)
+    generators = generators_of_squares()
+    for s, entry, _ in layers_of(field):
+        gen = int(generators[s - 1][entry])
+        layers, area = used.get(gen, (0, 0))
+        used[gen] = layers + 1, area + (16 << 2 * s)
+    return used, 16 * int(np.count_nonzero(field.layers))
 
 
 def filter_decisions(strength: int, loop: Loop, tools: int) -> Ints:

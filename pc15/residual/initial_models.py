@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from pc15.errors import ConfigError, MissingTableError
 from pc15.residual.context_models import FROZEN, HALF_CONTEXT, MIX_RATE, STRETCH, WEIGHT_ONE
-from pc15.residual.syntax import CONTEXTS, CONTEXTS_OF, SETS_OF, WEIGHT_SETS
-from pc15.residual.tools import CROSS, TRELLIS
+from pc15.residual.patterns import DAMAGE, SQUARES_FILE
+from pc15.residual.syntax import CONTEXTS, CONTEXTS_OF, SETS_OF, W_TREE, WEIGHT_SETS
+from pc15.residual.tools import CROSS, PATTERNS, TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -23,9 +24,12 @@ by four that start without having been trained."""
 START_FILES = {
     0: Path(__file__).with_name("v15_default.npz"),
     TRELLIS: Path(__file__).with_name("v15_trellis.npz"),
+    PATTERNS: SQUARES_FILE,
     CROSS: Path(__file__).with_name("v15_chroma.npz"),
 }
-"""Tables by the tools that they are for: each holds the models that every stream has, and those that its tool adds."""
+"""Tables by the tools that they are for."""
+_PARTS = {0: (0,), TRELLIS: (0, TRELLIS), PATTERNS: (PATTERNS,), CROSS: (0, CROSS)}
+"""And the models that each holds, one after the other: of what all streams have (0), and of what a tool adds."""
 TRAINED_STEPS = (6, 12, 18, 24, 30, 38)
 """Quantizer indices that have tables of their own."""
 
@@ -36,14 +40,21 @@ def flat_models() -> Ints:
     m[:CONTEXTS, 0] = 32768
     m[HALF_CONTEXT, 1], m[HALF_CONTEXT, 3] = FROZEN, MIX_RATE
     m[CONTEXTS:] = WEIGHT_ONE * 3 // 10
+    m[len(m) - 1 - W_TREE] = WEIGHT_ONE, 0, 0, 0  # decisions of one context, which training leaves as it counts
     return m
 
 
-def _place(tool: int, models: Ints) -> tuple[Ints, Ints]:
+def part_of(models: Ints, part: int) -> tuple[Ints, Ints]:
     """Views of models [..., C + S, 4]: the contexts that a tool adds (0: those of all streams), and its weights."""
-    (first, stop), (low, high) = CONTEXTS_OF[tool], SETS_OF[tool]
+    (first, stop), (low, high) = CONTEXTS_OF[part], SETS_OF[part]
     end = CONTEXTS + WEIGHT_SETS
     return models[..., first:stop, :], models[..., end - high : end - low, :]
+
+
+def replace_part(models: Ints, part: int, source: Ints) -> None:
+    """Take the models of a part from `source`."""
+    for place, values in zip(part_of(models, part), part_of(source, part), strict=True):
+        place[:] = values
 
 
 @functools.cache
@@ -52,7 +63,7 @@ def _table(file: Path, *parts: int) -> tuple[tuple[Ints, Ints], ...]:
     try:
         with np.load(file, allow_pickle=False) as table:
             p, uses, weights = (table[name].astype(np.int32) for name in ("p", "uses", "weights"))
-    except (OSError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         raise MissingTableError(f"residual start table {file.name} is missing or damaged: {error}") from error
     known, sets = (sum(stop - first for first, stop in (of[part] for part in parts)) for of in (CONTEXTS_OF, SETS_OF))
     anchors = len(TRAINED_STEPS)
@@ -76,9 +87,9 @@ def _trained(common: int) -> Ints:
     """
     models = np.stack([flat_models()] * len(TRAINED_STEPS))
     for tool, file in START_FILES.items():
-        for part, own in zip((0, tool) if tool else (0,), _table(file, *((0, tool) if tool else (0,))), strict=True):
+        for part, own in zip(_PARTS[tool], _table(file, *_PARTS[tool]), strict=True):
             if part or tool == common:
-                for place, values in zip(_place(part, models), own, strict=True):
+                for place, values in zip(part_of(models, part), own, strict=True):
                     place[:] = values
     models[:, HALF_CONTEXT, 3] = MIX_RATE
     return models
@@ -102,6 +113,13 @@ def start_models(step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
     return models
 
 
+def models_without_patterns(step: int, tools: int) -> Ints:
+    """Models for these tools with all but patterns trained, to train those with, [C + S, 4] int32."""
+    models = start_models(step, tools)
+    replace_part(models, PATTERNS, flat_models())
+    return ready(models)
+
+
 @functools.cache
 def _between(step: int, common: int) -> Ints:
     """Trained models of a quantizer index, interpolated."""
@@ -122,13 +140,17 @@ def ready(models: Ints) -> Ints:
     return models
 
 
-def save_trained(models: Ints, tool: int, path: Path) -> None:
-    """Write tables [anchors, C + S, 4] for a tool, one of START_FILES, as `_table` reads them."""
-    parts = [_place(part, models) for part in ((0, tool) if tool else (0,))]
+def arrays_of(models: Ints, tool: int) -> dict[str, Ints]:
+    """Arrays of the table for a tool, one of START_FILES, from models [anchors, C + S, 4]."""
+    parts = [part_of(models, part) for part in _PARTS[tool]]
     counters = np.concatenate([own for own, _ in parts], axis=1)
-    np.savez_compressed(
-        path,
-        p=counters[..., 0].astype(np.uint16),
-        uses=counters[..., 1].astype(np.uint8),
-        weights=np.concatenate([own for _, own in reversed(parts)], axis=1).astype(np.int32),
-    )
+    return {
+        "p": counters[..., 0].astype(np.uint16),
+        "uses": counters[..., 1].astype(np.uint8),
+        "weights": np.concatenate([own for _, own in reversed(parts)], axis=1).astype(np.int32),
+    }
+
+
+def save_trained(models: Ints, tool: int, path: Path) -> None:
+    """Write the table for a tool from models [anchors, C + S, 4]."""
+    np.savez_compressed(path, allow_pickle=False, **arrays_of(models, tool))

@@ -188,11 +188,20 @@ def codebooks(args: argparse.Namespace) -> None:
     labels the train split counts.  The file's name is the codebook's id.  Streams need tables made for it: see the
     command tables.
 
+    With --squares it is the codebook of the residual's squares instead, and the models that their layers start with:
+    from pictures alone.  The package's own lies at pc15/residual/v15_squares.npz, and streams name no other.
+
       pc15learn codebooks --images photos/ --out models/codebooks/mine.npz
       pc15learn codebooks --labels labels-4 labels-1 --out models/codebooks/mine.npz
+      pc15learn codebooks --squares --images photos/ --out squares.npz --workers 8
     """
+    if args.squares:
+        _square_codebooks(args)
+        return
     from pc15learn.codebooks.train import train_codebook, train_codebook_on_labels
 
+    if args.workers is not None:
+        raise ConfigError("--workers goes with --squares")
     of_images = _of_images(args, "tile", "crop")
     shared: dict[str, Any] = {
         "codebook_id": args.out.stem,
@@ -209,6 +218,20 @@ def codebooks(args: argparse.Namespace) -> None:
 
         made = train_codebook(find_images(args.images), args.out, **shared, **of_images)
     print(f"{args.out}: {sum(map(len, made.entries))} entries")
+
+
+def _square_codebooks(args: argparse.Namespace) -> None:
+    from pc15.images import find_images
+    from pc15learn.codebooks.squares import by_generator, train_squares
+
+    if args.images is None or args.tile is not None:
+        raise ConfigError("--squares takes --images, and no --labels or --tile")
+    made = train_squares(
+        find_images(args.images), args.out, seed=args.seed, crop=args.crop or 320, workers=args.workers or 1
+    )
+    print(f"{args.out}: " + ", ".join(f"{len(own)} of {side} px" for side, own in made.items()))
+    for name, share in by_generator(args.out).items():
+        print(f"{name} {share:.1%}")
 
 
 def tables(args: argparse.Namespace) -> None:
@@ -439,6 +462,8 @@ def _parser() -> argparse.ArgumentParser:
 
     one = _command(commands, codebooks)
     _training_sources(one)
+    one.add_argument("--squares", action="store_true", help="of the residual's squares, not of tiles")
+    one.add_argument("--workers", type=int, metavar="N", help="with --squares: processes (default: 1)")
     one.add_argument("--out", required=True, type=Path, metavar="ID.npz", help="the codebook to write")
     one.add_argument("--base", default="v15_grid", metavar="ID", help="what stands behind them (default: v15_grid)")
     one.add_argument("--entries", type=int, default=24576, help="most entries beside the base's (default: 24576)")
@@ -446,7 +471,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--random", type=int, default=800, metavar="N", help="random patterns tried per generator")
     one.add_argument("--seed", type=int, default=1, help="of what is random (default: 1)")
     one.add_argument("--tile", type=int, help="with --images: tile side, px (default: 32)")
-    one.add_argument("--crop", type=int, help="with --images: middle square that is used, px (default: 256)")
+    one.add_argument(
+        "--crop", type=int, help="with --images: middle square that is used, px (default: 256; squares: 320)"
+    )
 
     one = _command(commands, tables)
     sources = _training_sources(one)

@@ -344,6 +344,10 @@ def streams() -> Iterator[tuple[str, bytes]]:
             70,
             {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02} | {"tools": f"{three},trellis"},
         ),
+        ("patterns_coarse", 130, 101, {"tools": f"{three},patterns", "lambda_rd": 2.0}),
+        ("patterns_fine", 72, 60, {"tools": f"{three},patterns", "lambda_rd": 0.03}),
+        ("patterns_sections", 72, 150, {"tools": "patterns", "section_rows": 1, "lambda_rd": 0.3}),
+        ("patterns_tiles", 61, 70, {"tools": "patterns", "tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.1}),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_EDGES", H, W, seed=3)[0] * 0.5
         options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})

@@ -42,7 +42,8 @@ from pc15.residual.syntax import (
 )
 from pc15.residual.tools import TRELLIS
 
-ROOM = 40_000
+ROOM = 1024 * 64
+"""More decisions than a block of 32x32 can have."""
 STEP = 12
 UNIT = 4096
 """Half a step of the blocks that are coded here, Q4."""

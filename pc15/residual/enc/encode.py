@@ -166,5 +166,6 @@ def _stats(field: Field, size: int, tape: Ints, strength: int) -> dict[str, Any]
         "share_of_size": {4 << i: round(int(n) / field.size.size, 4) for i, n in enumerate(area)},
         "share_zero_mode": round(float((field.mode == ZERO).mean()), 4),
         "share_uncoded": round(float((field.active == 0).mean()), 4),
+        "share_drawn": round(float((field.layers > 0).mean()), 4),
         "levels": int(np.count_nonzero(field.level)),
     }

@@ -29,7 +29,8 @@ from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import encode_plane
 from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
-from pc15.residual.syntax import CONTEXTS
+from pc15.residual.patterns import Patterns
+from pc15.residual.syntax import CONTEXTS, Field
 from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, CROSS, TRELLIS, tools_of
 
 Ints = npt.NDArray[Any]
@@ -98,17 +99,24 @@ def _coded(u8: torch.Tensor, params: ResidualParams, guides: Ints | None = None)
     return pixels
 
 
-def models_after(plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None) -> Ints:
-    """What models become on one plane, coded without a prediction from tiles."""
+def learnt(
+    plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None, patterns: Patterns | None = None
+) -> tuple[Ints, Field]:
+    """What models become on one plane, coded without a prediction from tiles, and how it was coded."""
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
     target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - MIDDLE)
     gray, rec, (h, w) = np.full_like(target, MIDDLE), np.zeros_like(target), target.shape
     seen = None if guides is None else np.ascontiguousarray(guides[:, :h, :w])
-    field = empty_field(h, w, tools, guides=seen)
-    encode_plane(target, gray, rec, field, level_q4(step, tools), lambda_for(step, tools), models, 2)
-    return models
+    field, unit, lam = empty_field(h, w, tools, guides=seen), level_q4(step, tools), lambda_for(step, tools)
+    encode_plane(target, gray, rec, field, unit, lam, models, 2, patterns=patterns)
+    return models, field
+
+
+def models_after(plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None) -> Ints:
+    """The first result of `learnt`."""
+    return learnt(plane, step, start, tools, guides)[0]
 
 
 def train(pictures: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS) -> Ints:
