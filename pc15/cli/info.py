@@ -321,10 +321,10 @@ def _print_info(path: Path, content: dict[str, Any]) -> None:
             f"\n{total} layers in squares of the residual, on {content['squares']['area']:.1%} of the picture, "
             f"of {bits / total:.1f} bits each"
         )
-        rows = [
+        found = [
             (g, str(own["layers"]), f"{own['layers'] / total:.1%}", str(own["pixels"])) for g, own in squares.items()
         ]
-        print(columns([("generator", "layers", "share", "pixels"), *rows], right=(1, 2, 3)))
+        print(columns([("generator", "layers", "share", "pixels"), *found], right=(1, 2, 3)))
     if content["metadata"] is not None:
         print("\nmetadata: " + json.dumps(content["metadata"], sort_keys=True))
     for tile in content.get("tile_map", []):

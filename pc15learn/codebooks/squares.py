@@ -146,9 +146,9 @@ def entry_pool(base: str, most: int, random: int, seed: int) -> SquareEntries:
         levels.append(np.tile(wide, (draws, 1)))
         seeds.append(np.repeat(np.arange(draws), len(own)))
     one = np.concatenate(gens), np.concatenate(levels), np.concatenate(seeds)
-    gen, level, index = (np.concatenate([part, part]) for part in one)
-    anchored = np.arange(len(gen)) >= len(one[0])
-    return SquareEntries(gen, level, index, anchored, np.zeros(len(gen), bool))
+    twice = [np.concatenate([part, part]) for part in one]
+    anchored = np.arange(len(twice[0])) >= len(one[0])
+    return SquareEntries(twice[0], twice[1], twice[2], anchored, np.zeros(len(anchored), bool))
 
 
 # ------------------------------------------------------------------ what squares ask for
@@ -164,7 +164,7 @@ def planes_of(images: Sequence[Path], crop: int) -> Iterator[Array]:
 
 def _recorded(task: tuple[Array, int]) -> Array:
     plane, step = task
-    record, field = np.zeros((_RECORDS, RECORD), np.float32), empty_field(*plane.shape, ALL_TOOLS)
+    record, field = np.zeros((_RECORDS, RECORD), np.float32), empty_field(len(plane), plane.shape[1], ALL_TOOLS)
     nearest = models_without_patterns(min(TRAINED_STEPS, key=lambda anchor: (abs(anchor - step), anchor)))
     nearest[BASE["more_a"] : BASE["rank_a"], 0] = 1000  # "no layer" is all but free: there are no entries
     encode_plane(
@@ -229,7 +229,7 @@ def _keep_used(matches: _Matches, count: int, most: int) -> tuple[Array, Array]:
     """Of `count` chosen patterns those that are used most when an address costs by use; and which are turned round."""
     bits, there = np.full(count, np.log2(count)), matches.rows >= 0
     safe, squares = np.maximum(matches.rows, 0), np.arange(len(matches.rows))
-    use = np.ones(count)
+    use: Array = np.ones(count)
     for turn in range(_TURNS):
         net = np.where(there & (matches.gains > 0), matches.gains - bits[safe], 0.0)
         best = net.argmax(axis=1)
@@ -369,7 +369,7 @@ def _save(out: Path, chosen: dict[int, SquareEntries], models: Array, uses: Arra
             f"use_{side}": uses[s, : len(own)].astype(np.int32),
         }  # fmt: skip
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     write_atomic(out, buffer.getvalue())
 
 
