@@ -222,10 +222,11 @@ def _jxl(setting: float, options: Mapping[str, str]) -> Coder:
 
     def encoded(u8: Tensor) -> bytes:
         pixels = np.ascontiguousarray(u8.numpy() if u8.dim() == 2 else u8.permute(1, 2, 0).numpy())
-        data: bytes = imagecodecs.jpegxl_encode(
-            pixels, distance=setting, effort=effort, lossless=False, usecontainer=False, numthreads=1
+        return bytes(
+            imagecodecs.jpegxl_encode(
+                pixels, distance=setting, effort=effort, lossless=False, usecontainer=False, numthreads=1
+            )
         )
-        return data
 
     def decoded(data: bytes) -> Tensor:
         pixels = torch.from_numpy(np.array(imagecodecs.jpegxl_decode(data, numthreads=1)))

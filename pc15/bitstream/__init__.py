@@ -189,9 +189,9 @@ k odd         2     0     3     1
 
 A layer adds amount * step * P / norm to the prediction, before the transform is added: P is the pattern, int8; with
 norm the root of its sum of squares, in 1/1024, rounded down, and scale = 2^38 / norm, rounded down, a sample becomes
-p + (f * P + 2^27 >> 28), f = amount * step * scale >> 4, step in 1/16 of a sample, with trellis twice half a step; a
-layer changes a sample by at most 2^15.  The codebook v15_squares holds 1023, 1023, 511 and 127 patterns of side 8,
-16, 32 and 64: it is `pc15/residual/v15_squares.npz`, whose patterns have the SHA-256 that
+p + (f * P + 2^27 >> 28), f = amount * step * scale >> 4, step in 1/16 of a sample, with trellis 27/16 of half a step,
+rounded down; a layer changes a sample by at most 2^15.  The codebook v15_squares holds 1023, 1023, 511 and 127
+patterns of side 8, 16, 32 and 64: it is `pc15/residual/v15_squares.npz`, whose patterns have the SHA-256 that
 `tests/residual/test_patterns.py` names.  The deblocking treats an edge between squares without prediction as one with
 levels if either side has a layer.
 

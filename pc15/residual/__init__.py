@@ -18,5 +18,5 @@ parts are tools that a header switches on, bit by bit (`tools`).  The decoder is
     intra, cross, patterns, dct, reconstruct, deblock, wiener    levels -> picture; cross predicts from planes before
     decode, bits                      a payload -> the picture; -> what its bits went to
     enc                               the encoder, which no decoder imports: encode, and its choices: mode_screen,
-                                      pattern_search, rdo, trellis and wiener_fit; train, which learns where models start
+                                      pattern_search, rdo, trellis, wiener_fit; train, which learns where models start
 """

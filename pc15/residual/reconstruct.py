@@ -11,7 +11,7 @@ from pc15.residual.context_models import BROKEN, I64, UNKNOWN, jit_entry, jit_in
 from pc15.residual.cross import FIRST_CROSS, SUMS, predict_cross
 from pc15.residual.dct import inverse, inverse_sine
 from pc15.residual.intra import ZERO, fill, predict, references
-from pc15.residual.patterns import Patterns, add_layers, unknown_layers, whole_step
+from pc15.residual.patterns import Patterns, add_layers, layer_step, unknown_layers
 from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
 from pc15.residual.tools import PATTERNS, SINE
 
@@ -140,7 +140,7 @@ def reconstruct_super(
         references(rec, x0, y0, n, w.ref)
         predict_block(field, below, rec, x0, y0, log2, mode, w)
         if field.layers[y, x]:
-            add_layers(field, x, y, log2, whole_step(step, field.tools), patterns, w.pred)
+            add_layers(field, x, y, log2, layer_step(step, field.tools), patterns, w.pred)
         reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, w)
         z += (n >> 2) * (n >> 2)
 

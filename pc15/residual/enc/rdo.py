@@ -43,7 +43,7 @@ from pc15.residual.enc.pattern_search import (
 )
 from pc15.residual.enc.trellis import Paths, best_path, paths, start_of
 from pc15.residual.intra import MODES, ZERO, fill, references
-from pc15.residual.patterns import Patterns, add_layer, patterns_for, whole_step
+from pc15.residual.patterns import Patterns, add_layer, layer_step, patterns_for
 from pc15.residual.reconstruct import Work, predict_block, reconstruct_block, takes_sine, work
 from pc15.residual.syntax import (
     ANGLE_TREE,
@@ -496,7 +496,7 @@ def try_layers(
     _, _, a, b = neighbours(field, x, y)
     mode = w.rank[k]
     kind, near, drawn, per_bit = KIND[mode], a + b, drawn_near(field, x, y), lam / COST_ONE
-    wide = whole_step(step, field.tools)
+    own_step = layer_step(step, field.tools)
     # the price of a mode holds that no layer follows
     spent = per_bit * (w.price[mode] - price_more(m, 0, 0, s, drawn, kind, near, mode))
     energy, limit = w.energies[k], min(best_j, w.draft_costs[0]) * DRAWN_RATIO
@@ -505,7 +505,7 @@ def try_layers(
         if spent >= best_j:
             break
         coef = find.kept if layer else w.coefs[k]
-        found = shortlist(coef, energy, limit - spent, s, wide, lam, m, kind, near, layer, patterns, find)
+        found = shortlist(coef, energy, limit - spent, s, own_step, lam, m, kind, near, layer, patterns, find)
         closing = per_bit * price_more(m, 0, layer + 1, s, drawn, kind, near, mode)
         c0, c1, c2, c3 = coded_contexts(s, kind, a, b, layer + 1, field.tools)
         p = chance(m, c0, c1, c2, c3, W_CODED)
@@ -521,13 +521,13 @@ def try_layers(
                 continue
             predict_block(field, below, rec, x0, y0, log2, mode, d)
             for before in range(layer):
-                add_layer(find.entry[before], find.amount[before], log2, wide, patterns, d.pred)
-            add_layer(entry, amount, log2, wide, patterns, d.pred)
+                add_layer(find.entry[before], find.amount[before], log2, own_step, patterns, d.pred)
+            add_layer(entry, amount, log2, own_step, patterns, d.pred)
             difference(w.goal, d.pred, n, w.diff)
             own_energy = squared(w.diff, n, w.sums)
             j, total = fixed + without + own_energy, I64(-1)
             forward(w.diff, log2, w.mid, find.coef)
-            if wide > step:
+            if field.tools & TRELLIS:
                 last, levels, gain = choose_path(s, step, lam, m, kind, near, find.coef, w)
             else:
                 last, levels, gain = choose_levels(s, step, lam, m, kind, near, find.coef, w)
@@ -601,7 +601,8 @@ def try_leaf(
             _insert(mode, error + np.sqrt(lam) / COST_ONE * w.price[mode], w.rank, w.costs)
     best_j, best_mode, best_sum = 1e300, I64(ZERO), I64(-1)
     c = min(n, 32)
-    trellis, wide = (field.tools & TRELLIS) != 0, whole_step(step, field.tools)
+    trellis = (field.tools & TRELLIS) != 0
+    wide = 2 * step if trellis else step
     draws = may_draw(field.tools, log2)
     drawn = drawn_near(field, x0 >> 2, y0 >> 2)
     _clear(w.drafts, w.draft_costs)
@@ -653,7 +654,7 @@ def try_leaf(
     w.at[log2, 3], w.at[log2, 4], w.at[log2, 5] = best_mode, best_sum, 0
     if draws and best_j > lam * DRAW_FROM:
         if len(w.record):
-            note_square(w, log2, wide, lam, best_mode)
+            note_square(w, log2, layer_step(step, field.tools), lam, best_mode)
         for k in range(min(w.means[4], len(w.rank))):
             if w.rank[k] < 0 or w.costs[k] > RANK_RATIO * w.costs[0]:
                 break
@@ -681,11 +682,11 @@ def keep_leaf(
     mark(field, x, y, n >> 2, n >> 2, mode, log2, activity(total, log2) if coded else 0, layers)
     references(rec, x0, y0, n, d.ref)
     predict_block(field, below, rec, x0, y0, log2, mode, d)
-    wide = whole_step(step, field.tools)
+    own_step = layer_step(step, field.tools)
     for layer in range(layers):
         entry, amount = w.finder.best_entry[log2, layer], w.finder.best_amount[log2, layer]
         field.entry[y + (layer >> 1), x + (layer & 1)], field.amount[y + (layer >> 1), x + (layer & 1)] = entry, amount
-        add_layer(entry, amount, log2, wide, patterns, d.pred)
+        add_layer(entry, amount, log2, own_step, patterns, d.pred)
     reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, d)
 
 
