@@ -53,7 +53,7 @@ from pc15.residual.initial_models import (
 )
 from pc15.residual.patterns import DRAWN_SIDES, MAX_ENTRIES, SQUARES_FILE, Patterns, layers_of, no_patterns, packed
 from pc15.residual.syntax import BASE, RANK_BITS, RANK_TREE, SIZES
-from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, PATTERNS
+from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, PATTERNS, TRELLIS
 from pc15.search.bank import stretch
 from pc15learn.codebooks.loops import best_matches, by_entry, choose_greedily, match_gains
 from pc15learn.train_tables import middle
@@ -85,7 +85,8 @@ _DRAWN_POOL = 32
 """Side up to which a pool is drawn; larger squares compare by the transforms of this one."""
 _EVERY = 3
 """One picture in so many is coded to see how often entries are used, before they are put in order."""
-_TOOLS = ALL_TOOLS & ~CHROMA_TOOLS
+_TOOLS = ALL_TOOLS & ~(CHROMA_TOOLS | TRELLIS)
+"""Tools that pictures are coded with: levels on a trellis would take thrice the time, for amounts in as wide steps."""
 _TRUST, _FIRST_CHANCE = 30, 6000
 """How often decisions of an address count as made before, and the chance, in 1/65536, of a layer at first."""
 
