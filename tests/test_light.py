@@ -106,7 +106,7 @@ assert pc15.decode("a.pc15").dtype is sys.modules["torch"].uint8, "tensors, wher
 
 
 def test_a_photograph_is_decoded_without_loading_numba_once_its_loops_are_kept(tmp_path: Path) -> None:
-    code = f"import pc15; pc15.decode({str(GOLDEN / 'residual_colour.pc15')!r}, output='numpy')\n"
+    code = f"import pc15; pc15.decode({str(GOLDEN / 'six.pc15')!r}, output='numpy')\n"
     for _ in range(2):
         ran = alone(f"{code}print('numba' in sys.modules, 'torch' in sys.modules)", tmp_path, block="import sys\n")
         assert ran.returncode == 0, ran.stderr

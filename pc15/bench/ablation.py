@@ -58,9 +58,12 @@ def _parts(name: str, what: str, **fields: Any) -> Variant:
     return Variant(name, what, parts=fields)
 
 
+def _tools_but(tool: str) -> dict[str, Any]:
+    return {"tools": tuple(name for name in TOOLS if name != tool)}
+
+
 def _without(tool: str, what: str) -> Variant:
-    left = tuple(name for name in TOOLS if name != tool)
-    return Variant(f"no-{tool}", what, options={"tools": left}, parts={})
+    return Variant(f"no-{tool}", what, options=_tools_but(tool), parts={})
 
 
 def _programs(name: str, what: str, **options: Any) -> Variant:
@@ -72,7 +75,6 @@ VARIANTS = (
     Variant("programs", "tile programs alone", options=PROGRAMS),
     Variant("both", "tile programs, and a residual on top", options={**PROGRAMS, "residual": True}),
     _parts("no-filter", "blocks left as they are", filtered=False),
-    _parts("no-rdoq", "levels rounded, not chosen by rate", parts=Parts(by_rate=False)),
     _parts("one-context", "decisions predicted by one context each, not by four", contexts="first"),
     _parts("untrained", "contexts that start from nothing", contexts="untrained"),
     _parts("no-angles", "prediction by mean and plane alone", parts=Parts(modes=(PLANAR, MEAN))),
@@ -87,6 +89,16 @@ VARIANTS = (
     _without("sine", "no sine transform of 4x4"),
     _without("wiener", "no Wiener filter in the loop"),
     _without("blend", "predictions not blended with the border"),
+    _without("trellis", "one quantizer for all levels"),
+    Variant(
+        "no-rdoq",
+        "levels rounded, not chosen by rate",
+        base="no-trellis",
+        options=_tools_but("trellis"),
+        parts={"parts": Parts(by_rate=False)},
+    ),
+    _without("patterns", "no patterns in squares"),
+    _parts("one-layer", "one pattern per square", parts=Parts(layers=1)),
     Variant("no-tools", "none of the tools that a header switches on", options={"tools": ()}, parts={}),
     _programs("grid", "the regular grid for a codebook", codebook_id="v15_grid"),
     _programs("plain-tables", "one table for all contexts of a symbol", table_id="plain"),

@@ -30,6 +30,7 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
       residual    1 byte    if bit 7: 0 none, which a plane without tiles may not say; else 1 + index of its step,
                             1..80, plus 128 if tools follows
       tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend,
+                            bit 3 trellis, bit 4 patterns (of the codebook v15_squares),
                             bit 5 cross (Cb and Cr only)
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
                             or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained
@@ -148,11 +149,17 @@ deblocking filter, with the tool wiener that filter, then superblocks of 64x64 i
       planar, mean  p + (w(x) (left(y) - p) + w(y) (top(x) - p) + 32 >> 6)
       horizontal    p + (w(y) (top(x) - corner) + 32 >> 6)
       vertical      p + (w(x) (left(y) - corner) + 32 >> 6)
+    patterns      bit 4: of squares of side 8, 16, 32, 64, between mode and coded, up to 4 layers, by adaptive models:
+      more        1 if another layer follows, unless there are 4
+      entry       number r - 1 of a pattern in the codebook of this side: the bit length of r less 1 in unary, at most
+                  9, then the bits of r below its highest; an entry that the codebook lacks is damage
+      amount      sign, 1 for minus; magnitude less 1 in unary, at most 14, then an Exp-Golomb rest in raw bits; more
+                  than 1023 counts as that
     cross         bit 5: squares of Cb and Cr may be predicted from guides: g, luma at half the size, 4 times the sum of
                   each 2x2 of its 8-bit pixels (odd last rows and columns twice), and for Cr b, 16 times Cb's pixels,
-                  all as they were decoded.  Adaptive models start at a table of their own, v15_chroma.  Before a
-                  square's mode is said if it is from guides (square on the left, above: zero, other, from guides), and
-                  if so by which way, 1 per way if it is that one; the last of 4, or for Cr 6, goes without saying:
+                  all as they were decoded.  Before a square's mode is said if it is from guides (square on the left,
+                  above: zero, other, from guides), and if so by which way, 1 per way if it is that one; the last of 4,
+                  or for Cr 6, goes without saying:
       0, 1, 2     a line through g by the whole border, its left part, its upper part
       3           lines through g of their own for g up to mean(g) and above; with under 4 samples that of all
       4, 5        a line through b, a plane through g and b
@@ -167,6 +174,32 @@ most; d = C(g,g) C(b,b) - C(g,b) C(g,b), at least 1; the numerators are C(g,c) C
 - C(g,c) C(g,b).  Where |numerator| >> 3 is not below d the slope is at its limit; else both are shifted down until d
 has 40 bits at most (d at least 1), and the slope is 4096 numerator / d.  A section needs the rows of the planes before
 it that lie beside its own, and nothing else of the picture; where they are damaged, what is shown in their place does.
+
+With the tool trellis (bit 3) every block starts in state 0, and a level of magnitude k stands for 2k half steps in
+states 0 and 1, for 2k - 1 in states 2 and 3, with its sign, and for none in any state if k is 0; half a step is the
+step of the index 8 higher.  The state after a level, in the order of coding, is the one that the table has for the
+state before it and the parity of k.  In states 2 and 3 the decisions "zero?" and "larger than 1?" have other contexts,
+those of `contexts` in `pc15/residual/syntax.py`.
+
+```text
+state         0     1     2     3
+k even        0     2     1     3
+k odd         2     0     3     1
+```
+
+A layer adds amount * step * P / norm to the prediction, before the transform is added: P is the pattern, int8; with
+norm the root of its sum of squares, in 1/1024, rounded down, and scale = 2^38 / norm, rounded down, a sample becomes
+p + (f * P + 2^27 >> 28), f = amount * step * scale >> 4, step in 1/16 of a sample, with trellis 27/16 of half a step,
+rounded down; a layer changes a sample by at most 2^15.  The codebook v15_squares holds 1023, 1023, 511 and 127
+patterns of side 8, 16, 32 and 64: it is `pc15/residual/v15_squares.npz`, whose patterns have the SHA-256 that
+`tests/residual/test_patterns.py` names.  The deblocking treats an edge between squares without prediction as one with
+levels if either side has a layer.
+
+Adaptive models start at packaged tables, files of `pc15/residual`.  Those that every stream has are in v15_default,
+and learnt again with trellis in v15_trellis, and from chroma with cross in v15_chroma: a plane with cross starts at
+the last, else one with trellis at v15_trellis, else at v15_default.  Those that a tool adds start at its own table
+whatever the other tools are: trellis' at v15_trellis, cross' at v15_chroma, patterns' at v15_squares.  A square from
+guides counts as one predicted by the mean where more, above, looks at its mode.
 
 The filter: every pixel p becomes p + (sum of tap_i (a_i + b_i - 2p) + 64 >> 7); a_i and b_i are its neighbours at
 (down, right) and the opposite place, (3,0) (2,-1) (2,0) (2,1) (1,-2) (1,-1) (1,0) (1,1) (1,2) (0,1) (0,2) (0,3) in

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +131,7 @@ def _described(
             kind = f"coarse {kind}" if header.grids[span.grid].coarse else kind
             bits[kind] = bits.get(kind, 0.0) + cost
     bits |= _residual_bits(stream, damage)
+    squares = _square_layers(stream)
     grids: dict[tuple[int, bool], dict[str, Any]] = {}
     for which, (index, spec, coarse) in enumerate(header.grids):
         most = int(programs[which].count.max(initial=-1))
@@ -187,6 +190,7 @@ def _described(
         "section_bytes": payload,
         "bits_by_kind": {kind: round(cost, 2) for kind, cost in sorted(bits.items())},
         "layers_merged": merged,
+        "squares": squares,
         "layers_by_generator": dict(sorted(used.items(), key=lambda item: (-item[1], item[0]))),
     }
 
@@ -215,6 +219,37 @@ def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
         for kind, cost in tally.items():
             bits[f"residual {kind}"] = bits.get(f"residual {kind}", 0.0) + cost
     return bits
+
+
+def _square_layers(stream: Stream) -> dict[str, Any]:
+    """Layers in the residual's squares: how many, their share of the planes, and of each generator."""
+    from pc15.bitstream.header import plane_size, residual_spans
+    from pc15.proc.generators import NAMES
+
+    used: dict[str, dict[str, int]] = {}
+    drawn = 0
+    if any(stream.residuals):
+        from pc15.residual.bits import residual_layers  # loads numba
+
+        for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
+            if payload is None:
+                continue
+            width, spec = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane]
+            with contextlib.suppress(BitstreamError):  # said already, where its bits were counted
+                layers, area = residual_layers(
+                    payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, span.plane
+                )
+                drawn += area
+                for gen, (count, pixels) in layers.items():
+                    own = used.setdefault(NAMES[gen], {"layers": 0, "pixels": 0})
+                    own["layers"] += count
+                    own["pixels"] += pixels
+    pixels = sum(math.prod(plane_size(stream.header, plane)) for plane in range(len(stream.header.planes)))
+    return {
+        "layers": sum(own["layers"] for own in used.values()),
+        "area": min(1.0, drawn / pixels),
+        "by_generator": dict(sorted(used.items(), key=lambda item: (-item[1]["layers"], item[0]))),
+    }
 
 
 def _canonical(metadata: dict[str, Any]) -> bytes:
@@ -289,8 +324,18 @@ def _text(path: Path, content: dict[str, Any]) -> str:
     if used:
         rows = [("generator", "layers", "share"), *((g, str(n), f"{n / layers:.1%}") for g, n in used.items())]
         blocks.append(columns(rows, right=(1, 2)))
-    elif tiled:
+    elif tiled and not content["squares"]["layers"]:
         blocks.append("no layers")
+    if squares := content["squares"]["by_generator"]:
+        total, bits_of_them = content["squares"]["layers"], bits.get("residual pattern", 0.0)
+        blocks.append(
+            f"{total} layers in squares of the residual, on {content['squares']['area']:.1%} of the picture, "
+            f"of {bits_of_them / total:.1f} bits each"
+        )
+        each = [
+            (g, str(own["layers"]), f"{own['layers'] / total:.1%}", str(own["pixels"])) for g, own in squares.items()
+        ]
+        blocks.append(columns([("generator", "layers", "share", "pixels"), *each], right=(1, 2, 3)))
     if content["metadata"] is not None:
         blocks.append("metadata: " + json.dumps(content["metadata"], sort_keys=True))
     return "\n\n".join(blocks)

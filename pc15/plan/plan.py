@@ -25,7 +25,7 @@ from pc15.config import LEAST_LAMBDA, CodecConfig, default_overlap
 from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.decode import STEPS
-from pc15.residual.enc.encode import LAMBDA
+from pc15.residual.enc.encode import relative_lambda
 from pc15.residual.tools import CHROMA_TOOLS, tools_of
 from pc15.search.sizes import SCREEN
 
@@ -88,8 +88,8 @@ def plan_header(width: int, height: int, cfg: CodecConfig) -> Header:
 
 def plane_spec(cfg: CodecConfig, plan: Plan, chroma: bool) -> PlaneSpec:
     """Spec of a plane that is coded by this plan."""
-    tile, residual = plan.tile, 1 + residual_step(cfg.lambda_rd) if plan.refined else 0
-    tools = tools_of(cfg.tools) & ~(0 if chroma else CHROMA_TOOLS) if residual else 0
+    tile, tools = plan.tile, tools_of(cfg.tools) & ~(0 if chroma else CHROMA_TOOLS) if plan.refined else 0
+    residual = 1 + residual_step(cfg.lambda_rd, tools) if plan.refined else 0
     if not tile:
         return PlaneSpec(0, 0, 0, int(chroma), 0, 0, residual=residual, tools=tools)
     overlap = cfg.overlap if tile == cfg.tile else default_overlap(tile)
@@ -146,9 +146,9 @@ def _subsampled(spec: PlaneSpec, subsample: int) -> PlaneSpec:
     return replace(spec, subsample=subsample, under=under)
 
 
-def residual_step(lambda_rd: float) -> int:
+def residual_step(lambda_rd: float, tools: int) -> int:
     """Index of the residual's quantizer step that suits lambda."""
-    step = math.sqrt(residual_lambda(lambda_rd) / LAMBDA)
+    step = math.sqrt(residual_lambda(lambda_rd) / relative_lambda(tools))
     return min(STEPS - 1, max(0, round(8 * math.log2(SAMPLE_ONE / step))))
 
 

@@ -14,6 +14,7 @@ from pc15.residual.cross import BY_ALL, BY_CLASS, BY_LEFT, BY_TOP, FIRST_CROSS, 
 from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import DIAGONAL, FIRST_ANGLE, HORIZONTAL, VERTICAL
+from pc15.residual.patterns import generators_of_squares, layers_of
 from pc15.residual.syntax import (
     KIND_NAMES,
     RAW_FILTER,
@@ -29,7 +30,7 @@ from pc15.residual.syntax import (
     Field,
     write_plane,
 )
-from pc15.residual.tools import WIENER
+from pc15.residual.tools import PATTERNS, WIENER
 from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 
 Ints = npt.NDArray[Any]
@@ -53,7 +54,7 @@ def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: 
     field, strength, loop = read_field(payload, h, w, step, tools, plane)
     tapes = [filter_decisions(strength, loop, tools)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
-    models, stack, around = start_models(step, tools=tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    models, stack, around = start_models(step, tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     while done < field.on.size:  # written again, for the chances of all decisions
         io[MODE], io[FILL] = ENCODE, TAPE
         done = write_plane(models, io, field, done, ROOM, stack, around)
@@ -156,6 +157,29 @@ def mode_name(mode: int) -> str:
         return exact[mode]
     side, angle = ("left", mode - HORIZONTAL) if mode < DIAGONAL else ("top", mode - VERTICAL)
     return f"from the {side}, direction {angle:+d} of 8"
+
+
+def residual_layers(
+    payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0
+) -> tuple[dict[int, tuple[int, int]], int]:
+    """Patterns in a payload of a plane [h,w]: by generator's id (layers, pixels of their squares), and pixels drawn.
+
+    Raises:
+        BitstreamError: the payload is cut, too long or damaged.
+        ConfigError: the step or the tools are out of range.
+    """
+    check_step(step)
+    check_tools(tools)
+    used: dict[int, tuple[int, int]] = {}
+    if not payload or not tools & PATTERNS:
+        return used, 0
+    field, _, _ = read_field(payload, h, w, step, tools, plane)
+    generators = generators_of_squares()
+    for s, entry, _ in layers_of(field):
+        gen = int(generators[s - 1][entry])
+        layers, area = used.get(gen, (0, 0))
+        used[gen] = layers + 1, area + (16 << 2 * s)
+    return used, 16 * int(np.count_nonzero(field.layers))
 
 
 def filter_decisions(strength: int, loop: Loop, tools: int) -> Ints:

@@ -60,8 +60,9 @@ HALF = 1 << 15
 STATE, POS, FILL, BROKEN, MODE, TAPE = 0, 1, 2, 3, 4, 5
 """Places in `io`: rANS state, next byte, decisions buffered, damage seen, ENCODE or DECODE; from TAPE on the
 decisions (kind << KIND_SHIFT | p << 1 | bit) or the bytes themselves."""
-CUT, OUTSIDE = 1, 2
-"""Kinds of damage in `io[BROKEN]`: the bytes ran out; a level's place lies outside its block."""
+CUT, OUTSIDE, UNKNOWN = 1, 2, 3
+"""Kinds of damage in `io[BROKEN]`: the bytes ran out; a level's place lies outside its block; a pattern that there is
+none of."""
 
 KIND_SHIFT = 17
 """What a decision is about, a weight set's number or one of `syntax.RAW_KINDS`, goes above its chance and outcome:

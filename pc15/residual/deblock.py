@@ -104,7 +104,7 @@ def _edge(src: Ints, dst: Ints, at: int, far: int, near: int, reach_p: int, reac
 def _pass(src: Ints, dst: Ints, field: Field, across: bool, tc: int, beta: int) -> None:
     """All vertical edges (across) or all horizontal ones of a flat picture, from src into its copy dst."""
     rows, cols = field.size.shape
-    size, mode, active = field.size, field.mode, field.active
+    size, mode, active, layers = field.size, field.mode, field.active, field.layers
     W = 4 * cols
     far, near = (W, 1) if across else (1, W)
     dx, dy = (1, 0) if across else (0, 1)
@@ -113,7 +113,8 @@ def _pass(src: Ints, dst: Ints, field: Field, across: bool, tc: int, beta: int) 
             log2, before = np.int64(size[y, x]), np.int64(size[y - dy, x - dx])
             if (4 * x if across else 4 * y) & ((1 << log2) - 1):
                 continue
-            if mode[y, x] == ZERO and mode[y - dy, x - dx] == ZERO and not (active[y, x] or active[y - dy, x - dx]):
+            changed = active[y, x] | active[y - dy, x - dx] | layers[y, x] | layers[y - dy, x - dx]
+            if mode[y, x] == ZERO and mode[y - dy, x - dx] == ZERO and not changed:
                 continue
             _edge(src, dst, 4 * y * W + 4 * x, far, near, _REACH[before], _REACH[log2], tc, beta)
 

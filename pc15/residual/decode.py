@@ -26,15 +26,17 @@ from pc15.residual.context_models import (
     RANS_LOW,
     STATE,
     TAPE,
+    UNKNOWN,
     jit_entry,
     pull,
 )
 from pc15.residual.cross import WAYS
 from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
+from pc15.residual.patterns import patterns_for
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
 from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
-from pc15.residual.tools import ALL_TOOLS, CROSS, WIENER
+from pc15.residual.tools import ALL_TOOLS, CROSS, PATTERNS, TRELLIS, WIENER
 from pc15.residual.wiener import Loop, code_loop, loop_models, no_loop, wiener
 
 Ints = npt.NDArray[Any]
@@ -43,6 +45,11 @@ SAMPLE_LIMIT = 1 << 15
 """Largest magnitude of a prediction or a residual, luma 8.0: keeps every transform inside its integers."""
 STEPS = 80
 STATE_BYTES = 4
+
+
+def level_q4(index: int, tools: int) -> int:
+    """Width in 1/16 of a Q12 sample of what fields count levels in: a step, or with the tool `trellis` half of one."""
+    return step_q4(index + 8) if tools & TRELLIS else step_q4(index)
 
 
 @functools.cache
@@ -111,9 +118,11 @@ def decode_flat(
 def empty_field(H: int, W: int, tools: int, levels: tuple[int, int] | None = None, guides: Ints | None = None) -> Field:
     """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `Field`."""
     units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
-    mode, size, active = (np.zeros(units, np.uint8) for _ in range(3))
+    mode, size, active, layers = (np.zeros(units, np.uint8) for _ in range(4))
+    entry, amount = (np.zeros(units if tools & PATTERNS else (1, 1), np.int16) for _ in range(2))
+    level, on = np.zeros(levels or (H, W), np.int32), np.zeros(supers, np.uint8)
     seen = np.zeros((0, H, W), np.int16) if guides is None else guides
-    return Field(np.zeros(levels or (H, W), np.int32), mode, size, active, np.zeros(supers, np.uint8), tools, seen)
+    return Field(level, mode, size, active, on, tools, layers, entry, amount, seen)
 
 
 def read_field(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> tuple[Field, int, Loop]:
@@ -164,14 +173,15 @@ def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contex
     if field.tools & WIENER:
         code_loop(loop_models(), io, loop)
     units_down, units_across = field.size.shape
-    drawn, models = (
-        np.empty((units_down * UNIT, units_across * UNIT), np.int32),
-        start_models(step, contexts, field.tools),
-    )
+    drawn = np.empty((units_down * UNIT, units_across * UNIT), np.int32)
+    models = start_models(step, field.tools, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    decode_plane(models, io, field, below, drawn, step_q4(step), stack, around, work())
+    unit, patterns = level_q4(step, field.tools), patterns_for(field.tools)
+    decode_plane(models, io, field, below, drawn, unit, stack, around, work(), patterns)
     if io[BROKEN] == OUTSIDE:
         raise BitstreamError(f"residual of {size} bytes puts a level outside its block: it is damaged")
+    if io[BROKEN] == UNKNOWN:
+        raise BitstreamError(f"residual of {size} bytes names a pattern that its codebook lacks: it is damaged")
     if io[BROKEN]:
         raise BitstreamError(f"residual of {size} bytes ran out before its last superblock: it is cut or damaged")
     if io[STATE] != RANS_LOW or io[POS] != len(io):

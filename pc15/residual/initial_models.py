@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from pc15.errors import ConfigError, MissingTableError
 from pc15.residual.context_models import FROZEN, HALF_CONTEXT, MIX_RATE, STRETCH, WEIGHT_ONE
-from pc15.residual.syntax import CONTEXTS, WEIGHT_SETS
-from pc15.residual.tools import CROSS
+from pc15.residual.patterns import DAMAGE, SQUARES_FILE
+from pc15.residual.syntax import CONTEXTS, CONTEXTS_OF, SETS_OF, W_TREE, WEIGHT_SETS
+from pc15.residual.tools import CROSS, PATTERNS, TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -20,9 +21,15 @@ Contexts = Literal["mixed", "first", "untrained"]
 """How decisions are predicted: by four contexts each, mixed, as streams are; in studies by the first of them alone, or
 by four that start without having been trained."""
 
-START_FILE = Path(__file__).with_name("v15_default.npz")
-CHROMA_FILE = Path(__file__).with_name("v15_chroma.npz")
-"""Where the models of planes with guides start, learnt from such planes."""
+START_FILES = {
+    0: Path(__file__).with_name("v15_default.npz"),
+    TRELLIS: Path(__file__).with_name("v15_trellis.npz"),
+    PATTERNS: SQUARES_FILE,
+    CROSS: Path(__file__).with_name("v15_chroma.npz"),
+}
+"""Tables by the tools that they are for."""
+_PARTS = {0: (0,), TRELLIS: (0, TRELLIS), PATTERNS: (PATTERNS,), CROSS: (0, CROSS)}
+"""And the models that each holds, one after the other: of what all streams have (0), and of what a tool adds."""
 TRAINED_STEPS = (6, 12, 18, 24, 30, 38)
 """Quantizer indices that have tables of their own."""
 
@@ -33,31 +40,65 @@ def flat_models() -> Ints:
     m[:CONTEXTS, 0] = 32768
     m[HALF_CONTEXT, 1], m[HALF_CONTEXT, 3] = FROZEN, MIX_RATE
     m[CONTEXTS:] = WEIGHT_ONE * 3 // 10
+    m[len(m) - 1 - W_TREE] = WEIGHT_ONE, 0, 0, 0  # decisions of one context, which training leaves as it counts
     return m
 
 
+def part_of(models: Ints, part: int) -> tuple[Ints, Ints]:
+    """Views of models [..., C + S, 4]: the contexts that a tool adds (0: those of all streams), and its weights."""
+    (first, stop), (low, high) = CONTEXTS_OF[part], SETS_OF[part]
+    end = CONTEXTS + WEIGHT_SETS
+    return models[..., first:stop, :], models[..., end - high : end - low, :]
+
+
+def replace_part(models: Ints, part: int, source: Ints) -> None:
+    """Take the models of a part from `source`."""
+    for place, values in zip(part_of(models, part), part_of(source, part), strict=True):
+        place[:] = values
+
+
 @functools.cache
-def _trained(path: Path) -> Ints:
+def _table(file: Path, *parts: int) -> tuple[tuple[Ints, Ints], ...]:
+    """Of each of these parts, which a file holds one after the other, contexts and weights, [anchors, n, 4] int32."""
+    try:
+        with np.load(file, allow_pickle=False) as table:
+            p, uses, weights = (table[name].astype(np.int32) for name in ("p", "uses", "weights"))
+    except DAMAGE as error:
+        raise MissingTableError(f"residual start table {file.name} is missing or damaged: {error}") from error
+    known, sets = (sum(stop - first for first, stop in (of[part] for part in parts)) for of in (CONTEXTS_OF, SETS_OF))
+    anchors = len(TRAINED_STEPS)
+    if p.shape != (anchors, known) or uses.shape != p.shape or weights.shape != (anchors, sets, 4):
+        raise MissingTableError(f"residual start table {file.name} is for another syntax; reinstall pc15")
+    counters = np.zeros((anchors, known, 4), np.int32)
+    counters[..., 0], counters[..., 1] = p, uses
+    found, at = [], 0
+    for part in parts:
+        (first, stop), (low, high) = CONTEXTS_OF[part], SETS_OF[part]
+        found.append((counters[:, at : at + stop - first], weights[:, sets - (high - low) : sets]))
+        at, sets = at + stop - first, sets - (high - low)
+    return tuple(found)
+
+
+@functools.cache
+def _trained(common: int) -> Ints:
     """[anchors, C + S, 4] int32: (p, uses, 0, 0) per context, then the weights, last set first.
 
-    A table may lack the last contexts and weight sets, those of tools that came after it: they start untrained.
+    What a tool adds comes from its own table, what all streams have from that for the tool `common`.
     """
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            p, uses, weights = (table[name].astype(np.int32) for name in ("p", "uses", "weights"))
-    except (OSError, ValueError, KeyError) as error:
-        raise MissingTableError(f"residual start table {path.name} is missing or damaged: {error}") from error
-    anchors, (known, sets) = len(TRAINED_STEPS), (p.shape[-1], weights.shape[1] if weights.ndim == 3 else 0)
-    fits = p.shape == uses.shape == (anchors, known) and weights.shape == (anchors, sets, 4)
-    if not (fits and 0 < known <= CONTEXTS and 0 < sets <= WEIGHT_SETS):
-        raise MissingTableError(f"residual start table {path.name} is for another syntax; reinstall pc15")
-    models = np.stack([flat_models()] * anchors)
-    models[:, :known, 0], models[:, :known, 1], models[:, CONTEXTS + WEIGHT_SETS - sets :] = p, uses, weights
+    models = np.stack([flat_models()] * len(TRAINED_STEPS))
+    for tool, file in START_FILES.items():
+        for part, own in zip(_PARTS[tool], _table(file, *_PARTS[tool]), strict=True):
+            if part or tool == common:
+                for place, values in zip(part_of(models, part), own, strict=True):
+                    place[:] = values
+    models[:, HALF_CONTEXT, 3] = MIX_RATE
     return models
 
 
-def start_models(step: int, contexts: Contexts = "mixed", tools: int = 0) -> Ints:
-    """Models to code a plane of this quantizer index with, by these tools, [C + S, 4] int32, a fresh copy.
+def start_models(step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
+    """Models to code a plane of this quantizer index and these tools with, [C + S, 4] int32, a fresh copy.
+
+    Those that all streams have are learnt from chroma with the tool `cross`, else with `trellis` from levels on one.
 
     Raises:
         ConfigError: no such way to use contexts.
@@ -66,16 +107,23 @@ def start_models(step: int, contexts: Contexts = "mixed", tools: int = 0) -> Int
         return ready(flat_models())
     if contexts not in get_args(Contexts):
         raise ConfigError(f"contexts is {contexts!r}; choose one of {', '.join(get_args(Contexts))}")
-    models = _between(step, CHROMA_FILE if tools & CROSS else START_FILE).copy()
+    models = _between(step, tools & CROSS or tools & TRELLIS).copy()
     if contexts == "first":
         models[CONTEXTS:], models[HALF_CONTEXT, 3] = (WEIGHT_ONE, 0, 0, 0), 0
     return models
 
 
+def models_without_patterns(step: int, tools: int) -> Ints:
+    """Models for these tools with all but patterns trained, to train those with, [C + S, 4] int32."""
+    models = start_models(step, tools)
+    replace_part(models, PATTERNS, flat_models())
+    return ready(models)
+
+
 @functools.cache
-def _between(step: int, path: Path) -> Ints:
+def _between(step: int, common: int) -> Ints:
     """Trained models of a quantizer index, interpolated."""
-    tables = _trained(path)
+    tables = _trained(common)
     after = int(np.searchsorted(TRAINED_STEPS, step))
     if after == 0 or after == len(TRAINED_STEPS):
         return ready(tables[min(after, len(TRAINED_STEPS) - 1)].copy())
@@ -92,11 +140,17 @@ def ready(models: Ints) -> Ints:
     return models
 
 
-def save_trained(models: Ints, path: Path = START_FILE) -> None:
-    """Write tables [anchors, C + S, 4] as `_trained` reads them."""
-    np.savez_compressed(
-        path,
-        p=models[:, :CONTEXTS, 0].astype(np.uint16),
-        uses=models[:, :CONTEXTS, 1].astype(np.uint8),
-        weights=models[:, CONTEXTS:].astype(np.int32),
-    )
+def arrays_of(models: Ints, tool: int) -> dict[str, Ints]:
+    """Arrays of the table for a tool, one of START_FILES, from models [anchors, C + S, 4]."""
+    parts = [part_of(models, part) for part in _PARTS[tool]]
+    counters = np.concatenate([own for own, _ in parts], axis=1)
+    return {
+        "p": counters[..., 0].astype(np.uint16),
+        "uses": counters[..., 1].astype(np.uint8),
+        "weights": np.concatenate([own for _, own in reversed(parts)], axis=1).astype(np.int32),
+    }
+
+
+def save_trained(models: Ints, tool: int, path: Path) -> None:
+    """Write the table for a tool from models [anchors, C + S, 4]."""
+    np.savez_compressed(path, allow_pickle=False, **arrays_of(models, tool))

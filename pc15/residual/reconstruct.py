@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import BROKEN, I64, jit_entry, jit_inner
+from pc15.residual.context_models import BROKEN, I64, UNKNOWN, jit_entry, jit_inner
 from pc15.residual.cross import FIRST_CROSS, SUMS, predict_cross
 from pc15.residual.dct import inverse, inverse_sine
 from pc15.residual.intra import ZERO, fill, predict, references
+from pc15.residual.patterns import Patterns, add_layers, layer_step, unknown_layers
 from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
-from pc15.residual.tools import SINE
+from pc15.residual.tools import PATTERNS, SINE
 
 Ints = npt.NDArray[Any]
 
@@ -106,7 +107,7 @@ def reconstruct_block(
 
 @jit_inner()
 def predict_block(field: Field, below: Ints, rec: Ints, x0: int, y0: int, log2: int, mode: int, w: Work) -> None:
-    """w.pred of the block at (x0, y0), whose border is in w.ref."""
+    """w.pred of the block at (x0, y0), whose border is in w.ref, without what patterns add."""
     if mode >= FIRST_CROSS:
         predict_cross(field.guides, below, rec, x0, y0, log2, mode, w.sums, w.pred)
     else:
@@ -114,7 +115,9 @@ def predict_block(field: Field, below: Ints, rec: Ints, x0: int, y0: int, log2: 
 
 
 @jit_inner()
-def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work) -> None:
+def reconstruct_super(
+    field: Field, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work, patterns: Patterns
+) -> None:
     """Draw every block of a superblock of a field into rec [H,W], in coding order."""
     H, W = rec.shape
     if not field.on[sy >> SUPER_LOG2, sx >> SUPER_LOG2]:
@@ -136,14 +139,17 @@ def reconstruct_super(field: Field, below: Ints, rec: Ints, sx: int, sy: int, st
         mode, coded = I64(field.mode[y, x]), I64(field.active[y, x])
         references(rec, x0, y0, n, w.ref)
         predict_block(field, below, rec, x0, y0, log2, mode, w)
+        if field.layers[y, x]:
+            add_layers(field, x, y, log2, layer_step(step, field.tools), patterns, w.pred)
         reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, w)
         z += (n >> 2) * (n >> 2)
 
 
 @jit_entry()
 def decode_plane(
-    m: Ints, io: Ints, field: Field, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work
-) -> None:
+    m: Ints, io: Ints, field: Field, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work,
+    patterns: Patterns,
+) -> None:  # fmt: skip
     """Read superblocks into a field and draw them into rec [H,W], while the stream lasts.
 
     m, io, stack, around: as of `syntax.code_super`.   below: the prediction, [H,W], or [1,W] if all rows are alike.
@@ -154,6 +160,8 @@ def decode_plane(
             level = field.level
             fill(level, x % level.shape[1], y % level.shape[0], min(SUPER, W - x), min(SUPER, H - y), 0)
             code_super(m, io, field, x, y, stack, around)
+            if field.tools & PATTERNS and unknown_layers(field, x, y, patterns):
+                io[BROKEN] = UNKNOWN
             if io[BROKEN]:
                 return
-            reconstruct_super(field, below, rec, x, y, step, w)
+            reconstruct_super(field, below, rec, x, y, step, w, patterns)

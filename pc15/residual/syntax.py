@@ -9,6 +9,8 @@ and every leaf inside the picture
 
     mode                     with guides first: from them? by which way? (see cross); else
                              zero? most probable? which? (see intra)
+    layers                   with the tool PATTERNS, of squares of 8x8 and more: another one? its entry in the codebook
+                             of this size, as a class of its rank and the bits below; less than nothing? amount - 1
     coded                    0: no coefficients
     last                     place of the last level in the scan, as a length class and its low bits
     levels, last first       zero?, sign, larger than 1?, 2?, ... 14?, then an Exp-Golomb rest
@@ -16,7 +18,10 @@ and every leaf inside the picture
 The scan runs along diagonals from the lowest frequency.  Each decision has four contexts: the levels already known
 around it with its diagonal, its own frequency, the neighbouring blocks with the direction of the prediction, and how
 full the block has been so far.
-Sources: the template of levels is that of ITU-T H.266, 9.3.4.2; most probable modes are those of H.265, 8.4.2.
+With the tool `trellis` there are two quantizers, of even and of odd multiples of half a step: the parities of the
+levels before move a state, which says to which of them a level belongs, and with which contexts it is coded.
+Sources: the template of levels is that of ITU-T H.266, 9.3.4.2, the states are those of its dependent quantization;
+most probable modes are those of H.265, 8.4.2.
 """
 
 from __future__ import annotations
@@ -41,9 +46,17 @@ from pc15.residual.context_models import (
 )
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS, WAYS
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO
+from pc15.residual.tools import CROSS, PATTERNS, TRELLIS
 
 Ints = npt.NDArray[Any]
 
+MAX_LAYERS = 4
+"""Patterns that a square may add."""
+RANK_BITS = 10
+"""Entries of a size's codebook have numbers below 2^RANK_BITS - 1."""
+MAX_AMOUNT_FLAGS = 14
+MAX_AMOUNT = 1023
+"""Largest magnitude of a pattern's amount."""
 SUPER_LOG2 = 6
 SUPER = 1 << SUPER_LOG2
 UNIT = 4
@@ -58,6 +71,8 @@ class Field(NamedTuple):
 
     Where a superblock at a time will do, level may be [64,64]: places are modulo its size.
     tools: bits of the tools that it is coded with, see `tools`.
+    layers: per unit uint8, how many patterns its square adds; of the i-th one, entry and amount, int16, stand in unit
+        (i & 1, i >> 1) of the square.
     guides: [k,H,W] int16, planes that squares may be predicted from, see `cross`; k is 0 without that tool.
     """
 
@@ -67,6 +82,9 @@ class Field(NamedTuple):
     active: Ints
     on: Ints
     tools: int
+    layers: Ints
+    entry: Ints
+    amount: Ints
     guides: Ints
 
 
@@ -95,6 +113,17 @@ def _kinds() -> Ints:
 
 KIND = _kinds()
 _BIT_LENGTH = np.array([i.bit_length() for i in range(128)], dtype=np.int64)
+
+# ------------------------------------------------------------------ states of the tool `trellis`
+
+STATES = 4
+NEXT_STATE = np.array([[0, 2], [2, 0], [1, 3], [3, 1]], dtype=np.int64)
+"""After a level, by its parity; every block starts in 0."""
+ODD = np.array([0, 0, 1, 1], dtype=np.int64)
+"""1: levels other than 0 stand for odd multiples of half a step, 2 |level| - 1 of them; 0: for even ones."""
+_SIG_SET = np.array([0, 0, 1, 2], dtype=np.int64)
+_GT1_SET = ODD
+"""Which contexts say if a level is 0, and if it is larger than 1."""
 
 # ------------------------------------------------------------------ context numbers: each block of contexts in a row
 
@@ -126,42 +155,97 @@ _sizes = {
     "gtn_b": MAX_FLAGS * DIAGONALS,
     "gtn_c": MAX_FLAGS * NEAR,
     "gtn_d": MAX_FLAGS * FULL,
-    "cross_a": 3 * SIZES,
-    "cross_b": 3 * 3,
-    "way": 5 * 3,
+}
+_sizes_of = {
+    0: _sizes,
+    TRELLIS: {  # the same again for the other states
+        f"{_name}_states": _further * _sizes[_name]
+        for _name, _further in (("sig_a", 2), ("sig_b", 2), ("sig_d", 2), ("gt1_a", 1), ("gt1_b", 1))
+    },
+    PATTERNS: {
+        "more_a": SIZES * MAX_LAYERS * 3,
+        "more_b": SIZES * KINDS * 2,
+        "more_c": NEAR * SIZES * 2,
+        "more_d": MODES * 2,
+        "rank_a": SIZES * (RANK_BITS + 1),
+        "rank_b": KINDS * (RANK_BITS + 1),
+        "rank_c": NEAR * (RANK_BITS + 1),
+        "rank_d": MAX_LAYERS * (RANK_BITS + 1),
+        "tree": SIZES << RANK_BITS,
+        "minus_a": SIZES * KINDS,
+        "minus_b": SIZES * (RANK_BITS + 1),
+        "amount_a": SIZES * MAX_AMOUNT_FLAGS,
+        "amount_b": NEAR * MAX_AMOUNT_FLAGS,
+        "amount_c": (RANK_BITS + 1) * MAX_AMOUNT_FLAGS,
+        "amount_d": KINDS * MAX_AMOUNT_FLAGS,
+        "coded_d": SIZES * (MAX_LAYERS + 1),
+    },
+    CROSS: {"cross_a": 3 * SIZES, "cross_b": 3 * 3, "way": 5 * 3},
 }
 BASE: dict[str, int] = {}
+CONTEXTS_OF: dict[int, tuple[int, int]] = {}
+"""First context, and the one after the last, of what all streams have (0) and of what a tool adds."""
 CONTEXTS = 0
-for _name, _size in _sizes.items():
-    BASE[_name] = CONTEXTS
-    CONTEXTS += _size
+for _tool, _own in _sizes_of.items():
+    _first = CONTEXTS
+    for _name, _size in _own.items():
+        BASE[_name] = CONTEXTS
+        CONTEXTS += _size
+    CONTEXTS_OF[_tool] = _first, CONTEXTS
 
 _ON, _SPLIT_A, _SPLIT_B = BASE["on"], BASE["split_a"], BASE["split_b"]
 _ZERO_A, _ZERO_B, _MPM, _MPM_B, ANGLE_TREE = BASE["zero_a"], BASE["zero_b"], BASE["mpm"], BASE["mpm_b"], BASE["angle"]
 CODED_A, CODED_B, CODED_C = BASE["coded_a"], BASE["coded_b"], BASE["coded_c"]
 LAST_A, LAST_B, LOW_A = BASE["last_a"], BASE["last_b"], BASE["low_a"]
-_SIG_A, _SIG_B, _SIG_C, _SIG_D = BASE["sig_a"], BASE["sig_b"], BASE["sig_c"], BASE["sig_d"]
-_GT1_A, _GT1_B, _GT1_C, _GT1_D = BASE["gt1_a"], BASE["gt1_b"], BASE["gt1_c"], BASE["gt1_d"]
+_SIG_C, _GT1_C, _GT1_D = BASE["sig_c"], BASE["gt1_c"], BASE["gt1_d"]
 _GTN_A, _GTN_B, _GTN_C, _GTN_D = BASE["gtn_a"], BASE["gtn_b"], BASE["gtn_c"], BASE["gtn_d"]
 _CROSS_A, _CROSS_B, _WAY = BASE["cross_a"], BASE["cross_b"], BASE["way"]
+_MORE_A, _MORE_B, _MORE_C, _MORE_D = BASE["more_a"], BASE["more_b"], BASE["more_c"], BASE["more_d"]
+_RANK_A, _RANK_B, _RANK_C, _RANK_D = BASE["rank_a"], BASE["rank_b"], BASE["rank_c"], BASE["rank_d"]
+RANK_TREE, _MINUS_A, _MINUS_B = BASE["tree"], BASE["minus_a"], BASE["minus_b"]
+_AMOUNT_A, _AMOUNT_B, _AMOUNT_C, _AMOUNT_D = BASE["amount_a"], BASE["amount_b"], BASE["amount_c"], BASE["amount_d"]
+_CODED_D = BASE["coded_d"]
+
+
+def _by_state(name: str, which: Ints) -> Ints:
+    """Where the contexts of a name start in each state."""
+    return np.where(which > 0, BASE[f"{name}_states"] + (which - 1) * _sizes[name], BASE[name])
+
+
+_SIG_A_AT, _SIG_B_AT, _SIG_D_AT = (_by_state(name, _SIG_SET) for name in ("sig_a", "sig_b", "sig_d"))
+_GT1_A_AT, _GT1_B_AT = (_by_state(name, _GT1_SET) for name in ("gt1_a", "gt1_b"))
 
 # weight sets
 W_ON, W_SPLIT, W_ZERO, W_MPM, W_ANGLE, W_CODED, W_LAST = 0, 1, 2, 3, 4, 5, 6
 W_LOW, W_SIG, W_GT1, W_GTN = 7, 8, 8 + 3 * SIZES, 8 + 4 * SIZES
-W_CROSS = W_GTN + 3
-WEIGHT_SETS = W_GTN + 4
+W_SIG_STATES, W_GT1_STATES = W_GTN + 3, W_GTN + 3 + 2 * 3 * SIZES
+W_MORE, W_RANK, W_TREE, W_MINUS, W_AMOUNT = tuple(range(W_GT1_STATES + SIZES, W_GT1_STATES + SIZES + 5))
+W_CROSS = W_AMOUNT + 1
+WEIGHT_SETS = W_CROSS + 1
+SETS_OF = {
+    0: (0, W_SIG_STATES),
+    TRELLIS: (W_SIG_STATES, W_MORE),
+    PATTERNS: (W_MORE, W_CROSS),
+    CROSS: (W_CROSS, WEIGHT_SETS),
+}
+"""Weight sets likewise."""
+_W_SIG_AT = np.where(_SIG_SET > 0, W_SIG_STATES + (_SIG_SET - 1) * 3 * SIZES, W_SIG)
+_W_GT1_AT = np.where(_GT1_SET > 0, W_GT1_STATES, W_GT1)
 
-RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 4))
+RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER, RAW_AMOUNT = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 5))
 """What decisions without a model are about; those with one are told apart by their weight set."""
-W_LOOP = WEIGHT_SETS + 4
+W_LOOP = WEIGHT_SETS + 5
 """Weight set, among models of its own, and kind of the decisions of `wiener`."""
 
 KIND_NAMES = (
     ["superblock on", "split", "mode", "mode", "mode", "block coded", "last place", "last place"]
     + ["level not 0"] * (W_GT1 - W_SIG)
-    + ["level size"] * (W_CROSS - W_GT1)
+    + ["level size"] * (W_SIG_STATES - W_GT1)
+    + ["level not 0"] * (W_GT1_STATES - W_SIG_STATES)
+    + ["level size"] * (W_MORE - W_GT1_STATES)
+    + ["pattern"] * (W_CROSS - W_MORE)
     + ["mode"]
-    + ["last place", "level size", "sign", "filter", "filter"]
+    + ["last place", "level size", "sign", "filter", "pattern", "filter"]
 )
 """Of each kind of decision, for people."""
 
@@ -196,13 +280,13 @@ PLACE = _places()
 
 @jit_inner()
 def contexts(
-    k: int, s: int, row: int, around: int, kind: int, near: int, filled: int
+    k: int, s: int, row: int, around: int, kind: int, near: int, filled: int, state: int
 ) -> tuple[int, int, int, int, int]:
     """Contexts and weight set of "is this level larger than k".
 
     Args:
         s: size class 0..4.   row: of the place in PLACE.   around: template sum.   kind, near: of the block.
-        filled: levels' sum so far.
+        filled: levels' sum so far.   state: 0 but with the tool `trellis`.
     """
     t = min(around, 32)
     f = _BIT_LENGTH[min(filled, 127)]
@@ -213,10 +297,10 @@ def contexts(
     a, b, d = PLACE[row, 2] + _SUM[t], I64(PLACE[row, 3]), (s * FULL + f) * FULL + PLACE[row, 6]
     if k == 1:
         c = _GT1_C + (kind * NEAR + near) * 25 + PLACE[row, 5]
-        return _GT1_A + a, _GT1_B + b, c, _GT1_D + d, W_GT1 + s
+        return _GT1_A_AT[state] + a, _GT1_B_AT[state] + b, c, _GT1_D + d, _W_GT1_AT[state] + s
     z = 0 if t == 0 else 1 if t < 4 else 2
     c = _SIG_C + ((min(2, (s + 1) >> 1) * KINDS + kind) * NEAR + near) * 25 + PLACE[row, 4]
-    return _SIG_A + a, _SIG_B + b * 3 + z, c, _SIG_D + d, W_SIG + s * 3 + z
+    return _SIG_A_AT[state] + a, _SIG_B_AT[state] + b * 3 + z, c, _SIG_D_AT[state] + d, _W_SIG_AT[state] + s * 3 + z
 
 
 @jit_inner()
@@ -269,48 +353,55 @@ def code_last(m: Ints, io: Ints, last: int, s: int, near: int, kind: int) -> int
 
 
 @jit_inner()
-def code_escape(io: Ints, value: int) -> int:
-    """Order-0 Exp-Golomb code of what is left of a level; damage may end it early."""
+def code_escape(io: Ints, value: int, kind: int) -> int:
+    """Order-0 Exp-Golomb code of what is left of a level or an amount; damage may end it early."""
     length = 0
     while (value + 1) >> (length + 1):
         length += 1
     k = 0
-    while k < MAX_ESCAPE and code_raw(io, 1 if k < length else 0, RAW_ESCAPE):
+    while k < MAX_ESCAPE and code_raw(io, 1 if k < length else 0, kind):
         k += 1
     result = 1
     for i in range(k - 1, -1, -1):
-        result = result << 1 | code_raw(io, (value + 1) >> i & 1, RAW_ESCAPE)
+        result = result << 1 | code_raw(io, (value + 1) >> i & 1, kind)
     return result - 1
 
 
 @jit_inner()
 def code_levels(
-    m: Ints, io: Ints, level: Ints, x0: int, y0: int, s: int, kind: int, near: int, last: int, around: Ints
-) -> int:
-    """Levels of the block at (x0, y0) of the plane, last first; returns the sum of their magnitudes."""
+    m: Ints, io: Ints, level: Ints, x0: int, y0: int, s: int, kind: int, near: int, last: int, trellis: bool,
+    around: Ints,
+) -> int:  # fmt: skip
+    """Levels of the block at (x0, y0) of the plane, last first; returns the sum of their magnitudes.
+
+    trellis: the array holds, and receives, in place of a level the multiple of half a step that it stands for.
+    """
     last = code_last(m, io, last, s, near, kind)
     clear_template(around, s)
     first = FIRST_PLACE[s]
-    filled = 0
+    filled, state = 0, I64(0)
     for i in range(last, -1, -1):
         row = first + i
         u, v = I64(PLACE[row, 0]), I64(PLACE[row, 1])
         at = (v + 2) * RIM + u + 2
         value = I64(level[y0 + v, x0 + u])
-        size = abs(value)
+        size = (abs(value) + 1) >> 1 if trellis else abs(value)
         k = 1 if i == last else 0
         while k < MAX_FLAGS:
-            c0, c1, c2, c3, w = contexts(k, s, row, I64(around[at]), kind, near, filled)
+            c0, c1, c2, c3, w = contexts(k, s, row, I64(around[at]), kind, near, filled, state)
             if not code(m, io, 1 if size > k else 0, c0, c1, c2, c3, w):
                 break
             k += 1
         if k:
             if k == MAX_FLAGS:
-                k += code_escape(io, max(0, size - MAX_FLAGS))
+                k += code_escape(io, max(0, size - MAX_FLAGS), RAW_ESCAPE)
             minus = code_raw(io, 1 if value < 0 else 0, RAW_SIGN)
-            level[y0 + v, x0 + u] = -k if minus else k
+            drawn = 2 * k - ODD[state] if trellis else k
+            level[y0 + v, x0 + u] = -drawn if minus else drawn
             add_template(around, at, k)
             filled += k
+        if trellis:
+            state = NEXT_STATE[state, k & 1]
     return filled
 
 
@@ -392,17 +483,109 @@ def code_mode(m: Ints, io: Ints, chosen: int, left: int, above: int, s: int, way
 
 
 @jit_inner()
+def may_draw(tools: int, log2: int) -> bool:
+    """True for squares that may add patterns."""
+    return log2 > 2 and (tools & PATTERNS) != 0
+
+
+@jit_inner()
+def drawn_near(field: Field, x: int, y: int) -> int:
+    """How many of the squares to the left and above unit (x, y) add patterns."""
+    left = 1 if x > 0 and field.layers[y, x - 1] else 0
+    return left + (1 if y > 0 and field.layers[y - 1, x] else 0)
+
+
+@jit_inner()
+def more_contexts(layer: int, s: int, drawn: int, kind: int, near: int, mode: int) -> tuple[int, int, int, int]:
+    """Contexts of "has the square another layer", behind `layer` of them."""
+    later = 1 if layer else 0
+    a = _MORE_A + (s * MAX_LAYERS + layer) * 3 + drawn
+    b, c = _MORE_B + (s * KINDS + kind) * 2 + later, _MORE_C + (near * SIZES + s) * 2 + later
+    return a, b, c, _MORE_D + (mode if mode < FIRST_CROSS else MEAN) * 2 + later
+
+
+@jit_inner()
+def rank_contexts(k: int, s: int, kind: int, near: int, layer: int) -> tuple[int, int, int, int]:
+    """Contexts of "is the class of the entry's rank above k"."""
+    a, b = _RANK_A + s * (RANK_BITS + 1) + k, _RANK_B + kind * (RANK_BITS + 1) + k
+    return a, b, _RANK_C + near * (RANK_BITS + 1) + k, _RANK_D + layer * (RANK_BITS + 1) + k
+
+
+@jit_inner()
+def minus_contexts(s: int, kind: int, rank: int) -> tuple[int, int]:
+    """Contexts of an amount's sign; `rank` is the class of the entry's."""
+    return _MINUS_A + s * KINDS + kind, _MINUS_B + s * (RANK_BITS + 1) + rank
+
+
+@jit_inner()
+def amount_contexts(k: int, s: int, kind: int, near: int, rank: int) -> tuple[int, int, int, int]:
+    """Contexts of "is the amount's magnitude above k + 1"."""
+    a, b = _AMOUNT_A + s * MAX_AMOUNT_FLAGS + k, _AMOUNT_B + near * MAX_AMOUNT_FLAGS + k
+    return a, b, _AMOUNT_C + rank * MAX_AMOUNT_FLAGS + k, _AMOUNT_D + kind * MAX_AMOUNT_FLAGS + k
+
+
+@jit_inner()
+def bit_length(value: int) -> int:
+    """Bits of a positive number below its highest."""
+    length = 0
+    while value >> (length + 1):
+        length += 1
+    return length
+
+
+@jit_inner()
+def code_layers(m: Ints, io: Ints, field: Field, x: int, y: int, s: int, mode: int, near: int) -> int:
+    """Patterns of the square at unit (x, y); returns how many.  Damage may name entries that there are none of."""
+    kind, drawn, h = KIND[mode], drawn_near(field, x, y), HALF_CONTEXT
+    count = I64(field.layers[y, x])
+    for layer in range(MAX_LAYERS):
+        c0, c1, c2, c3 = more_contexts(layer, s, drawn, kind, near, mode)
+        if not code(m, io, 1 if layer < count else 0, c0, c1, c2, c3, W_MORE):
+            return layer
+        v, u = y + (layer >> 1), x + (layer & 1)
+        rank, amount = I64(field.entry[v, u]) + 1, I64(field.amount[v, u])
+        if io[MODE] == DECODE:
+            rank, amount = 1, 1
+        length = bit_length(rank)
+        k = 0
+        while k < RANK_BITS - 1:
+            c0, c1, c2, c3 = rank_contexts(k, s, kind, near, layer)
+            if not code(m, io, 1 if length > k else 0, c0, c1, c2, c3, W_RANK):
+                break
+            k += 1
+        node = 1
+        for i in range(k - 1, -1, -1):
+            place = RANK_TREE + (s << RANK_BITS) + (1 << k) + node
+            node = node << 1 | code(m, io, rank >> i & 1, place, h, h, h, W_TREE)
+        a, b = minus_contexts(s, kind, k)
+        minus = code(m, io, 1 if amount < 0 else 0, a, b, h, h, W_MINUS)
+        size = abs(amount)
+        j = 0
+        while j < MAX_AMOUNT_FLAGS:
+            c0, c1, c2, c3 = amount_contexts(j, s, kind, near, k)
+            if not code(m, io, 1 if size > j + 1 else 0, c0, c1, c2, c3, W_AMOUNT):
+                break
+            j += 1
+        if j == MAX_AMOUNT_FLAGS:
+            j += code_escape(io, max(0, size - 1 - MAX_AMOUNT_FLAGS), RAW_AMOUNT)
+        size = min(MAX_AMOUNT, j + 1)
+        field.entry[v, u], field.amount[v, u] = node - 1, -size if minus else size
+    return MAX_LAYERS
+
+
+@jit_inner()
 def activity(total: int, log2: int) -> int:
     """How much a coded block holds, 1..3, from the sum of its levels over its area."""
     return 1 if 16 * total < 1 << 2 * log2 else 2 if 16 * total < 4 << 2 * log2 else 3
 
 
 @jit_inner()
-def mark(field: Field, x0: int, y0: int, w: int, h: int, mode: int, log2: int, active: int) -> None:
+def mark(field: Field, x0: int, y0: int, w: int, h: int, mode: int, log2: int, active: int, layers: int) -> None:
     """Note what is known of a rectangle of units."""
     for y in range(y0, y0 + h):
         for x in range(x0, x0 + w):
             field.mode[y, x], field.size[y, x], field.active[y, x] = mode, log2, active
+            field.layers[y, x] = layers
 
 
 @jit_inner()
@@ -417,9 +600,10 @@ def neighbours(field: Field, x: int, y: int) -> tuple[int, int, int, int]:
 
 
 @jit_inner()
-def coded_contexts(s: int, kind: int, a: int, b: int) -> tuple[int, int, int]:
-    """Contexts of "has the block levels", from its neighbours' activities."""
-    return CODED_A + s * NEAR + a + b, CODED_B + s * KINDS + kind, CODED_C + a * 4 + b
+def coded_contexts(s: int, kind: int, a: int, b: int, layers: int, tools: int) -> tuple[int, int, int, int]:
+    """Contexts of "has the block levels", from its neighbours' activities and its own layers."""
+    d = _CODED_D + s * (MAX_LAYERS + 1) + layers if tools & PATTERNS else HALF_CONTEXT
+    return CODED_A + s * NEAR + a + b, CODED_B + s * KINDS + kind, CODED_C + a * 4 + b, d
 
 
 @jit_inner()
@@ -465,14 +649,16 @@ def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, arou
     left, above, a, b = neighbours(field, x, y)
     mode = code_mode(m, io, I64(field.mode[y, x]), left, above, s, WAYS[field.guides.shape[0]])
     kind = KIND[mode]
-    c0, c1, c2 = coded_contexts(s, kind, a, b)
-    active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, HALF_CONTEXT, W_CODED)
+    layers = code_layers(m, io, field, x, y, s, mode, a + b) if may_draw(field.tools, log2) else 0
+    c0, c1, c2, c3 = coded_contexts(s, kind, a, b, layers, field.tools)
+    active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, c3, W_CODED)
     if active:
         rows, cols = field.level.shape
         u, v = x0 % cols, y0 % rows
         last = 0 if io[MODE] == DECODE else last_level(field.level, u, v, s)
-        active = activity(code_levels(m, io, field.level, u, v, s, kind, a + b, last, around), log2)
-    mark(field, x, y, 1 << s, 1 << s, mode, log2, active)
+        trellis = (field.tools & TRELLIS) != 0
+        active = activity(code_levels(m, io, field.level, u, v, s, kind, a + b, last, trellis, around), log2)
+    mark(field, x, y, 1 << s, 1 << s, mode, log2, active, layers)
 
 
 @jit_inner()
@@ -489,7 +675,7 @@ def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, a
     field.on[y, x] = on
     if not on:
         wide, high = min(SUPER, W - x0) >> 2, min(SUPER, H - y0) >> 2
-        mark(field, x0 >> 2, y0 >> 2, wide, high, ZERO, SUPER_LOG2, 0)
+        mark(field, x0 >> 2, y0 >> 2, wide, high, ZERO, SUPER_LOG2, 0, 0)
         return
     # A stack instead of recursion: at most three brothers wait on each of five levels.
     stack[0, 0], stack[0, 1], stack[0, 2] = x0, y0, SUPER_LOG2

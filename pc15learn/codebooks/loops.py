@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pc15.residual.enc.encode import LAMBDA
+from pc15.residual.enc.pattern_search import DRAFT_FIRST, DRAFT_MORE
 from pc15.runtime.jit import jit_entry, jit_inner
 
 Array = NDArray[Any]
@@ -147,3 +149,68 @@ def best_entries(rows: Array, gains: Array, entry_of: Array, bits: Array, best: 
                 value = gains[i, j] - bits[own]
                 if value > net[i]:
                     best[i], net[i] = own, value
+
+
+@jit_entry()
+def best_matches(product: Array, rows: Array) -> None:
+    """The patterns whose product with each target is largest, in no order.
+
+    Args:
+        product: [n,N] float32.   rows: [n,L] int32, written; -1 where there are fewer.
+    """
+    most = rows.shape[1]
+    best = np.empty(most, np.float32)
+    for i in range(product.shape[0]):
+        best[:] = 0.0
+        rows[i] = -1
+        least, place = np.float32(0.0), 0
+        for k in range(product.shape[1]):
+            value = abs(product[i, k])
+            if value > least:
+                best[place], rows[i, place] = value, k
+                least, place = best[0], 0
+                for j in range(1, most):
+                    if best[j] < least:
+                        least, place = best[j], j
+
+
+@jit_entry()
+def match_gains(
+    left: Array, least: Array, whole: Array, units: Array, rows: Array, price: float, gains: Array, signs: Array
+) -> None:
+    """Bits that patterns save of squares, 0 if none, by the estimate of `pc15.residual.enc.pattern_search`.
+
+    Args:
+        left: [n,F] float32, in steps.   least, whole: [n] float32, J in bits.   units: [N,F] float32, of unit norm.
+        rows: [n,L] int32 patterns to look at, -1 for none.   price: float32, bits beside the amount.
+        gains: [n,L] float32, signs: [n,L] int8, written.
+    """
+    for i in range(left.shape[0]):
+        energy = draft = np.float32(0.0)
+        for f in range(left.shape[1]):
+            x = abs(left[i, f])
+            energy += x * x
+            draft += min(x * x, np.float32(DRAFT_FIRST) + np.float32(DRAFT_MORE) * np.sqrt(x))
+        usual = min(energy, draft)
+        for j in range(rows.shape[1]):
+            gains[i, j], signs[i, j] = 0.0, 0
+            if rows[i, j] < 0:
+                continue
+            unit = units[rows[i, j]]
+            dot = norm = np.float32(0.0)
+            for f in range(len(unit)):
+                dot += left[i, f] * unit[f]
+                norm += unit[f] * unit[f]
+            amount = np.floor(abs(dot) + np.float32(0.5))
+            if amount < 1:
+                continue
+            bits = price + 2 * np.log2(amount) + np.float32(1.5)
+            alone = energy - 2 * abs(dot) * amount + amount * amount
+            if dot < 0:
+                amount = -amount
+            rest = amount * amount * max(np.float32(0.0), 1 - norm)
+            for f in range(len(unit)):
+                x = abs(left[i, f] - amount * unit[f])
+                rest += min(x * x, np.float32(DRAFT_FIRST) + np.float32(DRAFT_MORE) * np.sqrt(x))
+            j_now = whole[i] + (min(rest, alone) - usual) / np.float32(LAMBDA) + bits
+            gains[i, j], signs[i, j] = max(np.float32(0.0), least[i] - j_now), 1 if dot > 0 else -1

@@ -324,16 +324,27 @@ def streams() -> Iterator[tuple[str, bytes]]:
         picture = render("WOOD", H, W, seed=7)[0] * 0.6 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         options = CodecConfig.preset("fast", device="cpu", tools="none").but(**cfg)
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+    three, tiles = "sine,wiener,blend", {"tile": 16, "overlap": 5, "max_layers": 2}
     for name, W, H, cfg in (  # coding tools of the residual, one by one and together
         *(
             (f"tool_{tool}", 72, 130, {"tools": tool, "lambda_rd": 0.05})
             for tool, bit in TOOLS.items()
             if not bit & CHROMA_TOOLS
         ),
-        ("tools", 97, 75, {"lambda_rd": 0.3}),
-        ("tools_fine", 33, 18, {"lambda_rd": 1e-4}),
-        ("tools_sections", 40, 150, {"section_rows": 1, "lambda_rd": 0.02}),
-        ("tools_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.02}),
+        ("tools", 97, 75, {"tools": three, "lambda_rd": 0.3}),
+        ("tools_fine", 33, 18, {"tools": three, "lambda_rd": 1e-4}),
+        ("tools_sections", 40, 150, {"tools": three, "section_rows": 1, "lambda_rd": 0.02}),
+        ("tools_tiles", 61, 70, {"tools": three, "lambda_rd": 0.02, **tiles}),
+        ("trellis", 97, 75, {"tools": f"{three},trellis", "lambda_rd": 0.3}),
+        ("trellis_fine", 33, 18, {"tools": f"{three},trellis", "lambda_rd": 1e-5}),
+        ("trellis_sections", 40, 150, {"tools": f"{three},trellis", "section_rows": 1, "lambda_rd": 0.02}),
+        ("trellis_tiles", 61, 70, {"tools": f"{three},trellis", "lambda_rd": 0.02, **tiles}),
+        ("patterns_coarse", 130, 101, {"tools": f"{three},patterns", "lambda_rd": 2.0}),
+        ("patterns_fine", 72, 60, {"tools": f"{three},patterns", "lambda_rd": 0.03}),
+        ("patterns_sections", 72, 150, {"tools": "patterns", "section_rows": 1, "lambda_rd": 0.3}),
+        ("patterns_tiles", 61, 70, {"tools": "patterns", "lambda_rd": 0.1, **tiles}),
+        ("five", 97, 75, {"tools": f"{three},trellis,patterns", "lambda_rd": 0.3}),
+        ("five_sections", 130, 101, {"tools": "trellis,patterns", "section_rows": 1, "lambda_rd": 2.0}),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_EDGES", H, W, seed=3)[0] * 0.5
         options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})
@@ -358,12 +369,16 @@ def streams() -> Iterator[tuple[str, bytes]]:
         ("cross_fine", 33, 17, {"lambda_rd": 1e-4}),
         ("cross_1x1", 1, 1, {"lambda_rd": 1e-3}),
         ("cross_sections", 41, 300, {"section_rows": 1}),
-        ("cross_tiles", 61, 70, {"tile": 16, "overlap": 5, "max_layers": 2, "lambda_rd": 0.1}),
+        ("cross_tiles", 61, 70, {"lambda_rd": 0.1, **tiles}),
+        ("six", 150, 139, {"lambda_rd": 0.5, "tools": f"{three},trellis,patterns,cross"}),
+        ("six_fine", 66, 41, {"lambda_rd": 0.01, "tools": f"{three},trellis,patterns,cross"}),
     ):
         shared = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         red, blue = render("PERLIN", H, W, seed=5)[0], render("RINGS", H, W)[0]
         picture = torch.cat((shared + 0.3 * red, 0.7 * shared, -0.6 * shared + 0.2 * blue)).clamp(-1, 1)
-        options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})
+        options = CodecConfig.preset("balanced", device="cpu").but(
+            **{"max_layers": 0, "tools": f"{three},cross", **cfg}
+        )
         yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
 
 

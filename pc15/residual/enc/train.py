@@ -25,12 +25,13 @@ from pc15.color import rgb_to_ycbcr420
 from pc15.luma import MIDDLE, as_q12, to_pixels
 from pc15.residual.context_models import HALF_CONTEXT
 from pc15.residual.cross import guides_of
-from pc15.residual.decode import empty_field, step_q4
+from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import encode_plane
-from pc15.residual.initial_models import CHROMA_FILE, START_FILE, TRAINED_STEPS, flat_models, ready, save_trained
-from pc15.residual.syntax import CONTEXTS
-from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, tools_of
+from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
+from pc15.residual.patterns import Patterns
+from pc15.residual.syntax import CONTEXTS, Field
+from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, CROSS, TRELLIS, tools_of
 
 Ints = npt.NDArray[Any]
 
@@ -98,17 +99,24 @@ def _coded(u8: torch.Tensor, params: ResidualParams, guides: Ints | None = None)
     return pixels
 
 
-def models_after(plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None) -> Ints:
-    """What models become on one plane, coded without a prediction from tiles."""
+def learnt(
+    plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None, patterns: Patterns | None = None
+) -> tuple[Ints, Field]:
+    """What models become on one plane, coded without a prediction from tiles, and how it was coded."""
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
     target = np.ascontiguousarray(plane[: len(plane) & ~7, : plane.shape[1] & ~7] - MIDDLE)
     gray, rec, (h, w) = np.full_like(target, MIDDLE), np.zeros_like(target), target.shape
     seen = None if guides is None else np.ascontiguousarray(guides[:, :h, :w])
-    field = empty_field(h, w, tools, guides=seen)
-    encode_plane(target, gray, rec, field, step_q4(step), lambda_for(step), models, 2)
-    return models
+    field, unit, lam = empty_field(h, w, tools, guides=seen), level_q4(step, tools), lambda_for(step, tools)
+    encode_plane(target, gray, rec, field, unit, lam, models, 2, patterns=patterns)
+    return models, field
+
+
+def models_after(plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None) -> Ints:
+    """The first result of `learnt`."""
+    return learnt(plane, step, start, tools, guides)[0]
 
 
 def train(pictures: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS) -> Ints:
@@ -135,7 +143,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tools", default="all", help="A,B: coding tools to train with, or none (default: all)")
     parser.add_argument("--chroma", action="store_true", help="learn where planes with guides start")
-    parser.add_argument("--out", type=Path, help="the table (default: the packaged one)")
+    parser.add_argument("--out", type=Path, help="the table (default: the packaged one for the tools)")
     args = parser.parse_args()
     left_out = set(args.exclude.read_text(encoding="utf-8").split()) if args.exclude else set()
     pictures = []
@@ -144,8 +152,8 @@ def main() -> None:
         kept = [path for path in files if path.name not in left_out]
         pictures += crops(kept, args.pictures, args.side, "RGB" if args.chroma else "L")
     tools = ALL_TOOLS if args.tools == "all" else 0 if args.tools == "none" else tools_of(args.tools.split(","))
-    usual = CHROMA_FILE if args.chroma else START_FILE
-    save_trained(train(pictures, workers=args.workers, tools=tools), args.out or usual)
+    own = CROSS if args.chroma else tools & TRELLIS
+    save_trained(train(pictures, workers=args.workers, tools=tools), own, args.out or START_FILES[own])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,208 @@
+"""Levels of a block for the tool `trellis`: the cheapest path through the states, by error and bits ("Viterbi").
+
+Places are gone through as they are coded.  Of all ways to have arrived in a state, only the one with the least
+J = squared error + lambda * bits goes on; it remembers the levels that contexts look at, so that bits are counted with
+the context that each way would have.  A path may start at any place: that is where the last level is.
+Source: H. Schwarz et al., "Hybrid video coding with trellis-coded quantization", DCC 2019.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pc15.residual.context_models import COST_ONE, I64, bit_cost, chance, jit_inner
+from pc15.residual.dct import MID_BITS
+from pc15.residual.syntax import FIRST_PLACE, MAX_FLAGS, NEXT_STATE, ODD, PLACE, STATES, contexts
+
+Ints = npt.NDArray[Any]
+
+NEVER = 1e300
+_DIAGONAL = 40
+"""Room for the magnitudes of one diagonal, with a rim; a path remembers three."""
+_WORDS = 3 * _DIAGONAL // 8
+_NONE = 2 * STATES
+"""Row of a path that has no levels yet."""
+_START = 15
+LEAST_START = 0.5
+"""A path starts at a coefficient of more steps than this."""
+APART = 2.0
+"""A path is given up once it costs so many squared half steps more than the best one."""
+
+
+class Paths(NamedTuple):
+    """Work space: the best path into each state, before and after a place."""
+
+    cost: Ints  # [2,STATES] J relative to a block without levels
+    filled: Ints  # [2,STATES] sum of levels
+    row: Ints  # [2,STATES] where in `sizes` it is remembered
+    sizes: Ints  # [2*STATES+1,3*_DIAGONAL] uint8: magnitudes on the last diagonals, up to 15
+    words: Ints  # the same memory as int64
+    trail: Ints  # [1024,STATES] int32: by place, level << 4 | state before
+
+
+def paths() -> Paths:
+    """Fresh work space."""
+    words = np.zeros((2 * STATES + 1, _WORDS), np.int64)
+    return Paths(
+        cost=np.zeros((2, STATES)), filled=np.zeros((2, STATES), np.int64), row=np.zeros((2, STATES), np.int64),
+        sizes=words.view(np.uint8), words=words, trail=np.zeros((1024, STATES), np.int32),
+    )  # fmt: skip
+
+
+@jit_inner()
+def _escape_bits(rest: int) -> int:
+    """Bits of what is left of a level."""
+    length = 0
+    while (rest + 1) >> (length + 1):
+        length += 1
+    return 2 * length + 1
+
+
+@jit_inner()
+def _levels_from(
+    state: int, before: float, around: int, filled: int, fresh: bool, i: int, row: int, s: int, kind: int, near: int,
+    value: float, step: int, lam: float, m: Ints, after: int, w: Paths,
+) -> None:  # fmt: skip
+    """Lengthen one path, of J `before`, by each level that place i may have.
+
+    fresh: the path starts here, with a level that is not 0.
+    """
+    per_bit = lam / COST_ONE
+    scale = 1.0 / (1 << (2 * MID_BITS))
+    odd = ODD[state]
+    came = _START if fresh else state
+    top = I64(value / (2 * step) + 0.5 * odd) + 1
+    cost, trail = w.cost[after], w.trail[i]
+    base = before
+    if not fresh:
+        c0, c1, c2, c3, ws = contexts(0, s, row, around, kind, near, filled, state)
+        p = chance(m, c0, c1, c2, c3, ws)
+        j = before + per_bit * bit_cost(p, 0)
+        to = NEXT_STATE[state, 0]
+        if j < cost[to]:
+            cost[to], trail[to] = j, came
+        base += per_bit * bit_cost(p, 1)
+    base += lam
+    none = value * value
+    k = 1
+    while k <= top:
+        if k < MAX_FLAGS:
+            c0, c1, c2, c3, ws = contexts(k, s, row, around, kind, near, filled, state)
+            p = chance(m, c0, c1, c2, c3, ws)
+            rest = per_bit * bit_cost(p, 0)
+        else:
+            k = max(k, top - 1)
+            rest = lam * _escape_bits(k - MAX_FLAGS)
+        if k >= top - 1:
+            e = value - (2 * k - odd) * np.float64(step)
+            j = base + rest + (e * e - none) * scale
+            to = NEXT_STATE[state, k & 1]
+            if j < cost[to]:
+                cost[to], trail[to] = j, k << 4 | came
+        if k < MAX_FLAGS:
+            base += per_bit * bit_cost(p, 1)
+        k += 1
+
+
+@jit_inner()
+def _around(sizes: Ints, d1: int, d2: int) -> int:
+    """Template sum of a place, from the magnitudes on the two diagonals beyond it, at its column."""
+    near = I64(sizes[d1]) + I64(sizes[d1 + 1])
+    return 2 * near + I64(sizes[d2]) + I64(sizes[d2 + 1]) + I64(sizes[d2 + 2])
+
+
+@jit_inner()
+def start_of(coef: Ints, s: int, step: int) -> int:
+    """First place, from the last one on, at which a path may start; -1 for none."""
+    first = FIRST_PLACE[s]
+    for i in range(min(1024, 16 << 2 * s) - 1, -1, -1):
+        if abs(coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > LEAST_START * 2 * step:
+            return i
+    return -1
+
+
+@jit_inner()
+def best_path(
+    s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, start: int, last_price: Ints,
+    level: Ints, w: Paths,
+) -> tuple[int, int, float]:  # fmt: skip
+    """level [c, c], in half steps, from coef (MID_BITS); returns the last place, the sum of levels and J.
+
+    Args:
+        step: half a quantizer step, Q4 of a sample.   start: as of `start_of`, not -1.
+        last_price: as of `rdo.price_last`, up to start.
+    J is relative to a block without levels.
+    """
+    c = min(4 << s, 32)
+    first = FIRST_PLACE[s]
+    at, free = 0, 0
+    per_bit = lam / COST_ONE
+    scale = 1.0 / (1 << (2 * MID_BITS))
+    apart = APART * step * step * scale
+    limit = NEVER  # paths that cost more are given up
+    for state in range(STATES):
+        w.cost[at, state] = NEVER
+    for i in range(start, -1, -1):
+        place = first + i
+        u, v = I64(PLACE[place, 0]), I64(PLACE[place, 1])
+        value = np.float64(abs(coef[v, u]))
+        d = u + v
+        here, d1, d2 = d % 3 * _DIAGONAL + u, (d + 1) % 3 * _DIAGONAL + u, (d + 2) % 3 * _DIAGONAL + u
+        to = 1 - at
+        for state in range(STATES):
+            w.cost[to, state] = NEVER
+        for state in range(STATES):
+            before = w.cost[at, state]
+            if before < limit:
+                around = _around(w.sizes[w.row[at, state]], d1, d2)
+                _levels_from(
+                    state, before, around, w.filled[at, state], False, i, place, s, kind, near, value, step, lam, m,
+                    to, w,
+                )  # fmt: skip
+        if value > LEAST_START * 2 * step:
+            length = 0
+            while (i + 1) >> (length + 1):
+                length += 1
+            before = per_bit * last_price[length, (i + 1) << 2 >> length & 3]
+            if before + lam - value * value * scale < limit:  # no start here can be worth it otherwise
+                _levels_from(0, before, 0, 0, True, i, place, s, kind, near, value, step, lam, m, to, w)
+        least = NEVER
+        free = STATES - free
+        for state in range(STATES):
+            new = free + state
+            w.row[to, state] = new
+            if w.cost[to, state] < NEVER:
+                packed = I64(w.trail[i, state])
+                k, came = packed >> 4, packed & 15
+                source, target = w.words[_NONE if came == _START else w.row[at, came]], w.words[new]
+                for n in range(_WORDS):
+                    target[n] = source[n]
+                w.sizes[new, here] = min(k, 15)
+                w.filled[to, state] = k if came == _START else w.filled[at, came] + k
+                least = min(least, w.cost[to, state])
+        limit = min(NEVER, least + apart)
+        at = to
+    best = 0
+    for state in range(1, STATES):
+        if w.cost[at, state] < w.cost[at, best]:
+            best = state
+    j, total = w.cost[at, best], w.filled[at, best]
+    for v in range(c):
+        for u in range(c):
+            level[v, u] = 0
+    state, i, last = best, 0, -1
+    while last < 0:
+        packed = I64(w.trail[i, state])
+        k, came = packed >> 4, packed & 15
+        if came == _START:
+            last = i
+        state = 0 if came == _START else came
+        if k:
+            drawn = 2 * k - ODD[state]
+            u, v = PLACE[first + i, 0], PLACE[first + i, 1]
+            level[v, u] = drawn if coef[v, u] >= 0 else -drawn
+        i += 1
+    return last, total, j
