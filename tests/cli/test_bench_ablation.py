@@ -78,7 +78,7 @@ def test_parts_that_are_left_out_are_not_used() -> None:
         inside = field.size[:12, :12]  # further out the picture's border cuts squares without asking
         assert all(smallest <= 1 << int(log2) <= largest for log2 in inside.flat)
     assert cost_of(u8, Parts(by_rate=False)) > cost_of(u8, Parts())
-    for bad in ({"smallest": 16, "largest": 8}, {"largest": 128}, {"modes": (36,)}):
+    for bad in ({"smallest": 16, "largest": 8}, {"largest": 128}, {"modes": (99,)}):
         with pytest.raises(ConfigError):
             Parts(**bad)
 
