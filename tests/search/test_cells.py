@@ -45,7 +45,7 @@ def explained(pixels: Tensor, centroids: Tensor) -> Tensor:
 def test_every_row_lies_in_the_cell_it_is_most_like(bank: Bank, uncached: Path) -> None:
     assert bank.seen is not None
     cells = Cells.of_bank(bank, bank.seen)
-    assert len(cells) == max(1, min(8192, bank.rows // 16))
+    assert len(cells) == max(1, min(8192, bank.rows // 8))
     members = cells.members
     assert torch.equal(members.rows.sort().values, torch.arange(bank.rows))
     assert members.start[0] == 0 and members.start[-1] == bank.rows
@@ -133,7 +133,7 @@ def test_streams_of_all_cells_are_those_of_the_screened_search() -> None:
     assert few.stats["layers"] > 0 and decode_y(few["bitstream"]).shape == y.shape
 
 
-@pytest.mark.parametrize("cells", [0, 2049, 1.5, True])
+@pytest.mark.parametrize("cells", [0, 8193, 1.5, True])
 def test_a_number_of_cells_out_of_range_is_refused(cells: object) -> None:
     with pytest.raises(ConfigError, match="cells"):
         CodecConfig(cells=cells)  # type: ignore[arg-type]
