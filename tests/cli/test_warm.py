@@ -16,7 +16,6 @@ from pc15.warm import warm
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.xfail(reason="one loop of the search is compiled again for a colour picture from a file", strict=False)
 def test_after_it_a_fresh_process_compiles_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["warm", "--tiles", "none", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
