@@ -14,6 +14,8 @@ from pc15.errors import MissingExtraError
 __all__ = ["EXTRA_OF", "missing", "needed_for"]
 
 EXTRA_OF = {
+    "huggingface_hub": "learn",
+    "imagecodecs": "bench",
     "torch": "programs",
     "safetensors": "programs",
     "datasets": "learn",

@@ -27,7 +27,7 @@ LAYERS = (
     "pc15.search.bank",
     "pc15.search.bank_store pc15.search.single_steps",
     "pc15.search.backend",
-    "pc15.search.windows pc15.search.knot_spans",
+    "pc15.search.windows pc15.search.knot_spans pc15.search.sizes",
     "pc15.residual.enc",
     "pc15.decoder pc15.draw_scaled",
     "pc15.images pc15.metrics",

@@ -249,16 +249,16 @@ def test_nothing_imported_is_missing_and_nothing_declared_is_unused() -> None:
     owners = importlib.metadata.packages_distributions()
     used = {owner.lower() for name in imported() for owner in owners.get(name, [name])}
     known = declared()
-    everywhere = set.union(*(known[extra] for extra in known if extra not in ("dev", "all")))
+    everywhere = set.union(*(known[extra] for extra in known if extra not in ("dev", "all", "docs")))
     assert used - everywhere - KERNELS == set(), "imported and not declared"
     unused = {extra: names - used - WITHOUT_IMPORT.get(extra, set()) for extra, names in known.items()}
-    assert {extra: names for extra, names in unused.items() if names and extra not in ("dev", "all")} == {}
+    assert {extra: names for extra, names in unused.items() if names and extra not in ("dev", "all", "docs")} == {}
 
 
 def test_every_optional_module_names_the_extra_that_has_it() -> None:
     owners, known = importlib.metadata.packages_distributions(), declared()
     for module, extra in EXTRA_OF.items():
         assert {owner.lower() for owner in owners.get(module, [module])} & known[extra], (module, extra)
-    optional = set.union(*(names for extra, names in known.items() if extra not in ("", "dev", "all")))
+    optional = set.union(*(names for extra, names in known.items() if extra not in ("", "dev", "all", "docs")))
     named = {owner.lower() for module in EXTRA_OF for owner in owners.get(module, [module])}
     assert optional <= named

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pc15.cli.files import STANDARD, Tally, each, find_sources, left_out, name_targets, read_stream, write_standard
+from pc15.cli.files import STANDARD, Tally, each, find_sources, name_targets, read_stream, wanted_pairs, write_standard
 from pc15.cli.parser import STREAM_PIXELS, STREAM_SUFFIX, Parser, add_device, add_jobs, add_max_pixels, positive
 from pc15.errors import ConfigError, did_you_mean
 
@@ -46,13 +46,7 @@ def run(args: argparse.Namespace) -> int:
             )
 
     tally = Tally(args.answer, "picture", len(targets))
-    there = left_out(targets, skip_existing=args.skip_existing)
-    for source, target in targets:
-        if target in there:
-            tally.skipped(source, target)
-    wanted = [pair for pair in targets if pair[1] not in there]
-    if any(target == STANDARD for _, target in wanted):
-        args.answer.beside_data()
+    wanted = wanted_pairs(targets, tally, skip_existing=args.skip_existing)
 
     def one(source: Path, target: Path) -> _Drawn:
         began = time.perf_counter()

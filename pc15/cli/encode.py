@@ -15,9 +15,9 @@ from pc15.cli.files import (
     Tally,
     each_together,
     find_sources,
-    left_out,
     name_targets,
     opened,
+    wanted_pairs,
     write_standard,
 )
 from pc15.cli.hooks import hooks_of
@@ -131,13 +131,7 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
     tally = Tally(args.answer, "picture", len(targets))
-    there = left_out(targets, skip_existing=args.skip_existing)
-    for source, target in targets:
-        if target in there:
-            tally.skipped(source, target)
-    wanted = [pair for pair in targets if pair[1] not in there]
-    if any(target == STANDARD for _, target in wanted):
-        args.answer.beside_data()
+    wanted = wanted_pairs(targets, tally, skip_existing=args.skip_existing)
 
     def load(source: Path, target: Path) -> Bytes:
         if target != STANDARD:

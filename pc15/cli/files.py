@@ -138,9 +138,20 @@ def write_standard(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def left_out(pairs: Sequence[tuple[Path, Path]], *, skip_existing: bool) -> set[Path]:
-    """Targets that --skip-existing leaves as they are."""
-    return {target for _, target in pairs if target != STANDARD and target.is_file()} if skip_existing else set()
+def wanted_pairs(pairs: Sequence[tuple[Path, Path]], tally: Tally, *, skip_existing: bool) -> list[tuple[Path, Path]]:
+    """Sources and targets that are to be worked on; those that --skip-existing leaves as they are go to the tally.
+
+    Where a target is standard output, what is said goes beside it.
+    """
+    wanted = []
+    for source, target in pairs:
+        if skip_existing and target != STANDARD and target.is_file():
+            tally.skipped(source, target)
+        else:
+            wanted.append((source, target))
+    if any(target == STANDARD for _, target in wanted):
+        tally.answer.beside_data()
+    return wanted
 
 
 _In = TypeVar("_In")
@@ -226,7 +237,7 @@ class Tally:
     """
 
     def __init__(self, answer: Answer, noun: str, total: int) -> None:
-        self._answer, self._noun, self._total = answer, noun, total
+        self.answer, self._noun, self._total = answer, noun, total
         self._began = time.perf_counter()
         self._skipped = self._failed = 0
         self._sums: dict[str, int] = {}
@@ -242,7 +253,7 @@ class Tally:
         except _FAILURES as error:
             named = str(source) in str(error) or str(target) in str(error)
             complain(str(error) if named else f"{source}: {error}")
-            self._answer.row("files", {"source": str(source), "error": str(error)})
+            self.answer.row("files", {"source": str(source), "error": str(error)})
             self._failed += 1
 
     def done(self, source: Path, target: Path, said: str, sums: Mapping[str, int], **fields: Any) -> None:
@@ -254,13 +265,13 @@ class Tally:
         """
         name = "standard output" if target == STANDARD else str(target)
         row = {"source": str(source), "target": str(target), **sums, **fields}
-        self._answer.row("files", row, f"{name}: {said}")
+        self.answer.row("files", row, f"{name}: {said}")
         for key, number in sums.items():
             self._sums[key] = self._sums.get(key, 0) + number
 
     def skipped(self, source: Path, target: Path) -> None:
         """A file whose target was there already."""
-        self._answer.row("files", {"source": str(source), "target": str(target), "skipped": True})
+        self.answer.row("files", {"source": str(source), "target": str(target), "skipped": True})
         self._skipped += 1
 
     def close(self) -> int:
@@ -272,11 +283,11 @@ class Tally:
         bits = 8 * self._sums.get("bytes", 0)
         if pixels := self._sums.get("pixels", 0):
             total["bpp"] = bits / pixels
-        self._answer.put(total=total)
+        self.answer.put(total=total)
         if self._total > 1:
             said = [count(done, self._noun)] + [f"{self._skipped} skipped"] * (self._skipped > 0)
             said += [f"{pixels / 1e6:.1f} megapixels, {bits // 8} bytes, {bits / pixels:.4f} bpp"] if pixels else []
-            self._answer.say(f"{', '.join(said)}, {seconds:.1f} s")
+            self.answer.say(f"{', '.join(said)}, {seconds:.1f} s")
         if self._failed and self._total > 1:
             complain(f"{self._failed} of {self._total} failed, the others are done")
         return FAILED if self._failed else DONE

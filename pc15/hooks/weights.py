@@ -7,6 +7,7 @@ makes it a `HooksError`.
 
 from __future__ import annotations
 
+import abc
 import functools
 import hashlib
 import json
@@ -237,7 +238,7 @@ def all_numbers(value: Any, count: int | None = None) -> bool:
     return good and (count is None or len(value) == count)
 
 
-class Predictor:
+class Predictor(abc.ABC):
     """One learned role in the encoder: its weights, loaded with one warning at most, and a net per device.
 
     A subclass sets `role`, the name in cards and configs; `title`, a short name for tables; `slot`, its place in
@@ -272,14 +273,14 @@ class Predictor:
         warnings.warn(f"encoding without the {self.role} hook: {problem}", HooksWarning, stacklevel=4)
 
     @staticmethod
+    @abc.abstractmethod
     def make_net(*, hidden: int, **facts: Any) -> nn.Module:
         """An untrained net of so many units per layer."""
-        raise NotImplementedError
 
     @staticmethod
+    @abc.abstractmethod
     def tensors(hidden: int) -> TensorSpec:
         """Tensors of a weights file of so many units per layer."""
-        raise NotImplementedError
 
     @classmethod
     def card_problem(cls, card: Mapping[str, Any]) -> str | None:

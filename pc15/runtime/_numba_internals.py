@@ -202,16 +202,16 @@ class _ObjectLowering(_PrivateLowering):
 
 
 _OBJECT = _pipeline(_ObjectLowering)
-_KNOWN = re.compile(r"llvm\..*|mem(cpy|move|set)")
-"""Functions that any process has, or LLVM itself makes."""
+_KNOWN = re.compile(r"llvm\..*|mem(cpy|move|set)|sqrtf?")
+"""Functions that any process has, or LLVM itself makes; of C's mathematics only what is rounded rightly everywhere."""
 
 
 def machine_code(
     function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
-) -> tuple[bytes, str, str] | None:
+) -> tuple[bytes, str, str]:
     """The object file of a loop for arguments of these types, the function's name in it, and what that returns.
 
-    None if it calls what a process without numba does not have.
+    Empty if it calls what a process without numba does not have.
     """
     alone: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False, **options}
     dispatcher: Any = njit(nogil=True, pipeline_class=_OBJECT, **alone)(function)
@@ -221,7 +221,7 @@ def machine_code(
     called = {f.name for f in library._final_module.functions if f.is_declaration}
     returns = str(description.restype)
     if returns not in ("none", "int64", "float64") or not all(map(_KNOWN.fullmatch, called)):
-        return None
+        return b"", "", "none"
     return library._get_compiled_object(), description.llvm_func_name, returns
 
 

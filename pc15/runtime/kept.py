@@ -68,7 +68,8 @@ class KeptLoop(LazyLoop):
     Args:
         make: the loop's dispatcher.
         machine_code: compiles for given arguments: object file, name of the function in it, and what it returns; None
-            where the code needs more than itself.
+            where that cannot be tried here; an empty file where the code needs more than itself, which is kept too, so
+            that no later process tries it again.
         digest: of the sources that it depends on.
     """
 
@@ -114,7 +115,7 @@ class KeptLoop(LazyLoop):
             if found is None:
                 return None
             _write(path, about, *found)
-        return _callable(*found, key)
+        return _callable(*found, key) if found[0] else None
 
 
 def _flatten(values: tuple[Any, ...], kinds: list[str], words: list[Any]) -> bool:

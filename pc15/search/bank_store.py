@@ -80,7 +80,8 @@ def load_arrays(folder: Path, name: str, kinds: Mapping[str, ArrayKind]) -> dict
     with contextlib.suppress(OSError):  # a cache that can only be read is compared at every start
         if seen != looks:
             _write_record(record_path, digests, seen)
-        os.utime(record_path)  # used now
+        now = time.time_ns()  # the file system's own clock ticks too rarely to tell two uses apart
+        os.utime(record_path, ns=(now, now))
     return arrays
 
 

@@ -18,7 +18,7 @@ EXAMPLES = (
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit one net to labels, or to an oracle that searches photographs meanwhile, as a YAML of configs/learn/ says.
+    """Fit one net to labels, or to an oracle that searches photographs, as a YAML of configs/learn/ says.
 
     With --online no labels are needed: random crops of the photographs are encoded on the training device at every
     rate of `lambdas`, and the net learns from these searches, train.items rows an epoch; best on a GPU.

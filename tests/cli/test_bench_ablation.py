@@ -14,6 +14,7 @@ from pc15.bench.points import read_points
 from pc15.errors import ConfigError, UnknownNameError
 from pc15.images import save_image
 from pc15.metrics import psnr
+from pc15.residual.cross import ALL_MODES
 from pc15.residual.decode import read_field
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import Parts
@@ -78,7 +79,7 @@ def test_parts_that_are_left_out_are_not_used() -> None:
         inside = field.size[:12, :12]  # further out the picture's border cuts squares without asking
         assert all(smallest <= 1 << int(log2) <= largest for log2 in inside.flat)
     assert cost_of(u8, Parts(by_rate=False)) > cost_of(u8, Parts())
-    for bad in ({"smallest": 16, "largest": 8}, {"largest": 128}, {"modes": (36,)}):
+    for bad in ({"smallest": 16, "largest": 8}, {"largest": 128}, {"modes": (ALL_MODES,)}):
         with pytest.raises(ConfigError):
             Parts(**bad)
 

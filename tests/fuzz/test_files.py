@@ -210,14 +210,14 @@ def test_hostile_cards_are_refused(tmp_path: Path) -> None:
 def test_weights_of_another_type_are_refused(dtype: torch.dtype, tmp_path: Path) -> None:
     import safetensors.torch
 
-    from pc15.hooks.weights import _fill
+    from pc15.hooks.weights import _check_tensors
 
-    net = torch.nn.Linear(4, 3)
+    needed = {"weight": (torch.float32, (3, 4)), "bias": (torch.float32, (3,))}
     state = {"weight": torch.zeros(3, 4).to(dtype), "bias": torch.zeros(3)}
     path = tmp_path / "a.safetensors"
     safetensors.torch.save_file(state, path)
     with pytest.raises(HooksError, match="tensor 'weight' is"):
-        _fill(net, safetensors.torch.load(path.read_bytes()), path)
+        _check_tensors(needed, safetensors.torch.load(path.read_bytes()), path)
 
 
 # ---------------------------------------------------------------- rows

@@ -20,10 +20,11 @@ from pc15.cli.hooks import hooks_of
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, HooksError, UnknownNameError
 from pc15.hooks.hub import fetch_hooks
+from pc15.hooks.roles import ROLES
 from pc15.proc.codebook import load_codebook
 from pc15.publish import MANIFEST, publish_models, verify_models
 from pc15learn.hub import hub_folder, push
-from tests.hooks.test_hooks import write_weights
+from tests.hooks.test_hooks import HIDDEN, write
 
 # ---------------------------------------------------------------- published folders
 
@@ -33,7 +34,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of untrained weights of two roles."""
     folder = tmp_path_factory.mktemp("weights")
     for role in ("selector", "rd"):
-        write_weights(folder, role)
+        write(folder / f"{role}.safetensors", role, ROLES[role].make_net(hidden=HIDDEN).frozen())
     return folder
 
 
@@ -166,7 +167,7 @@ def test_weights_go_to_the_hub_and_come_back(
     own, out = tmp_path / "own", tmp_path / "hub" / "0123abc"
     own.mkdir()
     for role in roles:
-        write_weights(own, role)
+        write(own / f"{role}.safetensors", role, ROLES[role].make_net(hidden=HIDDEN).frozen())
     assert pc15learn.cli.main(["push", "org/name", "--weights", str(own), "--out", str(out), "--dry-run"]) == 0
     assert "nothing was uploaded" in capsys.readouterr().out
     folder = out if len(roles) == 1 else out / "selector"

@@ -44,12 +44,21 @@ def fill(pair, table, scale, upward):
 def made(n):
     return np.arange(n).sum()
 
+@kept_entry(allocates=False)
+def rooted(x):
+    return np.sqrt(x) + float(np.sqrt(np.float32(x)))
+
+@kept_entry(allocates=False)
+def waved(x):
+    return np.sin(x)
+
 STEP = 1
 """
 ASK = """
 import json, sys
 import numpy as np
-from loops.all import Pair, fill, made
+from loops.all import Pair, fill, made, rooted, waved
+from pc15.runtime.notices import compiled
 out = np.zeros((2, 3), np.int32)
 wide = np.zeros((4, 6), np.int32)
 table = np.arange(3)
@@ -106,6 +115,17 @@ def test_what_needs_numba_s_runtime_and_what_checks_bounds_is_run_by_numba(folde
     assert files(folder) == []
     assert json.loads(asked(folder, "[int(made(5))]").stdout) == [*RIGHT, True, 10]
     assert len(files(folder)) == 2, "made has none"
+
+
+def test_square_roots_need_no_numba(folder: Path) -> None:
+    assert json.loads(asked(folder, "[rooted(2.25), 'numba' in sys.modules]").stdout) == [*RIGHT, True, 3.0, True]
+    assert json.loads(asked(folder, "[rooted(2.25), 'numba' in sys.modules]").stdout) == [*RIGHT, False, 3.0, False]
+
+
+def test_what_machine_code_alone_cannot_do_is_tried_once_and_then_numba_keeps_it(folder: Path) -> None:
+    first, later = (json.loads(asked(folder, "[waved(0.0), compiled]").stdout) for _ in range(2))
+    assert first[4] == later[4] == 0.0
+    assert any("waved" in name for name in first[5]) and later[5] == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")

@@ -472,7 +472,7 @@ def scorer_of(way: Way, tile: int, alpha: float, seam: float) -> Scorer:
     zero = torch.zeros(ROWS, dtype=torch.int64, device=place)
     bank = Bank(
         drawn.to(torch.int16).to(place), drawn_rms.to(torch.int32).to(place), pixels.to(place), zero, zero, zero,
-        (0, ROWS), power.to(place), tile,
+        (0, ROWS), power.to(place), tile, "drawn here",
     )  # fmt: skip
     costs: Any = SimpleNamespace(amplitudes=lambda _layer: amplitudes.to(place), rows=lambda _layer: bits.to(place))
     costs.added_rows = lambda layer, _most: costs.rows(layer)

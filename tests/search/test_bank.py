@@ -173,7 +173,7 @@ def test_where_nothing_can_be_written_the_bank_stays_in_memory(cache: Path, capl
 def test_many_may_draw_the_same_bank_at_once(cache: Path) -> None:
     cache.mkdir(parents=True)
     with ThreadPoolExecutor(4) as pool:
-        banks = list(pool.map(lambda _: module._stored(16, FEW, 7, CPU), range(4)))
+        banks = list(pool.map(lambda _: module._stored(16, FEW, 7, CPU, "a bank"), range(4)))
     for other in banks[1:]:
         assert torch.equal(banks[0].drawn, other.drawn) and torch.equal(banks[0].rms, other.rms)
     assert len(list(cache.glob("*.npy"))) == 3 == len(list(cache.iterdir())) - 1

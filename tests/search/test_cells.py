@@ -45,7 +45,7 @@ def explained(pixels: Tensor, centroids: Tensor) -> Tensor:
 def test_every_row_lies_in_the_cell_it_is_most_like(bank: Bank, uncached: Path) -> None:
     assert bank.seen is not None
     cells = Cells.of_bank(bank, bank.seen)
-    assert len(cells) == max(1, min(2048, bank.rows // 16))
+    assert len(cells) == max(1, min(8192, bank.rows // 8))
     members = cells.members
     assert torch.equal(members.rows.sort().values, torch.arange(bank.rows))
     assert members.start[0] == 0 and members.start[-1] == bank.rows
@@ -113,9 +113,9 @@ def noise(n: int) -> Tensor:
 def test_all_cells_are_the_screened_search_and_more_cells_are_no_worse() -> None:
     cls = torch.zeros(12, dtype=torch.int64)
     rows = {count: lone_scorer(SEARCH.but(search="indexed", cells=count)).screen(noise(12), cls, 0, 40, None)
-            for count in (1, 8, 2048)}  # fmt: skip
+            for count in (1, 8, 8192)}  # fmt: skip
     screened = lone_scorer(SEARCH.but(search="screened")).screen(noise(12), cls, 0, 40, None)
-    assert torch.equal(rows[2048], screened)
+    assert torch.equal(rows[8192], screened)
     found = [(few == screened[:, :1]).any(dim=1).sum() for few in rows.values()]
     assert found[0] <= found[1] <= found[2] == 12
     assert (rows[1] == -1).any()
@@ -126,14 +126,14 @@ def test_streams_of_all_cells_are_those_of_the_screened_search() -> None:
     y = torch.where(x < 20, 128 + 100 * (x // 2 % 2), 60 + 2 * x).expand(1, 1, 40, 40).float() / 255.0
     every, few, screened = (
         encode_y(y, SEARCH.but(**changes))
-        for changes in ({"search": "indexed", "cells": 2048}, {"search": "indexed", "cells": 4}, {"search": "screened"})
+        for changes in ({"search": "indexed", "cells": 8192}, {"search": "indexed", "cells": 4}, {"search": "screened"})
     )
     assert every["bitstream"] == screened["bitstream"]
     assert few["bitstream"] == encode_y(y, SEARCH.but(search="indexed", cells=4))["bitstream"]
     assert few.stats["layers"] > 0 and decode_y(few["bitstream"]).shape == y.shape
 
 
-@pytest.mark.parametrize("cells", [0, 2049, 1.5, True])
+@pytest.mark.parametrize("cells", [0, 8193, 1.5, True])
 def test_a_number_of_cells_out_of_range_is_refused(cells: object) -> None:
     with pytest.raises(ConfigError, match="cells"):
         CodecConfig(cells=cells)  # type: ignore[arg-type]

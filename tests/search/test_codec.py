@@ -266,7 +266,7 @@ def test_nothing_of_an_encode_outlives_it() -> None:
     for size in (33, 50):
         encode_y(noisy(size, size), FAST.but(tile=24, overlap=4))
     gc.collect()
-    assert not [kept for kept in gc.get_objects() if isinstance(kept, PlaneEncoder | Scorer | Costs)]
+    assert not [kept for kept in gc.get_objects() if type(kept) in (PlaneEncoder, Scorer, Costs)]
 
 
 def test_encoding_moves_no_random_state() -> None:
