@@ -290,7 +290,7 @@ def _finish(
         if pixels is None:
             pixels, found = _plane_pixels(read, plane, shown, device, strict, pool)
             damage += found
-        if header.planes[-1].tools & CHROMA_TOOLS:
+        if any(spec.tools & CHROMA_TOOLS for spec in header.planes):
             shown.append(pixels if isinstance(pixels, np.ndarray) else pixels.cpu().numpy())
         planes.append(_converted(pixels, kind, device))
     for sentence in damage:

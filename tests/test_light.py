@@ -37,9 +37,9 @@ def alone(code: str, folder: Path, *, block: str = BLOCK) -> subprocess.Complete
 
 
 def photo() -> np.ndarray:
-    """[96,144,3] uint8 of a drawn photograph, large enough for its gradients to say that it is no pattern."""
+    """[96,128,3] uint8 of a drawn photograph, large enough for its gradients to say that it is no pattern."""
     with Image.open(ROOT / "datasets" / "samples" / "pond.png") as image:
-        return np.array(image.convert("RGB"))[:96, :144]
+        return np.array(image.convert("RGB"))[-96:]
 
 
 PHOTO = """
