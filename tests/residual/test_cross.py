@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -301,6 +302,19 @@ def test_lost_luma_leaves_colours_that_are_better_than_none() -> None:
     for plane in (1, 2):
         grey = torch.full_like(whole.planes[plane], 128)
         assert psnr(hurt.planes[plane], whole.planes[plane], 255) > psnr(grey, whole.planes[plane], 255)
+
+
+def test_cb_is_predicted_from_luma_where_cr_has_no_residual() -> None:
+    """The last plane's tools say nothing of those before it."""
+    whole = read_container(encode(scene(90, 70), CROSS_ONLY)["bitstream"])
+    kept = [
+        payload for span, payload in zip(residual_spans(whole.header), whole.residuals, strict=True) if span.plane < 2
+    ]
+    shown = decode_stream(write_container(whole)).planes
+    plain = replace(whole.header.planes[2], tools=whole.header.planes[2].tools & ~CROSS)
+    header = replace(whole.header, planes=(*whole.header.planes[:2], plain))
+    left = decode_stream(write_container(replace(whole, header=header, residuals=[*kept, b""])))
+    assert all(torch.equal(a, b) for a, b in zip(left.planes[:2], shown[:2], strict=True))
 
 
 def test_streams_are_packed_again_and_told_apart_by_bits() -> None:
