@@ -91,7 +91,7 @@ class Field(NamedTuple):
 # ------------------------------------------------------------------ classes
 
 PLACES = 10
-_SUM = np.array([0, 1, 2, 3, 4, 5, 6, 6, 7, 7, 8, 8, 8, 9, 9, 9, 9] + [10] * 8 + [11] * 8, dtype=np.int64)
+SUM_CLASS = np.array([0, 1, 2, 3, 4, 5, 6, 6, 7, 7, 8, 8, 8, 9, 9, 9, 9] + [10] * 8 + [11] * 8, dtype=np.int64)
 SUMS = 12
 _PLACE = [0, 1, 2, 3, 4, 4, 5, 5] + [6] * 4 + [7] * 4 + [8] * 8 + [9] * 8
 _DIAGONAL = [0, 1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5] + [6] * 9 + [7] * 40
@@ -112,7 +112,7 @@ def _kinds() -> Ints:
 
 
 KIND = _kinds()
-_BIT_LENGTH = np.array([i.bit_length() for i in range(128)], dtype=np.int64)
+BIT_LENGTH = np.array([i.bit_length() for i in range(128)], dtype=np.int64)
 
 # ------------------------------------------------------------------ states of the tool `trellis`
 
@@ -121,8 +121,8 @@ NEXT_STATE = np.array([[0, 2], [2, 0], [1, 3], [3, 1]], dtype=np.int64)
 """After a level, by its parity; every block starts in 0."""
 ODD = np.array([0, 0, 1, 1], dtype=np.int64)
 """1: levels other than 0 stand for odd multiples of half a step, 2 |level| - 1 of them; 0: for even ones."""
-_SIG_SET = np.array([0, 0, 1, 2], dtype=np.int64)
-_GT1_SET = ODD
+SIG_SET = np.array([0, 0, 1, 2], dtype=np.int64)
+GT1_SET = ODD
 """Which contexts say if a level is 0, and if it is larger than 1."""
 
 # ------------------------------------------------------------------ context numbers: each block of contexts in a row
@@ -197,8 +197,8 @@ _ON, _SPLIT_A, _SPLIT_B = BASE["on"], BASE["split_a"], BASE["split_b"]
 _ZERO_A, _ZERO_B, _MPM, _MPM_B, ANGLE_TREE = BASE["zero_a"], BASE["zero_b"], BASE["mpm"], BASE["mpm_b"], BASE["angle"]
 CODED_A, CODED_B, CODED_C = BASE["coded_a"], BASE["coded_b"], BASE["coded_c"]
 LAST_A, LAST_B, LOW_A = BASE["last_a"], BASE["last_b"], BASE["low_a"]
-_SIG_C, _GT1_C, _GT1_D = BASE["sig_c"], BASE["gt1_c"], BASE["gt1_d"]
-_GTN_A, _GTN_B, _GTN_C, _GTN_D = BASE["gtn_a"], BASE["gtn_b"], BASE["gtn_c"], BASE["gtn_d"]
+SIG_C, GT1_C, GT1_D = BASE["sig_c"], BASE["gt1_c"], BASE["gt1_d"]
+GTN_A, GTN_B, GTN_C, GTN_D = BASE["gtn_a"], BASE["gtn_b"], BASE["gtn_c"], BASE["gtn_d"]
 _CROSS_A, _CROSS_B, _WAY = BASE["cross_a"], BASE["cross_b"], BASE["way"]
 _MORE_A, _MORE_B, _MORE_C, _MORE_D = BASE["more_a"], BASE["more_b"], BASE["more_c"], BASE["more_d"]
 _RANK_A, _RANK_B, _RANK_C, _RANK_D = BASE["rank_a"], BASE["rank_b"], BASE["rank_c"], BASE["rank_d"]
@@ -212,8 +212,8 @@ def _by_state(name: str, which: Ints) -> Ints:
     return np.where(which > 0, BASE[f"{name}_states"] + (which - 1) * _sizes[name], BASE[name])
 
 
-_SIG_A_AT, _SIG_B_AT, _SIG_D_AT = (_by_state(name, _SIG_SET) for name in ("sig_a", "sig_b", "sig_d"))
-_GT1_A_AT, _GT1_B_AT = (_by_state(name, _GT1_SET) for name in ("gt1_a", "gt1_b"))
+SIG_A_AT, SIG_B_AT, SIG_D_AT = (_by_state(name, SIG_SET) for name in ("sig_a", "sig_b", "sig_d"))
+GT1_A_AT, GT1_B_AT = (_by_state(name, GT1_SET) for name in ("gt1_a", "gt1_b"))
 
 # weight sets
 W_ON, W_SPLIT, W_ZERO, W_MPM, W_ANGLE, W_CODED, W_LAST = 0, 1, 2, 3, 4, 5, 6
@@ -229,8 +229,8 @@ SETS_OF = {
     CROSS: (W_CROSS, WEIGHT_SETS),
 }
 """Weight sets likewise."""
-_W_SIG_AT = np.where(_SIG_SET > 0, W_SIG_STATES + (_SIG_SET - 1) * 3 * SIZES, W_SIG)
-_W_GT1_AT = np.where(_GT1_SET > 0, W_GT1_STATES, W_GT1)
+W_SIG_AT = np.where(SIG_SET > 0, W_SIG_STATES + (SIG_SET - 1) * 3 * SIZES, W_SIG)
+W_GT1_AT = np.where(GT1_SET > 0, W_GT1_STATES, W_GT1)
 
 RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER, RAW_AMOUNT = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 5))
 """What decisions without a model are about; those with one are told apart by their weight set."""
@@ -279,6 +279,12 @@ PLACE = _places()
 
 
 @jit_inner()
+def zero_class(around: int) -> int:
+    """Class of a template sum, or of its class in SUM_CLASS, that "not 0" has weights for: none, some, many."""
+    return 0 if around == 0 else 1 if around < 4 else 2
+
+
+@jit_inner()
 def contexts(
     k: int, s: int, row: int, around: int, kind: int, near: int, filled: int, state: int
 ) -> tuple[int, int, int, int, int]:
@@ -289,18 +295,18 @@ def contexts(
         filled: levels' sum so far.   state: 0 but with the tool `trellis`.
     """
     t = min(around, 32)
-    f = _BIT_LENGTH[min(filled, 127)]
+    f = BIT_LENGTH[min(filled, 127)]
     if k > 1:
         i = k - 1
-        a, b = _GTN_A + i * SUMS + _SUM[t], _GTN_B + i * DIAGONALS + PLACE[row, 7]
-        return a, b, _GTN_C + i * NEAR + near, _GTN_D + i * FULL + f, W_GTN + min(2, i - 1)
-    a, b, d = PLACE[row, 2] + _SUM[t], I64(PLACE[row, 3]), (s * FULL + f) * FULL + PLACE[row, 6]
+        a, b = GTN_A + i * SUMS + SUM_CLASS[t], GTN_B + i * DIAGONALS + PLACE[row, 7]
+        return a, b, GTN_C + i * NEAR + near, GTN_D + i * FULL + f, W_GTN + min(2, i - 1)
+    a, b, d = PLACE[row, 2] + SUM_CLASS[t], I64(PLACE[row, 3]), (s * FULL + f) * FULL + PLACE[row, 6]
     if k == 1:
-        c = _GT1_C + (kind * NEAR + near) * 25 + PLACE[row, 5]
-        return _GT1_A_AT[state] + a, _GT1_B_AT[state] + b, c, _GT1_D + d, _W_GT1_AT[state] + s
-    z = 0 if t == 0 else 1 if t < 4 else 2
-    c = _SIG_C + ((min(2, (s + 1) >> 1) * KINDS + kind) * NEAR + near) * 25 + PLACE[row, 4]
-    return _SIG_A_AT[state] + a, _SIG_B_AT[state] + b * 3 + z, c, _SIG_D_AT[state] + d, _W_SIG_AT[state] + s * 3 + z
+        c = GT1_C + (kind * NEAR + near) * 25 + PLACE[row, 5]
+        return GT1_A_AT[state] + a, GT1_B_AT[state] + b, c, GT1_D + d, W_GT1_AT[state] + s
+    z = zero_class(t)
+    c = SIG_C + ((min(2, (s + 1) >> 1) * KINDS + kind) * NEAR + near) * 25 + PLACE[row, 4]
+    return SIG_A_AT[state] + a, SIG_B_AT[state] + b * 3 + z, c, SIG_D_AT[state] + d, W_SIG_AT[state] + s * 3 + z
 
 
 @jit_inner()

@@ -26,12 +26,14 @@ from pc15.residual.context_models import (
     rans_bytes,
 )
 from pc15.residual.dct import MID_BITS
+from pc15.residual.enc.level_prices import ENTRIES, price_levels
 from pc15.residual.enc.rdo import price_last
 from pc15.residual.enc.trellis import best_path, paths, start_of
 from pc15.residual.initial_models import start_models
 from pc15.residual.syntax import (
     CONTEXTS,
     FIRST_PLACE,
+    NEAR,
     NEXT_STATE,
     ODD,
     PLACE,
@@ -55,7 +57,9 @@ def searched(s, unit, lam, m, kind, near, coef, last_price, level, work):  # typ
     if start < 0:
         return -1, 0, 0.0
     price_last(m, 2 * min(s + 2, 5), s, near, kind, last_price)
-    return best_path(s, unit, lam, m, kind, near, coef, start, last_price, level, work)
+    prices = np.zeros(ENTRIES, np.int64)
+    price_levels(m, 3, prices)
+    return best_path(s, unit, lam, prices, kind * NEAR + near, coef, start, last_price, level, work)
 
 
 @njit

@@ -32,6 +32,7 @@ from pc15.residual.context_models import (
 )
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS, WAYS
 from pc15.residual.dct import MID_BITS, forward, forward_sine
+from pc15.residual.enc.level_prices import COSTS, ENTRIES, gt1_row, gtn_row, price_levels, sig_row
 from pc15.residual.enc.mode_screen import Screen, coarse_error, error_left, fine_error, look_at, screen
 from pc15.residual.enc.pattern_search import (
     FEATURES,
@@ -47,6 +48,7 @@ from pc15.residual.patterns import Patterns, add_layer, layer_step, patterns_for
 from pc15.residual.reconstruct import Work, predict_block, reconstruct_block, takes_sine, work
 from pc15.residual.syntax import (
     ANGLE_TREE,
+    BIT_LENGTH,
     FIRST_PLACE,
     KIND,
     KINDS,
@@ -59,6 +61,7 @@ from pc15.residual.syntax import (
     PLACE,
     RIM,
     ROOM,
+    SUM_CLASS,
     SUPER,
     SUPER_LOG2,
     W_ANGLE,
@@ -78,7 +81,6 @@ from pc15.residual.syntax import (
     clear_template,
     code_super,
     coded_contexts,
-    contexts,
     cross_contexts,
     drawn_near,
     mark,
@@ -144,6 +146,7 @@ class Scratch(NamedTuple):
     js: Ints  # [8,3] per size: J whole, J cut, bound
     best_level: Ints  # [7,64,64]
     paths: Paths
+    level_prices: Ints  # [ENTRIES], see `level_prices`
     finder: Finder
     record: Ints  # [n, RECORD] float32 of squares that may add patterns, for training; [0, RECORD] in encoders
     recorded: Ints  # [8] int64: rows written, then per size - 2 the row of the square at hand, -1 for none
@@ -200,6 +203,7 @@ def _scratch(
         rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
         barred=barred, means=means,
         at=np.zeros((8, 6), i64), js=np.zeros((8, 3)), best_level=np.zeros((7, 64, 64), i32), paths=paths(),
+        level_prices=np.zeros(ENTRIES, i64),
         finder=make_finder(patterns, tries), record=np.zeros((0, RECORD), f32) if record is None else record,
         recorded=np.zeros(8, i64),
     )  # fmt: skip
@@ -288,7 +292,7 @@ def choose_levels(
 
     step: Q4 of a sample, so that coefficient = level * step exactly as coefficients have MID_BITS = 4.
     """
-    c = min(4 << s, 32)
+    c, block = min(4 << s, 32), kind * NEAR + near
     first = FIRST_PLACE[s]
     start = -1
     by_rate = w.means[2]
@@ -319,13 +323,13 @@ def choose_levels(
         at = (v + 2) * RIM + u + 2
         around = I64(w.around[at])
         value = np.float64(abs(coef[v, u]))
-        c0, c1, c2, c3, ws = contexts(0, s, row, around, kind, near, filled, 0)
-        p = chance(m, c0, c1, c2, c3, ws)
+        sums, full = SUM_CLASS[min(around, 32)], BIT_LENGTH[min(filled, 127)]
+        costs = COSTS[sig_row(w.level_prices, 0, s, row, sums, block, full)]
         top = I64(value * inverse_step + (0.5 if by_rate else 1.0 / 3.0))
-        best, best_j, best_sig = 0, per_bit * bit_cost(p, 0), 0.0
+        best, best_j, best_sig = 0, per_bit * costs[0], 0.0
         if top > 0:
             none = value * value * scale
-            sig = per_bit * bit_cost(p, 1)
+            sig = per_bit * costs[1]
             base = sig + lam
             low = max(1, top - 1)
             if not by_rate:
@@ -333,9 +337,11 @@ def choose_levels(
             q = 1
             while q <= top:  # q: levels up to `low - 1` only add to the cost of larger ones
                 if q < MAX_FLAGS:
-                    c0, c1, c2, c3, ws = contexts(q, s, row, around, kind, near, filled, 0)
-                    p = chance(m, c0, c1, c2, c3, ws)
-                    rest = per_bit * bit_cost(p, 0)
+                    if q == 1:
+                        costs = COSTS[gt1_row(w.level_prices, 0, s, row, sums, block, full)]
+                    else:
+                        costs = COSTS[gtn_row(w.level_prices, q, row, sums, near, full)]
+                    rest = per_bit * costs[0]
                 else:
                     length = 0
                     while (q - MAX_FLAGS + 1) >> (length + 1):
@@ -348,7 +354,7 @@ def choose_levels(
                     if j < best_j:
                         best, best_j, best_sig = q, j, sig
                 if q < MAX_FLAGS:
-                    base += per_bit * bit_cost(p, 1)
+                    base += per_bit * costs[1]
                 q += 1
         total += best_j
         w.trail[0, i] = total
@@ -388,7 +394,9 @@ def choose_path(
     while (start + 1) >> (top + 1):
         top += 1
     price_last(m, top, s, near, kind, w.last)
-    return best_path(s, step, lam, m, kind, near, coef, start, w.last, w.level, w.paths)
+    return best_path(
+        s, step, lam, w.level_prices, kind * NEAR + near, coef, start, w.last, w.level, w.paths
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------ prediction of a block
@@ -703,6 +711,7 @@ def search_super(
     at, js, h = w.at, w.js, HALF_CONTEXT
     per_bit = lam / COST_ONE
     price_angles(m, w.angles)
+    price_levels(m, 3 if field.tools & TRELLIS else 1, w.level_prices)
     if field.tools & PATTERNS:
         price_entries(m, patterns, w.finder)
     log2 = I64(SUPER_LOG2)

@@ -13,9 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import COST_ONE, I64, bit_cost, chance, jit_inner
+from pc15.residual.context_models import COST_ONE, I64, jit_inner
 from pc15.residual.dct import MID_BITS
-from pc15.residual.syntax import FIRST_PLACE, MAX_FLAGS, NEXT_STATE, ODD, PLACE, STATES, contexts
+from pc15.residual.enc.level_prices import COSTS, gt1_row, gtn_row, sig_row
+from pc15.residual.syntax import (
+    BIT_LENGTH,
+    FIRST_PLACE,
+    GT1_SET,
+    MAX_FLAGS,
+    NEAR,
+    NEXT_STATE,
+    ODD,
+    PLACE,
+    SIG_SET,
+    STATES,
+    SUM_CLASS,
+)
 
 Ints = npt.NDArray[Any]
 
@@ -63,8 +76,8 @@ def _escape_bits(rest: int) -> int:
 
 @jit_inner()
 def _levels_from(
-    state: int, before: float, around: int, filled: int, fresh: bool, i: int, row: int, s: int, kind: int, near: int,
-    value: float, step: int, lam: float, m: Ints, after: int, w: Paths,
+    state: int, before: float, around: int, filled: int, fresh: bool, i: int, row: int, s: int, block: int,
+    value: float, step: int, lam: float, prices: Ints, after: int, w: Paths,
 ) -> None:  # fmt: skip
     """Lengthen one path, of J `before`, by each level that place i may have.
 
@@ -77,22 +90,24 @@ def _levels_from(
     top = I64(value / (2 * step) + 0.5 * odd) + 1
     cost, trail = w.cost[after], w.trail[i]
     base = before
+    sums, full = SUM_CLASS[min(around, 32)], BIT_LENGTH[min(filled, 127)]
     if not fresh:
-        c0, c1, c2, c3, ws = contexts(0, s, row, around, kind, near, filled, state)
-        p = chance(m, c0, c1, c2, c3, ws)
-        j = before + per_bit * bit_cost(p, 0)
+        costs = COSTS[sig_row(prices, SIG_SET[state], s, row, sums, block, full)]
+        j = before + per_bit * costs[0]
         to = NEXT_STATE[state, 0]
         if j < cost[to]:
             cost[to], trail[to] = j, came
-        base += per_bit * bit_cost(p, 1)
+        base += per_bit * costs[1]
     base += lam
     none = value * value
     k = 1
     while k <= top:
         if k < MAX_FLAGS:
-            c0, c1, c2, c3, ws = contexts(k, s, row, around, kind, near, filled, state)
-            p = chance(m, c0, c1, c2, c3, ws)
-            rest = per_bit * bit_cost(p, 0)
+            if k == 1:
+                costs = COSTS[gt1_row(prices, GT1_SET[state], s, row, sums, block, full)]
+            else:
+                costs = COSTS[gtn_row(prices, k, row, sums, block % NEAR, full)]
+            rest = per_bit * costs[0]
         else:
             k = max(k, top - 1)
             rest = lam * _escape_bits(k - MAX_FLAGS)
@@ -103,7 +118,7 @@ def _levels_from(
             if j < cost[to]:
                 cost[to], trail[to] = j, k << 4 | came
         if k < MAX_FLAGS:
-            base += per_bit * bit_cost(p, 1)
+            base += per_bit * costs[1]
         k += 1
 
 
@@ -126,19 +141,20 @@ def start_of(coef: Ints, s: int, step: int) -> int:
 
 @jit_inner()
 def best_path(
-    s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, start: int, last_price: Ints,
-    level: Ints, w: Paths,
+    s: int, step: int, lam: float, prices: Ints, block: int, coef: Ints, start: int, last_price: Ints, level: Ints,
+    w: Paths,
 ) -> tuple[int, int, float]:  # fmt: skip
     """level [c, c], in half steps, from coef (MID_BITS); returns the last place, the sum of levels and J.
 
     Args:
-        step: half a quantizer step, Q4 of a sample.   start: as of `start_of`, not -1.
+        step: half a quantizer step, Q4 of a sample.   prices: of `price_levels`.   block: kind * NEAR + near.
+        start: as of `start_of`, not -1.
         last_price: as of `rdo.price_last`, up to start.
     J is relative to a block without levels.
     """
     c = min(4 << s, 32)
     first = FIRST_PLACE[s]
-    at, free = 0, 0
+    at = 0
     per_bit = lam / COST_ONE
     scale = 1.0 / (1 << (2 * MID_BITS))
     apart = APART * step * step * scale
@@ -159,7 +175,7 @@ def best_path(
             if before < limit:
                 around = _around(w.sizes[w.row[at, state]], d1, d2)
                 _levels_from(
-                    state, before, around, w.filled[at, state], False, i, place, s, kind, near, value, step, lam, m,
+                    state, before, around, w.filled[at, state], False, i, place, s, block, value, step, lam, prices,
                     to, w,
                 )  # fmt: skip
         if value > LEAST_START * 2 * step:
@@ -168,21 +184,38 @@ def best_path(
                 length += 1
             before = per_bit * last_price[length, (i + 1) << 2 >> length & 3]
             if before + lam - value * value * scale < limit:  # no start here can be worth it otherwise
-                _levels_from(0, before, 0, 0, True, i, place, s, kind, near, value, step, lam, m, to, w)
+                _levels_from(0, before, 0, 0, True, i, place, s, block, value, step, lam, prices, to, w)
         least = NEVER
-        free = STATES - free
+        taken = I64(0)  # bits of rows that go on as they are, with the first path that needs them
         for state in range(STATES):
-            new = free + state
-            w.row[to, state] = new
+            w.row[to, state] = -1
             if w.cost[to, state] < NEVER:
                 packed = I64(w.trail[i, state])
                 k, came = packed >> 4, packed & 15
-                source, target = w.words[_NONE if came == _START else w.row[at, came]], w.words[new]
-                for n in range(_WORDS):
-                    target[n] = source[n]
-                w.sizes[new, here] = min(k, 15)
-                w.filled[to, state] = k if came == _START else w.filled[at, came] + k
                 least = min(least, w.cost[to, state])
+                if came == _START:
+                    w.filled[to, state] = k
+                    continue
+                w.filled[to, state] = w.filled[at, came] + k
+                row = w.row[at, came]
+                if not taken >> row & 1:
+                    taken |= 1 << row
+                    w.row[to, state] = row
+        for state in range(STATES):
+            if w.cost[to, state] < NEVER:
+                packed = I64(w.trail[i, state])
+                k, came = packed >> 4, packed & 15
+                row = w.row[to, state]
+                if row < 0:
+                    row = 0
+                    while taken >> row & 1:
+                        row += 1
+                    taken |= 1 << row
+                    w.row[to, state] = row
+                    source, target = w.words[_NONE if came == _START else w.row[at, came]], w.words[row]
+                    for n in range(_WORDS):
+                        target[n] = source[n]
+                w.sizes[row, here] = min(k, 15)
         limit = min(NEVER, least + apart)
         at = to
     best = 0
