@@ -24,7 +24,7 @@ from pc15.bench.summary import Table, bd_rates
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, MissingTableError, UnknownNameError, did_you_mean
-from pc15.residual.enc.rdo import Parts
+from pc15.residual.enc.scratch import Parts
 from pc15.residual.intra import MEAN, PLANAR
 from pc15.residual.tools import TOOLS
 

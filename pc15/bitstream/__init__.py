@@ -179,7 +179,7 @@ With the tool trellis (bit 3) every block starts in state 0, and a level of magn
 states 0 and 1, for 2k - 1 in states 2 and 3, with its sign, and for none in any state if k is 0; half a step is the
 step of the index 8 higher.  The state after a level, in the order of coding, is the one that the table has for the
 state before it and the parity of k.  In states 2 and 3 the decisions "zero?" and "larger than 1?" have other contexts,
-those of `contexts` in `pc15/residual/syntax.py`.
+those of `contexts` in `pc15/residual/contexts.py`.
 
 ```text
 state         0     1     2     3

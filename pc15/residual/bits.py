@@ -10,26 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import ENCODE, FILL, HALF, KIND_SHIFT, MODE, TAPE, jit_entry
+from pc15.residual.contexts import KIND_NAMES, RAW_FILTER, W_CROSS, W_ON, W_SPLIT, W_ZERO
 from pc15.residual.cross import BY_ALL, BY_CLASS, BY_LEFT, BY_TOP, FIRST_CROSS, FROM_BLUE, FROM_BOTH
 from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import DIAGONAL, FIRST_ANGLE, HORIZONTAL, VERTICAL
 from pc15.residual.patterns import generators_of_squares, layers_of
-from pc15.residual.syntax import (
-    KIND_NAMES,
-    RAW_FILTER,
-    RIM,
-    ROOM,
-    SUPER,
-    SUPER_LOG2,
-    UNIT,
-    W_CROSS,
-    W_ON,
-    W_SPLIT,
-    W_ZERO,
-    Field,
-    write_plane,
-)
+from pc15.residual.syntax import RIM, ROOM, SUPER, SUPER_LOG2, UNIT, Field, write_plane
 from pc15.residual.tools import PATTERNS, WIENER
 from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from pc15.errors import ConfigError, MissingTableError
 from pc15.residual.context_models import FROZEN, HALF_CONTEXT, MIX_RATE, STRETCH, WEIGHT_ONE
+from pc15.residual.contexts import CONTEXTS, CONTEXTS_OF, SETS_OF, W_TREE, WEIGHT_SETS
 from pc15.residual.patterns import DAMAGE, SQUARES_FILE
-from pc15.residual.syntax import CONTEXTS, CONTEXTS_OF, SETS_OF, W_TREE, WEIGHT_SETS
 from pc15.residual.tools import CROSS, PATTERNS, TRELLIS
 
 Ints = npt.NDArray[Any]

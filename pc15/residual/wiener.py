@@ -30,7 +30,8 @@ from pc15.residual.context_models import (
     jit_entry,
     jit_inner,
 )
-from pc15.residual.syntax import SUPER, SUPER_LOG2, W_LOOP
+from pc15.residual.contexts import W_LOOP
+from pc15.residual.syntax import SUPER, SUPER_LOG2
 
 Ints = npt.NDArray[Any]
 I32: Any = np.int32

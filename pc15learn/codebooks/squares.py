@@ -39,10 +39,12 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels
 from pc15.proc.spec import fine_bits
+from pc15.residual.contexts import BASE, RANK_BITS, RANK_TREE, SIZES
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.pattern_search import features
-from pc15.residual.enc.rdo import RECORD, encode_plane
+from pc15.residual.enc.rdo import encode_plane
+from pc15.residual.enc.scratch import RECORD
 from pc15.residual.enc.train import learnt, pool
 from pc15.residual.initial_models import (
     TRAINED_STEPS,
@@ -52,7 +54,6 @@ from pc15.residual.initial_models import (
     replace_part,
 )
 from pc15.residual.patterns import DRAWN_SIDES, MAX_ENTRIES, SQUARES_FILE, Patterns, layers_of, no_patterns, packed
-from pc15.residual.syntax import BASE, RANK_BITS, RANK_TREE, SIZES
 from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, PATTERNS, TRELLIS
 from pc15.search.bank import stretch
 from pc15learn.codebooks.loops import best_matches, by_entry, choose_greedily, match_gains

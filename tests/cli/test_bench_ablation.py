@@ -17,7 +17,7 @@ from pc15.metrics import psnr
 from pc15.residual.cross import ALL_MODES
 from pc15.residual.decode import read_field
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
-from pc15.residual.enc.rdo import Parts
+from pc15.residual.enc.scratch import Parts
 from pc15.residual.intra import MEAN, ZERO
 
 

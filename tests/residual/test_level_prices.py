@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from pc15.residual.context_models import STRETCH_MAX, bit_cost, chance
-from pc15.residual.enc.level_prices import COSTS, ENTRIES, gt1_row, gtn_row, price_levels, sig_row
-from pc15.residual.initial_models import start_models
-from pc15.residual.syntax import (
+from pc15.residual.contexts import (
     BIT_LENGTH,
     FIRST_PLACE,
     GT1_SET,
@@ -24,6 +22,8 @@ from pc15.residual.syntax import (
     WEIGHT_SETS,
     contexts,
 )
+from pc15.residual.enc.level_prices import COSTS, ENTRIES, gt1_row, gtn_row, price_levels, sig_row
+from pc15.residual.initial_models import start_models
 from pc15.residual.tools import TRELLIS
 
 

@@ -15,9 +15,10 @@ from numba import njit
 from pc15.errors import BitstreamError, MissingTableError
 from pc15.residual.bits import filter_decisions
 from pc15.residual.context_models import ENCODE, FILL, MODE, TAPE, rans_bytes
+from pc15.residual.contexts import MAX_LAYERS
 from pc15.residual.decode import decode_residual, empty_field, read_field
 from pc15.residual.enc.encode import ResidualParams, encode_residual
-from pc15.residual.enc.rdo import Parts
+from pc15.residual.enc.scratch import Parts
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import MODES
 from pc15.residual.patterns import (
@@ -31,7 +32,7 @@ from pc15.residual.patterns import (
     read_books,
     squares,
 )
-from pc15.residual.syntax import MAX_AMOUNT, MAX_LAYERS, RIM, ROOM, Field, write_plane
+from pc15.residual.syntax import MAX_AMOUNT, RIM, ROOM, Field, write_plane
 from pc15.residual.tools import PATTERNS
 from pc15.residual.wiener import no_loop
 from pc15learn.codebooks.squares import draw_entries, read_entries

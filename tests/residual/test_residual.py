@@ -13,6 +13,7 @@ from numba import njit
 from pc15.errors import BitstreamError, ConfigError
 from pc15.residual.bits import residual_bits
 from pc15.residual.context_models import COUNT_LIMIT
+from pc15.residual.contexts import CONTEXTS
 from pc15.residual.dct import (
     DCT,
     FORWARD_4,
@@ -31,7 +32,6 @@ from pc15.residual.enc.mode_screen import Screen, coarse_error, fine_error, look
 from pc15.residual.initial_models import TRAINED_STEPS, start_models
 from pc15.residual.intra import MODES, predict
 from pc15.residual.reconstruct import COEF_MAX, Work, dequantize, work
-from pc15.residual.syntax import CONTEXTS
 from pc15.residual.tools import BLEND, TRELLIS
 
 

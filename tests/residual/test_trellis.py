@@ -25,23 +25,13 @@ from pc15.residual.context_models import (
     TAPE,
     rans_bytes,
 )
+from pc15.residual.contexts import CONTEXTS, FIRST_PLACE, NEAR, NEXT_STATE, ODD, PLACE, WEIGHT_SETS
 from pc15.residual.dct import MID_BITS
 from pc15.residual.enc.level_prices import ENTRIES, price_levels
-from pc15.residual.enc.rdo import price_last
+from pc15.residual.enc.prices import price_last
 from pc15.residual.enc.trellis import best_path, paths, start_of
 from pc15.residual.initial_models import start_models
-from pc15.residual.syntax import (
-    CONTEXTS,
-    FIRST_PLACE,
-    NEAR,
-    NEXT_STATE,
-    ODD,
-    PLACE,
-    RIM,
-    WEIGHT_SETS,
-    code_levels,
-    last_level,
-)
+from pc15.residual.syntax import RIM, code_levels, last_level
 from pc15.residual.tools import TRELLIS
 
 ROOM = 1024 * 64

@@ -23,7 +23,8 @@ from pc15.residual.decode import (
     pad_edges,
     step_q4,
 )
-from pc15.residual.enc.rdo import ALL_PARTS, Parts, encode_plane
+from pc15.residual.enc.rdo import encode_plane
+from pc15.residual.enc.scratch import ALL_PARTS, Parts
 from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.intra import ZERO

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import COST, I64, SQUASH, jit_inner
-from pc15.residual.syntax import (
+from pc15.residual.contexts import (
     DIAGONALS,
     FULL,
     GT1_A_AT,

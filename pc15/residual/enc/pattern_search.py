@@ -14,11 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import COST_ONE, HALF_CONTEXT, I64, bit_cost, chance, jit_entry, jit_inner
-from pc15.residual.dct import MID_BITS, forward
-from pc15.residual.patterns import DRAWN_SIDES, MAX_ENTRIES, Patterns
-from pc15.residual.syntax import (
+from pc15.residual.contexts import (
     FIRST_PLACE,
-    MAX_AMOUNT,
     MAX_AMOUNT_FLAGS,
     MAX_LAYERS,
     PLACE,
@@ -30,10 +27,12 @@ from pc15.residual.syntax import (
     W_RANK,
     W_TREE,
     amount_contexts,
-    bit_length,
     minus_contexts,
     rank_contexts,
 )
+from pc15.residual.dct import MID_BITS, forward
+from pc15.residual.patterns import DRAWN_SIDES, MAX_ENTRIES, Patterns
+from pc15.residual.syntax import MAX_AMOUNT, bit_length
 
 Ints = npt.NDArray[Any]
 F32: Any = np.float32

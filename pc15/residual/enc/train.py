@@ -24,13 +24,14 @@ from PIL import Image
 from pc15.color import rgb_to_ycbcr420
 from pc15.luma import MIDDLE, as_q12, to_pixels
 from pc15.residual.context_models import HALF_CONTEXT
+from pc15.residual.contexts import CONTEXTS
 from pc15.residual.cross import guides_of
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import encode_plane
 from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.patterns import Patterns
-from pc15.residual.syntax import CONTEXTS, Field
+from pc15.residual.syntax import Field
 from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, CROSS, TRELLIS, tools_of
 
 Ints = npt.NDArray[Any]

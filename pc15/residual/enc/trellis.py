@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import COST_ONE, I64, jit_inner
-from pc15.residual.dct import MID_BITS
-from pc15.residual.enc.level_prices import COSTS, gt1_row, gtn_row, sig_row
-from pc15.residual.syntax import (
+from pc15.residual.contexts import (
     BIT_LENGTH,
     FIRST_PLACE,
     GT1_SET,
@@ -29,6 +27,8 @@ from pc15.residual.syntax import (
     STATES,
     SUM_CLASS,
 )
+from pc15.residual.dct import MID_BITS
+from pc15.residual.enc.level_prices import COSTS, gt1_row, gtn_row, sig_row
 
 Ints = npt.NDArray[Any]
 

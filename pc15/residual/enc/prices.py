@@ -1,0 +1,115 @@
+"""What modes, last places and flags cost, in 1/4096 bit, as the models stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from pc15.residual.context_models import COST_ONE, HALF_CONTEXT, I64, bit_cost, chance, jit_inner
+from pc15.residual.contexts import (
+    ANGLE_TREE,
+    KINDS,
+    LAST_A,
+    LAST_B,
+    LOW_A,
+    MAX_LAYERS,
+    NEAR,
+    W_ANGLE,
+    W_CROSS,
+    W_LAST,
+    W_LOW,
+    W_MORE,
+    W_MPM,
+    W_ZERO,
+    cross_contexts,
+    mode_contexts,
+    more_contexts,
+    way_context,
+)
+from pc15.residual.cross import FIRST_CROSS
+from pc15.residual.intra import MODES, ZERO
+from pc15.residual.syntax import probable_modes
+
+Ints = npt.NDArray[Any]
+
+
+# ------------------------------------------------------------------ cost in 1/4096 bit, as the models stand
+
+
+@jit_inner()
+def price(m: Ints, bit: int, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
+    """Cost of a decision."""
+    return bit_cost(chance(m, c0, c1, c2, c3, s), bit)
+
+
+@jit_inner()
+def price_angles(m: Ints, out: Ints) -> None:
+    """Costs of the modes that are not probable, by their rank among themselves."""
+    h = HALF_CONTEXT
+    for rest in range(32):
+        node, total = 1, 0
+        for i in range(4, -1, -1):
+            bit = rest >> i & 1
+            total += price(m, bit, ANGLE_TREE + node, h, h, h, W_ANGLE)
+            node = node << 1 | bit
+        out[rest] = total
+
+
+@jit_inner()
+def price_modes(m: Ints, left: int, above: int, s: int, ways: int, angles: Ints, out: Ints) -> None:
+    """Costs of all modes, [ALL_MODES], of which there are `ways` from guides."""
+    h = HALF_CONTEXT
+    first, second, third = probable_modes(left, above)
+    before = 0
+    if ways:
+        a, b = cross_contexts(left, above, s)
+        p = chance(m, a, b, h, h, W_CROSS)
+        before, total = bit_cost(p, 0), bit_cost(p, 1)
+        for way in range(ways - 1):
+            p = chance(m, way_context(way, left, above), h, h, h, W_CROSS)
+            out[FIRST_CROSS + way] = total + bit_cost(p, 1)
+            total += bit_cost(p, 0)
+        out[FIRST_CROSS + ways - 1] = total
+    for flag in range(4):
+        likely = ZERO if flag == 0 else first if flag == 1 else second if flag == 2 else third
+        a, b = mode_contexts(flag, left, above, s)
+        p = chance(m, a, b, h, h, W_MPM if flag else W_ZERO)
+        out[likely] = before + bit_cost(p, 1)
+        before += bit_cost(p, 0)
+    rest = 0
+    for mode in range(1, MODES):
+        if mode not in (first, second, third):
+            out[mode] = before + angles[rest]
+            rest += 1
+
+
+@jit_inner()
+def price_last(m: Ints, top: int, s: int, near: int, kind: int, out: Ints) -> None:
+    """Costs of the last place, by length class up to `top` and the two bits behind the first."""
+    h = HALF_CONTEXT
+    before = 0
+    for k in range(top + 1):
+        here = before
+        if k < 2 * min(s + 2, 5):
+            a, b = LAST_A + (s * 11 + k) * NEAR + near, LAST_B + (s * 11 + k) * KINDS + kind
+            p = chance(m, a, b, h, h, W_LAST)
+            here += bit_cost(p, 0)
+            before += bit_cost(p, 1)
+        low = LOW_A + (s * 11 + k) * 4
+        for bits in range(4):
+            total = here + max(0, k - 2) * COST_ONE
+            if k > 0:
+                total += price(m, bits >> 1, low, h, h, h, W_LOW)
+            if k > 1:
+                total += price(m, bits & 1, low + 2 + (bits >> 1), h, h, h, W_LOW)
+            out[k, bits] = total
+
+
+@jit_inner()
+def price_more(m: Ints, bit: int, layer: int, s: int, drawn: int, kind: int, near: int, mode: int) -> int:
+    """Cost of "another layer", behind `layer` of them."""
+    if layer == MAX_LAYERS:
+        return I64(0)
+    c0, c1, c2, c3 = more_contexts(layer, s, drawn, kind, near, mode)
+    return price(m, bit, c0, c1, c2, c3, W_MORE)

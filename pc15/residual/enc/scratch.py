@@ -1,0 +1,120 @@
+"""Work space of the encoder's search of a plane, and which of its means it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pc15.errors import ConfigError
+from pc15.residual.contexts import MAX_LAYERS
+from pc15.residual.cross import ALL_MODES
+from pc15.residual.enc.level_prices import ENTRIES
+from pc15.residual.enc.mode_screen import Screen, screen
+from pc15.residual.enc.pattern_search import FEATURES, Finder, make_finder
+from pc15.residual.enc.trellis import Paths, paths
+from pc15.residual.intra import ZERO
+from pc15.residual.patterns import Patterns
+from pc15.residual.syntax import RIM
+
+Ints = npt.NDArray[Any]
+
+THOROUGH = 6
+"""From as many tries on, all that promise something are coded in full."""
+DRAWN_MODES, FINE_MODES, FINE_STEP = 4, 2, 20000
+"""Predictions per square that patterns are tried with: the first, and the second at steps below the third, Q4, where
+patterns gain a fifth of what they gain at coarse ones."""
+LIKELY = 4
+"""More modes than are drafted are compared at 8x8 boxes."""
+
+
+class Scratch(NamedTuple):
+    """Work space of one encoder, reused for every block."""
+
+    goal: Ints  # [64,64] float32, the residual wanted
+    diff: Ints  # and what a prediction leaves of it
+    mid: Ints
+    sums: Ints  # [64] float32
+    coefs: Ints  # [tries+1,32,32] of each draft,
+    energies: Ints  # and its squared error without levels
+    around: Ints
+    level: Ints
+    trail: Ints  # [2,1024] float64
+    price: Ints  # [ALL_MODES] bits of the modes, in 1/4096
+    angles: Ints  # [32] and of a mode that is not probable
+    last: Ints  # [12,4] and of the last place, by length class and two bits
+    screen: Screen
+    likely: Ints  # [tries+1+LIKELY] the most promising modes at 4x4 boxes,
+    likely_costs: Ints
+    rank: Ints  # [tries+1] in the end,
+    costs: Ints
+    drafts: Ints  # [tries] and places in `rank`, by what is drafted
+    draft_costs: Ints
+    barred: Ints  # [ALL_MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
+    means: Ints  # [6] log2 of smallest and largest square, whether levels are chosen by rate, layers, modes, thorough?
+    at: Ints  # [8,6] per size: x, y, next part, mode, sum of levels (-1: none), layers
+    js: Ints  # [8,3] per size: J whole, J cut, bound
+    best_level: Ints  # [7,64,64]
+    paths: Paths
+    level_prices: Ints  # [ENTRIES], see `level_prices`
+    finder: Finder
+    record: Ints  # [n, RECORD] float32 of squares that may add patterns, for training; [0, RECORD] in encoders
+    recorded: Ints  # [8] int64: rows written, then per size - 2 the row of the square at hand, -1 for none
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which of its means the encoder may use: all of them, but where their worth is studied.
+
+    modes: predictions, see `intra` and `cross`; ZERO is always one.   smallest, largest: sides of squares, 4 to 64, px.
+    by_rate: levels chosen by error and bits; else rounded, up from 2/3 of a step.
+    layers: most patterns per square.
+    """
+
+    modes: tuple[int, ...] = tuple(range(ALL_MODES))
+    smallest: int = 4
+    largest: int = 64
+    by_rate: bool = True
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        if not {self.smallest, self.largest} <= {4, 8, 16, 32, 64} or self.smallest > self.largest:
+            raise ConfigError(f"squares from {self.smallest} to {self.largest} px; choose two of 4, 8, 16, 32, 64")
+        if not set(self.modes) <= set(range(ALL_MODES)):
+            raise ConfigError(f"modes are {self.modes}; choose among 0 to {ALL_MODES - 1}")
+        if not 0 <= self.layers <= MAX_LAYERS:
+            raise ConfigError(f"layers is {self.layers}; choose 0 to {MAX_LAYERS}")
+
+
+ALL_PARTS = Parts()
+
+
+RECORD = 6 + FEATURES
+"""Columns of a record: log2 size, lambda, step, J whole, J cut, 0; then what was left, in steps, at the features."""
+
+
+def scratch(tries: int, parts: Parts, tools: int, step: int, patterns: Patterns, record: Ints | None = None) -> Scratch:
+    """Fresh work space; step: Q4, of whole steps."""
+    i32, i64, f32 = np.int32, np.int64, np.float32
+    square = (64, 64)
+    drafted = tries + 1
+    barred = np.ones(ALL_MODES, i64)
+    barred[[ZERO, *parts.modes]] = 0
+    sides = parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1
+    modes = DRAWN_MODES if step >= FINE_STEP else FINE_MODES
+    means = np.array([*sides, parts.by_rate, parts.layers, modes, tries >= THOROUGH], i64)
+    return Scratch(
+        goal=np.zeros(square, f32), diff=np.zeros(square, f32), mid=np.zeros((32, 64), f32), sums=np.zeros(64, f32),
+        coefs=np.zeros((drafted, 32, 32), i32), energies=np.zeros(drafted), around=np.zeros(38 * RIM, i32),
+        level=np.zeros(square, i32), trail=np.zeros((2, 1024)), price=np.zeros(ALL_MODES, i64),
+        angles=np.zeros(32, i64), last=np.zeros((12, 4), i64), screen=screen(tools),
+        likely=np.zeros(drafted + LIKELY, i64), likely_costs=np.zeros(drafted + LIKELY),
+        rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
+        barred=barred, means=means,
+        at=np.zeros((8, 6), i64), js=np.zeros((8, 3)), best_level=np.zeros((7, 64, 64), i32), paths=paths(),
+        level_prices=np.zeros(ENTRIES, i64),
+        finder=make_finder(patterns, tries), record=np.zeros((0, RECORD), f32) if record is None else record,
+        recorded=np.zeros(8, i64),
+    )  # fmt: skip
