@@ -32,7 +32,7 @@ from pc15.plan.picture import Picture, needs_work
 from pc15.plan.plan import plans_of
 from pc15.plan.write import Chosen, EncodeResult, finish
 from pc15.proc.codebook_ids import find_codebook
-from pc15.residual.bits import residual_bits
+from pc15.residual.bits import residual_bits, residual_layers
 from pc15.runtime.device import checked_device, resolve_device
 from pc15.runtime.memory import is_gpu_memory
 from pc15.runtime.parallel import check_fork, parallel_map, threads
@@ -202,9 +202,10 @@ def repack(
             where = f"plane {header.grids[i].plane}" + ", coarse," * header.grids[i].coarse
             raise ConfigError(f"{where} has {part.tiles} programs for {math.prod(tile_counts(header, i))} tiles")
     check_ids(header)  # what nobody has is refused, even where there is no tile to code with it
-    tallies = [
-        residual_bits(payload, span.row_stop - span.row_start, plane_size(header, span.plane)[1],
-                      header.planes[span.plane].residual - 1, header.planes[span.plane].tools, span.plane)
-        for span, payload in zip(residual_spans(header), residuals, strict=False)
-    ]  # fmt: skip
-    return finish([Chosen(header, programs, residuals, tallies, metadata)])[0]
+    tallies, patterns = [], 0
+    for span, payload in zip(residual_spans(header), residuals, strict=False):
+        spec, width = header.planes[span.plane], plane_size(header, span.plane)[1]
+        what = payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, span.plane
+        tallies.append(residual_bits(*what))
+        patterns += sum(layers for layers, _ in residual_layers(*what)[0].values())
+    return finish([Chosen(header, programs, residuals, tallies, patterns, metadata)])[0]

@@ -8,54 +8,29 @@ from __future__ import annotations
 
 import base64
 import html
-import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pc15.assembly import dis
-from pc15.bitstream.container import Stream, read_container
-from pc15.bitstream.header import Header, grids_of, plane_size, residual_spans
+from pc15.bitstream.container import read_container
+from pc15.bitstream.header import Header, grids_of
 from pc15.bitstream.programs import Programs
 from pc15.decoder import decode, decode_stream
-from pc15.draw import plane_grid, predict_plane
-from pc15.entropy.tables import load_table
+from pc15.draw import predict_plane
 from pc15.luma import to_pixels
-from pc15.plan.write import tile_bits
 from pc15.proc.codebook import load_codebook
+from pc15.proc.generators import NAMES
 from pc15.report import png_bytes
-from pc15.residual.bits import Square, mode_name, square_bits
+from pc15.residual.bits import mode_name
+from pc15.stream_map import BRIGHTEST, DARKEST, RAMP, PlaneContent, bits_per_pixel, coloured, plane_contents
 
 __all__ = ["inspect_stream"]
 
-_PLANES = ("Y", "Cb", "Cr")
-_DARKEST, _BRIGHTEST = 2.0**-8, 8.0
-"""Bits per pixel at the ends of the scale of the map, which is logarithmic."""
-_RAMP = np.array(
-    [[13, 8, 35], [70, 15, 110], [142, 32, 116], [211, 67, 78], [247, 132, 36], [252, 208, 72], [252, 255, 190]],
-    np.float64,
-)
-"""Colours of the map from few bits to many: dark to bright, so that it reads without colour vision too."""
-
-
 _SHOWN = 640
 """Pixels of the screen that a small picture is enlarged to at most."""
-
-
-@dataclass(eq=False)
-class _Plane:
-    """What the page says of one plane: its squares, and its grids' tiles with their places and bits."""
-
-    name: str
-    size: tuple[int, int]
-    squares: list[Square]
-    grids: list[dict[str, Any]]
 
 
 def inspect_stream(data: bytes, title: str, *, max_pixels: int | None = None) -> str:
@@ -72,11 +47,11 @@ def inspect_stream(data: bytes, title: str, *, max_pixels: int | None = None) ->
     decoded = decode_stream(data, max_pixels=max_pixels)
     header = decoded.header
     stream = read_container(data, max_pixels=header.width * header.height)
-    planes = _planes(data, stream, decoded.programs)
-    density = _density(header, planes)
+    planes = plane_contents(data, stream, decoded.programs)
+    density = bits_per_pixel(header, planes)
     pictures = [
         ("picture", "the picture", decode(data, max_pixels=max_pixels)),
-        ("bits", "bits per pixel", _coloured(density)),
+        ("bits", "bits per pixel", torch.from_numpy(coloured(density)).permute(2, 0, 1)),
     ]
     if header.planes[0].tile:
         drawn = _drawn(header, decoded.programs)
@@ -84,80 +59,7 @@ def inspect_stream(data: bytes, title: str, *, max_pixels: int | None = None) ->
     return _page(header, title, len(data), planes, pictures)
 
 
-def _planes(data: bytes, stream: Stream, programs: Sequence[Programs]) -> list[_Plane]:
-    header = stream.header
-    tables, codebook = load_table(header.table_id), load_codebook(header.codebook_id)
-    bits = tile_bits(header, programs, tables, codebook)
-    described = dis(data, max_pixels=header.width * header.height)["planes"]
-    planes = []
-    for index, spec in enumerate(header.planes):
-        squares: list[Square] = []
-        for span, payload in zip(residual_spans(header), stream.residuals, strict=True):
-            if span.plane == index and payload:
-                rows, width = span.row_stop - span.row_start, plane_size(header, index)[1]
-                own = square_bits(payload, rows, width, spec.residual - 1, spec.tools, index)
-                squares += [square._replace(y=square.y + span.row_start) for square in own]
-        grids = []
-        of_plane = grids_of(header, index)
-        for which in range(of_plane.start, of_plane.stop):
-            grid = header.grids[which]
-            if not grid.spec.tile:
-                continue
-            tiles = plane_grid(header, which)
-            said = described[index]["coarse"] if grid.coarse else described[index]
-            grids.append(
-                {
-                    "name": "coarse tile" if grid.coarse else "tile",
-                    "tile": grid.spec.tile,
-                    "xs": list(map(int, tiles.xs)),
-                    "ys": list(map(int, tiles.ys)),
-                    "tiles": [
-                        {**tile, "bits": cost} for tile, cost in zip(said["tiles"], bits[which], strict=True)
-                    ],
-                }
-            )  # fmt: skip
-        planes.append(_Plane(_PLANES[index], plane_size(header, index), squares, grids))
-    return planes
-
-
 # ---------------------------------------------------------------- pictures
-
-
-def _density(header: Header, planes: Sequence[_Plane]) -> npt.NDArray[np.float64]:
-    """Bits per pixel of the picture at every pixel, [H,W], of all planes: squares evenly, tiles by what they own."""
-    total = np.zeros((header.height, header.width))
-    for plane, spec in zip(planes, header.planes, strict=True):
-        h, w = plane.size
-        own = np.zeros((h, w))
-        for square in plane.squares:
-            part = own[square.y : square.y + square.side, square.x : square.x + square.side]
-            part += sum(square.bits.values()) / max(1, part.size)
-        for grid in plane.grids:
-            rows, columns = _edges(grid["ys"], grid["tile"], h), _edges(grid["xs"], grid["tile"], w)
-            tiles = iter(grid["tiles"])
-            for top, below in itertools.pairwise(rows):
-                for left, right in itertools.pairwise(columns):
-                    own[top:below, left:right] += sum(next(tiles)["bits"].values()) / ((below - top) * (right - left))
-        if spec.subsample:  # a pixel of this plane is four of the picture
-            own = np.repeat(np.repeat(own, 2, axis=0), 2, axis=1)[: header.height, : header.width] / 4.0
-        total += own
-    return total
-
-
-def _edges(starts: Sequence[int], tile: int, length: int) -> list[int]:
-    """Where one tile's own pixels end and the next one's begin: in the middle of what they share."""
-    middles = [(start + tile + after) // 2 for start, after in itertools.pairwise(starts)]
-    return [0, *middles, length]
-
-
-def _coloured(density: npt.NDArray[np.float64]) -> Tensor:
-    """Bits per pixel as colours, uint8 [3,H,W]."""
-    low, high = np.log2(_DARKEST), np.log2(_BRIGHTEST)
-    share = (np.log2(np.clip(density, _DARKEST, _BRIGHTEST)) - low) / (high - low) * (len(_RAMP) - 1)
-    first = np.minimum(share.astype(np.int64), len(_RAMP) - 2)
-    rest = (share - first)[..., None]
-    colours = _RAMP[first] * (1.0 - rest) + _RAMP[first + 1] * rest
-    return torch.from_numpy(np.ascontiguousarray(np.rint(colours).astype(np.uint8).transpose(2, 0, 1)))
 
 
 def _drawn(header: Header, programs: Sequence[Programs]) -> Tensor:
@@ -171,7 +73,7 @@ def _drawn(header: Header, programs: Sequence[Programs]) -> Tensor:
 
 
 def _page(
-    header: Header, title: str, size: int, planes: Sequence[_Plane], pictures: Sequence[tuple[str, str, Tensor]]
+    header: Header, title: str, size: int, planes: Sequence[PlaneContent], pictures: Sequence[tuple[str, str, Tensor]]
 ) -> str:
     zoom = max(1, _SHOWN // max(header.width, header.height))
     images = "\n".join(
@@ -189,17 +91,17 @@ def _page(
         f'<label><input type="radio" name="plane" value="{i}"{" checked" * (not i)}> {plane.name}</label>'
         for i, plane in enumerate(used)
     )
-    ramp = ", ".join(f"rgb({r:.0f},{g:.0f},{b:.0f})" for r, g, b in _RAMP)
+    ramp = ", ".join(f"rgb({r:.0f},{g:.0f},{b:.0f})" for r, g, b in RAMP)
     lead = f"{header.width}x{header.height}, {size} bytes, {8 * size / (header.width * header.height):.4f} bpp"
     text = json.dumps({"planes": [_data(plane) for plane in used]}, separators=(",", ":"))
     return _PAGE.format(
         title=html.escape(title), lead=lead, images=images, shows=shows, planes=choices, ramp=ramp,
         style=_STYLE, data=text.replace("</", "<\\/"), script=_SCRIPT, totals=_totals(planes),
-        low=f"{_DARKEST:.4f}", high=f"{_BRIGHTEST:g}", width=zoom * header.width, height=zoom * header.height,
+        low=f"{DARKEST:.4f}", high=f"{BRIGHTEST:g}", width=zoom * header.width, height=zoom * header.height,
     )  # fmt: skip
 
 
-def _totals(planes: Sequence[_Plane]) -> str:
+def _totals(planes: Sequence[PlaneContent]) -> str:
     """Rows of a table: bits by plane and kind."""
     rows = []
     for plane in planes:
@@ -217,7 +119,7 @@ def _totals(planes: Sequence[_Plane]) -> str:
     return "\n".join(rows)
 
 
-def _data(plane: _Plane) -> dict[str, Any]:
+def _data(plane: PlaneContent) -> dict[str, Any]:
     """What the script reads of a plane: squares as short rows, names of modes and kinds once."""
     modes = sorted({square.mode for square in plane.squares if square.mode is not None})
     kinds = list(dict.fromkeys(kind for square in plane.squares for kind in square.bits))
@@ -231,7 +133,12 @@ def _data(plane: _Plane) -> dict[str, Any]:
         for grid in plane.grids
     ]
     names = [mode_name(mode) for mode in modes]
-    return {"size": plane.size, "modes": names, "kinds": kinds, "squares": squares, "grids": grids}
+    layers = {
+        n: [[NAMES[gen], entry, amount] for gen, entry, amount in square.layers]
+        for n, square in enumerate(plane.squares)
+        if square.layers
+    }
+    return {"size": plane.size, "modes": names, "kinds": kinds, "squares": squares, "layers": layers, "grids": grids}
 
 
 _PAGE = """<!doctype html>
@@ -347,6 +254,8 @@ function tell(px, py) {
       total += costs[i + 1];
     }
     rows.push(["together", `${total.toFixed(1)} bits, ${(total / side / side).toFixed(3)} per pixel`]);
+    for (const [name, entry, amount] of plane.layers[n] || [])
+      rows.push(["pattern", `${amount > 0 ? "+" : ""}${amount} ${name}, entry ${entry}`]);
     table(rows, told);
   }
   for (const g of plane.grids) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from pc15.cli.parser import (
     count,
 )
 from pc15.errors import BitstreamError, ConfigError
+from pc15.paths import ready_to_write, write_atomic
 from pc15.residual.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "info photo.pc15",
     "info photo.pc15 --tiles",
+    "info photo.pc15 --map map.png",
     "info photo.pc15 --json",
     "info streams/",
     "info - < photo.pc15",
@@ -48,13 +51,14 @@ def run(args: argparse.Namespace) -> int:
     """
     if len(args.streams) == 1 and not args.streams[0].is_dir():
         return _tell_one(args, args.streams[0])
-    if args.tiles:
-        raise ConfigError("--tiles lists the tiles of one stream; give its name")
+    for option, does in (("tiles", "lists the tiles"), ("map", "draws a map")):
+        if getattr(args, option):
+            raise ConfigError(f"--{option} {does} of one stream; give its name")
     sources = [source.path for source in find_sources(args.streams, (STREAM_SUFFIX,))]
     tally = Tally(args.answer, "stream", len(sources))
     for source in sources:
         with tally.of(source, source):
-            content = _content(source, args.max_pixels)[0]
+            content = _content(_bytes(source, args), args.max_pixels)[0]
             pixels, damage = content["width"] * content["height"], content["damage"]
             said = f"{_title(content)}, {_kinds(content)}" + ", damaged" * bool(damage)
             tally.done(source, source, said, {"pixels": pixels, "bytes": content.pop("bytes")}, **content)
@@ -69,21 +73,33 @@ def add_arguments(add: Parser) -> None:
         "streams", nargs="+", type=Path, metavar="STREAM", help="streams, folders of them, or - for standard input"
     )
     add.add_argument("--tiles", action="store_true", help="also list every tile's program")
+    add.add_argument(
+        "--map",
+        type=Path,
+        metavar="FILE.png",
+        help="also draw where the patterns and the squares of luma lie, and the bits per pixel",
+    )
     add_max_pixels(add, STREAM_PIXELS)
 
 
-def _content(path: Path, max_pixels: int | None) -> tuple[dict[str, Any], Header, Sequence[Programs]]:
+def _bytes(path: Path, args: argparse.Namespace) -> bytes:
+    return read_stream(path, strict=False, max_pixels=args.max_pixels)
+
+
+def _content(data: bytes, max_pixels: int | None) -> tuple[dict[str, Any], Header, Sequence[Programs]]:
     """All that is said of a stream, but for its tiles."""
     from pc15.bitstream.read import read_programs
 
-    data = read_stream(path, strict=False, max_pixels=max_pixels)
     header, programs, metadata, damage = read_programs(data, strict=False, max_pixels=max_pixels)
     content = _described(data, header, programs, metadata, damage)
     return content | {"metadata": metadata, "damage": damage}, header, programs
 
 
 def _tell_one(args: argparse.Namespace, path: Path) -> int:
-    content, header, programs = _content(path, args.max_pixels)
+    if args.map:
+        ready_to_write(args.map)
+    data = _bytes(path, args)
+    content, header, programs = _content(data, args.max_pixels)
     answer = args.answer
     answer.put(stream=str(path), **content)
     if not answer.as_json:
@@ -94,7 +110,17 @@ def _tell_one(args: argparse.Namespace, path: Path) -> int:
             answer.row("tile_map", tile, None if answer.as_json else _tile_text(tile))
     for sentence in content["damage"]:
         complain(sentence)
+    if args.map and not content["damage"]:
+        _draw_map(data, args.map, args.max_pixels)
     return FAILED if content["damage"] else DONE
+
+
+def _draw_map(data: bytes, to: Path, max_pixels: int | None) -> None:
+    from pc15.stream_map import stream_map  # loads what draws
+
+    buffer = io.BytesIO()
+    stream_map(data, max_pixels=max_pixels).save(buffer, "PNG")
+    write_atomic(to, buffer.getvalue())
 
 
 def _described(
@@ -295,7 +321,8 @@ def _kinds(content: dict[str, Any]) -> str:
     """What a stream is made of, in a few words."""
     layers = sum(content["layers_by_generator"].values())
     planes = content["planes"]
-    kinds = [count(layers, "layer")] if any(plane["tile"] for plane in planes) else []
+    layers += content["squares"]["layers"]
+    kinds = [count(layers, "layer")] if layers or any(plane["tile"] for plane in planes) else []
     kinds += ["residual"] if any(plane["residual_step"] is not None for plane in planes) else []
     return " and ".join(kinds)
 

@@ -81,6 +81,7 @@ class Coded:
 
     programs: of each of its grids.
     residuals: payload of each section of the residual.   tallies: bits of each by kind.
+    patterns: how many the residual's squares add.
     cost: J / lambda, in bits: rate + distortion / lambda.  The distortion is D for programs alone, the search's own
         measure, else squared error.
     squared: the same by squared error in any case.   bits: the rate alone.
@@ -92,6 +93,7 @@ class Coded:
     programs: Sequence[Programs]
     residuals: list[bytes]
     tallies: list[dict[str, float]]
+    patterns: int
     cost: float
     squared: float
     bits: float
@@ -101,7 +103,7 @@ class Coded:
 class CodedRows(NamedTuple):
     """Pixel rows of a plane, coded.
 
-    payload, tally: of their residual, if they have one.
+    payload, tally, patterns: of their residual, if they have one.
     squared, wrong: squared error / lambda, and D / lambda where programs are searched by D, in bits; 0 if there is
         nothing to compare them with.
     pixels: as of `Coded`.
@@ -109,6 +111,7 @@ class CodedRows(NamedTuple):
 
     payload: bytes
     tally: dict[str, float]
+    patterns: int
     squared: float
     wrong: float
     pixels: NDArray[np.uint8] | None
@@ -142,6 +145,7 @@ def choose(
         programs,
         [payload for one in coded for payload in one.residuals],
         [tally for one in coded for tally in one.tallies],
+        sum(one.patterns for one in coded),
         {"ai": hooks} if hooks else None,
     )
 
@@ -372,6 +376,7 @@ class PlaneCoder:
         ]
         residuals = [one.payload for one in rows if spec.residual]
         tallies = [one.tally for one in rows if spec.residual]
+        patterns = sum(one.patterns for one in rows)
         squared, wrong = sum(one.squared for one in rows), sum(one.wrong for one in rows)
         bits = 0.0
         if self.open:
@@ -387,12 +392,12 @@ class PlaneCoder:
         cost = bits + (squared if self.cfg.residual else wrong)
         shown = [one.pixels for one in rows if one.pixels is not None]
         pixels = np.concatenate(shown) if shown else None
-        return Coded(spec, programs, residuals, tallies, cost, bits + squared, bits, pixels)
+        return Coded(spec, programs, residuals, tallies, patterns, cost, bits + squared, bits, pixels)
 
     def _rows(self, span: ResidualSpan, spec: PlaneSpec, drawn: NDArray[np.int32] | None) -> CodedRows:
         """Pixel rows upon what programs draw of the plane, [h,w] Q12, or middle grey."""
         part, price = slice(span.row_start, span.row_stop), residual_lambda(self.cfg.lambda_rd)
-        payload, tally, squared, wrong = b"", {}, 0.0, 0.0
+        payload, tally, patterns, squared, wrong = b"", {}, 0, 0.0, 0.0
         goal = self.plane[part]
         picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
         if spec.residual:
@@ -400,6 +405,7 @@ class PlaneCoder:
             guides = guides_of(self.before, *part.indices(len(self.plane))[:2]) if spec.tools & CROSS else None
             code = encode_residual(goal - picture, picture, params, guides)
             payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction
+            patterns = code.stats["patterns"]
         if self.open:
             error = goal.astype(np.int64) - picture
             squared = float((error * error).sum()) / price
@@ -408,4 +414,4 @@ class PlaneCoder:
 
                 wrong = distortion(goal, picture, self.cfg)
         pixels = to_pixels(picture) if self.guiding else None
-        return CodedRows(payload, tally, squared, wrong, pixels)
+        return CodedRows(payload, tally, patterns, squared, wrong, pixels)

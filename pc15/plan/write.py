@@ -38,7 +38,8 @@ _KEYS = ("bitstream", "bpp", "stats", "tile_map")
 class EncodeResult(Mapping[str, Any]):
     """A coded picture; also a mapping with the keys bitstream, bpp, stats and tile_map.
 
-    bitstream: the whole stream.   bpp: its bits per pixel.   stats: bytes, bits_by_kind, tiles, layers.
+    bitstream: the whole stream.   bpp: its bits per pixel.   stats: bytes, bits_by_kind, tiles, layers (patterns of
+        tiles and of the residual's squares).
     tile_maps: what each tile draws, a list per grid of tiles: of each plane in turn, a coarse grid before the tiles
         upon it.  `["tile_map"]` is the only grid's list where there is but one, else all.  Made when first asked for.
     programs: the same as arrays, of each grid.   seed: the stream's.
@@ -78,13 +79,14 @@ class Chosen:
     """Everything that the stream of a picture will say.
 
     programs: of each of the header's grids.   residuals: payloads of the residual's sections, of all planes.
-    tallies: bits of each by kind.
+    tallies: bits of each by kind.   patterns: how many the residual's squares add.
     """
 
     header: Header
     programs: Sequence[Programs]
     residuals: Sequence[bytes]
     tallies: Sequence[Mapping[str, float]]
+    patterns: int
     metadata: dict[str, Any] | None
 
 
@@ -176,7 +178,7 @@ def _result(chosen: Chosen, sections: Sequence[tuple[bytes, Mapping[str, float]]
         "bytes": len(data),
         "bits_by_kind": bits,
         "tiles": sum(part.tiles for part in programs),
-        "layers": int(sum(int(part.count.sum()) for part in programs)),
+        "layers": sum(int(part.count.sum()) for part in programs) + chosen.patterns,
     }
     bpp = 8.0 * len(data) / (header.width * header.height)
     return EncodeResult(data, bpp, stats, programs, header.seed)

@@ -54,6 +54,7 @@ class Square(NamedTuple):
 
     x, y, side: px of its plane; of a superblock that is left out as a whole, 64 or what the plane has of it.
     mode: its prediction, see `mode_name`; None in a superblock that is left out.   coded: whether levels follow.
+    layers: patterns that it adds, (generator's id, entry of its size's codebook, amount in steps) each.
     bits: by kind, splits before it and the superblock's own decision included.
     """
 
@@ -62,6 +63,7 @@ class Square(NamedTuple):
     side: int
     mode: int | None
     coded: bool
+    layers: tuple[tuple[int, int, int], ...]
     bits: dict[str, float]
 
 
@@ -94,12 +96,26 @@ def _squares(field: Field, x0: int, y0: int, tape: Ints) -> list[Square]:
     ends = [*starts[1:].tolist(), len(tape)]
     parts = [_by_name(kinds[a:b], costs[a:b]) for a, b in zip(starts.tolist(), ends, strict=True)]
     if not field.on[y0 >> SUPER_LOG2, x0 >> SUPER_LOG2]:
-        return [Square(x0, y0, SUPER, None, False, parts[0])]
+        return [Square(x0, y0, SUPER, None, False, (), parts[0])]
     leaves = list(_leaves(field, x0, y0, SUPER_LOG2))
-    return [
-        Square(x, y, 1 << log2, int(field.mode[y >> 2, x >> 2]), bool(field.active[y >> 2, x >> 2]), bits)
-        for (x, y, log2), bits in zip(leaves, parts, strict=True)
-    ]
+    found = []
+    for (x, y, log2), bits in zip(leaves, parts, strict=True):
+        v, u = y >> 2, x >> 2
+        layers = _layers(field, v, u, log2)
+        found.append(Square(x, y, 1 << log2, int(field.mode[v, u]), bool(field.active[v, u]), layers, bits))
+    return found
+
+
+def _layers(field: Field, v: int, u: int, log2: int) -> tuple[tuple[int, int, int], ...]:
+    """Patterns of the square whose first unit is (v, u)."""
+    count = int(field.layers[v, u])
+    if not count:
+        return ()
+    places = [(v + (i >> 1), u + (i & 1)) for i in range(count)]
+    generators = generators_of_squares()[log2 - 3]
+    entries = [int(field.entry[place]) for place in places]
+    amounts = [int(field.amount[place]) for place in places]
+    return tuple((int(generators[e]), e, a) for e, a in zip(entries, amounts, strict=True))
 
 
 def _leaves(field: Field, x: int, y: int, log2: int) -> Iterator[tuple[int, int, int]]:

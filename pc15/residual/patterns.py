@@ -171,6 +171,11 @@ def add_layers(field: Field, x: int, y: int, log2: int, step: int, patterns: Pat
         add_layer(I64(field.entry[v, u]), I64(field.amount[v, u]), log2, step, patterns, pred)
 
 
+def layer_count(field: Field) -> int:
+    """Number of patterns of a field."""
+    return int(np.ldexp(field.layers.astype(np.float64), 4 - 2 * field.size.astype(np.int64)).sum())
+
+
 def layers_of(field: Field) -> list[tuple[int, int, int]]:
     """All patterns of a field: log2 size - 2, entry, amount."""
     found = []

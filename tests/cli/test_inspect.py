@@ -6,12 +6,14 @@ import base64
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pc15 import CodecConfig, cli, decode, encode, read_bitstream
 from pc15.bitstream import plane_size, read_container, residual_spans
@@ -21,8 +23,10 @@ from pc15.images import load_luma, load_rgb
 from pc15.inspection import inspect_stream
 from pc15.plan.write import tile_bits
 from pc15.proc.codebook import load_codebook
-from pc15.residual.bits import mode_name, residual_bits, square_bits
+from pc15.proc.generators import NAMES
+from pc15.residual.bits import Square, mode_name, residual_bits, residual_layers, square_bits
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS
+from pc15.stream_map import stream_map
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -55,6 +59,65 @@ def test_squares_cover_the_plane_and_their_bits_are_the_residuals(photo: bytes) 
             for kind, cost in everything.items():
                 assert sum(square.bits.get(kind, 0.0) for square in squares) == pytest.approx(cost, abs=1e-6), kind
     assert left_out > 0 and crossed > 0
+
+
+PATTERNS_IN_SQUARES = ("patterns_coarse", "patterns_sections", "six_fine")
+
+
+def drawn_squares(data: bytes) -> list[Square]:
+    """Squares of luma that patterns are added to, of a stream with some in each of its sections."""
+    stream, found = read_container(data), []
+    for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
+        if span.plane:
+            continue
+        spec, width = stream.header.planes[0], plane_size(stream.header, 0)[1]
+        what = payload or b"", span.row_stop - span.row_start, width, spec.residual - 1, spec.tools
+        squares = square_bits(*what)
+        used, pixels = residual_layers(*what)
+        assert sum(len(square.layers) for square in squares) == sum(layers for layers, _ in used.values()) > 0
+        assert {gen for square in squares for gen, _, _ in square.layers} == set(used)
+        assert sum(square.side**2 for square in squares if square.layers) == pixels
+        found += [square._replace(y=square.y + span.row_start) for square in squares if square.layers]
+    return found
+
+
+@pytest.mark.parametrize("name", PATTERNS_IN_SQUARES)
+def test_the_map_is_tinted_where_patterns_lie_and_nowhere_else(name: str, tmp_path: Path) -> None:
+    source, target = GOLDEN / f"{name}.pc15", tmp_path / "new" / "map.png"
+    data = source.read_bytes()
+    squares = drawn_squares(data)
+    assert cli.main(["info", str(source), "--map", str(target)]) == 0
+    with Image.open(target) as opened:
+        pixels = np.array(opened.convert("RGB")).astype(int)
+    header = read_container(data).header
+    left = pixels[8 : 8 + 2 * header.height, 8 : 8 + 2 * header.width]
+    coloured = (left.max(axis=2) != left.min(axis=2))[::2, ::2]
+    drawn = np.zeros((header.height, header.width), bool)
+    for square in squares:
+        drawn[square.y : square.y + square.side, square.x : square.x + square.side] = True
+    inner = np.zeros_like(drawn)
+    layers = Counter(NAMES[gen] for square in squares for gen, _, _ in square.layers)
+    named = sorted(layers, key=lambda name: (-layers[name], name))[:7]
+    for square in squares:  # outlines are no measure of a tint, nor is white, which the rarest are tinted with
+        inner[square.y + 1 : square.y + square.side, square.x + 1 : square.x + square.side] = (
+            NAMES[square.layers[0][0]] in named
+        )
+    assert inner.any()
+    assert not coloured[~drawn].any()
+    assert coloured[inner].all()
+    first = stream_map(data)
+    assert first.tobytes() == stream_map(data).tobytes()
+
+
+def test_the_page_names_the_patterns_of_squares() -> None:
+    data = (GOLDEN / "patterns_fine.pc15").read_bytes()
+    _, told = parts(inspect_stream(data, "patterns"))
+    squares = drawn_squares(data)
+    said = told["planes"][0]
+    assert len(said["layers"]) == len(squares)
+    for (number, layers), square in zip(said["layers"].items(), squares, strict=True):
+        assert said["squares"][int(number)][:3] == [square.x, square.y, square.side]
+        assert layers == [[NAMES[gen], entry, amount] for gen, entry, amount in square.layers]
 
 
 @pytest.mark.parametrize("name", ["merge_few", "coarse_sections", "coarse_merge", "tile_128"])

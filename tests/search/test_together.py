@@ -205,7 +205,7 @@ def test_pictures_together_are_written_as_each_alone(many: list[tuple[Header, bo
     for header, merging, seed in many:
         header, planes, _, payloads = stream(seed, header, merging)
         residuals = [b"any"] * len(list(residual_spans(header)))
-        chosen.append(Chosen(header, planes, residuals, [], None))
+        chosen.append(Chosen(header, planes, residuals, [], 0, None))
         expected.append((container(header, payloads), [part.records() for part in planes]))
     together = finish(chosen)
     assert [one["bitstream"] for one in together] == [data for data, _ in expected]

@@ -28,6 +28,7 @@ from pc15.residual.enc.scratch import ALL_PARTS, Parts
 from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.intra import ZERO
+from pc15.residual.patterns import layer_count
 from pc15.residual.reconstruct import SAMPLE_ONE
 from pc15.residual.syntax import SUPER, UNIT, Field
 from pc15.residual.tools import TRELLIS, WIENER
@@ -167,6 +168,7 @@ def _stats(field: Field, size: int, tape: Ints, strength: int) -> dict[str, Any]
         "share_of_size": {4 << i: round(int(n) / field.size.size, 4) for i, n in enumerate(area)},
         "share_zero_mode": round(float((field.mode == ZERO).mean()), 4),
         "share_uncoded": round(float((field.active == 0).mean()), 4),
+        "patterns": layer_count(field),
         "share_drawn": round(float((field.layers > 0).mean()), 4),
         "levels": int(np.count_nonzero(field.level)),
     }
