@@ -23,10 +23,13 @@ WindowName = Literal["hann", "tukey", "kaiser"]
 
 _PHOTO: dict[str, Any] = {"tile": 0, "overlap": 8, "lambda_rd": 0.5, "residual": True}
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "fast": {**_PHOTO, "search": "screened", "shortlist": 6, "refine": 0, "passes": 0, "sweeps": 1, "tries": 1},
+    "fast": {
+        **_PHOTO, "search": "screened", "shortlist": 6, "refine": 0, "passes": 0, "sweeps": 1, "tries": 1,
+        "tools": tuple(name for name in TOOLS if name != "trellis"),
+    },
     "balanced": {**_PHOTO, "search": "screened", "shortlist": 16, "refine": 0, "passes": 1, "sweeps": 2, "tries": 3},
     "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 24, "refine": 1, "passes": 1, "sweeps": 2, "tries": 8},
-}
+}  # fmt: skip
 
 PROGRAMS: dict[str, Any] = {"tile": 32, "overlap": 8, "residual": False}
 """Options on top of a preset that leave tile programs alone to code a picture: what labels, hooks and searches are

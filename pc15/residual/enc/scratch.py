@@ -103,7 +103,7 @@ def scratch(tries: int, parts: Parts, tools: int, step: int, patterns: Patterns,
     barred = np.ones(ALL_MODES, i64)
     barred[[ZERO, *parts.modes]] = 0
     sides = parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1
-    modes = DRAWN_MODES if step >= FINE_STEP else FINE_MODES
+    modes = 1 if tries == 1 else DRAWN_MODES if step >= FINE_STEP else FINE_MODES  # one try: of patterns, too
     means = np.array([*sides, parts.by_rate, parts.layers, modes, tries >= THOROUGH], i64)
     return Scratch(
         goal=np.zeros(square, f32), diff=np.zeros(square, f32), mid=np.zeros((32, 64), f32), sums=np.zeros(64, f32),
