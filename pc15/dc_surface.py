@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pc15.fixed import ONE, floor_div, shift, smoothstep
-from pc15.tiling import TileSpec
+from pc15.grids import TileSpec
 
 SHARE_BITS = 8
 SHARE_ONE = 1 << SHARE_BITS

@@ -25,23 +25,14 @@ from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, plane_size, tile_c
 from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Ints, Programs
 from pc15.dc_surface import surface
 from pc15.errors import BitstreamError
+from pc15.grids import TileGridCfg, TileSpec, grid, stacks
 from pc15.luma import MIDDLE, SAMPLE_ONE
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, drawn_at_once, mean_rms
 from pc15.proc.spec import fine_bits
 from pc15.quant import middle_level, step_q15
-from pc15.tiling import (
-    SAMPLE_MAX,
-    TileGridCfg,
-    TileSpec,
-    blend_planes,
-    blend_rows,
-    blend_some,
-    grid,
-    round_blend,
-    stacks,
-)
+from pc15.tiling import SAMPLE_MAX, blend_planes, blend_rows, blend_some, round_blend
 
 _BAND_PIXELS = 1 << 22  # samples of tiles held at once while a plane is drawn
 _ROWS_PIXELS = 1 << 20  # samples of the plane that are finished at once

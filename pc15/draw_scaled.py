@@ -21,6 +21,7 @@ from pc15.color import ycbcr420_to_rgb
 from pc15.dc_surface import surface
 from pc15.draw import add_coarse_, amplitude_q15, check_drawing_cost, dc_samples, merge_offsets, row_bands
 from pc15.errors import BitstreamError, ConfigError
+from pc15.grids import TileGridCfg, grid
 from pc15.luma import SAMPLE_ONE, to_pixels
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import moved_grids, tile_grid
@@ -29,7 +30,7 @@ from pc15.proc.spec import fine_bits
 from pc15.quant import step_q15
 from pc15.runtime.device import resolve_device
 from pc15.runtime.memory import memory_checked
-from pc15.tiling import SAMPLE_MAX, TileGridCfg, blend_some, grid, round_blend
+from pc15.tiling import SAMPLE_MAX, blend_some, round_blend
 
 __all__ = ["MAX_SCALE", "decode_scaled"]
 

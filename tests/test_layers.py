@@ -38,6 +38,8 @@ LAYERS = (
     "pc15.proc",
     "pc15.entropy",
     "pc15.tiling pc15.quant pc15.color pc15.luma",
+    "pc15.blend_weights",
+    "pc15.grids",
     "pc15.runtime pc15.yaml_files",
     "pc15.paths pc15.plugins",
     "pc15.extras pc15.fixed pc15.locks pc15.seed",

@@ -21,15 +21,13 @@ from pc15.bitstream.header import (
     CRC_BYTES,
     MAX_PIXELS,
     Header,
-    pack_v15,
-    read_varint,
     residual_count,
     residual_spans,
     section_count,
     section_spans,
-    unpack_v15,
-    varint,
 )
+from pc15.bitstream.header_bytes import pack_v15, unpack_v15
+from pc15.bitstream.varints import read_varint, varint
 from pc15.errors import BitstreamError, ConfigError, checked_max_pixels
 from pc15.paths import read_open, write_atomic
 

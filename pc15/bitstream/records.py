@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from pc15.bitstream.header import PAYLOAD_RAW, read_varint, varint
+from pc15.bitstream.header import PAYLOAD_RAW
 from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, LayerRec, Merge, TileProgram
+from pc15.bitstream.varints import read_varint, varint
 from pc15.errors import BitstreamError
 from pc15.seed import tile_seed
 

@@ -43,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
     between its points), and BD-rates (per picture; refused where the curves share less than half of their quality
     range), also against published means in CompressAI's layout.
     """
+    from pc15.bench.exchange import read_curve, write_compressai, write_results
     from pc15.bench.rd import run_rd
-    from pc15.bench.summary import choose_reference, read_curve, report, tables, write_compressai, write_results
+    from pc15.bench.summary import choose_reference, report, tables
     from pc15.paths import ready_to_write
 
     outputs = [path.resolve() for path in (args.out, args.anchors, args.compressai, args.html) if path is not None]

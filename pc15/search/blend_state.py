@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pc15.grids import Stack
 from pc15.search.backend import backend_of
 from pc15.search.windows import Windows
-from pc15.tiling import Stack, round_blend
+from pc15.tiling import round_blend
 
 
 class Canvas:

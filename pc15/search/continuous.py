@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pc15.bitstream.programs import MAX_PARAMS
+from pc15.grids import TileSpec
 from pc15.proc.codebook import Codebook
 from pc15.proc.generators import NAMES
 from pc15.proc.spec import FINE_ABOVE
@@ -27,7 +28,6 @@ from pc15.search.candidates import Layers
 from pc15.search.climb import Climber, States, leading
 from pc15.search.score import Scorer
 from pc15.search.view import View, view_of
-from pc15.tiling import TileSpec
 
 FEW_TILES = 4
 """Planes of more tiles keep to the bank: a tile costs about two seconds here."""

@@ -21,10 +21,12 @@ from torch import Tensor
 
 from pc15.bitstream.alphabets import Syntax
 from pc15.bitstream.programs import MAX_PARAMS
+from pc15.blend_weights import axis_weights
 from pc15.config import CodecConfig
 from pc15.draw import amplitude_q15, dc_samples
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, ImageError
+from pc15.grids import TileGridCfg
 from pc15.luma import as_q12
 from pc15.proc.codebook import load_codebook
 from pc15.proc.registry import coefficient, scaled_pattern
@@ -37,7 +39,6 @@ from pc15.search.cost import Costs
 from pc15.search.refine import LayerSearch, Shortlist, address_q8, choose
 from pc15.search.score import Scorer
 from pc15.search.windows import Windows
-from pc15.tiling import TileGridCfg, axis_weights
 
 Column = npt.NDArray[Any]
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, grids_of, section_spans
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import section_syntax
+from pc15.blend_weights import axis_weights
 from pc15.config import CodecConfig
 from pc15.draw import draw_tiles
 from pc15.entropy.tables import TableSet
+from pc15.grids import TileGridCfg, TileSpec, stacks
 from pc15.proc.codebook import Codebook
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
@@ -31,7 +33,7 @@ from pc15.search.score import Scorer
 from pc15.search.tile_programs import TilePrograms
 from pc15.search.turns import turn_groups, turns_of_knots, turns_of_tiles
 from pc15.search.windows import Windows
-from pc15.tiling import TileGridCfg, TileSpec, axis_weights, extract, stacks
+from pc15.tiling import extract
 
 
 @dataclass(frozen=True, eq=False)

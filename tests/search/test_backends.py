@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from pc15 import CodecConfig
+from pc15.blend_weights import axis_weights
 from pc15.encoder import encode, encode_many
+from pc15.grids import Stack, TileGridCfg, stacks
 from pc15.quant import step_q15
 from pc15.search import backend
 from pc15.search.backend import backend_of, numba_ops, numba_samples, torch_ops
@@ -31,7 +33,7 @@ from pc15.search.dc_surfaces import Bases
 from pc15.search.score import DROP, SAMPLE_ONE, Scorer
 from pc15.search.turns import turn_groups
 from pc15.search.windows import Windows
-from pc15.tiling import SAMPLE_MAX, Stack, TileGridCfg, axis_weights, stacks
+from pc15.tiling import SAMPLE_MAX
 
 CPU = torch.device("cpu")
 CUDA = torch.cuda.is_available()

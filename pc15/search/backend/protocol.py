@@ -18,11 +18,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, device
 
+from pc15.grids import TileSpec
 from pc15.luma import SAMPLE_ONE
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.windows import Windows
-from pc15.tiling import TileSpec
 
 SSIM_C1, SSIM_C2 = (0.01 * SAMPLE_ONE) ** 2, (0.03 * SAMPLE_ONE) ** 2
 """Constants of SSIM in luma of Q12."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import Surface, surface
+from pc15.grids import TileSpec
 from pc15.proc.registry import coefficient, scaled_pattern
 from pc15.runtime.device import free_memory
 from pc15.search.backend.product import BLOCK_GPU, Product
@@ -34,7 +35,7 @@ from pc15.search.backend.torch_cells import activated as activated
 from pc15.search.backend.torch_cells import best_in_cells as best_in_cells
 from pc15.search.backend.torch_cells import likeliest_cells as likeliest_cells
 from pc15.search.windows import W_ONE, pooled
-from pc15.tiling import SAMPLE_MAX, TileSpec, round_blend
+from pc15.tiling import SAMPLE_MAX, round_blend
 
 _MOST_TOGETHER = 1 << 13
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import least_sharp
+from pc15.grids import TileSpec
 from pc15.search.backend import torch_ops
 from pc15.search.backend.protocol import (
     SSIM_C1,
@@ -41,7 +42,6 @@ from pc15.search.backend.triton.canvas import contributions, look, put, show
 from pc15.search.backend.triton.exact import score_distortion, score_exactly
 from pc15.search.backend.triton.surface import draw_surfaces, surface_slopes
 from pc15.search.knot_spans import axes
-from pc15.tiling import TileSpec
 
 __all__ = [
     "activated",
