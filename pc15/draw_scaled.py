@@ -19,8 +19,10 @@ from pc15.bitstream.programs import Ints, Programs
 from pc15.bitstream.read import read_programs
 from pc15.color import ycbcr420_to_rgb
 from pc15.dc_surface import surface
-from pc15.draw import add_coarse_, amplitude_q15, check_drawing_cost, dc_samples, merge_offsets, row_bands
+from pc15.draw import add_coarse_, amplitude_q15, dc_samples, merge_offsets
+from pc15.drawing_cost import check_drawing_cost
 from pc15.errors import BitstreamError, ConfigError
+from pc15.flat import row_bands
 from pc15.grids import TileGridCfg, grid
 from pc15.luma import SAMPLE_ONE, to_pixels
 from pc15.proc.codebook import Codebook, load_codebook

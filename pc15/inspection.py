@@ -21,10 +21,10 @@ from torch import Tensor
 
 from pc15.assembly import dis
 from pc15.bitstream.container import Stream, read_container
-from pc15.bitstream.header import Header, grids_of, plane_size, residual_spans
+from pc15.bitstream.header import Header, grids_of, plane_grid, plane_size, residual_spans
 from pc15.bitstream.programs import Programs
 from pc15.decoder import decode, decode_stream
-from pc15.draw import plane_grid, predict_plane
+from pc15.draw import predict_plane
 from pc15.entropy.tables import load_table
 from pc15.luma import to_pixels
 from pc15.plan.write import tile_bits

@@ -23,14 +23,13 @@ from tqdm import tqdm
 
 from pc15.bitstream.alphabets import Syntax, alphabets
 from pc15.bitstream.container import read_bitstream
-from pc15.bitstream.header import MAX_PIXELS, Header, section_spans
+from pc15.bitstream.header import MAX_PIXELS, Header, plane_grid, section_spans
 from pc15.bitstream.ports import Writer
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import read_programs, section_syntax
 from pc15.bitstream.sections import code_section
 from pc15.color import rgb_to_ycbcr420
 from pc15.config import CodecConfig
-from pc15.draw import plane_grid
 from pc15.encoder import encode
 from pc15.entropy.tables import PRECISION, RansTable, TableSet, build_rans_tables, load_table, save_tables
 from pc15.errors import ConfigError

@@ -34,15 +34,17 @@ LAYERS = (
     "pc15.picture_files",
     "pc15.draw",
     "pc15.residual pc15.dc_surface",
+    "pc15.flat pc15.drawing_cost",
     "pc15.bitstream",
     "pc15.proc",
     "pc15.entropy",
     "pc15.tiling pc15.quant pc15.color pc15.luma",
     "pc15.blend_weights",
     "pc15.grids",
+    "pc15.fixed",
     "pc15.runtime pc15.yaml_files",
     "pc15.paths pc15.plugins",
-    "pc15.extras pc15.fixed pc15.locks pc15.seed",
+    "pc15.extras pc15.locks pc15.seed",
     "pc15.errors pc15.scales pc15._version",
 )
 """From top to bottom; packages of one line do not import each other."""

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from pc15.entropy.tables import DEFAULT_TABLE_ID
+from pc15.grids import TileGridCfg, TileSpec, grid
 
 __all__ = [
     "CHROMA_TOOLS",
@@ -38,6 +39,7 @@ __all__ = [
     "ResidualSpan",
     "SectionSpan",
     "grids_of",
+    "plane_grid",
     "plane_size",
     "residual_count",
     "residual_spans",
@@ -187,18 +189,24 @@ def tile_counts(header: Header, grid: int) -> tuple[int, int]:
     return ny, nx
 
 
+def plane_grid(header: Header, which: int) -> TileSpec:
+    """The tiles of one of the header's grids."""
+    plane, spec, _ = header.grids[which]
+    return grid(*plane_size(header, plane), TileGridCfg(size=spec.tile, overlap=spec.overlap))
+
+
 def section_spans(header: Header) -> Iterator[SectionSpan]:
     """What each section codes, in stream order: grid by grid, from the top."""
-    for grid in range(len(header.grids)):
-        rows = tile_counts(header, grid)[0]
+    for which in range(len(header.grids)):
+        rows = tile_counts(header, which)[0]
         step = header.section_rows or max(rows, 1)
         for start in range(0, rows, step):
-            yield SectionSpan(grid, start, min(start + step, rows))
+            yield SectionSpan(which, start, min(start + step, rows))
 
 
 def section_count(header: Header) -> int:
     """How many sections a stream with this header has."""
-    rows = [tile_counts(header, grid)[0] for grid in range(len(header.grids))]
+    rows = [tile_counts(header, which)[0] for which in range(len(header.grids))]
     return sum(-(-ny // (header.section_rows or max(ny, 1))) for ny in rows)
 
 

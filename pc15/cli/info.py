@@ -230,7 +230,7 @@ def _tile_map(header: Header, programs: Sequence[Programs]) -> Iterator[dict[str
     for which, ((index, _, coarse), plane) in enumerate(zip(header.grids, programs, strict=True)):
         if not plane.tiles:
             continue
-        from pc15.draw import plane_grid
+        from pc15.bitstream.header import plane_grid
 
         grid = plane_grid(header, which)
         for row, y in enumerate(grid.ys):

@@ -270,7 +270,7 @@ def test_a_row_of_tiles_draws_the_same_in_parts_as_at_once(monkeypatch: pytest.M
         for pixels in (1, 1 << 13, 1 << 16):
             with monkeypatch.context() as changed:
                 changed.setattr("pc15.draw._BAND_PIXELS", pixels)
-                changed.setattr("pc15.draw._ROWS_PIXELS", pixels)
+                changed.setattr("pc15.flat._ROWS_PIXELS", pixels)
                 assert torch.equal(pc15.decode(data), whole)
         with monkeypatch.context() as changed:
             changed.setattr("pc15.draw._SPARSE", 1 << 20)  # never tile by tile
