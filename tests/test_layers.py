@@ -42,7 +42,7 @@ LAYERS = (
     "pc15.blend_weights",
     "pc15.grids",
     "pc15.fixed",
-    "pc15.runtime pc15.yaml_files",
+    "pc15.runtime pc15.yaml_files pc15.config_files",
     "pc15.paths pc15.plugins",
     "pc15.extras pc15.locks pc15.seed",
     "pc15.errors pc15.scales pc15._version",

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pc15.config_files import find_config
+from pc15.errors import ConfigError
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pc15", "pc15learn")
 
@@ -121,3 +124,30 @@ def test_an_old_python_gets_one_clear_line(tmp_path: Path) -> None:
         assert f"error: {says}" in ran.stderr
         assert "Traceback" not in ran.stderr
         assert not (tmp_path / "venv").exists()
+
+
+def test_a_wheel_carries_the_configs_where_names_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("setuptools", minversion="77")
+    for name in ("pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    shutil.copy(ROOT / "pc15" / "_version.py", tmp_path / "pc15")
+    ran = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "built"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    built = tmp_path / "built" / "pc15" / "configs"
+    texts = {path.relative_to(built): path.read_text() for path in built.rglob("*.yaml")}
+    own = ROOT / "configs"
+    assert texts == {path.relative_to(own): path.read_text() for path in own.rglob("*.yaml")}
+    monkeypatch.setattr("pc15.config_files._PLACES", (built,))
+    assert find_config("selector", "learn") == built / "learn" / "selector.yaml"
+    monkeypatch.setattr("pc15.config_files._PLACES", (tmp_path,))
+    with pytest.raises(ConfigError, match="install pc15 again"):
+        find_config("selector", "learn")
