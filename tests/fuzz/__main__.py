@@ -108,7 +108,7 @@ def _header_end(data: bytes) -> int | None:
         seen.append(bytes(fields))
         return 0
 
-    with mock.patch("pc15.bitstream.header.zlib.crc32", note), contextlib.suppress(BitstreamError):
+    with mock.patch("pc15.bitstream.header_bytes.zlib.crc32", note), contextlib.suppress(BitstreamError):
         unpack_v15(data)
     return len(seen[0]) if seen else None
 
