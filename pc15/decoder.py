@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from pc15.bitstream.container import Stream, StreamLike, pixel_limit, read_container, stream_bytes
+from pc15.bitstream.container import Stream, StreamLike, pixel_limit, read_container, several_streams, stream_bytes
 from pc15.bitstream.header import (
     CHROMA_TOOLS,
     COLOR_YCBCR420,
@@ -363,7 +363,7 @@ def decode_many(
             stream.
     """
     kind, where = _kind(output), checked_device(device)
-    given = _several(streams)
+    given = several_streams(streams)
     with threads(workers) as pool:
         read = _read(given, strict, max_pixels, pool)
         if not all(is_flat(one.programs) for one in read):
@@ -376,20 +376,6 @@ def decode_many(
             return _picture(_finish(one, where, strict, kind))
 
         return [*parallel_map(pool, finish, read, only_if=_Read.unfinished)]
-
-
-def _several(streams: Iterable[StreamLike]) -> list[bytes]:
-    """The bytes of each of several streams.
-
-    Raises:
-        BitstreamError: a single stream, which would be taken apart.
-    """
-    single = isinstance(streams, str | bytes | bytearray | memoryview) or hasattr(streams, "read")
-    if single or not isinstance(streams, Iterable):
-        raise BitstreamError(
-            f"decode_many got one {type(streams).__name__}, not several streams; give a list, or one stream to decode"
-        )
-    return [stream_bytes(stream) for stream in streams]
 
 
 def _draw_together(read: Sequence[_Read], device: torch.device) -> None:

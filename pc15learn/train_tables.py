@@ -261,6 +261,30 @@ def middle(picture: Tensor, crop: int) -> Tensor:
     return picture[:, top : top + crop, left : left + crop]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CountOptions:
+    """How pictures are encoded to be counted.
+
+    Args:
+        jobs: encodings to choose from; each picture takes part in `share` of them, the next picture in the next ones.
+        rounds: encode-and-count rounds, all but the last with one job per picture; from flat tables three settle.
+        crop: px, side of the square that is used.
+        workers: processes.
+    Raises:
+        ConfigError: fewer than one round or share.
+    """
+
+    jobs: Sequence[TableJob] = JOBS
+    rounds: int = 3
+    share: int = 4
+    crop: int = 256
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.share < 1:
+            raise ConfigError(f"tables need a round and a share: got {self.rounds} and {self.share}")
+
+
 def train_tables(
     images: Sequence[Path],
     out: Path,
@@ -268,30 +292,22 @@ def train_tables(
     table_id: str = "v15_default",
     codebook_id: str = "v15_grid",
     like: str | None = None,
-    jobs: Sequence[TableJob] = JOBS,
-    rounds: int = 3,
-    share: int = 4,
-    crop: int = 256,
-    workers: int = 2,
     plain: bool = False,
+    counting: CountOptions | None = None,
 ) -> TableSet:
     """Train tables on the middle of each picture and write them to `out` (JSON).
 
     Args:
         images: training pictures, never test pictures.
         like: tables to begin with, of any codebook; None for flat ones.
-        jobs: encodings to choose from; each picture takes part in `share` of them, the next picture in the next ones.
-        rounds: encode-and-count rounds, all but the last with one job per picture; from flat tables three settle.
-        crop: px, side of the square that is used.
-        workers: processes.
         plain: no contexts, to study what they are worth; see `build_tables`.
     Raises:
-        ConfigError: no pictures, or fewer than one round or share.
-        MissingTableError: no such codebook, or no such tables to begin with.
+        ConfigError: no pictures.   MissingTableError: no such codebook, or no such tables to begin with.
     """
-    if not images or rounds < 1 or share < 1:
-        raise ConfigError(f"tables need pictures, a round and a share: got {len(images)}, {rounds} and {share}")
+    if not images:
+        raise ConfigError("no pictures to count; name files or folders that hold some")
     ready_to_write(out)
+    counting = counting or CountOptions()
     codebook = load_codebook(codebook_id)
     begun = load_table(like) if like else None
     tables = starting_tables(codebook, "round0", begun) if begun else flat_tables(codebook, "round0")
@@ -299,18 +315,20 @@ def train_tables(
         for name in ("rans", "codebooks"):
             (Path(folder) / name).mkdir()
         save_codebook(Path(folder) / "codebooks" / f"{codebook_id}.npz", codebook)
-        for turn in range(rounds):
+        for turn in range(counting.rounds):
             save_tables(Path(folder) / "rans" / f"round{turn}.json", tables)
-            last = turn == rounds - 1
+            last = turn == counting.rounds - 1
             tasks = [
-                (str(image), job, f"round{turn}", codebook_id, crop)
+                (str(image), job, f"round{turn}", codebook_id, counting.crop)
                 for i, image in enumerate(images)
-                for job in _shared(jobs, i, share if last else 1)
+                for job in _shared(counting.jobs, i, counting.share if last else 1)
             ]
             counts: Counts = {}
-            with ProcessPoolExecutor(workers, get_context("spawn"), _start, (folder,)) as pool:
+            with ProcessPoolExecutor(counting.workers, get_context("spawn"), _start, (folder,)) as pool:
                 done = pool.map(_count_crop, tasks, chunksize=4)
-                for part in tqdm(done, total=len(tasks), desc=f"round {turn + 1} of {rounds}", disable=bars_hidden()):
+                for part in tqdm(
+                    done, total=len(tasks), desc=f"round {turn + 1} of {counting.rounds}", disable=bars_hidden()
+                ):
                     _add(counts, part)
             name = table_id if last else f"round{turn + 1}"
             tables = build_tables(counts, codebook, name, like=begun, plain=plain)

@@ -151,3 +151,35 @@ def test_a_wheel_carries_the_configs_where_names_are_looked_for(
     monkeypatch.setattr("pc15.config_files._PLACES", (tmp_path,))
     with pytest.raises(ConfigError, match="install pc15 again"):
         find_config("selector", "learn")
+
+
+# ---------------------------------------------------------------- the house
+
+
+ONE_IDEA = {"pc15/residual/syntax.py", "pc15/residual/enc/rdo.py"}
+"""Files above 500 lines: the order of a residual's symbols, and the choice of a superblock's squares by their cost."""
+KERNELS = {"jit", "jit_entry", "jit_inner", "_entry", "_inner"}
+"""Decorators of compiled loops, which take no objects."""
+LONG = {"pc15/residual/enc/rdo.py:encode_plane"}
+
+
+def test_files_hold_one_idea_and_functions_take_few_parameters() -> None:
+    long, wide = [], []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+            if len(text.splitlines()) > 500:
+                long.append(name)
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef) and not any(kernel(one) for one in node.decorator_list):
+                    taken = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                    if len(set(taken) - {"self", "cls"}) > 8:
+                        wide.append(f"{name}:{node.name}")
+    assert set(long) <= ONE_IDEA
+    assert set(wide) <= LONG
+
+
+def kernel(decorator: ast.expr) -> bool:
+    """True for a decorator that compiles a loop."""
+    name = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "")) in KERNELS

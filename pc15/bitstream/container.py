@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -41,6 +42,7 @@ __all__ = [
     "pixel_limit",
     "read_bitstream",
     "read_container",
+    "several_streams",
     "stream_bytes",
     "write_bitstream",
     "write_container",
@@ -325,3 +327,17 @@ def _read_at_most(file: IO[bytes], name: str, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise BitstreamError(f"{name} is over the limit of {max_bytes} bytes; raise max_bytes if it is trusted")
     return data
+
+
+def several_streams(streams: Iterable[StreamLike]) -> list[bytes]:
+    """The bytes of each of several streams.
+
+    Raises:
+        BitstreamError: a single stream, which would be taken apart.
+    """
+    single = isinstance(streams, str | bytes | bytearray | memoryview) or hasattr(streams, "read")
+    if single or not isinstance(streams, Iterable):
+        raise BitstreamError(
+            f"decode_many got one {type(streams).__name__}, not several streams; give a list, or one stream to decode"
+        )
+    return [stream_bytes(stream) for stream in streams]

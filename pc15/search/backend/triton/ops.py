@@ -18,6 +18,7 @@ from pc15.search.backend.protocol import (
     SSIM_C2,
     Best,
     Drawings,
+    DrawnLayers,
     DrawnSurface,
     ExactTerms,
     LayerCosts,
@@ -115,9 +116,8 @@ def exact(
     tiles: TileBatch, patterns: Patterns, address: Tensor, amp_cost: Tensor, terms: ExactTerms, shift: int = 0
 ) -> tuple[Tensor, Tensor]:
     numbers = _numbers(terms, tiles.e.device)
-    return score_exactly(
-        tiles, patterns.store, patterns.at, patterns.rms, address, amp_cost, terms, numbers, by_row=False, shift=shift
-    )
+    candidates = patterns.store, patterns.at, patterns.rms
+    return score_exactly(tiles, candidates, address, amp_cost, terms, numbers, by_row=False, shift=shift)
 
 
 def exact_rows(
@@ -131,7 +131,7 @@ def exact_rows(
     shift: int = 0,
 ) -> tuple[Tensor, Tensor]:
     numbers = _numbers(terms, tiles.e.device)
-    return score_exactly(tiles, store, rows, rms, address, amp_cost, terms, numbers, by_row=True, shift=shift)
+    return score_exactly(tiles, (store, rows, rms), address, amp_cost, terms, numbers, by_row=True, shift=shift)
 
 
 def distortion(tiles: TileBatch, terms: ExactTerms) -> Tensor:
@@ -182,19 +182,9 @@ def offered(
 # ---------------------------------------------------------------- the picture so far
 
 
-def without(
-    e: Tensor,
-    of: Tensor,
-    cls: Tensor,
-    own: Tensor,
-    store: Tensor,
-    rms: Tensor,
-    at: Tensor | None,
-    amp: Tensor,
-    step: int,
-) -> Tensor:
+def without(e: Tensor, of: Tensor, cls: Tensor, own: Tensor, layers: DrawnLayers) -> Tensor:
     left = e[of]
-    show(left, cls, own, contributions(store, rms, at, amp, step, e.shape[1]), -1)
+    show(left, cls, own, contributions(layers, e.shape[1]), -1)
     return left
 
 
