@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,23 @@ def kernel(decorator: ast.expr) -> bool:
     """True for a decorator that compiles a loop."""
     name = decorator.func if isinstance(decorator, ast.Call) else decorator
     return (name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "")) in KERNELS
+
+
+# ---------------------------------------------------------------- CI
+
+
+@pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="a source distribution has no workflows")
+def test_ci_runs_on_what_the_project_says_that_it_supports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    versions = [line.rpartition(" ")[2] for line in project["classifiers"] if re.search(r":: 3\.\d+$", line)]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == versions
+    others = {"ubuntu-24.04-arm", "macos-latest", "windows-latest"}
+    assert set(jobs["platforms"]["strategy"]["matrix"]["os"]) == others
+    assert others < set(jobs["light"]["strategy"]["matrix"]["os"])
+    lines = [step.get("run", "") for step in jobs["prerelease"]["steps"]]
+    assert any("--pre --upgrade numba" in line for line in lines)
+    for job in ("platforms", "prerelease"):
+        words = " ".join(step.get("run", "") for step in jobs[job]["steps"]).split()
+        named = [word for word in words if word.startswith("tests/")]
+        assert named and all((ROOT / path).exists() for path in named)
