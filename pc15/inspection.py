@@ -23,14 +23,19 @@ from pc15.assembly import dis
 from pc15.bitstream.container import Stream, read_container
 from pc15.bitstream.header import Header, grids_of, plane_grid, plane_size, residual_spans
 from pc15.bitstream.programs import Programs
+from pc15.config import CodecConfig
 from pc15.decoder import decode, decode_stream
 from pc15.draw import predict_plane
 from pc15.entropy.tables import load_table
+from pc15.errors import ConfigError
 from pc15.luma import to_pixels
 from pc15.plan.write import tile_bits
 from pc15.proc.codebook import load_codebook
+from pc15.proc.generators import NAMES
 from pc15.report import png_bytes
 from pc15.residual.bits import Square, mode_name, square_bits
+from pc15.search.label import TileOracle
+from pc15.tiling import extract
 
 __all__ = ["inspect_stream"]
 
@@ -44,6 +49,8 @@ _RAMP = np.array(
 """Colours of the map from few bits to many: dark to bright, so that it reads without colour vision too."""
 
 
+_CANDIDATES, _MOST_TILE = 5, 64
+"""Candidates that are told of each layer, and the largest tiles, px, whose whole bank is searched for them."""
 _SHOWN = 640
 """Pixels of the screen that a small picture is enlarged to at most."""
 
@@ -58,21 +65,31 @@ class _Plane:
     grids: list[dict[str, Any]]
 
 
-def inspect_stream(data: bytes, title: str, *, max_pixels: int | None = None) -> str:
+def inspect_stream(
+    data: bytes, title: str, *, original: Tensor | None = None, lambda_rd: float = 0.5, max_pixels: int | None = None
+) -> str:
     """The page of a stream, as HTML.
 
     It takes about a megabyte per megapixel of a photograph.
 
     Args:
         title: of the page, such as the stream's name.
+        original: uint8 [1,H,W], luma of the picture that was coded: the page then tells candidates of luma's tiles, see
+            `_candidates`.
+        lambda_rd: price of a bit that these compete at; a stream does not hold its own.
         max_pixels: see `pc15.decode_stream`.
     Raises:
         BitstreamError, MissingTableError, ResourceError: as `decode_stream`; a damaged stream is refused.
+        ConfigError: an original of another size, or of a stream that has no tiles of up to 64 px.
     """
     decoded = decode_stream(data, max_pixels=max_pixels)
     header = decoded.header
     stream = read_container(data, max_pixels=header.width * header.height)
     planes = _planes(data, stream, decoded.programs)
+    if original is not None:
+        found = _candidates(header, original, lambda_rd)
+        for tile, layers in zip(planes[0].grids[-1]["tiles"], found, strict=True):
+            tile["candidates"] = layers
     density = _density(header, planes)
     pictures = [
         ("picture", "the picture", decode(data, max_pixels=max_pixels)),
@@ -118,6 +135,38 @@ def _planes(data: bytes, stream: Stream, programs: Sequence[Programs]) -> list[_
             )  # fmt: skip
         planes.append(_Plane(_PLANES[index], plane_size(header, index), squares, grids))
     return planes
+
+
+def _candidates(header: Header, original: Tensor, lambda_rd: float) -> list[list[list[dict[str, Any]]]]:
+    """Candidates of each tile of luma, layer by layer, best first: what else an exhaustive search could have chosen.
+
+    Each tile is searched on its own, as `pc15learn label` does it, so that layers which continue a neighbour's, or
+    stand upon a coarse grid, are not among them.
+    """
+    spec = header.planes[0]
+    if not 0 < spec.tile <= _MOST_TILE:
+        own = f"tiles of {spec.tile} px" if spec.tile else "none"
+        raise ConfigError(
+            f"candidates are those of tiles of up to {_MOST_TILE} px, and luma has {own}; leave the original out"
+        )
+    if tuple(original.shape) != (1, header.height, header.width):
+        given = f"{original.shape[-1]}x{original.shape[-2]}"
+        raise ConfigError(
+            f"the original has {given} px, the stream {header.width}x{header.height}; give what was coded"
+        )
+    cfg = CodecConfig(
+        tile=spec.tile, overlap=spec.overlap, lambda_rd=lambda_rd, residual=False, search="exhaustive",
+        seed=header.seed, codebook_id=header.codebook_id, table_id=header.table_id, device="cpu",
+    )  # fmt: skip
+    cut = extract(original[0], plane_grid(header, grids_of(header, 0).stop - 1))
+    found = TileOracle(cfg, top=_CANDIDATES, random=0)(cut)
+    columns = [found.tried[name].tolist() for name in ("gen", "qv", "seed", "amp", "bits", "d")]
+    every = [
+        {"generator": NAMES[gen], "entry": qv, "seed": seed, "amp": amp, "bits": round(bits, 1), "d": round(d, 5)}
+        for gen, qv, seed, amp, bits, d in zip(*columns, strict=True)
+    ]
+    layers = [every[start:stop] for start, stop in itertools.pairwise(found.tried_start.tolist())]
+    return [layers[start:stop] for start, stop in itertools.pairwise(found.layer_start.tolist())]
 
 
 # ---------------------------------------------------------------- pictures
@@ -365,6 +414,11 @@ function tell(px, py) {
         element("h3", `layer ${k}: ${layer.generator}, entry ${layer.entry}`, told);
         table([...Object.entries(layer.parameters), ["amplitude", layer.amp]], told);
       }
+    });
+    (tile.candidates || []).forEach((layer, k) => {
+      element("h3", `candidates of layer ${k}, searched on its own`, told);
+      table(layer.map(one => [`${one.generator}, entry ${one.entry}`, `amplitude ${one.amp}`, `${one.bits} bits`,
+                              `D ${one.d}`]), told);
     });
   }
   if (!told.firstChild) told.textContent = "Nothing is coded here: middle grey.";

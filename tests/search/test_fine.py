@@ -36,6 +36,7 @@ from pc15.search.backend import numba_ops, torch_ops
 from pc15.search.bank import get_bank
 from pc15.search.climb import solve
 from pc15.search.coherence import coherence, is_coherent
+from pc15.search.continuous import ContinuousSearch
 from pc15.search.single_pattern import detect_single_pattern
 from pc15.search.starts import bank_gains
 from pc15.search.view import view_of
@@ -347,6 +348,21 @@ def test_framing_takes_at_most_24_bytes() -> None:
         stream = read_container(data := encode(picture, cfg)["bitstream"])
         coded = sum(len(part or b"") for part in [*stream.sections, *stream.residuals])
         assert len(data) - coded <= 24
+
+
+def test_noise_in_a_corner_of_a_tile_is_given_up_after_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patterns are looked for off the grid again and again only where the last one drew something."""
+    climbs: list[int] = []
+    climb = ContinuousSearch.climb
+
+    def counted(self: ContinuousSearch, *args: Any, **options: Any) -> Any:
+        climbs.append(1)
+        return climb(self, *args, **options)
+
+    monkeypatch.setattr(ContinuousSearch, "climb", counted)
+    noise = torch.randint(0, 256, (1, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    encode(noise, CodecConfig(tile=256, overlap=24, lambda_rd=0.015, alpha_mix=0.7, device="cpu"))
+    assert 0 < len(climbs) < 200, "it was some 450, of a search for each layer"
 
 
 # ---------------------------------------------------------------- the benchmark
