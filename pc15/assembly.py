@@ -382,7 +382,7 @@ class _Fields:
         return value
 
     def one_of(self, name: str, known: Mapping[str, int]) -> int:
-        """What a name stands for."""
+        """Value that a name stands for."""
         value = self.take(name, str)
         if value not in known:
             near = did_you_mean(value, known) or f"; give one of {', '.join(list(known)[:8])}"

@@ -87,7 +87,7 @@ def decode_scaled(
 
 
 class _Drawing(NamedTuple):
-    """What all tiles of a stream are drawn with."""
+    """Settings that all tiles of a stream are drawn with."""
 
     seed: int
     scale: int

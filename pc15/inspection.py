@@ -57,7 +57,7 @@ _SHOWN = 640
 
 @dataclass(eq=False)
 class _Plane:
-    """What the page says of one plane: its squares, and its grids' tiles with their places and bits."""
+    """Content of the page about one plane: its squares, and its grids' tiles with their places and bits."""
 
     name: str
     size: tuple[int, int]
@@ -267,7 +267,7 @@ def _totals(planes: Sequence[_Plane]) -> str:
 
 
 def _data(plane: _Plane) -> dict[str, Any]:
-    """What the script reads of a plane: squares as short rows, names of modes and kinds once."""
+    """Data that the script reads of a plane: squares as short rows, names of modes and kinds once."""
     modes = sorted({square.mode for square in plane.squares if square.mode is not None})
     kinds = list(dict.fromkeys(kind for square in plane.squares for kind in square.bits))
     squares = [

@@ -54,7 +54,7 @@ _OF_ENTRIES = ("gen", "qv")
 
 @dataclass(frozen=True, kw_only=True)
 class TableJob:
-    """What one picture is encoded with: tile and overlap, px; lambda, alpha, rounds of refinement; colour or luma;
+    """Options of encoding a picture: tile and overlap, px; lambda, alpha, rounds of refinement; colour or luma;
     whether layers may continue a neighbour's."""
 
     tile: int
@@ -108,7 +108,7 @@ def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
 
 
 def _use(codebook: Codebook, gen: int) -> list[int]:
-    """How often each entry of a generator may be expected."""
+    """Expected uses of each entry of a generator."""
     return [1] * codebook.size(gen) if codebook.weights is None else codebook.weights[gen].tolist()
 
 
@@ -126,7 +126,7 @@ def starting_tables(codebook: Codebook, table_id: str, like: TableSet) -> TableS
 
 
 def _shared_with(like: TableSet, name: str, size: int) -> bool:
-    """Whether a table of that name would mean the same for another codebook."""
+    """True if a table of that name would mean the same for another codebook."""
     return _kind(name) not in _OF_ENTRIES and name in like.tables and len(like.tables[name].freq) == size
 
 
@@ -135,7 +135,7 @@ def _kind(name: str) -> str:
 
 
 def _flat_merge(name: str, size: int) -> list[int]:
-    """How merged layers begin: a rare thing where little is merged; near neighbours, like layers, like amplitudes."""
+    """Counts of merged layers to begin with: rare where little is merged; near neighbours, like layers, like amplitudes."""
     _, kind, which = name.split(".") if name.count(".") == 2 else (*name.split("."), "0")
     if kind == "mode":
         return [60, 1, 1, 2]
@@ -149,7 +149,7 @@ def _flat_merge(name: str, size: int) -> list[int]:
 
 
 def count_stream(data: bytes) -> Counts:
-    """How often a stream codes each symbol of each table."""
+    """Counts of each symbol of each table in a stream."""
     header, programs, _, _ = read_programs(data, max_pixels=MAX_PIXELS)
     return _count_planes(header, programs)
 
@@ -166,7 +166,7 @@ def _count_planes(header: Header, programs: Sequence[Programs]) -> Counts:
 
 
 def count_labels(folder: LabelFolder) -> Counts:
-    """How often streams of a folder's programs, one section per picture of the train split, would code each symbol.
+    """Counts of each symbol in streams of a folder's programs, one section per picture of the train split.
 
     Raises:
         SchemaError: as `LabelFolder.pictures`.
@@ -179,7 +179,7 @@ def count_labels(folder: LabelFolder) -> Counts:
 
 
 def _count(sections: Iterable[tuple[Syntax, Programs]], tables: TableSet) -> Counts:
-    """How often each symbol of each table is coded; `tables` are any of the sections' codebook."""
+    """Counts of each symbol of each table; `tables` are any of the sections' codebook."""
     counts: Counts = {}
     for syntax, programs in sections:
         writer = Writer(tables)
@@ -227,7 +227,7 @@ def build_tables(
 
 
 def _symbol(name: str) -> str:
-    """What a table's symbols mean, whatever the context: tile size, rate, layer, neighbours."""
+    """Name of what a table's symbols mean, whatever the context: tile size, rate, layer, neighbours."""
     family, kind, *rest = *name.split("."), ""
     if family == "merge" or kind not in _CONTEXTUAL:
         return f"qv.{rest[0]}" if kind == "qv" else name
@@ -263,7 +263,7 @@ def middle(picture: Tensor, crop: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class CountOptions:
-    """How pictures are encoded to be counted.
+    """Options of encoding pictures to count them.
 
     Args:
         jobs: encodings to choose from; each picture takes part in `share` of them, the next picture in the next ones.

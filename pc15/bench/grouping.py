@@ -85,7 +85,7 @@ HEADINGS = {
 
 
 def columns(points: Sequence[Point]) -> list[str]:
-    """What is averaged of points, rate first."""
+    """Names of what is averaged of points, rate first."""
     return [name for name in (COLOR_COLUMNS if in_color(points) else COLUMNS) if name in HEADINGS]
 
 

@@ -78,7 +78,7 @@ KNOWN = 128
 
 @dataclass(frozen=True)
 class PlaneSpec:
-    """How one plane is coded: its grid, its window and the index of its quantizer steps.
+    """Coding of one plane: its grid, its window and the index of its quantizer steps.
 
     A plane without tiles (tile 0, and all that goes with tiles 0) is residual alone, upon middle grey.  Tiles may be
     drawn upon a coarse grid of larger ones, which has all of these fields of its own but a residual.
@@ -112,7 +112,7 @@ class PlaneGrid(NamedTuple):
     coarse: bool  # another grid is drawn upon it
 
     def rows(self, start: int, stop: int) -> str:
-        """What tile rows start..stop-1 are called."""
+        """Name of tile rows start..stop-1, for messages."""
         return f"plane {self.plane}, {'coarse ' if self.coarse else ''}tile rows {start} to {stop - 1}"
 
 
@@ -173,7 +173,7 @@ def plane_size(header: Header, plane: int) -> tuple[int, int]:
 
 
 def grids_of(header: Header, plane: int) -> slice:
-    """Which of the header's grids are a plane's: one, or the coarse one and the one upon it."""
+    """Place of a plane's grids among the header's: one, or the coarse one and the one upon it."""
     return slice(
         sum(1 for grid in header.grids if grid.plane < plane), sum(1 for grid in header.grids if grid.plane <= plane)
     )
@@ -196,7 +196,7 @@ def plane_grid(header: Header, which: int) -> TileSpec:
 
 
 def section_spans(header: Header) -> Iterator[SectionSpan]:
-    """What each section codes, in stream order: grid by grid, from the top."""
+    """Tile rows that each section codes, in stream order: grid by grid, from the top."""
     for which in range(len(header.grids)):
         rows = tile_counts(header, which)[0]
         step = header.section_rows or max(rows, 1)
@@ -205,13 +205,13 @@ def section_spans(header: Header) -> Iterator[SectionSpan]:
 
 
 def section_count(header: Header) -> int:
-    """How many sections a stream with this header has."""
+    """Number of sections of a stream with this header."""
     rows = [tile_counts(header, which)[0] for which in range(len(header.grids))]
     return sum(-(-ny // (header.section_rows or max(ny, 1))) for ny in rows)
 
 
 def residual_spans(header: Header) -> Iterator[ResidualSpan]:
-    """What each residual section codes, in stream order: pixel rows of the planes that have a residual.
+    """Pixel rows that each residual section codes, in stream order, of the planes that have a residual.
 
     With sections of tile rows, a residual section has as many rows as these (not the coarse ones), rounded up to
     superblocks; a plane without tiles counts section_rows in superblocks.
@@ -224,7 +224,7 @@ def residual_spans(header: Header) -> Iterator[ResidualSpan]:
 
 
 def residual_count(header: Header) -> int:
-    """How many residual sections a stream with this header has."""
+    """Number of residual sections of a stream with this header."""
     planes = [plane for plane, spec in enumerate(header.planes) if spec.residual]
     return sum(-(-plane_size(header, plane)[0] // _residual_rows(header, plane)) for plane in planes)
 

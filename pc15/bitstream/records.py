@@ -23,7 +23,7 @@ REC_LAYERS, REC_MERGED = 1, 2
 
 @dataclass(frozen=True)
 class TileRec:
-    """What one tile chose: its first layer in plain numbers, and its whole program as bytes.
+    """Choice of one tile: its first layer in plain numbers, and its whole program as bytes.
 
     tile_id: number in its grid, in raster order.
     gen_id, qv_id: generator and codebook entry of the first layer; -1 if there is none.

@@ -257,7 +257,7 @@ def _title(content: dict[str, Any]) -> str:
 
 
 def _kinds(content: dict[str, Any]) -> str:
-    """What a stream is made of, in a few words."""
+    """Layers, residual or both that a stream is made of, in a few words."""
     layers = sum(content["layers_by_generator"].values())
     planes = content["planes"]
     kinds = [count(layers, "layer")] if any(plane["tile"] for plane in planes) else []

@@ -81,7 +81,7 @@ class TileLabels:
 
     @classmethod
     def joined(cls, parts: Sequence[TileLabels]) -> TileLabels:
-        """Those of several batches, one after the other; at least one."""
+        """Labels of several batches, one after the other; at least one."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -104,7 +104,7 @@ def inner_weights(cfg: CodecConfig) -> Tensor:
 
 
 def lone_scorer(cfg: CodecConfig) -> Scorer:
-    """What scores tiles that are searched on their own: all are of class 0, that of a tile inside a large picture."""
+    """Scorer of tiles that are searched on their own: all are of class 0, that of a tile inside a large picture."""
     device = resolve_device(cfg.device)
     codebook = load_codebook(cfg.codebook_id)
     bank = get_bank(cfg.tile, codebook, cfg.seed, device)

@@ -93,7 +93,7 @@ _NEAR, _SHRINK, _TURNS = 1.3, 4.0, 3
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What layers were asked to draw, ready for a product.
+    """Residuals that layers were asked to draw, ready for a product.
 
     packed: [n,T*T] int8, as `Scorer.packed` leaves them.   unit: [n] float32, bits that a score of 1 saves.
     quad: [T*T] int64, weight of p^2 inside a picture.
@@ -105,7 +105,7 @@ class Targets:
 
     @classmethod
     def of(cls, scorer: Scorer, cls_of_all: int, residuals: Iterable[Tensor]) -> Targets:
-        """Of residuals [m,T,T] int32 Q12 of tiles of one class of the scorer's windows."""
+        """Make targets of residuals [m,T,T] int32 Q12 of tiles of one class of the scorer's windows."""
         packed, unit = [], []
         for e in residuals:
             rows, price = scorer.packed(e, torch.full((len(e),), cls_of_all), scorer.tile)
@@ -175,7 +175,7 @@ def collect_targets(
 
 
 def labelled_targets(labels: Sequence[Path], *, most: int, seed: int = 1) -> Targets:
-    """What the layers of labelled tiles were asked to draw, and what was left after the last one; `most` at random.
+    """Residuals of labelled tiles that layers were asked to draw, and what was left after the last one; `most` at random.
 
     Args:
         labels: folders that `make_labels` wrote, of one oracle, at one lambda or several; their train split counts.
@@ -194,7 +194,7 @@ def labelled_targets(labels: Sequence[Path], *, most: int, seed: int = 1) -> Tar
 
 
 def _asked_of(folder: LabelFolder, rate: Rate) -> Iterator[Tensor]:
-    """What was left of a folder's tiles at a rate before each layer and after the last one, [m,T,T] int32 Q12."""
+    """Residuals of a folder's tiles at a rate before each layer and after the last one, [m,T,T] int32 Q12."""
     cfg = folder.cfg(rate)
     for batch in folder.train_batches():
         if batch.rate != rate:
@@ -250,7 +250,7 @@ class _Pool:
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Of each target the patterns that suit it best.
+    """Patterns that suit each target best.
 
     rows: [n,M] int32 rows of the pool, -1 for none.   gains: [n,M] float32, bits that each saves, its own not paid.
     """
@@ -302,7 +302,7 @@ def _choose(pool: _Pool, matches: _Matches, most: int) -> npt.NDArray[np.int64]:
 
 
 def _weigh(pool: _Pool, matches: _Matches, order: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """How often each of the chosen entries will be used: as often as here, drawn towards those of a similar rank."""
+    """Expected uses of each of the chosen entries: as often as here, drawn towards those of a similar rank."""
     count = len(order)
     rank = np.arange(count)
     low, high = np.maximum(0, rank / _NEAR - 8).astype(int), np.minimum(count, rank * _NEAR + 9).astype(int)
@@ -370,7 +370,7 @@ def _assembled(
 
 @dataclass(frozen=True, kw_only=True)
 class CodebookOptions:
-    """How a codebook is chosen.
+    """Options of choosing a codebook.
 
     Args:
         base: codebook whose entries are in the pool and stay; pictures are searched with it, too.
