@@ -135,7 +135,7 @@ def _kind(name: str) -> str:
 
 
 def _flat_merge(name: str, size: int) -> list[int]:
-    """Counts of merged layers to begin with: rare where little is merged; near neighbours, like layers, like amplitudes."""
+    """Counts of merged layers to begin with: rare where little is; near neighbours, like layers, like amplitudes."""
     _, kind, which = name.split(".") if name.count(".") == 2 else (*name.split("."), "0")
     if kind == "mode":
         return [60, 1, 1, 2]

@@ -175,7 +175,7 @@ def collect_targets(
 
 
 def labelled_targets(labels: Sequence[Path], *, most: int, seed: int = 1) -> Targets:
-    """Residuals of labelled tiles that layers were asked to draw, and what was left after the last one; `most` at random.
+    """Residuals of labelled tiles that layers were asked to draw, and of what was left at last; `most` at random.
 
     Args:
         labels: folders that `make_labels` wrote, of one oracle, at one lambda or several; their train split counts.
