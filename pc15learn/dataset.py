@@ -1,4 +1,4 @@
-"""Rows that a fit sees: labels of a folder, or the oracle itself, searching crops of photographs while the net trains.
+"""What a fit sees: labels of a folder, or the oracle itself, searching crops of photographs while the net trains.
 
 The split is by picture.  Batches are shuffled by (seed, epoch) alone, and so are the crops, so a run that is resumed
 sees the same ones.
