@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pc15.entropy.rans import rans_decode, rans_encode
     from pc15.entropy.tables import build_rans_tables
     from pc15.errors import Pc15Error
+    from pc15.grids import TileBatchSpec, TileGridCfg
     from pc15.hooks.heuristic import HeuristicHooks
     from pc15.hooks.learned import AiHooks
     from pc15.hooks.roles import ParamPredictor, RdPredictor, Selector
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pc15.runtime.device import env_summary
     from pc15.search.rd_reference import score_rd_numpy
     from pc15.seed import tile_seed
-    from pc15.tiling import TileBatchSpec, TileGridCfg, blend, seam_penalty_mask, tile_image
+    from pc15.tiling import blend, seam_penalty_mask, tile_image
     from pc15learn.labels.write import make_labels
 
 calm_threads()  # here, because it works only before torch is loaded
@@ -88,6 +89,7 @@ _NAMES_OF = {
     "pc15.entropy.rans": "rans_decode rans_encode",
     "pc15.entropy.tables": "build_rans_tables",
     "pc15.errors": "Pc15Error",
+    "pc15.grids": "TileBatchSpec TileGridCfg",
     "pc15.hooks.heuristic": "HeuristicHooks",
     "pc15.hooks.learned": "AiHooks",
     "pc15.hooks.roles": "ParamPredictor RdPredictor Selector",
@@ -97,7 +99,7 @@ _NAMES_OF = {
     "pc15.runtime.device": "env_summary",
     "pc15.search.rd_reference": "score_rd_numpy",
     "pc15.seed": "tile_seed",
-    "pc15.tiling": "TileBatchSpec TileGridCfg blend seam_penalty_mask tile_image",
+    "pc15.tiling": "blend seam_penalty_mask tile_image",
     "pc15learn.labels.write": "make_labels",
 }
 _LIVES_IN = {name: module for module, names in _NAMES_OF.items() for name in names.split()}

@@ -23,12 +23,12 @@ from pc15.bitstream.header import (
     WINDOWS,
     Header,
     PlaneSpec,
-    pack_v15,
     plane_size,
     residual_spans,
     section_spans,
     tile_counts,
 )
+from pc15.bitstream.header_bytes import pack_v15
 from pc15.bitstream.programs import AMP_MAX, MAX_LAYERS, SIDES, LayerRec, Merge, Programs, TileProgram
 from pc15.bitstream.read import read_programs, read_sections
 from pc15.entropy.tables import load_table
@@ -382,7 +382,7 @@ class _Fields:
         return value
 
     def one_of(self, name: str, known: Mapping[str, int]) -> int:
-        """What a name stands for."""
+        """Value that a name stands for."""
         value = self.take(name, str)
         if value not in known:
             near = did_you_mean(value, known) or f"; give one of {', '.join(list(known)[:8])}"

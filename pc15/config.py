@@ -1,4 +1,4 @@
-"""How to encode: one frozen, checked set of options, and three presets chosen by measurement.
+"""Options of encoding: one frozen, checked set of them, and three presets chosen by measurement.
 
 Options that the decoder needs travel in the header; all others only steer the encoder's search.
 """
@@ -217,7 +217,7 @@ class CodecConfig:
 
 
 def is_number(value: object, *, whole: bool = False) -> bool:
-    """Whether a value is a finite real number of Python or NumPy, but no truth value."""
+    """True for a finite real number of Python or NumPy that is no truth value."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
         return False
     return isinstance(value, numbers.Rational) or math.isfinite(value)

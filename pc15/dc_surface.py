@@ -17,37 +17,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pc15.fixed import ONE, floor_div, shift, smoothstep
-from pc15.tiling import TileSpec
-
-SHARE_BITS = 8
-SHARE_ONE = 1 << SHARE_BITS
-SMOOTH_STEPS = 2
-"""Knots up to this many DC steps apart (and at least SMOOTH_LEAST) are joined by a ramp, from twice that by a step."""
-SMOOTH_LEAST = 96  # Q12: six 8-bit levels
+from pc15.fixed import floor_div, shift
+from pc15.flat import SHARE_BITS, SHARE_ONE, least_sharp, shares_between_knots
+from pc15.grids import TileSpec
 
 
 @functools.lru_cache(maxsize=16)
 def axis_shares(starts: tuple[int, ...], size: int, overlap: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(knot before, ramp share, step share) of every pixel, shares of the knot after in SHARE_ONE."""
-    if len(starts) == 1:
-        zero = torch.zeros(length, dtype=torch.int32)
-        return torch.zeros(length, dtype=torch.int64), zero, zero
-    centre = torch.tensor(starts) * 2 + size - 1  # in half pixels
-    at = torch.arange(length) * 2
-    before = (torch.searchsorted(centre, at, right=True) - 1).clamp(0, len(starts) - 2)
-    gap = centre[before + 1] - centre[before]
-    past = (at - centre[before]).clamp(min=0)
-    ramp = torch.div(past * (2 * SHARE_ONE) + gap, 2 * gap, rounding_mode="floor").clamp(0, SHARE_ONE)
-    width = 2 * max(overlap, 1)
-    t = torch.div((2 * past - gap + width) * ONE, 2 * width, rounding_mode="floor").clamp(0, ONE).to(torch.int32)
-    step = (smoothstep(t) + (ONE // SHARE_ONE // 2)) >> 6
-    return before, ramp.to(torch.int32), step
-
-
-def least_sharp(step_q12: int) -> int:
-    """Difference of two knots, Q12, up to which a ramp joins them."""
-    return max(SMOOTH_LEAST, SMOOTH_STEPS * step_q12)
+    """`flat.shares_between_knots` as tensors: (knot before, ramp share, step share) of every pixel of an axis."""
+    before, ramp, step = map(torch.from_numpy, shares_between_knots(starts, size, overlap, length))
+    return before, ramp, step
 
 
 @dataclass(frozen=True, eq=False)

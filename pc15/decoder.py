@@ -3,8 +3,8 @@
 No network, no image data, no state but the bytes and the packaged tables.  `pc15.bitstream.read` reads the programs of
 a plane's tiles, `pc15.draw` draws them, and `pc15.residual.decode` refines what is drawn.
 
-Programs are drawn with torch; everything else is NumPy and, for a residual, numba.  A stream without tile programs, as
-a photograph's, loads no torch unless tensors are wanted.
+Patterns are drawn with torch; everything else is NumPy and, for a residual, numba.  A stream without patterns, as a
+photograph's, loads no torch unless tensors are wanted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from pc15.bitstream.container import Stream, StreamLike, pixel_limit, read_container, stream_bytes
+from pc15.bitstream.container import Stream, StreamLike, pixel_limit, read_container, several_streams, stream_bytes
 from pc15.bitstream.header import (
     CHROMA_TOOLS,
     COLOR_YCBCR420,
@@ -34,7 +34,9 @@ from pc15.bitstream.header import (
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import PROGRAMS, check_ids, codebook_of, read_sections
 from pc15.color import ycbcr420_to_rgb
+from pc15.drawing_cost import check_drawing_cost
 from pc15.errors import BitstreamError, ConfigError, Pc15Error, shown
+from pc15.flat import flat_plane, is_flat, row_bands
 from pc15.luma import MIDDLE, SAMPLE_ONE, to_pixels
 from pc15.runtime.device import checked_device, free_memory, resolve_device
 from pc15.runtime.memory import memory_checked
@@ -111,16 +113,12 @@ def _plane_pixels(
     """
     stream, header = read.stream, read.stream.header
     spec, (h, w) = header.planes[plane], plane_size(header, plane)
-    drawn = read.drawn.pop(plane, None)
+    drawn: npt.NDArray[np.int32] | Tensor | None = read.drawn.pop(plane, None)
     if drawn is None and spec.tile:
-        load_torch(PROGRAMS)
-        from pc15.draw import predict_plane
-
-        codebook = codebook_of(header.codebook_id)
-        drawn = predict_plane(read.programs[grids_of(header, plane)], header, plane, codebook, resolve_device(device))
+        drawn = _drawn(read.programs[grids_of(header, plane)], header, plane, device)
     if drawn is not None and not spec.residual:
         return _shown(drawn), []
-    below = None if drawn is None else drawn.cpu().numpy()
+    below = drawn if drawn is None or isinstance(drawn, np.ndarray) else drawn.cpu().numpy()
     pixels = np.empty((h, w), np.uint8)
     spans = zip(residual_spans(header), stream.residuals, strict=True)
     sections = [(span, payload) for span, payload in spans if span.plane == plane]
@@ -147,14 +145,28 @@ def _plane_pixels(
     return pixels, damage
 
 
-def _shown(drawn: Tensor) -> Tensor:
-    """Pixels of a plane that programs draw, [h,w] uint8."""
-    from pc15.draw import row_bands
+def _drawn(
+    programs: Sequence[Programs], header: Header, plane: int, device: str | torch.device
+) -> npt.NDArray[np.int32] | Tensor:
+    """Samples that the programs of a plane's grids draw, [h,w] int32 Q12; a tensor on the device if it has layers."""
+    if is_flat(programs):
+        return flat_plane(programs, header, plane)
+    load_torch(PROGRAMS)
+    from pc15.draw import predict_plane
 
-    pixels = drawn.new_empty(drawn.shape, dtype=load_torch(PROGRAMS).uint8)
+    return predict_plane(programs, header, plane, codebook_of(header.codebook_id), resolve_device(device))
+
+
+def _shown(drawn: npt.NDArray[np.int32] | Tensor) -> Bytes | Tensor:
+    """Pixels of a plane that programs draw, [h,w] uint8."""
+    samples: Any = drawn
+    if isinstance(drawn, np.ndarray):
+        pixels: Any = np.empty(drawn.shape, np.uint8)
+    else:
+        pixels = drawn.new_empty(drawn.shape, dtype=load_torch(PROGRAMS).uint8)
     for top, below in row_bands(0, *drawn.shape):
-        pixels[top:below] = to_pixels(drawn[top:below])
-    return pixels
+        pixels[top:below] = to_pixels(samples[top:below])
+    return pixels  # type: ignore[no-any-return]
 
 
 def _put_pixels(
@@ -225,7 +237,7 @@ def decode_stream(
     kind, where = _kind(output), checked_device(device)
     (read,) = _read([stream_bytes(data)], strict, max_pixels)
     if len(read.stream.residuals) <= len(read.stream.header.planes):
-        if read.stream.header.has_tiles:
+        if not is_flat(read.programs):
             load_torch(PROGRAMS)  # before its threads are told to wait
         with single_thread(only_if=math.prod(plane_size(read.stream.header, 0)) <= _FEW_PIXELS):
             return _finish(read, where, strict, kind)
@@ -267,8 +279,6 @@ def _read(
     for one in read:
         if not one.stream.header.has_tiles:
             continue
-        from pc15.draw import check_drawing_cost
-
         check_drawing_cost(one.programs, one.stream.header, one.stream.size, max_pixels)
     if wrong is not None:
         raise wrong
@@ -353,10 +363,10 @@ def decode_many(
             stream.
     """
     kind, where = _kind(output), checked_device(device)
-    given = _several(streams)
+    given = several_streams(streams)
     with threads(workers) as pool:
         read = _read(given, strict, max_pixels, pool)
-        if any(one.stream.header.has_tiles for one in read):
+        if not all(is_flat(one.programs) for one in read):
             load_torch(PROGRAMS)
             where = resolve_device(device)
             if where.type == "cuda":
@@ -366,20 +376,6 @@ def decode_many(
             return _picture(_finish(one, where, strict, kind))
 
         return [*parallel_map(pool, finish, read, only_if=_Read.unfinished)]
-
-
-def _several(streams: Iterable[StreamLike]) -> list[bytes]:
-    """The bytes of each of several streams.
-
-    Raises:
-        BitstreamError: a single stream, which would be taken apart.
-    """
-    single = isinstance(streams, str | bytes | bytearray | memoryview) or hasattr(streams, "read")
-    if single or not isinstance(streams, Iterable):
-        raise BitstreamError(
-            f"decode_many got one {type(streams).__name__}, not several streams; give a list, or one stream to decode"
-        )
-    return [stream_bytes(stream) for stream in streams]
 
 
 def _draw_together(read: Sequence[_Read], device: torch.device) -> None:

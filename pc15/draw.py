@@ -13,7 +13,6 @@ what these draw how far they themselves are from the middle.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,36 +20,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, plane_size, tile_counts
-from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Ints, Programs
+from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, plane_size
+from pc15.bitstream.programs import MAX_PARAMS, Ints, Programs
 from pc15.dc_surface import surface
-from pc15.errors import BitstreamError
+from pc15.flat import row_bands
+from pc15.grids import TileGridCfg, TileSpec, grid, stacks
 from pc15.luma import MIDDLE, SAMPLE_ONE
 from pc15.proc.codebook import Codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, drawn_at_once, mean_rms
 from pc15.proc.spec import fine_bits
 from pc15.quant import middle_level, step_q15
-from pc15.tiling import (
-    SAMPLE_MAX,
-    TileGridCfg,
-    TileSpec,
-    blend_planes,
-    blend_rows,
-    blend_some,
-    grid,
-    round_blend,
-    stacks,
-)
+from pc15.tiling import SAMPLE_MAX, blend_planes, blend_rows, blend_some, round_blend
 
 _BAND_PIXELS = 1 << 22  # samples of tiles held at once while a plane is drawn
-_ROWS_PIXELS = 1 << 20  # samples of the plane that are finished at once
 _SPARSE = 16  # of rows where no more than one tile in so many has layers, these tiles alone are drawn
-_WEIGHT_COST = 8  # samples that are drawn in the time that a tile's weight in a column or row takes
-_FREE_SAMPLES = 5 << 22  # of layers: a tile of 1024 px has 16 of them, and may be larger than its picture
-_SAMPLES_PER_BYTE = 1 << 13  # of layers; a merged layer of 32 px in half a byte has a quarter of that
-_MOST_LAYERS_OVER = 64
-"""Samples of layers that a pixel which a caller vouches for may cost: 16 layers, of four tiles that overlap there."""
 
 
 def dc_samples(dc: Tensor, dc_step: int) -> Tensor:
@@ -267,38 +251,6 @@ def _drawn_bands(count: Ints, tiles: TileSpec) -> Iterator[tuple[range, Ints | N
             yield range(first, row), there[start : start + some]
 
 
-def drawing_cost(programs: Sequence[Programs], header: Header) -> int:
-    """Samples that drawing all layers of a stream takes, and the weights to blend their tiles with."""
-    cost = 0
-    for which, own in enumerate(programs):
-        if layers := int(own.count.sum()):
-            tile = header.grids[which].spec.tile
-            cost += layers * tile**2 + _WEIGHT_COST * sum(tile_counts(header, which)) * tile
-    return cost
-
-
-def check_drawing_cost(programs: Sequence[Programs], header: Header, size: int, max_pixels: int | None) -> None:
-    """Refuse a stream whose few bytes ask for far more drawing than its picture's size explains.
-
-    Layers of large tiles that overlap nearly whole cost a million samples for a pixel or two.
-
-    Args:
-        size: of the stream, bytes.   max_pixels: as the caller of `decode` gave it.
-    Raises:
-        BitstreamError: drawing would take more samples than the bytes, the picture or the caller vouch for.
-    """
-    pixels = sum(math.prod(plane_size(header, plane)) for plane in range(len(header.planes)))
-    if max_pixels is None:
-        most = max(_FREE_SAMPLES, MAX_LAYERS * pixels + _SAMPLES_PER_BYTE * size)
-    else:
-        most = _MOST_LAYERS_OVER * max_pixels
-    if (cost := drawing_cost(programs, header)) > most:
-        raise BitstreamError(
-            f"a stream of {size} bytes asks for {cost} samples of layers on {pixels} pixels, over the limit of {most}; "
-            f"if the source is trusted, pass max_pixels of {-(-cost // _MOST_LAYERS_OVER)} or more"
-        )
-
-
 def predict_planes(
     programs: Sequence[Sequence[Programs]],
     headers: Sequence[Header],
@@ -346,16 +298,3 @@ def _predict_grids(
         blended = round_blend(blend_planes(samples[part.tiles], part.grid, *window))  # type: ignore[arg-type]
         base = surface(knots[part.tiles], part.grid, step_q15(spec.dc_step) >> 3, planes=part.planes)
         yield part.members, (blended + base.plane.view_as(blended)).clamp_(0, SAMPLE_ONE)
-
-
-def row_bands(start: int, stop: int, width: int) -> Iterator[tuple[int, int]]:
-    """Rows start..stop-1 as (first, end) of bands, each of about _ROWS_PIXELS samples at most."""
-    step = max(1, _ROWS_PIXELS // width)
-    for top in range(start, stop, step):
-        yield top, min(top + step, stop)
-
-
-def plane_grid(header: Header, which: int) -> TileSpec:
-    """The tiles of one of the header's grids."""
-    plane, spec, _ = header.grids[which]
-    return grid(*plane_size(header, plane), TileGridCfg(size=spec.tile, overlap=spec.overlap))

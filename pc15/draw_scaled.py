@@ -8,6 +8,7 @@ the surface through the DC levels are k times as large.  A residual has pixels o
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +20,11 @@ from pc15.bitstream.programs import Ints, Programs
 from pc15.bitstream.read import read_programs
 from pc15.color import ycbcr420_to_rgb
 from pc15.dc_surface import surface
-from pc15.draw import add_coarse_, amplitude_q15, check_drawing_cost, dc_samples, merge_offsets, row_bands
+from pc15.draw import add_coarse_, amplitude_q15, dc_samples, merge_offsets
+from pc15.drawing_cost import check_drawing_cost
 from pc15.errors import BitstreamError, ConfigError
+from pc15.flat import row_bands
+from pc15.grids import TileGridCfg, grid
 from pc15.luma import SAMPLE_ONE, to_pixels
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.coords import moved_grids, tile_grid
@@ -29,7 +33,7 @@ from pc15.proc.spec import fine_bits
 from pc15.quant import step_q15
 from pc15.runtime.device import resolve_device
 from pc15.runtime.memory import memory_checked
-from pc15.tiling import SAMPLE_MAX, TileGridCfg, blend_some, grid, round_blend
+from pc15.tiling import SAMPLE_MAX, blend_some, round_blend
 
 __all__ = ["MAX_SCALE", "decode_scaled"]
 
@@ -74,40 +78,42 @@ def decode_scaled(
             "max_pixels (--max-pixels) for more"
         )
     codebook = load_codebook(header.codebook_id)
-    planes = [
-        to_pixels(_plane(programs[grids_of(header, i)], header, i, scale, codebook, where))
-        for i in range(len(header.planes))
-    ]
+    drawing = _Drawing(header.seed, scale, codebook, where)
+    planes = [to_pixels(_plane(programs[grids_of(header, i)], header, i, drawing)) for i in range(len(header.planes))]
     if header.color != COLOR_YCBCR420:
         return planes[0].unsqueeze(0)
     h, w = ((side * scale + 1) // 2 for side in (header.height, header.width))
     return ycbcr420_to_rgb(planes[0], *(plane[:h, :w].contiguous() for plane in planes[1:]))
 
 
-def _plane(
-    programs: list[Programs], header: Header, plane: int, scale: int, codebook: Codebook, device: torch.device
-) -> Tensor:
+class _Drawing(NamedTuple):
+    """Settings that all tiles of a stream are drawn with."""
+
+    seed: int
+    scale: int
+    codebook: Codebook
+    device: torch.device
+
+
+def _plane(programs: list[Programs], header: Header, plane: int, drawing: _Drawing) -> Tensor:
     """Samples of a plane, [h,w] int32 Q12 in 0..4096."""
     spec, size = header.planes[plane], plane_size(header, plane)
-    drawn = _grid(programs[-1], size, spec, header.seed, scale, codebook, device)
+    drawn = _grid(programs[-1], size, spec, drawing)
     if spec.under is None:
         return drawn
-    return add_coarse_(drawn, _grid(programs[0], size, spec.under, header.seed, scale, codebook, device), spec)
+    return add_coarse_(drawn, _grid(programs[0], size, spec.under, drawing), spec)
 
 
-def _grid(
-    programs: Programs, size: tuple[int, int], spec: PlaneSpec, seed: int, scale: int, codebook: Codebook,
-    device: torch.device,
-) -> Tensor:  # fmt: skip
+def _grid(programs: Programs, size: tuple[int, int], spec: PlaneSpec, drawing: _Drawing) -> Tensor:
     """Samples that the programs of one grid draw, as `draw.predict_grid` at scale 1."""
-    h, w = size
+    (h, w), scale, device = size, drawing.scale, drawing.device
     own = grid(h, w, TileGridCfg(size=spec.tile, overlap=spec.overlap))
     move = merge_offsets(programs, own)
     there = np.flatnonzero(programs.count)
     most = max(1, drawn_at_once((spec.tile * scale) ** 2, device) // 4)
     parts = [there[start : start + most] for start in range(0, len(there), most)]
     if len(own.ys) * len(own.xs) == 1:
-        samples = _tiles(programs, there, (h * scale, w * scale), spec, seed, scale, codebook, device, move)
+        samples = _tiles(programs, there, (h * scale, w * scale), spec, drawing, move)
         base = int(dc_samples(torch.from_numpy(programs.dc), spec.dc_step))
         above = samples[0] if len(there) else torch.zeros((h * scale, w * scale), dtype=torch.int32, device=device)
         return above.add_(base).clamp_(0, SAMPLE_ONE)
@@ -120,7 +126,7 @@ def _grid(
     window = WINDOWS[spec.window], spec.window_params()
     for part in parts:
         side = spec.tile * scale
-        samples = _tiles(programs, part, (side, side), spec, seed, scale, codebook, device, move)
+        samples = _tiles(programs, part, (side, side), spec, drawing, move)
         blend_some(acc, samples, tiles, part.tolist(), *window)  # type: ignore[arg-type]
     knots = dc_samples(torch.from_numpy(programs.dc).to(device), spec.dc_step)
     for top, below in row_bands(0, h * scale, w * scale):
@@ -131,13 +137,13 @@ def _grid(
 
 
 def _tiles(
-    programs: Programs, at: Ints, size: tuple[int, int], spec: PlaneSpec, seed: int, scale: int, codebook: Codebook,
-    device: torch.device, move: Tensor | None,
-) -> Tensor:  # fmt: skip
+    programs: Programs, at: Ints, size: tuple[int, int], spec: PlaneSpec, drawing: _Drawing, move: Tensor | None
+) -> Tensor:
     """Samples of some tiles above the base, [n,h,w] int32 Q12: layer by layer, those of one generator together.
 
     size: as much of the tile as is drawn, from its top left, h and w: a lone tile may be larger than its picture.
     """
+    seed, scale, codebook, device = drawing
     fine, side = fine_bits(spec.tile), spec.tile * scale
     samples = torch.zeros((len(at), *size), dtype=torch.int32, device=device)
     native, whole = tile_grid(spec.tile, device=device), tile_grid(side, device=device, h=size[0], w=size[1])

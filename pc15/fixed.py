@@ -21,11 +21,13 @@ from __future__ import annotations
 import decimal
 import functools
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from pc15.runtime.tensors import torch
 from pc15.scales import FRAC, FREQ_ONE, HALF, ONE, QUARTER_TURN, TURN_BITS, rounded, wrap32
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "FRAC",

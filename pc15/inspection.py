@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -16,38 +17,54 @@ import torch
 from torch import Tensor
 
 from pc15.bitstream.container import read_container
-from pc15.bitstream.header import Header, grids_of
+from pc15.bitstream.header import Header, grids_of, plane_grid
 from pc15.bitstream.programs import Programs
+from pc15.config import CodecConfig
 from pc15.decoder import decode, decode_stream
 from pc15.draw import predict_plane
+from pc15.errors import ConfigError
 from pc15.luma import to_pixels
 from pc15.proc.codebook import load_codebook
 from pc15.proc.generators import NAMES
 from pc15.report import png_bytes
 from pc15.residual.bits import mode_name
+from pc15.search.label import TileOracle
 from pc15.stream_map import BRIGHTEST, DARKEST, RAMP, PlaneContent, bits_per_pixel, coloured, plane_contents
+from pc15.tiling import extract
 
 __all__ = ["inspect_stream"]
 
+_CANDIDATES, _MOST_TILE = 5, 64
+"""Candidates that are told of each layer, and the largest tiles, px, whose whole bank is searched for them."""
 _SHOWN = 640
 """Pixels of the screen that a small picture is enlarged to at most."""
 
 
-def inspect_stream(data: bytes, title: str, *, max_pixels: int | None = None) -> str:
+def inspect_stream(
+    data: bytes, title: str, *, original: Tensor | None = None, lambda_rd: float = 0.5, max_pixels: int | None = None
+) -> str:
     """The page of a stream, as HTML.
 
     It takes about a megabyte per megapixel of a photograph.
 
     Args:
         title: of the page, such as the stream's name.
+        original: uint8 [1,H,W], luma of the picture that was coded: the page then tells candidates of luma's tiles, see
+            `_candidates`.
+        lambda_rd: price of a bit that these compete at; a stream does not hold its own.
         max_pixels: see `pc15.decode_stream`.
     Raises:
         BitstreamError, MissingTableError, ResourceError: as `decode_stream`; a damaged stream is refused.
+        ConfigError: an original of another size, or of a stream that has no tiles of up to 64 px.
     """
     decoded = decode_stream(data, max_pixels=max_pixels)
     header = decoded.header
     stream = read_container(data, max_pixels=header.width * header.height)
     planes = plane_contents(data, stream, decoded.programs)
+    if original is not None:
+        found = _candidates(header, original, lambda_rd)
+        for tile, layers in zip(planes[0].grids[-1]["tiles"], found, strict=True):
+            tile["candidates"] = layers
     density = bits_per_pixel(header, planes)
     pictures = [
         ("picture", "the picture", decode(data, max_pixels=max_pixels)),
@@ -57,6 +74,38 @@ def inspect_stream(data: bytes, title: str, *, max_pixels: int | None = None) ->
         drawn = _drawn(header, decoded.programs)
         pictures.append(("programs", "what the programs draw (Y)", drawn))
     return _page(header, title, len(data), planes, pictures)
+
+
+def _candidates(header: Header, original: Tensor, lambda_rd: float) -> list[list[list[dict[str, Any]]]]:
+    """Candidates of each tile of luma, layer by layer, best first: what else an exhaustive search could have chosen.
+
+    Each tile is searched on its own, as `pc15learn label` does it, so that layers which continue a neighbour's, or
+    stand upon a coarse grid, are not among them.
+    """
+    spec = header.planes[0]
+    if not 0 < spec.tile <= _MOST_TILE:
+        own = f"tiles of {spec.tile} px" if spec.tile else "none"
+        raise ConfigError(
+            f"candidates are those of tiles of up to {_MOST_TILE} px, and luma has {own}; leave the original out"
+        )
+    if tuple(original.shape) != (1, header.height, header.width):
+        given = f"{original.shape[-1]}x{original.shape[-2]}"
+        raise ConfigError(
+            f"the original has {given} px, the stream {header.width}x{header.height}; give what was coded"
+        )
+    cfg = CodecConfig(
+        tile=spec.tile, overlap=spec.overlap, lambda_rd=lambda_rd, residual=False, search="exhaustive",
+        seed=header.seed, codebook_id=header.codebook_id, table_id=header.table_id, device="cpu",
+    )  # fmt: skip
+    cut = extract(original[0], plane_grid(header, grids_of(header, 0).stop - 1))
+    found = TileOracle(cfg, top=_CANDIDATES, random=0)(cut)
+    columns = [found.tried[name].tolist() for name in ("gen", "qv", "seed", "amp", "bits", "d")]
+    every = [
+        {"generator": NAMES[gen], "entry": qv, "seed": seed, "amp": amp, "bits": round(bits, 1), "d": round(d, 5)}
+        for gen, qv, seed, amp, bits, d in zip(*columns, strict=True)
+    ]
+    layers = [every[start:stop] for start, stop in itertools.pairwise(found.tried_start.tolist())]
+    return [layers[start:stop] for start, stop in itertools.pairwise(found.layer_start.tolist())]
 
 
 # ---------------------------------------------------------------- pictures
@@ -120,7 +169,7 @@ def _totals(planes: Sequence[PlaneContent]) -> str:
 
 
 def _data(plane: PlaneContent) -> dict[str, Any]:
-    """What the script reads of a plane: squares as short rows, names of modes and kinds once."""
+    """Data that the script reads of a plane: squares as short rows, names of modes and kinds once."""
     modes = sorted({square.mode for square in plane.squares if square.mode is not None})
     kinds = list(dict.fromkeys(kind for square in plane.squares for kind in square.bits))
     squares = [
@@ -274,6 +323,11 @@ function tell(px, py) {
         element("h3", `layer ${k}: ${layer.generator}, entry ${layer.entry}`, told);
         table([...Object.entries(layer.parameters), ["amplitude", layer.amp]], told);
       }
+    });
+    (tile.candidates || []).forEach((layer, k) => {
+      element("h3", `candidates of layer ${k}, searched on its own`, told);
+      table(layer.map(one => [`${one.generator}, entry ${one.entry}`, `amplitude ${one.amp}`, `${one.bits} bits`,
+                              `D ${one.d}`]), told);
     });
   }
   if (!told.firstChild) told.textContent = "Nothing is coded here: middle grey.";

@@ -188,7 +188,7 @@ def set_unless_set(name: str, value: str, *, nor: str) -> None:
 
 
 def variables(*names: str) -> dict[str, str]:
-    """Those of other programs' variables that are set and not empty, such as torchrun's and wandb's, by name."""
+    """Variables of other programs that are set and not empty, such as torchrun's and wandb's, by name."""
     return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from pc15.bitstream.container import DEFAULT_MAX_PIXELS, MAX_STREAM_BYTES
-from pc15.bitstream.header import COLOR_YCBCR420, MAGIC, MAX_DIMENSION, unpack_v15
+from pc15.bitstream.header import COLOR_YCBCR420, MAGIC, MAX_DIMENSION
+from pc15.bitstream.header_bytes import unpack_v15
 from pc15.color import ycbcr420_to_rgb
 from pc15.config import CodecConfig
 from pc15.decoder import decode_stream

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from pc15.bitstream.container import Stream, read_container
-from pc15.bitstream.header import Header, grids_of, plane_size, residual_spans
+from pc15.bitstream.header import Header, grids_of, plane_grid, plane_size, residual_spans
 from pc15.bitstream.programs import Programs
 from pc15.decoder import decode_stream
 from pc15.proc.generators import NAMES
@@ -95,7 +95,6 @@ def plane_contents(data: bytes, stream: Stream, programs: Sequence[Programs]) ->
 def _tiles(data: bytes, header: Header, programs: Sequence[Programs]) -> dict[int, dict[str, Any]]:
     """Of each grid with tiles, by its number, where they lie, what they say and what that cost."""
     from pc15.assembly import dis
-    from pc15.draw import plane_grid
     from pc15.entropy.tables import load_table
     from pc15.plan.write import tile_bits
     from pc15.proc.codebook import load_codebook

@@ -1,4 +1,4 @@
-"""What a first use prepares, done ahead and kept on disk: loops compiled for this machine, and banks of patterns.
+"""Preparation of a first use, done ahead and kept on disk: loops compiled for this machine, and banks of patterns.
 
 A picture is coded in every way that a preset may choose, and decoded; it is small, so that nearly all of the time goes
 into what is prepared.  Without torch there are photographs alone.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pc15.config_files import config_names, find_config
 from pc15.errors import ConfigError, did_you_mean, shown
 from pc15.yaml_files import parse_yaml, read_yaml
 
@@ -159,16 +160,19 @@ def _check_number(name: str, value: Any, low: float, high: float) -> None:
 def load_config(path: str | Path, **changes: Any) -> FitConfig:
     """A fit's YAML, with options changed; `train` takes a dict of changes.
 
+    Args:
+        path: of a file, or the name of a packaged config: selector, params, rd.
     Raises:
-        ConfigError: no such file, not YAML, an unknown key or a value out of range.
+        ConfigError: no such file or config, not YAML, an unknown key or a value out of range.
     """
-    path = Path(path)
+    path = find_config(path, "learn")
     try:
         stored = read_yaml(path)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}; see configs/learn/") from error
+        names, why = ", ".join(config_names("learn")), error.strerror or error
+        raise ConfigError(f"cannot read {path}: {why}; give the path of a YAML file, or one of {names}") from error
     if not isinstance(stored, dict):
-        raise ConfigError(f"{path} holds no keys; see configs/learn/")
+        raise ConfigError(f"{path} holds no keys; give `key: value` lines, such as role: selector")
     train = {**_mapping(stored.pop("train", {}), path), **changes.pop("train", {})}
     merged = {**stored, **{key: value for key, value in changes.items() if value is not None}}
     for prefix, given in (("", merged), ("train.", train)):
@@ -177,7 +181,7 @@ def load_config(path: str | Path, **changes: Any) -> FitConfig:
                 raise ConfigError(f"{path}: unknown key {prefix}{key}{_near(f'{prefix}{key}')}")
     for key in ("role", "labels"):
         if key not in merged:
-            raise ConfigError(f"{path} has no {key!r}; see configs/learn/")
+            raise ConfigError(f"{path} has no {key!r}; a config names its role and its labels")
     return FitConfig(**_numbers(merged), train=TrainConfig(**_numbers(train)))
 
 

@@ -1,4 +1,4 @@
-"""What nets are fitted to: a row per layer that the oracle searched, from its labels or from the oracle itself.
+"""Tensors that nets are fitted to: a row per layer that the oracle searched, from its labels or from the oracle itself.
 
 What nets see of the tile comes from `pc15.hooks.inputs`, as in the encoder; of labels, the residual before each layer
 is drawn again.

@@ -23,11 +23,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pc15.errors import ConfigError, ImageError, MissingExtraError, SchemaError
+from pc15.grids import TileGridCfg, axis_starts
 from pc15.images import IMAGE_SUFFIXES, find_images, load_luma
 from pc15.locks import sole_writer
 from pc15.paths import any_place, read_bounded, ready_to_write
 from pc15.runtime.notices import bars_hidden
-from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.schema import SCHEMA_VERSION, Split, TileRow, dump, mend, read_rows
 
 __all__ = ["TilesMade", "by_picture", "cut_tiles", "load_tile_pixels", "make_tiles", "resolve_image", "split_of"]

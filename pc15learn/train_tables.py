@@ -23,14 +23,13 @@ from tqdm import tqdm
 
 from pc15.bitstream.alphabets import Syntax, alphabets
 from pc15.bitstream.container import read_bitstream
-from pc15.bitstream.header import MAX_PIXELS, Header, section_spans
+from pc15.bitstream.header import MAX_PIXELS, Header, plane_grid, section_spans
 from pc15.bitstream.ports import Writer
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import read_programs, section_syntax
 from pc15.bitstream.sections import code_section
 from pc15.color import rgb_to_ycbcr420
 from pc15.config import CodecConfig
-from pc15.draw import plane_grid
 from pc15.encoder import encode
 from pc15.entropy.tables import PRECISION, RansTable, TableSet, build_rans_tables, load_table, save_tables
 from pc15.errors import ConfigError
@@ -55,7 +54,7 @@ _OF_ENTRIES = ("gen", "qv")
 
 @dataclass(frozen=True, kw_only=True)
 class TableJob:
-    """What one picture is encoded with: tile and overlap, px; lambda, alpha, rounds of refinement; colour or luma;
+    """Options of encoding a picture: tile and overlap, px; lambda, alpha, rounds of refinement; colour or luma;
     whether layers may continue a neighbour's."""
 
     tile: int
@@ -109,7 +108,7 @@ def flat_tables(codebook: Codebook, table_id: str) -> TableSet:
 
 
 def _use(codebook: Codebook, gen: int) -> list[int]:
-    """How often each entry of a generator may be expected."""
+    """Expected uses of each entry of a generator."""
     return [1] * codebook.size(gen) if codebook.weights is None else codebook.weights[gen].tolist()
 
 
@@ -127,7 +126,7 @@ def starting_tables(codebook: Codebook, table_id: str, like: TableSet) -> TableS
 
 
 def _shared_with(like: TableSet, name: str, size: int) -> bool:
-    """Whether a table of that name would mean the same for another codebook."""
+    """True if a table of that name would mean the same for another codebook."""
     return _kind(name) not in _OF_ENTRIES and name in like.tables and len(like.tables[name].freq) == size
 
 
@@ -136,7 +135,7 @@ def _kind(name: str) -> str:
 
 
 def _flat_merge(name: str, size: int) -> list[int]:
-    """How merged layers begin: a rare thing where little is merged; near neighbours, like layers, like amplitudes."""
+    """Counts of merged layers to begin with: rare where little is; near neighbours, like layers, like amplitudes."""
     _, kind, which = name.split(".") if name.count(".") == 2 else (*name.split("."), "0")
     if kind == "mode":
         return [60, 1, 1, 2]
@@ -150,7 +149,7 @@ def _flat_merge(name: str, size: int) -> list[int]:
 
 
 def count_stream(data: bytes) -> Counts:
-    """How often a stream codes each symbol of each table."""
+    """Counts of each symbol of each table in a stream."""
     header, programs, _, _ = read_programs(data, max_pixels=MAX_PIXELS)
     return _count_planes(header, programs)
 
@@ -167,7 +166,7 @@ def _count_planes(header: Header, programs: Sequence[Programs]) -> Counts:
 
 
 def count_labels(folder: LabelFolder) -> Counts:
-    """How often streams of a folder's programs, one section per picture of the train split, would code each symbol.
+    """Counts of each symbol in streams of a folder's programs, one section per picture of the train split.
 
     Raises:
         SchemaError: as `LabelFolder.pictures`.
@@ -180,7 +179,7 @@ def count_labels(folder: LabelFolder) -> Counts:
 
 
 def _count(sections: Iterable[tuple[Syntax, Programs]], tables: TableSet) -> Counts:
-    """How often each symbol of each table is coded; `tables` are any of the sections' codebook."""
+    """Counts of each symbol of each table; `tables` are any of the sections' codebook."""
     counts: Counts = {}
     for syntax, programs in sections:
         writer = Writer(tables)
@@ -228,7 +227,7 @@ def build_tables(
 
 
 def _symbol(name: str) -> str:
-    """What a table's symbols mean, whatever the context: tile size, rate, layer, neighbours."""
+    """Name of what a table's symbols mean, whatever the context: tile size, rate, layer, neighbours."""
     family, kind, *rest = *name.split("."), ""
     if family == "merge" or kind not in _CONTEXTUAL:
         return f"qv.{rest[0]}" if kind == "qv" else name
@@ -262,6 +261,30 @@ def middle(picture: Tensor, crop: int) -> Tensor:
     return picture[:, top : top + crop, left : left + crop]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CountOptions:
+    """Options of encoding pictures to count them.
+
+    Args:
+        jobs: encodings to choose from; each picture takes part in `share` of them, the next picture in the next ones.
+        rounds: encode-and-count rounds, all but the last with one job per picture; from flat tables three settle.
+        crop: px, side of the square that is used.
+        workers: processes.
+    Raises:
+        ConfigError: fewer than one round or share.
+    """
+
+    jobs: Sequence[TableJob] = JOBS
+    rounds: int = 3
+    share: int = 4
+    crop: int = 256
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.share < 1:
+            raise ConfigError(f"tables need a round and a share: got {self.rounds} and {self.share}")
+
+
 def train_tables(
     images: Sequence[Path],
     out: Path,
@@ -269,30 +292,22 @@ def train_tables(
     table_id: str = "v15_default",
     codebook_id: str = "v15_grid",
     like: str | None = None,
-    jobs: Sequence[TableJob] = JOBS,
-    rounds: int = 3,
-    share: int = 4,
-    crop: int = 256,
-    workers: int = 2,
     plain: bool = False,
+    counting: CountOptions | None = None,
 ) -> TableSet:
     """Train tables on the middle of each picture and write them to `out` (JSON).
 
     Args:
         images: training pictures, never test pictures.
         like: tables to begin with, of any codebook; None for flat ones.
-        jobs: encodings to choose from; each picture takes part in `share` of them, the next picture in the next ones.
-        rounds: encode-and-count rounds, all but the last with one job per picture; from flat tables three settle.
-        crop: px, side of the square that is used.
-        workers: processes.
         plain: no contexts, to study what they are worth; see `build_tables`.
     Raises:
-        ConfigError: no pictures, or fewer than one round or share.
-        MissingTableError: no such codebook, or no such tables to begin with.
+        ConfigError: no pictures.   MissingTableError: no such codebook, or no such tables to begin with.
     """
-    if not images or rounds < 1 or share < 1:
-        raise ConfigError(f"tables need pictures, a round and a share: got {len(images)}, {rounds} and {share}")
+    if not images:
+        raise ConfigError("no pictures to count; name files or folders that hold some")
     ready_to_write(out)
+    counting = counting or CountOptions()
     codebook = load_codebook(codebook_id)
     begun = load_table(like) if like else None
     tables = starting_tables(codebook, "round0", begun) if begun else flat_tables(codebook, "round0")
@@ -300,18 +315,20 @@ def train_tables(
         for name in ("rans", "codebooks"):
             (Path(folder) / name).mkdir()
         save_codebook(Path(folder) / "codebooks" / f"{codebook_id}.npz", codebook)
-        for turn in range(rounds):
+        for turn in range(counting.rounds):
             save_tables(Path(folder) / "rans" / f"round{turn}.json", tables)
-            last = turn == rounds - 1
+            last = turn == counting.rounds - 1
             tasks = [
-                (str(image), job, f"round{turn}", codebook_id, crop)
+                (str(image), job, f"round{turn}", codebook_id, counting.crop)
                 for i, image in enumerate(images)
-                for job in _shared(jobs, i, share if last else 1)
+                for job in _shared(counting.jobs, i, counting.share if last else 1)
             ]
             counts: Counts = {}
-            with ProcessPoolExecutor(workers, get_context("spawn"), _start, (folder,)) as pool:
+            with ProcessPoolExecutor(counting.workers, get_context("spawn"), _start, (folder,)) as pool:
                 done = pool.map(_count_crop, tasks, chunksize=4)
-                for part in tqdm(done, total=len(tasks), desc=f"round {turn + 1} of {rounds}", disable=bars_hidden()):
+                for part in tqdm(
+                    done, total=len(tasks), desc=f"round {turn + 1} of {counting.rounds}", disable=bars_hidden()
+                ):
                     _add(counts, part)
             name = table_id if last else f"round{turn + 1}"
             tables = build_tables(counts, codebook, name, like=begun, plain=plain)

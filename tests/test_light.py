@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -19,7 +20,20 @@ import torch
 from PIL import Image
 
 import pc15
+from pc15.bitstream import Header, Stream, write_container
+from pc15.bitstream.alphabets import Syntax
+from pc15.bitstream.header import tile_counts
+from pc15.bitstream.ports import Writer
+from pc15.bitstream.programs import Programs
+from pc15.bitstream.read import read_programs
+from pc15.bitstream.sections import code_section
+from pc15.draw import predict_plane
+from pc15.entropy.tables import load_table
 from pc15.extras import EXTRA_OF
+from pc15.luma import to_pixels
+from pc15.proc.codebook import load_codebook
+from pc15.quant import dc_levels
+from tests.fuzz.hostile import spec
 
 ROOT = Path(pc15.__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -137,7 +151,7 @@ for name, call in [
         said.append([name, "", "nothing"])
     except pc15.Pc15Error as error:
         said.append([name, type(error).__name__, str(error)])
-for words in (["decode", tiles, "-o", "a.png"], ["info", tiles], ["generators"],
+for words in (["decode", tiles, "-o", "a.png"], ["generators"],
               ["bench", "rd", "--images", ".", "--out", "rd.csv"],
               ["encode", "photo.png", "-o", "a.pc15", "--hooks", "heuristic"]):
     with contextlib.redirect_stderr(io.StringIO()) as errors:
@@ -171,6 +185,64 @@ print(coded["stats"]["layers"], pc15.psnr(picture, pc15.decode(coded["bitstream"
     layers, quality = map(float, ran.stdout.split())
     assert layers == 0 and quality > 20
     assert ran.stderr.count("looks like one pattern") == ran.stderr.count(WANTED) == 1
+
+
+def test_programs_are_read_and_described_without_torch(tmp_path: Path) -> None:
+    """Of every golden stream: what needs torch is drawing alone."""
+    code = f"""
+import hashlib, pathlib
+from pc15.bitstream.read import read_programs
+from pc15.cli import main
+from pc15.errors import MissingTableError
+digest = hashlib.sha256()
+for path in sorted(pathlib.Path({str(GOLDEN)!r}).glob("*.pc15")):
+    for programs in read_programs(path.read_bytes())[1]:
+        digest.update(repr(programs.records()).encode())
+assert main(["info", {str(GOLDEN / "everything.pc15")!r}, "--tiles", "--json"]) == 0
+print("RESULT", digest.hexdigest(), "torch" in sys.modules and sys.modules["torch"] is not None)
+"""
+    without, there = alone(code, tmp_path), alone(code, tmp_path, block="import sys\n")
+    assert without.returncode == there.returncode == 0, without.stderr + there.stderr
+    assert without.stdout == there.stdout and without.stdout.rstrip().endswith("False")
+
+
+def test_tiles_without_patterns_are_drawn_without_torch(tmp_path: Path) -> None:
+    data = flat_tiles()
+    (tmp_path / "flat.pc15").write_bytes(data)
+    code = """
+import hashlib
+import numpy as np
+import pc15
+from pc15.cli import main
+pixels = pc15.decode("flat.pc15", output="numpy")
+assert np.array_equal(pc15.decode_many(["flat.pc15"], output="numpy")[0], pixels)
+assert main(["decode", "flat.pc15", "-o", "flat.png"]) == 0
+print("RESULT", hashlib.sha256(pixels.tobytes()).hexdigest(), sys.modules.get("torch"))
+"""
+    header, programs, *_ = read_programs(data)
+    rows = [predict_plane([*programs], header, 0, load_codebook(header.codebook_id), torch.device("cpu"))]
+    expected = hashlib.sha256(to_pixels(rows[0]).numpy().tobytes()).hexdigest()
+    for block in (BLOCK, "import sys\n"):
+        ran = alone(code, tmp_path, block=block)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.split()[-3:] == ["RESULT", expected, "None"]
+
+
+def flat_tiles() -> bytes:
+    """200x130, tiles of 16 px upon coarse ones of 48 px, none with a layer."""
+    header = Header(200, 130, 0, (dataclasses.replace(spec(16, 5), under=spec(48, 7)),))
+    codebook = load_codebook(header.codebook_id)
+    rng = np.random.default_rng(3)
+    sections = []
+    for which, grid in enumerate(header.grids):
+        ny, nx = tile_counts(header, which)
+        programs = Programs.empty(ny * nx)
+        programs.dc[:] = rng.integers(0, dc_levels(grid.spec.dc_step), ny * nx)
+        writer = Writer(load_table(header.table_id))
+        syntax = Syntax.of(ny, nx, grid.spec.tile, grid.spec.amp_step, grid.spec.dc_step, False, codebook)
+        code_section(writer, syntax, programs)
+        sections.append(writer.rans_bytes())
+    return write_container(Stream(header, sections))
 
 
 def test_outputs_are_of_the_kind_that_is_asked_for() -> None:

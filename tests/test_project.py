@@ -7,10 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+from pc15.config_files import find_config
+from pc15.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pc15", "pc15learn")
@@ -121,3 +125,82 @@ def test_an_old_python_gets_one_clear_line(tmp_path: Path) -> None:
         assert f"error: {says}" in ran.stderr
         assert "Traceback" not in ran.stderr
         assert not (tmp_path / "venv").exists()
+
+
+def test_a_wheel_carries_the_configs_where_names_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("setuptools", minversion="77")
+    for name in ("pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    shutil.copy(ROOT / "pc15" / "_version.py", tmp_path / "pc15")
+    ran = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "built"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    built = tmp_path / "built" / "pc15" / "configs"
+    texts = {path.relative_to(built): path.read_text() for path in built.rglob("*.yaml")}
+    own = ROOT / "configs"
+    assert texts == {path.relative_to(own): path.read_text() for path in own.rglob("*.yaml")}
+    monkeypatch.setattr("pc15.config_files._PLACES", (built,))
+    assert find_config("selector", "learn") == built / "learn" / "selector.yaml"
+    monkeypatch.setattr("pc15.config_files._PLACES", (tmp_path,))
+    with pytest.raises(ConfigError, match="install pc15 again"):
+        find_config("selector", "learn")
+
+
+# ---------------------------------------------------------------- the house
+
+
+ONE_IDEA = {"pc15/residual/syntax.py", "pc15/residual/enc/rdo.py"}
+"""Files above 500 lines: the order of a residual's symbols, and the choice of a superblock's squares by their cost."""
+KERNELS = {"jit", "jit_entry", "jit_inner", "_entry", "_inner"}
+"""Decorators of compiled loops, which take no objects."""
+LONG = {"pc15/residual/enc/rdo.py:encode_plane"}
+
+
+def test_files_hold_one_idea_and_functions_take_few_parameters() -> None:
+    long, wide = [], []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+            if len(text.splitlines()) > 500:
+                long.append(name)
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef) and not any(kernel(one) for one in node.decorator_list):
+                    taken = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                    if len(set(taken) - {"self", "cls"}) > 8:
+                        wide.append(f"{name}:{node.name}")
+    assert set(long) <= ONE_IDEA
+    assert set(wide) <= LONG
+
+
+def kernel(decorator: ast.expr) -> bool:
+    """True for a decorator that compiles a loop."""
+    name = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "")) in KERNELS
+
+
+# ---------------------------------------------------------------- CI
+
+
+@pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="a source distribution has no workflows")
+def test_ci_runs_on_what_the_project_says_that_it_supports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    versions = [line.rpartition(" ")[2] for line in project["classifiers"] if re.search(r":: 3\.\d+$", line)]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == versions
+    others = {"ubuntu-24.04-arm", "macos-latest", "windows-latest"}
+    assert set(jobs["platforms"]["strategy"]["matrix"]["os"]) == others
+    assert others < set(jobs["light"]["strategy"]["matrix"]["os"])
+    lines = [step.get("run", "") for step in jobs["prerelease"]["steps"]]
+    assert any("--pre --upgrade numba" in line for line in lines)
+    for job in ("platforms", "prerelease"):
+        words = " ".join(step.get("run", "") for step in jobs[job]["steps"]).split()
+        named = [word for word in words if word.startswith("tests/")]
+        assert named and all((ROOT / path).exists() for path in named)

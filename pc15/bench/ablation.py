@@ -9,7 +9,6 @@ A further part is a further line of `VARIANTS`.
 from __future__ import annotations
 
 import logging
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 from pc15.bench import ABLATION_LAMBDAS, MAX_BPP
 from pc15.bench.codecs import Codec
 from pc15.bench.points import Key, Point, PointFile
-from pc15.bench.rd import find_pictures, measure_all
+from pc15.bench.rd import check_ladder_end, find_pictures, measure_all
 from pc15.bench.summary import Table, bd_rates
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.entropy.tables import load_table
@@ -117,28 +116,41 @@ VARIANTS = (
 )
 
 
-def run_ablation(
-    images: Sequence[str | Path],
-    out: str | Path,
-    *,
-    variants: Sequence[str] = (),
-    preset: str = "balanced",
-    lambdas: Sequence[float] = ABLATION_LAMBDAS,
-    max_bpp: float = MAX_BPP,
-    workers: int = 1,
-    force: bool = False,
-    device: str = "auto",
-) -> list[Point]:
-    """Measure what `out`, a CSV as of `run_rd`, does not hold yet, each row written as it comes.
+@dataclass(frozen=True, kw_only=True)
+class AblationOptions:
+    """Options of `run_ablation`.
 
     Args:
-        images: files and folders.
         variants: names, none for all; their bases are measured, too.
         preset: what every variant is a change of.
         lambdas: the ladder, at least two.
         max_bpp: where it is left.
         workers: processes.
-        force: measure rows again that `out` holds.
+        force: measure rows again that the output holds.
+        device: where tile programs are searched.
+    Raises:
+        ConfigError: a number that cannot be.
+    """
+
+    variants: Sequence[str] = ()
+    preset: str = "balanced"
+    lambdas: Sequence[float] = ABLATION_LAMBDAS
+    max_bpp: float = MAX_BPP
+    workers: int = 1
+    force: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_ladder_end(self.max_bpp, self.workers)
+        if len(set(self.lambdas)) < 2:
+            raise ConfigError(f"lambdas are {list(self.lambdas)}; a curve needs two or more")
+
+
+def run_ablation(images: Sequence[str | Path], out: str | Path, options: AblationOptions) -> list[Point]:
+    """Measure what `out`, a CSV as of `run_rd`, does not hold yet, each row written as it comes.
+
+    Args:
+        images: files and folders.
     Returns:
         Every point of these pictures and variants.
     Raises:
@@ -146,24 +158,18 @@ def run_ablation(
         ImageError: a picture that cannot be read, or is too small.
         SchemaError: `out` is something else than such a CSV.
     """
-    if not (math.isfinite(max_bpp) and max_bpp > 0):
-        raise ConfigError(f"max_bpp is {max_bpp}; give bits per pixel above 0, such as {MAX_BPP}")
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}; give 1 or more processes")
-    settings = tuple(sorted(set(lambdas), reverse=True))
-    if len(settings) < 2:
-        raise ConfigError(f"lambdas are {list(lambdas)}; a curve needs two or more")
-    chosen = _chosen(variants)
+    settings = tuple(sorted(set(options.lambdas), reverse=True))
+    chosen = _chosen(options.variants)
     codecs = []
     for variant in chosen:
-        cfg = CodecConfig.preset(preset, **{"device": device, **variant.options})
+        cfg = CodecConfig.preset(options.preset, **{"device": options.device, **variant.options})
         for lam in settings:
             cfg.but(lambda_rd=lam)  # says so if it cannot be
         codecs.append(Codec(variant.codec, settings, cfg, variant.parts))
     pictures = find_pictures(images)
-    redo = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in settings] if force else []
+    redo = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in settings] if options.force else []
     with PointFile(out, redo) as file:
-        measure_all([(p, c) for p in pictures for c in codecs], file, max_bpp, workers)
+        measure_all([(p, c) for p in pictures for c in codecs], file, options.max_bpp, options.workers)
         wanted, names = {picture.key for picture in pictures}, {codec.name for codec in codecs}
         return [point for point in file.points.values() if point.picture in wanted and point.codec in names]
 

@@ -179,49 +179,63 @@ class ClassResult:
     seconds: float
 
 
-def run_inclass(
-    out: str | Path,
-    *,
-    classes: Sequence[str] = INCLASS,
-    count: int = 20,
-    size: int = 512,
-    seed: int = 0,
-    lambdas: Sequence[float] = INCLASS_LAMBDAS,
-    preset: str = "balanced",
-    device: str = "auto",
-    workers: int = 1,
-    force: bool = False,
-) -> list[Point]:
-    """Measure what `out`, a CSV, does not hold yet, a picture's rows written as it is done; all of these pictures.
+@dataclass(frozen=True, kw_only=True)
+class InclassOptions:
+    """Options of `run_inclass`.
 
     Args:
         classes: some of `INCLASS`.   count: pictures of each.   size: px, side of the pictures.
-        seed: of the pictures' parameters.   lambdas: the ladder.   force: measure again what `out` holds.
+        seed: of the pictures' parameters.   lambdas: the ladder.   force: measure again what the output holds.
         workers: processes of one thread each; the rows and their order are the same, but for the times.
     Raises:
-        UnknownNameError, ConfigError: an option that cannot be; nothing was measured.
+        UnknownNameError, ConfigError: an option that cannot be.
+    """
+
+    classes: Sequence[str] = INCLASS
+    count: int = 20
+    size: int = 512
+    seed: int = 0
+    lambdas: Sequence[float] = INCLASS_LAMBDAS
+    preset: str = "balanced"
+    device: str = "auto"
+    workers: int = 1
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.classes:
+            if name not in _DRAW:
+                raise UnknownNameError(f"no class {name!r}{did_you_mean(name, _DRAW)} (there are {', '.join(_DRAW)})")
+        if not SSIM_WINDOW <= self.size <= MAX_TILE:
+            raise ConfigError(f"size is {self.size}; give {SSIM_WINDOW} to {MAX_TILE} px, what one tile can be")
+        if self.count < 1 or self.workers < 1 or not self.lambdas:
+            given = f"count is {self.count}, workers {self.workers}, with {len(self.lambdas)} lambdas"
+            raise ConfigError(f"{given}; give at least 1 of each")
+
+
+def run_inclass(out: str | Path, options: InclassOptions) -> list[Point]:
+    """Measure what `out`, a CSV, does not hold yet, a picture's rows written as it is done; all of these pictures.
+
+    Raises:
+        UnknownNameError, ConfigError: a preset or device that cannot be; nothing was measured.
         SchemaError: `out` is something else than such a CSV.
     """
-    for name in classes:
-        if name not in _DRAW:
-            raise UnknownNameError(f"no class {name!r}{did_you_mean(name, _DRAW)} (there are {', '.join(_DRAW)})")
-    if not SSIM_WINDOW <= size <= MAX_TILE:
-        raise ConfigError(f"size is {size}; give {SSIM_WINDOW} to {MAX_TILE} px, what one tile can be")
-    if count < 1 or workers < 1 or not lambdas:
-        raise ConfigError(f"count is {count}, workers {workers}, with {len(lambdas)} lambdas; give at least 1 of each")
-    cfg = CodecConfig.preset(preset, device=device)
-    ladder = sorted(set(lambdas), reverse=True)
-    pictures = [_Picture(name, index, size, seed, preset) for name in classes for index in range(count)]
+    cfg = CodecConfig.preset(options.preset, device=options.device)
+    ladder = sorted(set(options.lambdas), reverse=True)
+    pictures = [
+        _Picture(name, index, options.size, options.seed, options.preset)
+        for name in options.classes
+        for index in range(options.count)
+    ]
     every = [picture.key(lam) for picture in pictures for lam in ladder]
     with (
-        PointFile(out, every if force else []) as file,
-        executor(workers) as pool,
+        PointFile(out, every if options.force else []) as file,
+        executor(options.workers) as pool,
         tqdm(total=len(pictures), desc="in-class", unit="picture", disable=bars_hidden()) as bar,
     ):
         waiting = deque(pictures)
         running: deque[Future[list[Point]]] = deque()
         while waiting or running:
-            while waiting and len(running) < workers:
+            while waiting and len(running) < options.workers:
                 picture = waiting.popleft()
                 known = [file.points.get(picture.key(lam)) for lam in ladder]
                 running.append(pool.submit(_climb_down, picture, ladder, known, cfg))

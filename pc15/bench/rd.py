@@ -13,10 +13,10 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -54,65 +54,85 @@ class Target:
         return self.name, self.width, self.height
 
 
-def run_rd(
-    images: Sequence[str | Path],
-    out: str | Path,
-    *,
-    presets: Sequence[str] = ("balanced",),
-    against: Sequence[Anchor | str] = (),
-    anchors: str | Path | None = None,
-    reference: str | None = None,
-    lambdas: Sequence[float] = LAMBDAS,
-    max_bpp: float = MAX_BPP,
-    workers: int = 1,
-    force: bool = False,
-    color: bool = False,
-    vvenc: str | Path | None = None,
-    **options: Any,
-) -> list[Point]:
-    """Measure what `out`, a CSV, does not hold yet, each row written as it comes.
+@dataclass(frozen=True, kw_only=True)
+class RdOptions:
+    """Options of `run_rd`.
 
     Args:
-        images: files and folders.
-        out: the CSV; rows of the same picture, size, codec and setting are not measured again.
         presets: presets of PC15; each becomes a codec `pc15-<preset>`.
         against: conventional codecs, see `codecs`; those that are not there are left out with a notice.
-        anchors: a CSV of the same columns, whose curves stand beside those of `out`.
+        anchors: a CSV of the same columns as the output, whose curves stand beside those of it.
         reference: a codec that must be among them all.
         lambdas: PC15's ladder.
         max_bpp: where a ladder is left.
         workers: processes; times are only comparable with one.
-        force: measure rows again that `out` holds.
+        force: measure rows again that the output holds.
         color: pictures are RGB, and points are of colour.   vvenc: path of VVenC's program.
-        options: further fields of CodecConfig.
-    Returns:
-        Every point that `out` and `anchors` hold of these pictures, also of codecs that were measured earlier.
+        codec: further fields of CodecConfig.
     Raises:
-        ConfigError, UnknownNameError: an option that cannot be; nothing was measured.
-        ImageError: a picture that cannot be read, or is too small; nothing was measured.
-        SchemaError: `out` or `anchors` is something else than such a CSV.
+        ConfigError: a number that cannot be.
+    """
+
+    presets: Sequence[str] = ("balanced",)
+    against: Sequence[Anchor | str] = ()
+    anchors: str | Path | None = None
+    reference: str | None = None
+    lambdas: Sequence[float] = LAMBDAS
+    max_bpp: float = MAX_BPP
+    workers: int = 1
+    force: bool = False
+    color: bool = False
+    vvenc: str | Path | None = None
+    codec: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_ladder_end(self.max_bpp, self.workers)
+        if self.presets and not self.lambdas:
+            raise ConfigError("no lambda to measure at; give some, such as 4,1,0.25")
+
+
+def check_ladder_end(max_bpp: float, workers: int) -> None:
+    """Refuse a rate at which no ladder can be left, and no processes.
+
+    Raises:
+        ConfigError: that.
     """
     if not (math.isfinite(max_bpp) and max_bpp > 0):
         raise ConfigError(f"max_bpp is {max_bpp}; give bits per pixel above 0, such as {MAX_BPP}")
     if workers < 1:
         raise ConfigError(f"workers is {workers}; give 1 or more processes")
-    if presets and not lambdas:
-        raise ConfigError("no lambda to measure at; give some, such as 4,1,0.25")
-    codecs = [own(preset, lambdas, color, **options) for preset in dict.fromkeys(presets)]
-    codecs += conventional(against, color, vvenc)
-    if not codecs and anchors is None:
+
+
+def run_rd(images: Sequence[str | Path], out: str | Path, options: RdOptions) -> list[Point]:
+    """Measure what `out`, a CSV, does not hold yet, each row written as it comes.
+
+    Args:
+        images: files and folders.
+        out: the CSV; rows of the same picture, size, codec and setting are not measured again.
+    Returns:
+        Every point that `out` and the anchors hold of these pictures, also of codecs that were measured earlier.
+    Raises:
+        ConfigError, UnknownNameError: an option that cannot be; nothing was measured.
+        ImageError: a picture that cannot be read, or is too small; nothing was measured.
+        SchemaError: `out` or the anchors are something else than such a CSV.
+    """
+    color, reference = options.color, options.reference
+    codecs = [own(preset, options.lambdas, color, **options.codec) for preset in dict.fromkeys(options.presets)]
+    codecs += conventional(options.against, color, options.vvenc)
+    if not codecs and options.anchors is None:
         raise ConfigError("no codec to measure; give presets, codecs to compare with, or anchors")
     pictures = find_pictures(images)
     kind = ColorPoint if color else Point
-    given = _anchors(anchors, pictures, kind) if anchors is not None else []
-    redo = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in c.settings] if force else []
+    given = _anchors(options.anchors, pictures, kind) if options.anchors is not None else []
+    every = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in c.settings]
+    redo = every if options.force else []
     with PointFile(out, redo, kind) as file:
         known = dict.fromkeys([*(c.name for c in codecs), *(p.codec for p in [*given, *file.points.values()])])
         if reference is not None and reference not in known:
             raise UnknownNameError(
                 f"no codec {reference!r} to compare with{did_you_mean(reference, known)} (there are {', '.join(known)})"
             )
-        measure_all([(p, c) for p in pictures for c in codecs], file, max_bpp, workers)
+        measure_all([(p, c) for p in pictures for c in codecs], file, options.max_bpp, options.workers)
         wanted = {picture.key for picture in pictures}
         points = [point for point in file.points.values() if point.picture in wanted]
     measured = {(point.picture, point.codec) for point in points}

@@ -26,7 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pc15.bitstream.header import MAX_PIXELS, unpack_v15
+from pc15.bitstream.header import MAX_PIXELS
+from pc15.bitstream.header_bytes import unpack_v15
 from pc15.config import PROGRAMS, CodecConfig
 from pc15.decoder import Decoded, decode_many, decode_stream
 from pc15.encoder import EncodeResult, encode, encode_many

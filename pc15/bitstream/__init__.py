@@ -235,14 +235,13 @@ from pc15.bitstream.header import (
     ResidualSpan,
     SectionSpan,
     grids_of,
-    pack_v15,
     plane_size,
     residual_spans,
     section_count,
     section_spans,
     tile_counts,
-    unpack_v15,
 )
+from pc15.bitstream.header_bytes import pack_v15, unpack_v15
 from pc15.bitstream.records import TileRec
 
 __all__ = [

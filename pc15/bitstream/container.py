@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -21,15 +22,13 @@ from pc15.bitstream.header import (
     CRC_BYTES,
     MAX_PIXELS,
     Header,
-    pack_v15,
-    read_varint,
     residual_count,
     residual_spans,
     section_count,
     section_spans,
-    unpack_v15,
-    varint,
 )
+from pc15.bitstream.header_bytes import pack_v15, unpack_v15
+from pc15.bitstream.varints import read_varint, varint
 from pc15.errors import BitstreamError, ConfigError, checked_max_pixels
 from pc15.paths import read_open, write_atomic
 
@@ -43,6 +42,7 @@ __all__ = [
     "pixel_limit",
     "read_bitstream",
     "read_container",
+    "several_streams",
     "stream_bytes",
     "write_bitstream",
     "write_container",
@@ -327,3 +327,17 @@ def _read_at_most(file: IO[bytes], name: str, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise BitstreamError(f"{name} is over the limit of {max_bytes} bytes; raise max_bytes if it is trusted")
     return data
+
+
+def several_streams(streams: Iterable[StreamLike]) -> list[bytes]:
+    """The bytes of each of several streams.
+
+    Raises:
+        BitstreamError: a single stream, which would be taken apart.
+    """
+    single = isinstance(streams, str | bytes | bytearray | memoryview) or hasattr(streams, "read")
+    if single or not isinstance(streams, Iterable):
+        raise BitstreamError(
+            f"decode_many got one {type(streams).__name__}, not several streams; give a list, or one stream to decode"
+        )
+    return [stream_bytes(stream) for stream in streams]

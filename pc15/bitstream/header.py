@@ -1,23 +1,18 @@
-"""The fixed part of a stream: what is coded, on which grid, with which tables; 18 bytes for a grey picture.
+"""The fields of a header, and what follows from them: sizes of planes, tiles, sections.
 
-`pack_v15` and `unpack_v15` are exact inverses: a header has one form only, and any other is refused.  All
-that a decoder allocates follows from the header, so its limits are checked here, before anything is
-allocated.
-The layout, field by field, is in `pc15/bitstream/__init__.py`.
+`pc15.bitstream.header_bytes` checks them against their limits, which stand here, and makes bytes of them.
 """
 
 from __future__ import annotations
 
 import functools
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from pc15.entropy.tables import DEFAULT_TABLE_ID, ID_PATTERN
-from pc15.errors import BitstreamError, ConfigError
-from pc15.quant import DC_FINEST
+from pc15.entropy.tables import DEFAULT_TABLE_ID
+from pc15.grids import TileGridCfg, TileSpec, grid
 
 __all__ = [
     "CHROMA_TOOLS",
@@ -44,17 +39,13 @@ __all__ = [
     "ResidualSpan",
     "SectionSpan",
     "grids_of",
-    "pack_plane",
-    "pack_v15",
+    "plane_grid",
     "plane_size",
-    "read_varint",
     "residual_count",
     "residual_spans",
     "section_count",
     "section_spans",
     "tile_counts",
-    "unpack_v15",
-    "varint",
 ]
 
 MAGIC = b"PC15"
@@ -84,15 +75,10 @@ KNOWN_IDS = (("v15_trained", "v15_trained"),)
 """Pairs of table and codebook id that a header names by one byte, KNOWN + their place here; append only."""
 KNOWN = 128
 
-_COLOR, _SHARED_CHROMA, _IDS, _SEED, _RAW, _SECTIONS, _METADATA, _RESIDUAL = (1 << bit for bit in range(8))
-_TOOLS = 1 << 7
-"""Of a plane's residual byte: a byte of tools follows."""
-_VARINT_BYTES = 5  # enough for 32 bits
-
 
 @dataclass(frozen=True)
 class PlaneSpec:
-    """How one plane is coded: its grid, its window and the index of its quantizer steps.
+    """Coding of one plane: its grid, its window and the index of its quantizer steps.
 
     A plane without tiles (tile 0, and all that goes with tiles 0) is residual alone, upon middle grey.  Tiles may be
     drawn upon a coarse grid of larger ones, which has all of these fields of its own but a residual.
@@ -126,7 +112,7 @@ class PlaneGrid(NamedTuple):
     coarse: bool  # another grid is drawn upon it
 
     def rows(self, start: int, stop: int) -> str:
-        """What tile rows start..stop-1 are called."""
+        """Name of tile rows start..stop-1, for messages."""
         return f"plane {self.plane}, {'coarse ' if self.coarse else ''}tile rows {start} to {stop - 1}"
 
 
@@ -187,7 +173,7 @@ def plane_size(header: Header, plane: int) -> tuple[int, int]:
 
 
 def grids_of(header: Header, plane: int) -> slice:
-    """Which of the header's grids are a plane's: one, or the coarse one and the one upon it."""
+    """Place of a plane's grids among the header's: one, or the coarse one and the one upon it."""
     return slice(
         sum(1 for grid in header.grids if grid.plane < plane), sum(1 for grid in header.grids if grid.plane <= plane)
     )
@@ -203,23 +189,29 @@ def tile_counts(header: Header, grid: int) -> tuple[int, int]:
     return ny, nx
 
 
+def plane_grid(header: Header, which: int) -> TileSpec:
+    """The tiles of one of the header's grids."""
+    plane, spec, _ = header.grids[which]
+    return grid(*plane_size(header, plane), TileGridCfg(size=spec.tile, overlap=spec.overlap))
+
+
 def section_spans(header: Header) -> Iterator[SectionSpan]:
-    """What each section codes, in stream order: grid by grid, from the top."""
-    for grid in range(len(header.grids)):
-        rows = tile_counts(header, grid)[0]
+    """Tile rows that each section codes, in stream order: grid by grid, from the top."""
+    for which in range(len(header.grids)):
+        rows = tile_counts(header, which)[0]
         step = header.section_rows or max(rows, 1)
         for start in range(0, rows, step):
-            yield SectionSpan(grid, start, min(start + step, rows))
+            yield SectionSpan(which, start, min(start + step, rows))
 
 
 def section_count(header: Header) -> int:
-    """How many sections a stream with this header has."""
-    rows = [tile_counts(header, grid)[0] for grid in range(len(header.grids))]
+    """Number of sections of a stream with this header."""
+    rows = [tile_counts(header, which)[0] for which in range(len(header.grids))]
     return sum(-(-ny // (header.section_rows or max(ny, 1))) for ny in rows)
 
 
 def residual_spans(header: Header) -> Iterator[ResidualSpan]:
-    """What each residual section codes, in stream order: pixel rows of the planes that have a residual.
+    """Pixel rows that each residual section codes, in stream order, of the planes that have a residual.
 
     With sections of tile rows, a residual section has as many rows as these (not the coarse ones), rounded up to
     superblocks; a plane without tiles counts section_rows in superblocks.
@@ -232,7 +224,7 @@ def residual_spans(header: Header) -> Iterator[ResidualSpan]:
 
 
 def residual_count(header: Header) -> int:
-    """How many residual sections a stream with this header has."""
+    """Number of residual sections of a stream with this header."""
     planes = [plane for plane, spec in enumerate(header.planes) if spec.residual]
     return sum(-(-plane_size(header, plane)[0] // _residual_rows(header, plane)) for plane in planes)
 
@@ -242,281 +234,3 @@ def _residual_rows(header: Header, plane: int) -> int:
     spec = header.planes[plane]
     rows = header.section_rows * ((spec.tile - spec.overlap) or SUPERBLOCK)
     return -(-rows // SUPERBLOCK) * SUPERBLOCK or plane_size(header, plane)[0]
-
-
-# ---------------------------------------------------------------------------------------------- checks
-
-
-def _outside(what: str, value: object, low: int, high: int) -> str | None:
-    if type(value) is int and low <= value <= high:
-        return None
-    return f"{what} is {value!r}; it must be a whole number from {low} to {high}"
-
-
-def _plane_problem(at: str, spec: PlaneSpec, subsample: int) -> str | None:
-    if spec.tile == 0:
-        bare = PlaneSpec(0, 0, 0, subsample, 0, 0, residual=spec.residual, tools=spec.tools)
-        if spec != bare or not spec.residual:
-            return f"the tile size {at} is 0, which goes with a residual and nothing else of a plane's fields"
-        return _outside(f"residual {at}", spec.residual, 1, MAX_RESIDUAL) or _tools_problem(at, spec)
-    problem = (
-        _outside(f"tile size {at}", spec.tile, MIN_TILE, MAX_TILE)
-        or _outside(f"overlap {at} (tile size {spec.tile})", spec.overlap, 0, spec.tile - 1)
-        or _outside(f"window {at}", spec.window, 0, len(WINDOWS) - 1)
-        or _outside(
-            f"window_param {at} (window {WINDOWS[spec.window]})",
-            spec.window_param,
-            0,
-            0 if WINDOWS[spec.window] == "hann" else 255,
-        )
-        or _outside(f"amp_step {at}", spec.amp_step, 0, MAX_STEP)
-        or _outside(f"dc_step {at}", spec.dc_step, 0, DC_FINEST)
-        or _outside(f"subsample {at}", spec.subsample, 0, 1)
-        or _outside(f"residual {at}", spec.residual, 0, MAX_RESIDUAL)
-        or _tools_problem(at, spec)
-    )
-    if problem is None and spec.subsample != subsample:
-        problem = f"subsample {at} is {spec.subsample}; it is 0 for luma and 1 for 4:2:0 chroma"
-    if problem is None and spec.under is not None:
-        problem = _coarse_problem(at, spec, spec.under)
-    return problem
-
-
-def _tools_problem(at: str, spec: PlaneSpec) -> str | None:
-    if spec.tools and not spec.residual:
-        return f"tools {at} are {spec.tools!r} without a residual that they could code"
-    known = MAX_TOOLS if spec.subsample else MAX_TOOLS & ~CHROMA_TOOLS
-    if type(spec.tools) is int and not spec.tools & ~known:
-        return None
-    return f"tools {at} are {spec.tools!r}; they must be bits of {known}"
-
-
-def _coarse_problem(at: str, spec: PlaneSpec, coarse: PlaneSpec) -> str | None:
-    own = f"of what lies under the tiles {at}"
-    if coarse.residual or coarse.under is not None:
-        return f"what lies under the tiles {at} has a residual or another grid under it; it can have neither"
-    return _plane_problem(own, coarse, spec.subsample) or _outside(
-        f"tile size {own} (tile size {spec.tile})", coarse.tile, spec.tile + 1, MAX_TILE
-    )
-
-
-def _problem(header: Header, max_pixels: int) -> str | None:
-    """The first thing wrong with a header, or None."""
-    problem = (
-        _outside("width", header.width, 1, MAX_DIMENSION)
-        or _outside("height", header.height, 1, MAX_DIMENSION)
-        or _outside("color", header.color, COLOR_GRAY, COLOR_YCBCR420)
-        or _outside("seed", header.seed, 0, (1 << 32) - 1)
-        or _outside("payload_fmt", header.payload_fmt, PAYLOAD_RANS, PAYLOAD_RAW)
-        or _outside("section_rows", header.section_rows, 0, MAX_DIMENSION)
-    )
-    if problem:
-        return problem
-    if header.width * header.height > max_pixels:
-        return (
-            f"{header.width}x{header.height} is {header.width * header.height} pixels, over the limit of "
-            f"{max_pixels}; raise max_pixels if the source is trusted"
-        )
-    for what, name in (("table_id", header.table_id), ("codebook_id", header.codebook_id)):
-        if not isinstance(name, str) or not ID_PATTERN.fullmatch(name):
-            return f"{what} is {name!r}; it must be 1..32 characters of a-z, 0-9, _ and -"
-    subsamples = (0, 1, 1) if header.color == COLOR_YCBCR420 else (0,)
-    if len(header.planes) != len(subsamples):
-        return f"there are {len(header.planes)} planes; color {header.color} has {len(subsamples)}"
-    for index, (spec, subsample) in enumerate(zip(header.planes, subsamples, strict=True)):
-        problem = _plane_problem(f"of plane {index}", spec, subsample)
-        if problem:
-            return problem
-    counts = [tile_counts(header, grid) for grid in range(len(header.grids))]
-    tiles = sum(ny * nx for ny, nx in counts)
-    if tiles > MAX_TILES:
-        return f"the grid has {tiles} tiles, over the limit of {MAX_TILES}; use larger tiles or less overlap"
-    return None
-
-
-# ---------------------------------------------------------------------------------------------- bytes
-
-
-def varint(value: int) -> bytes:
-    """LEB128: seven bits per byte, lowest first; bit 7 says that more follow."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def read_varint(data: bytes, pos: int, what: str) -> tuple[int, int]:
-    """The number at `pos`, below 2**35, and the position after it; only its shortest form is read."""
-    value = 0
-    for index, byte in enumerate(data[pos : pos + _VARINT_BYTES]):
-        value |= (byte & 127) << 7 * index
-        if byte < 128:
-            if byte == 0 and index > 0:
-                raise BitstreamError(f"{what} at byte {pos} is a number in more bytes than it needs: damaged")
-            return value, pos + index + 1
-    if len(data) - pos < _VARINT_BYTES:
-        raise BitstreamError(f"stream of {len(data)} bytes ends inside {what}: it is cut")
-    raise BitstreamError(f"{what} at byte {pos} is a number of more than {_VARINT_BYTES} bytes: damaged")
-
-
-def pack_plane(spec: PlaneSpec) -> bytes:
-    """A plane's fields but for its residual."""
-    if not spec.tile:
-        return varint(0)
-    under = varint(COARSE) + pack_plane(spec.under) if spec.under is not None else b""
-    fields = (
-        spec.amp_step | spec.dc_step << 6 | spec.window << 12 | spec.subsample << 14 | (spec.window_param > 0) << 15
-    )
-    param = bytes([spec.window_param]) if spec.window_param else b""
-    return under + varint(spec.tile) + varint(spec.overlap) + fields.to_bytes(2, "big") + param
-
-
-def _pack_ids(*pair: str) -> bytes:
-    if pair in KNOWN_IDS:
-        return bytes([KNOWN + KNOWN_IDS.index(pair)])
-    return b"".join(bytes([len(name)]) + name.encode("ascii") for name in pair)
-
-
-def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Header -> bytes, its CRC included.
-
-    Raises:
-        ConfigError: a field that is out of range, or a picture beyond a limit.
-    """
-    problem = _problem(header, max_pixels)
-    if problem:
-        raise ConfigError(f"header cannot be written: {problem}")
-    planes = header.planes
-    shared = header.color == COLOR_YCBCR420 and planes[1] == planes[2]
-    ids = (header.table_id, header.codebook_id) != (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID)
-    flags = (
-        _COLOR * header.color
-        | _SHARED_CHROMA * shared
-        | _IDS * ids
-        | _SEED * (header.seed != DEFAULT_SEED)
-        | _RAW * header.payload_fmt
-        | _SECTIONS * (header.section_rows > 0)
-        | _METADATA * header.has_metadata
-        | _RESIDUAL * any(spec.residual for spec in planes)
-    )
-    out = bytearray(MAGIC) + bytes([VERSION, flags]) + varint(header.width) + varint(header.height)
-    for spec in planes[:2] if shared else planes:
-        out += pack_plane(spec)
-        if flags & _RESIDUAL:
-            out += bytes([spec.residual | _TOOLS, spec.tools] if spec.tools else [spec.residual])
-    if flags & _IDS:
-        out += _pack_ids(header.table_id, header.codebook_id)
-    if flags & _SEED:
-        out += header.seed.to_bytes(4, "big")
-    if flags & _SECTIONS:
-        out += varint(header.section_rows)
-    return bytes(out) + zlib.crc32(out).to_bytes(CRC_BYTES, "big")
-
-
-class _Reader:
-    """A position in the header's bytes that never passes their end."""
-
-    def __init__(self, data: bytes, pos: int) -> None:
-        self.data, self.pos = data, pos
-
-    def take(self, count: int, what: str) -> bytes:
-        taken = self.data[self.pos : self.pos + count]
-        if len(taken) < count:
-            raise BitstreamError(f"stream of {len(self.data)} bytes ends inside the header, in {what}: it is cut")
-        self.pos += count
-        return taken
-
-    def number(self, count: int, what: str) -> int:
-        return int.from_bytes(self.take(count, what), "big")
-
-    def varint(self, what: str) -> int:
-        value, self.pos = read_varint(self.data, self.pos, f"the header's {what}")
-        return value
-
-    def ids(self) -> tuple[str, str]:
-        first = self.number(1, "table_id")
-        if first >= KNOWN:
-            if first - KNOWN >= len(KNOWN_IDS):
-                raise BitstreamError(f"the header names tables and codebook {first - KNOWN}, which this build lacks")
-            return KNOWN_IDS[first - KNOWN]
-        table = self.take(first, "table_id").decode("latin-1")
-        return table, self.take(self.number(1, "codebook_id"), "codebook_id").decode("latin-1")
-
-    def plane(self, index: int, with_residual: bool) -> PlaneSpec:
-        tile, under = self.varint(f"tile size of plane {index}"), None
-        if not tile:
-            residual, tools = self.residual(index) if with_residual else (0, 0)
-            return PlaneSpec(0, 0, 0, int(index > 0), 0, 0, residual=residual, tools=tools)
-        if tile == COARSE:
-            under = self.grid(index, self.varint(f"coarse tile size of plane {index}"))
-            tile = self.varint(f"tile size of plane {index}")
-        spec = self.grid(index, tile)
-        residual, tools = self.residual(index) if with_residual else (0, 0)
-        return replace(spec, under=under, residual=residual, tools=tools)
-
-    def residual(self, index: int) -> tuple[int, int]:
-        residual = self.number(1, f"residual of plane {index}")
-        tools = self.number(1, f"tools of plane {index}") if residual & _TOOLS else 0
-        if tools & ~MAX_TOOLS:
-            raise BitstreamError(f"plane {index} needs coding tools {tools:#x}, of which this build lacks some")
-        return residual & ~_TOOLS, tools
-
-    def grid(self, index: int, tile: int) -> PlaneSpec:
-        overlap = self.varint(f"overlap of plane {index}")
-        fields = self.number(2, f"plane {index}")
-        return PlaneSpec(
-            tile=tile,
-            overlap=overlap,
-            window=fields >> 12 & 3,
-            subsample=fields >> 14 & 1,
-            amp_step=fields & 63,
-            dc_step=fields >> 6 & 63,
-            window_param=self.number(1, f"window_param of plane {index}") if fields >> 15 else 0,
-        )
-
-
-def unpack_v15(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Header, int]:
-    """Header of a stream, and how many bytes it takes.
-
-    Args:
-        data: at least the header; what follows it is not looked at.
-        max_pixels: refuse a larger picture.
-    Raises:
-        BitstreamError: not a PC15 stream, another version, cut, damaged, or beyond a limit.
-    """
-    if not data.startswith(MAGIC):
-        raise BitstreamError(f"not a PC15 stream: it starts with {bytes(data[:4])!r}, not {MAGIC!r}")
-    reader = _Reader(data, len(MAGIC))
-    version, flags = reader.number(1, "version"), reader.number(1, "flags")
-    if version != VERSION:
-        raise BitstreamError(f"stream has version {version}; this build reads version {VERSION}: use a newer one")
-    width, height = reader.varint("width"), reader.varint("height")
-    color, shared = flags & _COLOR, bool(flags & _SHARED_CHROMA)
-    with_residual = bool(flags & _RESIDUAL)
-    planes = [reader.plane(index, with_residual) for index in range(1 if not color else 2 if shared else 3)]
-    ids = reader.ids() if flags & _IDS else (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID)
-    seed = reader.number(4, "seed") if flags & _SEED else DEFAULT_SEED
-    section_rows = reader.varint("section_rows") if flags & _SECTIONS else 0
-    crc = zlib.crc32(data[: reader.pos])
-    if reader.number(CRC_BYTES, "CRC") != crc:
-        raise BitstreamError(f"header of {reader.pos} bytes fails its CRC: the stream is damaged")
-    header = Header(
-        width=width,
-        height=height,
-        color=color,
-        planes=tuple(planes + planes[1:]) if color and shared else tuple(planes),
-        seed=seed,
-        table_id=ids[0],
-        codebook_id=ids[1],
-        payload_fmt=PAYLOAD_RAW if flags & _RAW else PAYLOAD_RANS,
-        section_rows=section_rows,
-        has_metadata=bool(flags & _METADATA),
-    )
-    problem = _problem(header, max_pixels)
-    if problem:
-        raise BitstreamError(f"header is not valid: {problem}")
-    if pack_v15(header, max_pixels=max_pixels) != data[: reader.pos]:
-        raise BitstreamError("header is not in its one form (a default is written out): not made by pack_v15")
-    return header, reader.pos

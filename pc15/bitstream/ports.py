@@ -111,7 +111,7 @@ class Writer:
         return tally
 
     def costs(self) -> tuple[list[str], Ints, npt.NDArray[np.float64]]:
-        """Of every symbol collected, in order: kinds by number, which kind it is, [n], and its cost in bits, [n]."""
+        """Kinds by number, and of every symbol collected, in order, its kind [n] and its cost in bits [n]."""
         names = list(dict.fromkeys(self._kinds))
         which = np.repeat(
             np.asarray([names.index(kind) for kind in self._kinds], np.int64), [len(part) for part in self._symbols]
@@ -119,7 +119,7 @@ class Writer:
         return names, which, self._tables.cost_q8[self._tables.first[self.numbers] + self.symbols] / 256.0
 
     def counts(self) -> dict[str, Ints]:
-        """How often each symbol of each table was collected, of the tables that were used at all."""
+        """Counts of each symbol of each table that was used at all."""
         tables, numbers = self._tables, self.numbers
         total = np.bincount(tables.first[numbers] + self.symbols, minlength=len(tables.cum))
         return {tables.names[n]: total[tables.first[n] : tables.first[n + 1] - 1] for n in np.unique(numbers).tolist()}

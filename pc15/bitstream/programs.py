@@ -38,7 +38,7 @@ AMP_MAX = AMP_DIRECT + (1 << (2 * RAW_BITS - 1))
 
 
 class Merge(NamedTuple):
-    """What a layer continues: layer number `layer` of the neighbour `MERGE_FROM[side]`, itself merged or not."""
+    """Layer that another continues: number `layer` of the neighbour `MERGE_FROM[side]`, itself merged or not."""
 
     side: int
     layer: int
@@ -60,7 +60,7 @@ class LayerRec(NamedTuple):
 
 
 class TileProgram(NamedTuple):
-    """What one tile chose: a DC level and its layers, in order."""
+    """Choice of one tile: a DC level and its layers, in order."""
 
     dc: int
     layers: tuple[LayerRec, ...] = ()

@@ -17,7 +17,6 @@ from pc15.bitstream.programs import Programs
 from pc15.bitstream.sections import code_sections
 from pc15.entropy.tables import TableSet, find_table, load_table
 from pc15.errors import BitstreamError
-from pc15.extras import needed_for
 from pc15.proc.codebook_ids import find_codebook
 from pc15.quant import middle_level, step_q15
 from pc15.runtime.memory import memory_checked
@@ -36,13 +35,12 @@ _LOST_TILES_PER_BYTE = 16
 
 
 def codebook_of(codebook_id: str) -> Codebook:
-    """`load_codebook` for a stream that has tiles: the only streams that need torch.
+    """`load_codebook`, for a stream that has tiles; others need none.
 
     Raises:
-        MissingExtraError: torch is not installed.   MissingTableError: as `load_codebook`.
+        MissingTableError: as `load_codebook`.
     """
-    with needed_for(PROGRAMS):
-        from pc15.proc.codebook import load_codebook
+    from pc15.proc.codebook import load_codebook
 
     return load_codebook(codebook_id)
 
@@ -51,7 +49,7 @@ def check_ids(header: Header) -> None:
     """Check that the tables and the codebook that a header names are there and, where it has tiles, that they fit.
 
     Raises:
-        MissingTableError: they are not, or do not.   MissingExtraError: as `codebook_of`.
+        MissingTableError: they are not, or do not.
     """
     if header.has_tiles:
         check_tables(load_table(header.table_id), codebook_of(header.codebook_id))

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from pc15.bitstream.header import PAYLOAD_RAW, read_varint, varint
+from pc15.bitstream.header import PAYLOAD_RAW
 from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, LayerRec, Merge, TileProgram
+from pc15.bitstream.varints import read_varint, varint
 from pc15.errors import BitstreamError
 from pc15.seed import tile_seed
 
@@ -22,7 +23,7 @@ REC_LAYERS, REC_MERGED = 1, 2
 
 @dataclass(frozen=True)
 class TileRec:
-    """What one tile chose: its first layer in plain numbers, and its whole program as bytes.
+    """Choice of one tile: its first layer in plain numbers, and its whole program as bytes.
 
     tile_id: number in its grid, in raster order.
     gen_id, qv_id: generator and codebook entry of the first layer; -1 if there is none.

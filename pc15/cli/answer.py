@@ -11,7 +11,7 @@ __all__ = ["Answer"]
 
 
 class Answer:
-    """What a command says of its results, on standard output, in one of two forms.
+    """Results of a command on standard output, in one of two forms.
 
     With `as_json` that is one object: `put` adds fields to it, `row` entries to a list that is its next field, and
     `say` nothing.  Rows are written as they come and never held, so a list may be as long as it likes.  Otherwise `say`

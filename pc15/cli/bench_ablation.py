@@ -24,11 +24,9 @@ def run(args: argparse.Namespace) -> int:
     coded as 8-bit luma; whole-file bytes, PSNR and Gaussian SSIM go to a CSV like that of `bench rd` as they come, and
     a run that was cut off goes on where it stopped.
     """
-    from pc15.bench.ablation import ablation_table, run_ablation
+    from pc15.bench.ablation import AblationOptions, ablation_table, run_ablation
 
-    points = run_ablation(
-        args.images,
-        args.out,
+    options = AblationOptions(
         variants=args.variants,
         preset=args.preset,
         lambdas=args.lambdas,
@@ -37,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         device=args.device,
     )
+    points = run_ablation(args.images, args.out, options)
     table = ablation_table(points)
     args.answer.put(csv=str(args.out), points=len(points), table=asdict(table))
     args.answer.say(table.title)

@@ -24,10 +24,9 @@ def run(args: argparse.Namespace) -> int:
     wanted SSIM (Gaussian, 8-bit luma); that one counts, or else the best.  Whole-file bytes, PSNR and SSIM go to a
     CSV as they come, and a run that was cut off goes on where it stopped.
     """
-    from pc15.bench.inclass import run_inclass, summarise
+    from pc15.bench.inclass import InclassOptions, run_inclass, summarise
 
-    points = run_inclass(
-        args.out,
+    options = InclassOptions(
         classes=args.classes,
         count=args.count,
         size=args.size,
@@ -38,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         force=args.force,
     )
+    points = run_inclass(args.out, options)
     header = ["class", "pictures", "bytes", "most", "SSIM", "least", f"share from {INCLASS_SSIM:g}", "s per file"]
     classes = summarise(points)
     args.answer.put(csv=str(args.out), points=len(points), classes=[asdict(r) for r in classes])

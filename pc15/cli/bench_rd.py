@@ -43,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
     between its points), and BD-rates (per picture; refused where the curves share less than half of their quality
     range), also against published means in CompressAI's layout.
     """
-    from pc15.bench.rd import run_rd
-    from pc15.bench.summary import choose_reference, read_curve, report, tables, write_compressai, write_results
+    from pc15.bench.exchange import read_curve, write_compressai, write_results
+    from pc15.bench.rd import RdOptions, run_rd
+    from pc15.bench.summary import choose_reference, report, tables
     from pc15.paths import ready_to_write
 
     outputs = [path.resolve() for path in (args.out, args.anchors, args.compressai, args.html) if path is not None]
@@ -62,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
     reference = codecs[0] if codecs else None
     options = {"alpha_mix": args.alpha, "device": args.device, "tile": args.tile, "overlap": args.overlap}
     options |= {"residual": args.residual, "max_layers": args.max_layers, "tools": args.tools}
-    points = run_rd(
-        args.images,
-        args.out,
+    rd = RdOptions(
         presets=[] if args.presets == ["none"] else args.presets,
         against=args.against,
         anchors=args.anchors,
@@ -75,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         color=args.color,
         vvenc=args.vvenc,
-        **{name: value for name, value in options.items() if value is not None},
+        codec={name: value for name, value in options.items() if value is not None},
     )
+    points = run_rd(args.images, args.out, rd)
     reference = choose_reference(points, reference, args.against)
     shown = list(tables(points, reference, curves))
     args.answer.put(csv=str(args.out), points=len(points), reference=reference, tables=[asdict(one) for one in shown])

@@ -177,7 +177,12 @@ def add_arguments(add: Parser) -> None:
     )
     presets = get_args(Preset)
     add.add_argument("--preset", choices=presets, help=f"options to start from (default: {DEFAULT_PRESET})")
-    add.add_argument("--config", type=Path, metavar="FILE", help="YAML of CodecConfig options; flags win over it")
+    add.add_argument(
+        "--config",
+        type=Path,
+        metavar="NAME",
+        help="YAML of CodecConfig options, or the name of a packaged one, as fast; flags win over it",
+    )
     add.add_argument("--gray", action="store_true", help="code luma alone (default: colour where there is any)")
     add.add_argument(
         "--hooks",
@@ -222,9 +227,11 @@ def _codec_config(args: argparse.Namespace) -> CodecConfig:
 
 
 def config_file(path: Path) -> dict[str, Any]:
-    """Options of a YAML file; a name that is not one is refused with a guess by `CodecConfig.preset`."""
+    """Options of a YAML file or packaged config; what is no option is refused with a guess by `CodecConfig.preset`."""
+    from pc15.config_files import find_config
     from pc15.yaml_files import read_yaml
 
+    path = find_config(path, "codec")
     content = read_yaml(path)
     if content is None:
         return {}

@@ -291,7 +291,7 @@ def _tile_map(header: Header, programs: Sequence[Programs]) -> Iterator[dict[str
     for which, ((index, _, coarse), plane) in enumerate(zip(header.grids, programs, strict=True)):
         if not plane.tiles:
             continue
-        from pc15.draw import plane_grid
+        from pc15.bitstream.header import plane_grid
 
         grid = plane_grid(header, which)
         for row, y in enumerate(grid.ys):
@@ -318,7 +318,7 @@ def _title(content: dict[str, Any]) -> str:
 
 
 def _kinds(content: dict[str, Any]) -> str:
-    """What a stream is made of, in a few words."""
+    """Layers, residual or both that a stream is made of, in a few words."""
     layers = sum(content["layers_by_generator"].values())
     planes = content["planes"]
     layers += content["squares"]["layers"]

@@ -46,7 +46,7 @@ def encode_numbered(symbols: Ints, numbers: Ints, tables: FlatTables, given: Seq
 def encode_streams(
     symbols: Ints, numbers: Ints, counts: Ints, tables: FlatTables, given: Sequence[object] | None = None
 ) -> list[bytes]:
-    """As `encode_numbered`, of several streams whose symbols take turns.
+    """Encode several streams, whose symbols take turns, as `encode_numbered` does one.
 
     Args:
         counts: [phases, streams] int64, how many symbols of each stream come next.

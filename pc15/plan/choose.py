@@ -18,12 +18,12 @@ from pc15.bitstream.header import (
     PlaneSpec,
     ResidualSpan,
     grids_of,
-    pack_plane,
     residual_spans,
     section_spans,
-    varint,
 )
+from pc15.bitstream.header_bytes import pack_plane
 from pc15.bitstream.programs import MAX_LAYERS, Programs
+from pc15.bitstream.varints import varint
 from pc15.config import CodecConfig
 from pc15.luma import MIDDLE, to_pixels
 from pc15.plan.picture import Picture, PlaneTask

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pc15.bitstream.alphabets import check_tables
-from pc15.bitstream.header import Header, PlaneSpec, grids_of
+from pc15.bitstream.header import Header, PlaneSpec, grids_of, plane_grid
 from pc15.bitstream.programs import MAX_LAYERS, Programs
 from pc15.config import CodecConfig, default_overlap
 from pc15.dc_surface import surface
-from pc15.draw import neutral_level_q12, plane_grid, predict_grid, predict_plane
+from pc15.draw import neutral_level_q12, predict_grid, predict_plane
+from pc15.grids import TileGridCfg, grid
 from pc15.luma import SAMPLE_ONE
 from pc15.plan.picture import PlaneTask
 from pc15.plan.plan import FIRST_TILE_PX, grid_options
@@ -25,7 +26,7 @@ from pc15.search.plane import PlaneEncoder
 from pc15.search.plane_state import SearchTask
 from pc15.search.score import plane_distortion
 from pc15.search.single_pattern import detect_single_pattern, pattern_layers
-from pc15.tiling import TileGridCfg, extract, grid
+from pc15.tiling import extract
 
 __all__ = [
     "distortion",

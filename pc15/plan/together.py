@@ -12,6 +12,7 @@ from torch import Tensor
 from pc15.bitstream.header import Header, PlaneSpec
 from pc15.bitstream.programs import Programs
 from pc15.config import CodecConfig
+from pc15.grids import TileGridCfg, TileSpec, grid
 from pc15.plan.picture import Picture, PlaneTask
 from pc15.plan.plan import grid_options, header_of, plane_config, plane_spec, plans_of
 from pc15.plan.tiles import goal_upon_coarse
@@ -19,7 +20,6 @@ from pc15.runtime.progress import Progress
 from pc15.search.bands import searched_together
 from pc15.search.plane import PlaneEncoder
 from pc15.search.plane_state import SearchTask
-from pc15.tiling import TileGridCfg, TileSpec, grid
 
 __all__ = ["search_together"]
 

@@ -53,7 +53,7 @@ class EncodeResult(Mapping[str, Any]):
 
     @functools.cached_property
     def tile_maps(self) -> list[list[TileRec]]:
-        """What each tile draws."""
+        """Records of what each tile draws."""
         with _uncollected():
             return [
                 [TileRec.of(number, program, self.seed) for number, program in enumerate(part.records())]
@@ -102,7 +102,7 @@ def write_section(
 def tile_bits(
     header: Header, programs: Sequence[Programs], tables: TableSet, codebook: Codebook
 ) -> list[list[TileBits]]:
-    """What each tile's symbols cost, a list per grid: bits by kind, by the tables; the coder's own bytes left out."""
+    """Costs of each tile's symbols, a list per grid: bits by kind, by the tables; the coder's own bytes left out."""
     found: list[list[TileBits]] = [[] for _ in header.grids]
     for span in section_spans(header):
         nx = tile_counts(header, span.grid)[1]

@@ -18,20 +18,22 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from pc15.errors import MissingTableError
 from pc15.paths import read_bounded, write_atomic
 from pc15.proc.codebook_ids import FINE_CLASSES, FINE_MAX, GRID_ID, OFFSET_MAX, find_codebook, offset_reach
 from pc15.proc.generators import NAMES, load
 from pc15.runtime.memo import cached_method
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "FINE_CLASSES",
@@ -44,6 +46,7 @@ __all__ = [
     "save_codebook",
 ]
 
+Numbers: TypeAlias = "Tensor | npt.NDArray[Any]"
 _WEIGHTS = "weights"  # among the generators' names in a file, which are upper case
 _MAX_WEIGHT = (1 << 31) - 1  # what `save_codebook` writes
 _MAX_BYTES, _MAX_ARRAY_BYTES = 1 << 25, 1 << 22  # of a file, and of an array in it; a trained one has 200,000 of all
@@ -54,25 +57,36 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
 class Codebook:
-    """entries[gen]: [E, n_params] int32 levels; an empty one switches a generator off.
+    """Level vectors of every generator, by `qv_id`, and how useful each is.
 
-    weights[gen]: [E] int64, how useful each entry is, falling within a generator; None if nobody knows.
+    Args:
+        id: its name in streams.
+        entries: of each generator, [E, n_params] int32 levels, as tensors or arrays; an empty one switches it off.
+        weights: of each generator, [E] int64, how useful each entry is, falling; None if nobody knows.
     """
 
-    id: str
-    entries: tuple[Tensor, ...]
-    weights: tuple[Tensor, ...] | None = None
+    def __init__(self, id: str, entries: Sequence[Numbers], weights: Sequence[Numbers] | None = None) -> None:
+        self.id, self._entries, self._weights = id, tuple(entries), None if weights is None else tuple(weights)
+
+    @functools.cached_property
+    def entries(self) -> tuple[Tensor, ...]:
+        """Levels of each generator's entries as tensors; who reads a stream asks `sizes` alone, and needs no torch."""
+        return tuple(map(_tensor, self._entries))
+
+    @functools.cached_property
+    def weights(self) -> tuple[Tensor, ...] | None:
+        """Weights of each generator's entries as tensors."""
+        return None if self._weights is None else tuple(map(_tensor, self._weights))
 
     def size(self, gen: int) -> int:
         """Number of entries of a generator."""
-        return int(self.entries[gen].shape[0])
+        return len(self._entries[gen])
 
     @functools.cached_property
     def sizes(self) -> npt.NDArray[np.int64]:
         """[G] number of entries of every generator."""
-        return np.asarray([self.size(gen) for gen in range(len(self.entries))], np.int64)
+        return np.asarray([self.size(gen) for gen in range(len(self._entries))], np.int64)
 
     def first(self, rows: int) -> Codebook:
         """The most useful entries, `rows` candidates of a bank at most; all of them if they aren't weighed.
@@ -147,6 +161,10 @@ class Codebook:
         return digest.hexdigest()
 
 
+def _tensor(numbers: Numbers) -> Tensor:
+    return torch.from_numpy(numbers) if isinstance(numbers, np.ndarray) else numbers
+
+
 @functools.cache
 def _spans(gen: int, fine: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """First and last sub-level of each parameter, and whether it is periodic."""
@@ -189,10 +207,10 @@ def save_codebook(path: Path, codebook: Codebook) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def _grid(gen: int) -> Tensor:
+def _grid(gen: int) -> npt.NDArray[np.int32]:
     """Every combination of a generator's coarse levels, the last parameter running fastest."""
     axes = [p.coarse_levels for p in load(gen).params]
-    return torch.tensor(list(itertools.product(*axes)), dtype=torch.int32).view(-1, len(axes))
+    return np.array(list(itertools.product(*axes)), np.int32).reshape(-1, len(axes))
 
 
 def _read(codebook_id: str, path: Path) -> Codebook:
@@ -207,12 +225,12 @@ def _read(codebook_id: str, path: Path) -> Codebook:
             limits = np.array([p.levels for p in params])
             if ((entry < 0) | (entry >= limits)).any():
                 raise ValueError(f"{name} has levels out of range")
-            entries.append(torch.from_numpy(entry.astype(np.int32)))
+            entries.append(entry.astype(np.int32))
         weights = _read_weights(stored[_WEIGHTS], entries) if _WEIGHTS in stored else None
     except _DAMAGE as error:
         why = " ".join(str(error).split())[:200]
         raise MissingTableError(f"codebook {codebook_id!r} in {path} is damaged: {why}; make it anew") from error
-    return Codebook(codebook_id, tuple(entries), weights)
+    return Codebook(codebook_id, entries, weights)
 
 
 def _arrays(data: bytes) -> dict[str, npt.NDArray[Any]]:
@@ -256,11 +274,11 @@ def _array(name: str, data: bytes) -> npt.NDArray[Any]:
     return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
 
 
-def _read_weights(stored: npt.NDArray[Any], entries: list[Tensor]) -> tuple[Tensor, ...]:
+def _read_weights(stored: npt.NDArray[Any], entries: list[npt.NDArray[Any]]) -> list[npt.NDArray[np.int64]]:
     sizes = [len(entry) for entry in entries]
     if stored.shape != (sum(sizes),) or (stored < 1).any() or (stored > _MAX_WEIGHT).any():
         raise ValueError(f"its weights have shape {stored.shape} and type {stored.dtype}, or one is below 1")
-    weights = torch.from_numpy(stored.astype(np.int64)).split(sizes)
-    if any(bool((weight[1:] > weight[:-1]).any()) for weight in weights):
+    weights = np.split(stored.astype(np.int64), np.cumsum(sizes)[:-1])
+    if any((weight[1:] > weight[:-1]).any() for weight in weights):
         raise ValueError("the entries of a generator aren't in the order of their weights")
-    return tuple(weights)
+    return weights

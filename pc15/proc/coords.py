@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.errors import ConfigError
 from pc15.fixed import FRAC, ONE, atan2_turns, cos_turns, hypot, mul, mul_far, shift, sin_turns
 from pc15.proc.spec import CELL_FRAC
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FAR_LIMIT = 1 << 23
 

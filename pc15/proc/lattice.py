@@ -6,12 +6,15 @@ hard boundary is a ramp about a pixel wide.  Both hold at any distance from the 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, HALF, ONE, QUARTER_TURN, TURN_BITS, const, floor_div, shift
 from pc15.proc.coords import Grid
 from pc15.proc.spec import CELL_FRAC
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _GAIN_FRAC = 6
 _WIDTH_MIN = 1 << 5  # narrower, and distance * gain could leave int32

@@ -13,9 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import (
     FRAC,
@@ -34,6 +32,10 @@ from pc15.fixed import (
 )
 from pc15.proc.coords import Grid
 from pc15.proc.spec import CELL_FRAC
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _COLUMN, _ROW = 0x27D4EB2D, wrap32(0x9E3779B1)
 _FRACTION = ONE - 1
@@ -72,7 +74,7 @@ def _ahead(offsets: tuple[int, ...], dims: int, device: torch.device) -> Tensor:
 
 
 def _hashes(i: Tensor, seed: Tensor, salt: int | Tensor, offsets: tuple[int, ...], factor: int) -> Tensor:
-    mixed = seed ^ (salt * const(0x2545F491) if isinstance(salt, Tensor) else const(wrap32(salt * 0x2545F491)))
+    mixed = seed ^ (const(wrap32(salt * 0x2545F491)) if isinstance(salt, int) else salt * const(0x2545F491))
     cells = (i + _ahead(offsets, i.dim(), i.device)).mul_(const(factor))
     return hash32(cells ^ mixed).bitwise_or_(const(1))
 

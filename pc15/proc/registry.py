@@ -119,7 +119,7 @@ def _seed_table(gen: int, seed: int, device: torch.device) -> Tensor:
 
 
 def drawn_at_once(pixels: int, device: torch.device) -> int:
-    """How many patterns of so many pixels are worth a call."""
+    """Number of patterns of so many pixels that are worth a call."""
     return max(1, (_DRAW_PIXELS if device.type == "cpu" else _DRAW_PIXELS_GPU) // pixels)
 
 
@@ -191,7 +191,7 @@ def coefficient(amplitude_q15: Tensor, rms: Tensor) -> Tensor:
 
 
 def contribution(drawn: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """What a layer adds to the tile's samples, Q12: factor * (pattern - mean), rounded."""
+    """Share of a layer in the tile's samples, Q12: factor * (pattern - mean), rounded."""
     return rounded_q12_((drawn - mean.view(-1, 1, 1)).mul_(factor.view(-1, 1, 1)))
 
 

@@ -7,12 +7,14 @@ they are scaled, so nothing overflows however far outside the tile a pattern is 
 from __future__ import annotations
 
 import dataclasses
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, FREQ_ONE, ONE, const, exp_neg, mul, shift
 from pc15.proc.coords import Grid
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TWO_PI_Q14 = 102944
 

@@ -65,7 +65,7 @@ class _Sealed(IndexDataCacheFile):  # type: ignore[misc, unused-ignore]
 
     @staticmethod
     def _unsealed(path: Path) -> Any:
-        """What a file holds.
+        """Content of a file.
 
         Raises:
             OSError: it cannot be read, or is not what was written: numba compiles anew then.

@@ -146,7 +146,7 @@ def _flatten(values: tuple[Any, ...], kinds: list[str], words: list[Any]) -> boo
 
 @functools.cache
 def _machine() -> dict[str, str]:
-    """What machine code is made by and for."""
+    """Processor and llvmlite that machine code is made for and by."""
     import llvmlite
     import llvmlite.binding as llvm
 

@@ -1,4 +1,4 @@
-"""What a process says beside its results: notices, once whatever number of files they concern, and bars of progress."""
+"""Notices that a process gives beside its results, once whatever number of files they concern, and bars of progress."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ compiled: list[str] = []
 
 
 class _Bars:
-    """Whether this process may draw bars."""
+    """Permission of this process to draw bars."""
 
     hidden = False
 

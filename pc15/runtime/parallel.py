@@ -73,7 +73,7 @@ def adopt_torch() -> None:
 
 
 class _Process:
-    """What this process knows of its threads: whether it has used several, and whether it was forked after that."""
+    """State of this process's threads: whether it has used several, and whether it was forked after that."""
 
     used_threads = False
     forked_after = False

@@ -13,7 +13,7 @@ __all__ = ["Progress", "Quiet", "progress_bar"]
 
 
 class Progress(Protocol):
-    """What long steps report to; `tqdm.tqdm` is one.   n: units that are done."""
+    """Counter that long steps report to; `tqdm.tqdm` is one.   n: units that are done."""
 
     n: float
     unit: str

@@ -11,9 +11,10 @@ from pc15.extras import needed_for
 from pc15.runtime.parallel import adopt_torch
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-__all__ = ["has_torch", "is_tensor", "load_torch"]
+__all__ = ["has_torch", "is_tensor", "load_torch", "torch"]
 
 
 def has_torch() -> bool:
@@ -37,3 +38,25 @@ def load_torch(what: str) -> ModuleType:
         import torch
     adopt_torch()
     return torch
+
+
+class _Torch:
+    """The module torch, loaded when something of it is first used.
+
+    Files that say what a pattern is also say how it is drawn; who reads a stream asks the first alone, and waits for
+    torch no second.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        """A name of torch, looked up once.
+
+        Raises:
+            MissingExtraError: it is not installed.
+        """
+        value = getattr(load_torch("drawing patterns"), name)
+        setattr(self, name, value)
+        return value
+
+
+if not TYPE_CHECKING:
+    torch = _Torch()

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from pc15.bitstream.programs import Programs
 from pc15.config import CodecConfig
+from pc15.grids import TileSpec
 from pc15.runtime.progress import Progress
 from pc15.search.continuous import searched_off_grid
 from pc15.search.plane import PlaneEncoder
 from pc15.search.plane_state import Beside, SearchTask
-from pc15.tiling import TileSpec
 
 _SAMPLES = 1 << 23
 """Samples of tiles that are searched at once."""

@@ -193,7 +193,7 @@ def get_bank(tile: int, codebook: Codebook, seed: int, device: torch.device) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """What of a bank lies on disk, an array each.
+    """Arrays of a bank that lie on disk.
 
     drawn, pixels: as in `Bank`; where there is no `drawn`, no array.   rms: [K,2] float64: of `pixels`, and of `drawn`,
         a whole number.

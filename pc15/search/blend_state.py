@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pc15.grids import Stack
 from pc15.search.backend import backend_of
+from pc15.search.backend.protocol import BlendedTiles
 from pc15.search.windows import Windows
-from pc15.tiling import Stack, round_blend
+from pc15.tiling import round_blend
 
 
 class Canvas:
@@ -69,10 +71,11 @@ class Canvas:
 
     def add(self, tiles: Tensor, samples: Tensor, instead: Tensor | None = None) -> None:
         """Add [n,T,T] int32 Q12 to tiles that do not overlap, instead of others if they are given."""
-        own, of = self._windows.own, self._windows.of
-        self._ops.put(tiles, self._acc, self._places, own, of, self._samples, samples, instead, add=True)
+        self._ops.put(tiles, self._blended(), samples, instead, add=True)
 
     def put(self, tiles: Tensor, samples: Tensor) -> None:
         """Give tiles that do not overlap other samples, [n,T,T] int32 Q12."""
-        own, of = self._windows.own, self._windows.of
-        self._ops.put(tiles, self._acc, self._places, own, of, self._samples, samples, add=False)
+        self._ops.put(tiles, self._blended(), samples, add=False)
+
+    def _blended(self) -> BlendedTiles:
+        return BlendedTiles(self._acc, self._places, self._windows.own, self._windows.of, self._samples)

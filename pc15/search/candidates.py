@@ -196,7 +196,7 @@ def shortlist(scorer: Scorer, hooks: EncoderHooks | None, tiles: TileBatch, laye
 
 
 def view_of(scorer: Scorer, tiles: TileBatch, layer: int) -> LayerView:
-    """What hooks are shown of tiles before a layer is added."""
+    """View of tiles before a layer is added, for hooks."""
 
     def index(count: int) -> CellChoice:
         packed, _ = scorer.packed(tiles.e, tiles.cls)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pc15.bitstream.programs import MAX_PARAMS
+from pc15.grids import TileSpec
 from pc15.proc.codebook import Codebook
 from pc15.proc.generators import NAMES
 from pc15.proc.spec import FINE_ABOVE
@@ -27,7 +28,6 @@ from pc15.search.candidates import Layers
 from pc15.search.climb import Climber, States, leading
 from pc15.search.score import Scorer
 from pc15.search.view import View, view_of
-from pc15.tiling import TileSpec
 
 FEW_TILES = 4
 """Planes of more tiles keep to the bank: a tile costs about two seconds here."""
@@ -75,6 +75,13 @@ whole searches for what climbing on at higher resolutions may still take."""
 _LEAST_LEFT = 0.01
 """The same in the end; where more is left, the whole search runs after all."""
 
+_NOISE = 0.0625
+"""Share of what is left that the best layer of a small picture draws, below which it has no more patterns: the layers
+after it are only what makes up noise, and the bank's starts do for them."""
+
+_SMALL = 64 * 60
+"""Pixels of such a picture: larger ones may have a pattern in a part of them, which draws little of the whole."""
+
 _NO_PATTERN = 0.12
 """Share left at first that says there is no pattern: then the detected layers will do, for what little they draw."""
 
@@ -94,6 +101,7 @@ class ContinuousSearch(Climber):
         self._rivals = list(detected[0][1:]) if len(detected) == 1 else []  # of its layer
         self._settled = False  # the detected layers have been taken, confirmed or not
         self.confirmed = False  # the detected layers leave next to nothing
+        self._noise = set[int]()  # classes of tiles of small pictures whose last layer drew hardly anything
         self._summands = [NAMES.index(name) for name in _SUMMANDS]
 
     # ------------------------------------------------------------ the whole way
@@ -198,7 +206,7 @@ class ContinuousSearch(Climber):
         if (climbed := self._climbed_detected(e, cls, layer)) is not None:
             states = [climbed, *self._rivalling(e, cls, layer)]
             return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], len(states) == 1
-        if self._settled and layer >= len(self.detected):
+        if int(cls[0]) in self._noise or (self._settled and layer >= len(self.detected)):
             return self._more(e, cls), False
         peaks = spectrum_peaks(self._view(e, cls, _SPECTRUM_SIDE))
         side, slow = resolution(peaks)
@@ -220,6 +228,9 @@ class ContinuousSearch(Climber):
             view = self._view(e, cls, side)
             states = [self.climb(view, s, max(1, one // 8), 4) for s in self.again(view, states)]
         states = states if pair else leading(states, LAST)
+        pixels = int((self.scorer.windows.quad[cls][0] > 0).sum())
+        if pixels <= _SMALL and float(states[0].gain) < _NOISE * view.energy:
+            self._noise.add(int(cls[0]))
         return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], pair
 
     def _first_of_two(self, view: View, states: list[States]) -> tuple[list[States], bool]:

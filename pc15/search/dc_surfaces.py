@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pc15.draw import dc_samples
+from pc15.grids import Stack
 from pc15.quant import step_q15
 from pc15.search.backend import backend_of
 from pc15.search.backend.protocol import DrawnSurface
-from pc15.tiling import Stack
 
 
 class Bases:

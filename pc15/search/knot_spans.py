@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import axis_shares
-from pc15.tiling import TileSpec
+from pc15.grids import TileSpec
 
 
 @dataclass(frozen=True, eq=False)

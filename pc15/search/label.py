@@ -21,10 +21,12 @@ from torch import Tensor
 
 from pc15.bitstream.alphabets import Syntax
 from pc15.bitstream.programs import MAX_PARAMS
+from pc15.blend_weights import axis_weights
 from pc15.config import CodecConfig
 from pc15.draw import amplitude_q15, dc_samples
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, ImageError
+from pc15.grids import TileGridCfg
 from pc15.luma import as_q12
 from pc15.proc.codebook import load_codebook
 from pc15.proc.registry import coefficient, scaled_pattern
@@ -37,7 +39,6 @@ from pc15.search.cost import Costs
 from pc15.search.refine import LayerSearch, Shortlist, address_q8, choose
 from pc15.search.score import Scorer
 from pc15.search.windows import Windows
-from pc15.tiling import TileGridCfg, axis_weights
 
 Column = npt.NDArray[Any]
 
@@ -80,7 +81,7 @@ class TileLabels:
 
     @classmethod
     def joined(cls, parts: Sequence[TileLabels]) -> TileLabels:
-        """Those of several batches, one after the other; at least one."""
+        """Labels of several batches, one after the other; at least one."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -103,7 +104,7 @@ def inner_weights(cfg: CodecConfig) -> Tensor:
 
 
 def lone_scorer(cfg: CodecConfig) -> Scorer:
-    """What scores tiles that are searched on their own: all are of class 0, that of a tile inside a large picture."""
+    """Scorer of tiles that are searched on their own: all are of class 0, that of a tile inside a large picture."""
     device = resolve_device(cfg.device)
     codebook = load_codebook(cfg.codebook_id)
     bank = get_bank(cfg.tile, codebook, cfg.seed, device)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from pc15.bitstream.programs import MAX_LAYERS, MERGE_FROM, MERGE_REACH
+from pc15.grids import TileSpec
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import RMS_FLOOR, draw_continued
 from pc15.proc.spec import fine_bits
 from pc15.search.backend.protocol import Patterns
 from pc15.search.candidates import Layers, scoreable
 from pc15.search.tile_programs import TilePrograms
-from pc15.tiling import TileSpec
 
 
 def waves(grid: TileSpec) -> list[list[int]]:

@@ -11,14 +11,16 @@ from torch import Tensor
 from pc15.bitstream.header import WINDOWS, Header, PlaneSpec, grids_of, section_spans
 from pc15.bitstream.programs import Programs
 from pc15.bitstream.read import section_syntax
+from pc15.blend_weights import axis_weights
 from pc15.config import CodecConfig
 from pc15.draw import draw_tiles
 from pc15.entropy.tables import TableSet
+from pc15.grids import TileGridCfg, TileSpec, stacks
 from pc15.proc.codebook import Codebook
 from pc15.proc.spec import FINE_ABOVE
 from pc15.quant import step_q15
 from pc15.search.backend import backend_of
-from pc15.search.backend.protocol import TileBatch
+from pc15.search.backend.protocol import DrawnLayers, TileBatch
 from pc15.search.bank import get_bank
 from pc15.search.blend_state import Canvas
 from pc15.search.candidates import Layers, draw_layers
@@ -31,7 +33,7 @@ from pc15.search.score import Scorer
 from pc15.search.tile_programs import TilePrograms
 from pc15.search.turns import turn_groups, turns_of_knots, turns_of_tiles
 from pc15.search.windows import Windows
-from pc15.tiling import TileGridCfg, TileSpec, axis_weights, extract, stacks
+from pc15.tiling import extract
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +162,7 @@ class PlaneState:
 
     def contribution(self, layers: Layers, amp: Tensor) -> Tensor:
         """Samples that layers add to their tiles, as the decoder computes them; [B,T,T] int32 Q12."""
-        return self.ops.contributions(*self._drawn(layers), amp, step_q15(self.spec.amp_step), self.cfg.tile)
+        return self.ops.contributions(self._drawn(layers, amp), self.cfg.tile)
 
     def without(self, e: Tensor, of: Tensor, cls: Tensor, layers: Layers, amp: Tensor) -> Tensor:
         """Some of the residuals e, [m,T,T] int32 Q12, each less what a layer of its own shows; [n,T,T].
@@ -168,14 +170,15 @@ class PlaneState:
         Args:
             of: [n] int64, which of e.   cls: [n] class of each tile.   layers: n.   amp: [n], their levels.
         """
-        own, step = self.windows.own, step_q15(self.spec.amp_step)
-        return self.ops.without(e, of, cls, own, *self._drawn(layers), amp, step)
+        return self.ops.without(e, of, cls, self.windows.own, self._drawn(layers, amp))
 
-    def _drawn(self, layers: Layers) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Patterns of layers: a store of them, the RMS of each in it, and which they are; None for all, in order."""
+    def _drawn(self, layers: Layers, amp: Tensor) -> DrawnLayers:
+        """Layers of amplitude levels `amp`, from the bank where it has them drawn."""
+        step = step_q15(self.spec.amp_step)
         if layers.plain and self.bank.drawn is not None:
-            return self.bank.drawn, self.bank.drawn_rms, layers.row
-        return *draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed), None
+            return DrawnLayers(self.bank.drawn, self.bank.drawn_rms, layers.row, amp, step)
+        drawn = draw_layers(layers, self.bank, self.codebook, self.cfg.tile, self.cfg.seed)
+        return DrawnLayers(*drawn, None, amp, step)
 
     # ------------------------------------------------------------ what passes ask
 

@@ -200,7 +200,7 @@ class Scorer:
         return inverse * power.to(torch.float32)
 
     def inputs(self, tiles: TileBatch, layer: int) -> NetInputs | None:
-        """What nets see of tiles; None where the bank is of tiles that they cannot see."""
+        """Numbers that nets see of tiles; None where the bank is of tiles that they cannot see."""
         if self.bank.seen is None:
             return None
         return net_inputs(tiles.e, tiles.x, tiles.cls, self.windows.lin, self._prices, layer)

@@ -41,7 +41,7 @@ class SingleSteps:
         self._lock = threading.Lock()
 
     def holds(self, count: int) -> bool:
-        """Whether there is room for so many patterns."""
+        """True if there is room for so many patterns."""
         return count <= self._most
 
     def keys(self, rows: Tensor, offsets: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pc15.tiling import Stack, TileSpec
+from pc15.grids import Stack, TileSpec
 
 
 def turn_groups(grid: TileSpec) -> list[list[int]]:

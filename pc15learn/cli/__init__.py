@@ -16,7 +16,7 @@ COMMANDS = {
     "label": "label tiles by exhaustive search: what it chooses for each layer, and what else it could have",
     "verify": "derive a sample of labels again, from their pixels and the manifest, and compare them bit for bit",
     "show": "show labels as a page: tiles, what each layer drew, and the candidates with their costs",
-    "fit": "fit one net to labels, or to an oracle that searches photographs, as a YAML of configs/learn/ says",
+    "fit": "fit one net to labels, or to an oracle that searches photographs, as a config says",
     "export": "write a checkpoint's net as safetensors with the YAML card that the encoder checks",
     "push": "upload weights or labels to the Hugging Face Hub, in the form that its users expect",
     "bench": "compare searches with and without hooks on the same pictures: seconds, quality, rate",
@@ -33,7 +33,7 @@ main = Program(
     epilog="first steps:\n"
     "  pc15learn make-tiles --images photos/ --out tiles.jsonl\n"
     "  pc15learn label --tiles tiles.jsonl --out labels\n"
-    "  pc15learn fit --config configs/learn/selector.yaml --labels labels\n\n"
+    "  pc15learn fit --config selector --labels labels\n\n"
     "exit codes: 0 done, 1 a file or the disk failed, 2 wrong usage or input, 130 interrupted, 143 terminated",
     commands=COMMANDS,
     usage=(Pc15Error,),

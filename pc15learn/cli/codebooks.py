@@ -32,17 +32,13 @@ def run(args: argparse.Namespace) -> int:
         return _of_squares(args)
     if args.workers is not None:
         raise ConfigError("--jobs goes with --squares")
-    from pc15learn.codebooks.train import train_codebook, train_codebook_on_labels
+    from pc15learn.codebooks.train import CodebookOptions, train_codebook, train_codebook_on_labels
 
     of_images = given_of_images(args, "tile", "crop")
-    shared: dict[str, Any] = {
-        "codebook_id": args.out.stem,
-        "base": args.base,
-        "entries": args.entries,
-        "targets": args.targets,
-        "random": args.random,
-        "seed": args.seed,
-    }
+    options = CodebookOptions(
+        base=args.base, entries=args.entries, targets=args.targets, random=args.random, seed=args.seed
+    )
+    shared: dict[str, Any] = {"codebook_id": args.out.stem, "options": options}
     if args.labels is not None:
         made = train_codebook_on_labels(args.labels, args.out, **shared)
     else:

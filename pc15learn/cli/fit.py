@@ -11,14 +11,17 @@ from pc15.errors import ConfigError
 from pc15learn.config import DeviceName, LoggerName, PrecisionName
 
 EXAMPLES = (
-    "fit --config configs/learn/selector.yaml --set train.lr=1e-3 train.patience=5",
-    "fit --config configs/learn/selector.yaml --devices 4 --precision bf16",
-    "fit --config configs/learn/selector.yaml --online photos/ --set train.items=4000000 lambdas=[4,1]",
+    "fit --config selector --set train.lr=1e-3 train.patience=5",
+    "fit --config my/selector.yaml --devices 4 --precision bf16",
+    "fit --config selector --online photos/ --set train.items=4000000 lambdas=[4,1]",
 )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit one net to labels, or to an oracle that searches photographs, as a YAML of configs/learn/ says.
+    """Fit one net to labels, or to an oracle that searches photographs, as a config says.
+
+    Configs are YAML: selector (M1), params (M2) and rd (M3) are packaged and go by their names, your own go by their
+    paths.
 
     With --online no labels are needed: random crops of the photographs are encoded on the training device at every
     rate of `lambdas`, and the net learns from these searches, train.items rows an epoch; best on a GPU.
@@ -51,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
-    add.add_argument("--config", required=True, type=Path, metavar="FILE", help="a YAML of configs/learn/")
+    add.add_argument(
+        "--config", required=True, type=Path, metavar="NAME", help="selector, params or rd; or a path of your YAML"
+    )
     add.add_argument("--labels", type=Path, metavar="DIR", help="folder of labels, instead of the config's")
     add.add_argument(
         "--online", metavar="PHOTOS", help="folder of photographs to search while the net trains, instead of labels"

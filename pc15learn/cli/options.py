@@ -56,7 +56,7 @@ def codec_config(args: argparse.Namespace) -> CodecConfig:
 
 
 def training_sources(add: Parser) -> Any:
-    """What codebooks and tables are trained on; returns the group that one is chosen from."""
+    """Add the sources that codebooks and tables are trained on; returns the group that one is chosen from."""
     sources = add.add_mutually_exclusive_group(required=True)
     sources.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="folders or pictures to train on")
     sources.add_argument("--labels", nargs="+", type=Path, metavar="DIR", help="folders of pc15learn label")

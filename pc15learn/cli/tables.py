@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     but generators and entries, whose use its own weights tell.  The file's name is the tables' id.  It is written when
     all is done.
     """
-    from pc15learn.train_tables import tables_from_labels, tables_from_streams, train_tables
+    from pc15learn.train_tables import CountOptions, tables_from_labels, tables_from_streams, train_tables
 
     of_images = given_of_images(args, "rounds", "share", "crop", "workers")
     shared: dict[str, Any] = {"table_id": args.out.stem, "like": args.like, "plain": args.plain}
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         from pc15.images import find_images
 
-        made = train_tables(find_images(args.images), args.out, **shared, **of_images)
+        made = train_tables(find_images(args.images), args.out, **shared, counting=CountOptions(**of_images))
     args.answer.put(tables=str(args.out), count=len(made.tables))
     args.answer.say(f"{args.out}: {len(made.tables)} tables")
     return DONE

@@ -135,7 +135,7 @@ def choose_greedily(
 
 @jit_entry()
 def best_entries(rows: Array, gains: Array, entry_of: Array, bits: Array, best: Array, net: Array) -> None:
-    """Of each target the entry that gains most after its bits, -1 if none gains anything.
+    """Entry that gains most after its bits, for each target; -1 if none gains anything.
 
     Args:
         rows: [n,M] int32, gains: [n,M] float32, as `sift` leaves them.   bits: [E] float32.

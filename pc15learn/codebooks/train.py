@@ -93,7 +93,7 @@ _NEAR, _SHRINK, _TURNS = 1.3, 4.0, 3
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What layers were asked to draw, ready for a product.
+    """Residuals that layers were asked to draw, ready for a product.
 
     packed: [n,T*T] int8, as `Scorer.packed` leaves them.   unit: [n] float32, bits that a score of 1 saves.
     quad: [T*T] int64, weight of p^2 inside a picture.
@@ -105,7 +105,7 @@ class Targets:
 
     @classmethod
     def of(cls, scorer: Scorer, cls_of_all: int, residuals: Iterable[Tensor]) -> Targets:
-        """Of residuals [m,T,T] int32 Q12 of tiles of one class of the scorer's windows."""
+        """Make targets of residuals [m,T,T] int32 Q12 of tiles of one class of the scorer's windows."""
         packed, unit = [], []
         for e in residuals:
             rows, price = scorer.packed(e, torch.full((len(e),), cls_of_all), scorer.tile)
@@ -175,7 +175,7 @@ def collect_targets(
 
 
 def labelled_targets(labels: Sequence[Path], *, most: int, seed: int = 1) -> Targets:
-    """What the layers of labelled tiles were asked to draw, and what was left after the last one; `most` at random.
+    """Residuals of labelled tiles that layers were asked to draw, and of what was left at last; `most` at random.
 
     Args:
         labels: folders that `make_labels` wrote, of one oracle, at one lambda or several; their train split counts.
@@ -194,7 +194,7 @@ def labelled_targets(labels: Sequence[Path], *, most: int, seed: int = 1) -> Tar
 
 
 def _asked_of(folder: LabelFolder, rate: Rate) -> Iterator[Tensor]:
-    """What was left of a folder's tiles at a rate before each layer and after the last one, [m,T,T] int32 Q12."""
+    """Residuals of a folder's tiles at a rate before each layer and after the last one, [m,T,T] int32 Q12."""
     cfg = folder.cfg(rate)
     for batch in folder.train_batches():
         if batch.rate != rate:
@@ -250,7 +250,7 @@ class _Pool:
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Of each target the patterns that suit it best.
+    """Patterns that suit each target best.
 
     rows: [n,M] int32 rows of the pool, -1 for none.   gains: [n,M] float32, bits that each saves, its own not paid.
     """
@@ -302,7 +302,7 @@ def _choose(pool: _Pool, matches: _Matches, most: int) -> npt.NDArray[np.int64]:
 
 
 def _weigh(pool: _Pool, matches: _Matches, order: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """How often each of the chosen entries will be used: as often as here, drawn towards those of a similar rank."""
+    """Expected uses of each of the chosen entries: as often as here, drawn towards those of a similar rank."""
     count = len(order)
     rank = np.arange(count)
     low, high = np.maximum(0, rank / _NEAR - 8).astype(int), np.minimum(count, rank * _NEAR + 9).astype(int)
@@ -368,67 +368,70 @@ def _assembled(
     return Codebook(codebook_id, tuple(entries), tuple(weights))
 
 
+@dataclass(frozen=True, kw_only=True)
+class CodebookOptions:
+    """Options of choosing a codebook.
+
+    Args:
+        base: codebook whose entries are in the pool and stay; pictures are searched with it, too.
+        entries: how many are trained, at most.
+        targets: how many layers it is trained for, at most.
+        random: random level vectors per generator to choose from; four times as many of those that photographs use.
+        seed: of what is random in the choice.
+    """
+
+    base: str = GRID_ID
+    entries: int = ENTRIES
+    targets: int = TARGETS
+    random: int = RANDOM
+    seed: int = 1
+
+
 def train_codebook(
     images: Sequence[Path],
     out: Path,
     *,
     codebook_id: str,
-    base: str = GRID_ID,
-    entries: int = ENTRIES,
     tile: int = 32,
     crop: int = 256,
-    targets: int = TARGETS,
-    random: int = RANDOM,
-    seed: int = 1,
+    options: CodebookOptions | None = None,
 ) -> Codebook:
     """Train a codebook on what a search of pictures asks for, and write it to `out` (.npz).
 
     Args:
         images: training pictures, never test pictures.
-        base: codebook that the pictures are searched with, too; see `choose_codebook`.
+        codebook_id: its name in streams.
         tile: side of the tiles it is trained on, px.   crop: side of the middle square that is used, px.
-        targets: how many layers it is trained for, at most.
-        codebook_id, entries, random, seed: see `choose_codebook`.
     Raises:
         ConfigError: no pictures, pictures that are all too small, too large tiles, or nothing to gain.
     """
     if not images:
         raise ConfigError("no pictures to train a codebook on; name files or folders that hold some")
     ready_to_write(out)
+    options = options or CodebookOptions()
     wanted = collect_targets(
-        images, tile=tile, crop=crop, most=targets, seed=seed, codebook_id=base, table_id=DEFAULT_TABLE_ID
-    )
-    return choose_codebook(wanted, out, codebook_id=codebook_id, base=base, entries=entries, random=random, seed=seed)
+        images, tile=tile, crop=crop, most=options.targets, seed=options.seed, codebook_id=options.base,
+        table_id=DEFAULT_TABLE_ID,
+    )  # fmt: skip
+    return choose_codebook(wanted, out, codebook_id, options)
 
 
 def train_codebook_on_labels(
-    labels: Sequence[Path],
-    out: Path,
-    *,
-    codebook_id: str,
-    base: str = GRID_ID,
-    entries: int = ENTRIES,
-    targets: int = TARGETS,
-    random: int = RANDOM,
-    seed: int = 1,
+    labels: Sequence[Path], out: Path, *, codebook_id: str, options: CodebookOptions | None = None
 ) -> Codebook:
     """Train a codebook on what the layers of labels were asked for, and write it to `out` (.npz).
 
     Args:
-        labels: as `labelled_targets` takes them.
-        targets: how many layers it is trained for, at most.
-        codebook_id, base, entries, random, seed: see `choose_codebook`.
+        labels: as `labelled_targets` takes them.   codebook_id: its name in streams.
     Raises:
         ConfigError: no labels, too large tiles, or nothing to gain.   SchemaError: as `labelled_targets`.
     """
     ready_to_write(out)
-    wanted = labelled_targets(labels, most=targets, seed=seed)
-    return choose_codebook(wanted, out, codebook_id=codebook_id, base=base, entries=entries, random=random, seed=seed)
+    options = options or CodebookOptions()
+    return choose_codebook(labelled_targets(labels, most=options.targets, seed=options.seed), out, codebook_id, options)
 
 
-def choose_codebook(
-    wanted: Targets, out: Path, *, codebook_id: str, base: str, entries: int, random: int, seed: int
-) -> Codebook:
+def choose_codebook(wanted: Targets, out: Path, codebook_id: str, options: CodebookOptions) -> Codebook:
     """Choose the patterns that serve targets best, and write them to `out` (.npz).
 
     The base stands behind the trained entries, as what is hardly ever used: people's programs and tiles of other sizes
@@ -436,20 +439,16 @@ def choose_codebook(
 
     Args:
         codebook_id: its name in streams.
-        base: codebook whose entries are in the pool and stay.
-        entries: how many are trained, at most.
-        random: random level vectors per generator to choose from; four times as many of those that photographs use.
-        seed: of what is random in the choice.
     Raises:
         ConfigError: nothing to gain on the targets.
     """
-    rng = np.random.default_rng(seed)
-    grid = load_codebook(base)
-    levels = _first_pool(grid, random, rng)
+    rng = np.random.default_rng(options.seed)
+    grid = load_codebook(options.base)
+    levels = _first_pool(grid, options.random, rng)
     for again in (True, False):
         pool = _Pool.drawn(levels, wanted.tile)
         matches = _match(pool, wanted)
-        order = _choose(pool, matches, entries)
+        order = _choose(pool, matches, options.entries)
         if not len(order):
             raise ConfigError(f"no pattern gains anything on the {len(wanted.packed)} targets; give more pictures")
         if again:

@@ -34,7 +34,7 @@ _DEFINING = ("hidden", "lr", "weight_decay", "batch_size", "seed", "temperature"
 
 @dataclass
 class Progress:
-    """How far a fit has come, in plain values.
+    """State of a fit, in plain values.
 
     epochs: passes that are done.   batch: batches done of the next one.   step: steps in all.
     best, best_epoch: the least val/loss, and the passes done when it was measured; None before the first.

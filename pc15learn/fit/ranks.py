@@ -47,7 +47,7 @@ def own_rank() -> int:
 
 
 def strategy_of(cfg: FitConfig) -> Any:
-    """How Lightning brings the ranks together, if there are several."""
+    """Name of Lightning's way to bring ranks together, if there are several."""
     if cfg.ranks == 1:
         return "auto"
     from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -153,7 +153,7 @@ def _first_failed(ranks: list[subprocess.Popen[bytes]]) -> int | None:
 def _outcome(
     folder: Path, ranks: list[subprocess.Popen[bytes]], failed: int | None, stop: StopSignals
 ) -> dict[str, Any]:
-    """What the ranks told, or the error of the one that failed first."""
+    """Answers of the ranks, or the error of the one that failed first."""
     told = [_told(folder / f"told-{local}.json") for local in range(len(ranks))]
     for kind in ("error", "stopped"):
         for one in sorted((one for one in told if kind in one), key=lambda one: float(one["at"])):

@@ -307,7 +307,7 @@ def _train(
 
 
 def _facts(cfg: FitConfig, data: LabelData) -> dict[str, Any]:
-    """What the card will say about where a net comes from."""
+    """Facts for the card about where a net comes from."""
     return {
         "name": cfg.name,
         "seed": cfg.train.seed,

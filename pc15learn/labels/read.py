@@ -24,13 +24,13 @@ from pc15.bitstream.programs import MAX_LAYERS, Programs
 from pc15.config import CodecConfig
 from pc15.draw import dc_samples, draw_tiles
 from pc15.errors import ConfigError, SchemaError
+from pc15.grids import TileGridCfg, axis_starts
 from pc15.hooks.weights import codec_fingerprint
 from pc15.luma import as_q12
 from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import NAMES
 from pc15.runtime.notices import bars_hidden
 from pc15.search.label import LAYER_TYPES, TRIED_TYPES
-from pc15.tiling import TileGridCfg, axis_starts
 from pc15learn.labels.columns import read_shard
 from pc15learn.labels.manifest import Oracle, Rate, read_manifest, shard_paths
 from pc15learn.schema import hf_datasets, place_of

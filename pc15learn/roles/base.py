@@ -162,5 +162,5 @@ class RoleModule(LightningModule):
         return torch.cat([part[:count] for part, count in zip(parts, counts.tolist(), strict=True)]).cpu()
 
     def log(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:
-        """As Lightning's, with the mean over all ranks."""
+        """Log as Lightning does, with the mean over all ranks."""
         super().log(name, value, *arguments, **{**options, "sync_dist": True})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pc15 import CodecConfig, cli, decode, encode
-from pc15.bench.ablation import VARIANTS, ablation_table, run_ablation
+from pc15.bench.ablation import VARIANTS, AblationOptions, ablation_table, run_ablation
 from pc15.bench.codecs import Codec, coders
 from pc15.bench.points import read_points
 from pc15.errors import ConfigError, UnknownNameError
@@ -103,9 +103,8 @@ def test_variants_are_measured_with_their_bases_and_only_once(photo: Path, tmp_p
 
 
 def test_a_table_has_a_row_for_each_variant_that_was_measured(photo: Path, tmp_path: Path) -> None:
-    points = run_ablation(
-        [photo], tmp_path / "a.csv", variants=["mean-only"], preset="fast", lambdas=[2, 0.5, 0.1, 0.02], device="cpu"
-    )
+    options = AblationOptions(variants=["mean-only"], preset="fast", lambdas=[2, 0.5, 0.1, 0.02], device="cpu")
+    points = run_ablation([photo], tmp_path / "a.csv", options)
     (row,) = ablation_table(points).rows
     assert row[0].startswith("mean-only") and row[1] == "residual"
     assert float(row[2]) > 0  # more bits
@@ -123,7 +122,7 @@ def test_a_table_has_a_row_for_each_variant_that_was_measured(photo: Path, tmp_p
 )
 def test_wrong_options_measure_nothing(photo: Path, tmp_path: Path, options, error, says: str) -> None:
     with pytest.raises(error, match=says):
-        run_ablation([photo], tmp_path / "a.csv", **options)
+        run_ablation([photo], tmp_path / "a.csv", AblationOptions(**options))
     assert not (tmp_path / "a.csv").exists()
 
 

@@ -14,8 +14,9 @@ import torch
 from pc15 import cli, render
 from pc15.bench import codecs, programs
 from pc15.bench.codecs import coders, conventional, own
+from pc15.bench.exchange import compressai_results, read_curve, write_results
 from pc15.bench.points import COLOR_COLUMNS, ColorPoint, read_points
-from pc15.bench.summary import bd_rates, compressai_results, read_curve, tables, write_results
+from pc15.bench.summary import bd_rates, tables
 from pc15.cli.bench_rd import codec_names
 from pc15.color import rgb_to_ycbcr420, ycbcr420_to_rgb
 from pc15.config import CodecConfig

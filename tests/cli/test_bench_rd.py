@@ -318,7 +318,7 @@ def test_pictures_that_cannot_be_measured_are_refused_before_any_work(photos: Pa
 
     def refused(kind: type[Exception], says: str, *images: Path, **options: Any) -> None:
         with pytest.raises(kind, match=says):
-            rd.run_rd(images, out, presets=[], against=["jpeg"], **options)
+            rd.run_rd(images, out, rd.RdOptions(presets=[], against=["jpeg"], **options))
         assert measured == [] and not out.exists()
 
     (photos.parent / "empty").mkdir()
@@ -338,7 +338,7 @@ def test_pictures_that_cannot_be_measured_are_refused_before_any_work(photos: Pa
     (photos / "tiny.png").write_text("no picture")
     refused(ImageError, r"tiny.png", photos)
     with pytest.raises(UnknownNameError, match="'bpg'"):
-        rd.run_rd([photos], out, against=["bpg"])
+        rd.run_rd([photos], out, rd.RdOptions(against=["bpg"]))
 
 
 def test_a_process_that_dies_leaves_the_rows(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +349,7 @@ def test_a_process_that_dies_leaves_the_rows(photos: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(rd, "_measure", died)
     with pytest.raises(Pc15Error, match="a process died while measuring; .* run again to go on"):
-        rd.run_rd([photos], tmp_path / "rd.csv", presets=[], against=["jpeg"])
+        rd.run_rd([photos], tmp_path / "rd.csv", rd.RdOptions(presets=[], against=["jpeg"]))
     assert (tmp_path / "rd.csv").read_text() == HEAD
 
 

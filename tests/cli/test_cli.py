@@ -18,6 +18,7 @@ from pc15 import CodecConfig, cli, decode, encode, read_bitstream
 from pc15.bitstream import read_container
 from pc15.bitstream.container import write_container
 from pc15.cli.encode import config_file
+from pc15.config_files import find_config
 from pc15.images import load_luma, load_rgb, save_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +133,26 @@ def test_a_config_file_sets_options_and_flags_win(photo: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "codec").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configs_are_the_presets(path: Path) -> None:
     assert CodecConfig.preset("fast", **config_file(path)) == CodecConfig.preset(path.stem)
+
+
+def test_a_packaged_config_goes_by_its_name(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by_name, by_preset = photo.with_name("name.pc15"), photo.with_name("preset.pc15")
+    assert run("encode", photo, "-o", by_name, "--config", "fast") == 0
+    assert run("encode", photo, "-o", by_preset, "--preset", "fast") == 0
+    assert by_name.read_bytes() == by_preset.read_bytes()
+    assert run("encode", photo, "-o", by_name, "--config", "quack") == 2
+    assert "no config 'quack' (packaged are balanced, fast, oracle; or give the path of" in capsys.readouterr().err
+    assert run("encode", photo, "-o", by_name, "--config", "fats") == 2
+    assert "did you mean fast?" in capsys.readouterr().err
+
+
+def test_a_file_wins_over_the_packaged_config_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config("fast", "codec").is_absolute() and find_config("fast", "codec").stem == "fast"
+    (tmp_path / "fast").write_text("lambda_rd: 3")
+    assert config_file(Path("fast")) == {"lambda_rd": 3}
+    for path in ("fast.yaml", "no/fast"):  # whoever reads it says that it is not there
+        assert find_config(path, "codec") == Path(path)
 
 
 # ---------------------------------------------------------------- several at once

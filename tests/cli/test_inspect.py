@@ -15,18 +15,22 @@ import pytest
 import torch
 from PIL import Image
 
+import pc15
 from pc15 import CodecConfig, cli, decode, encode, read_bitstream
 from pc15.bitstream import plane_size, read_container, residual_spans
 from pc15.bitstream.read import read_programs
-from pc15.entropy.tables import load_table
+from pc15.config import PROGRAMS
+from pc15.entropy.tables import load_table, save_tables
+from pc15.errors import ConfigError
 from pc15.images import load_luma, load_rgb
 from pc15.inspection import inspect_stream
 from pc15.plan.write import tile_bits
-from pc15.proc.codebook import load_codebook
+from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.proc.generators import NAMES
 from pc15.residual.bits import Square, mode_name, residual_bits, residual_layers, square_bits
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS
 from pc15.stream_map import stream_map
+from pc15learn.train_tables import starting_tables
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -183,3 +187,32 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"{page}: a page of " in capsys.readouterr().out
     (tmp_path / "bad.pc15").write_bytes(stream.read_bytes()[:-5])
     assert cli.main(["inspect", str(tmp_path / "bad.pc15"), "--out", str(page)]) == 1
+
+
+def test_candidates_are_told_of_what_was_coded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small codebook; what a tile was given is among them where it was searched like that."""
+    for name in ("codebooks", "rans"):
+        (tmp_path / name).mkdir()
+    grid = load_codebook("v15_grid")
+    few = [entry[:: max(1, len(entry) // 6)] for entry in grid.entries]
+    save_codebook(tmp_path / "codebooks" / "few.npz", Codebook("few", few))
+    save_tables(tmp_path / "rans" / "few.json", starting_tables(Codebook("few", few), "few", load_table("v15_default")))
+    monkeypatch.setenv("PC15_MODELS_DIR", str(tmp_path))
+    waves = pc15.render("WAVES_DIR", 40, 56, {"freq": 5.0, "angle_deg": 30.0})[0]
+    original = (128 + 90 * waves).round().to(torch.uint8)
+    options = {**PROGRAMS, "tile": 16, "overlap": 4, "lambda_rd": 0.2}
+    cfg = CodecConfig.preset("fast", **options, codebook_id="few", table_id="few", device="cpu")
+    data = encode(original, cfg)["bitstream"]
+    told = parts(inspect_stream(data, "waves", original=original, lambda_rd=0.2))[1]["planes"][0]["grids"][0]["tiles"]
+    plain = parts(inspect_stream(data, "waves"))[1]["planes"][0]["grids"][0]["tiles"]
+    assert [{k: v for k, v in tile.items() if k != "candidates"} for tile in told] == plain
+    first = [tile["candidates"][0] for tile in told if tile["candidates"]]
+    assert len(first) > len(told) // 2
+    for layer in first:
+        assert 1 <= len(layer) <= 5 and all(one["bits"] > 0 and one["amp"] for one in layer)
+    chosen = [(t["layers"][0].get("generator"), t["candidates"][0]) for t in told if t["layers"] and t["candidates"]]
+    assert any(name in [one["generator"] for one in layer] for name, layer in chosen)
+    with pytest.raises(ConfigError, match="the original has 56x39 px, the stream 56x40"):
+        inspect_stream(data, "waves", original=original[:, :39])
+    with pytest.raises(ConfigError, match="luma has none"):
+        inspect_stream((GOLDEN / "residual.pc15").read_bytes(), "photo", original=original)

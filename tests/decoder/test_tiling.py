@@ -13,25 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pc15.blend_weights import WEIGHT_ONE, Window, axis_weights, window_samples
 from pc15.errors import ConfigError, ImageError
+from pc15.grids import TileGridCfg, TileSpec, axis_starts, grid
 from pc15.tiling import (
     SAMPLE_MAX,
-    WEIGHT_ONE,
-    TileGridCfg,
-    TileSpec,
-    Window,
-    axis_starts,
-    axis_weights,
     blend,
     blend_int,
     blend_rows,
     extract,
-    grid,
     round_blend,
     seam_penalty_mask,
     seam_weights_q8,
     tile_image,
-    window_samples,
 )
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -24,7 +24,7 @@ from pc15.bitstream import (
     write_bitstream,
     write_container,
 )
-from pc15.bitstream.header import varint
+from pc15.bitstream.varints import varint
 from pc15.errors import BitstreamError, ConfigError
 
 LUMA = PlaneSpec(tile=16, overlap=4, window=0, subsample=0, amp_step=1, dc_step=2)

@@ -22,20 +22,18 @@ from pc15.bitstream.header import (
     Header,
     PlaneSpec,
     SectionSpan,
-    pack_v15,
     plane_size,
-    read_varint,
     residual_spans,
     section_count,
     section_spans,
     tile_counts,
-    unpack_v15,
-    varint,
 )
+from pc15.bitstream.header_bytes import pack_v15, unpack_v15
+from pc15.bitstream.varints import read_varint, varint
 from pc15.errors import BitstreamError, ConfigError
+from pc15.grids import TileGridCfg, grid
 from pc15.residual.tools import ALL_TOOLS, TOOLS
 from pc15.residual.tools import CHROMA_TOOLS as TOOLS_OF_CHROMA
-from pc15.tiling import TileGridCfg, grid
 
 LUMA = PlaneSpec(tile=32, overlap=8, window=0, subsample=0, amp_step=12, dc_step=20)
 CHROMA = PlaneSpec(tile=64, overlap=8, window=0, subsample=1, amp_step=12, dc_step=20)

@@ -26,8 +26,10 @@ import numpy as np
 from pc15.bitstream import Stream, read_container, write_container
 from pc15.bitstream.alphabets import numbered
 from pc15.bitstream.container import _crc
-from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, read_varint, residual_count, section_count, unpack_v15
+from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, residual_count, section_count
+from pc15.bitstream.header_bytes import unpack_v15
 from pc15.bitstream.read import read_programs
+from pc15.bitstream.varints import read_varint
 from pc15.cli.info import _described, _tile_map
 from pc15.decoder import decode_stream
 from pc15.entropy.tables import TableSet
@@ -106,7 +108,7 @@ def _header_end(data: bytes) -> int | None:
         seen.append(bytes(fields))
         return 0
 
-    with mock.patch("pc15.bitstream.header.zlib.crc32", note), contextlib.suppress(BitstreamError):
+    with mock.patch("pc15.bitstream.header_bytes.zlib.crc32", note), contextlib.suppress(BitstreamError):
         unpack_v15(data)
     return len(seen[0]) if seen else None
 

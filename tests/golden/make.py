@@ -111,8 +111,8 @@ def _merging(
     maker: _Maker, header: Header, index: int = 0, layers: int = 3, share: float = 0.6, side: int | None = None
 ) -> Programs:
     """Tiles of which a share of the layers continue neighbours where there are any, or those of one side."""
+    from pc15.bitstream.header import plane_grid
     from pc15.bitstream.programs import MERGE_FROM, MERGE_REACH, LayerRec, Merge, Programs, TileProgram
-    from pc15.draw import plane_grid
     from pc15.quant import dc_levels
 
     rng, grid = maker.rng, plane_grid(header, index)
@@ -167,8 +167,8 @@ def _pack(
     metadata: dict[str, Any] | None = None,
 ) -> bytes:
     """A stream of the given tiles, or of random ones with up to `layers` layers."""
+    from pc15.bitstream.header import plane_grid
     from pc15.bitstream.programs import Programs
-    from pc15.draw import plane_grid
     from pc15.encoder import repack
     from pc15.quant import dc_levels
 

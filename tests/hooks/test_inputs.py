@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from pc15.blend_weights import axis_weights
 from pc15.config import CodecConfig
+from pc15.grids import TileGridCfg
 from pc15.hooks.inputs import NUMBERS, PIXELS, NetInputs, net_inputs
 from pc15.search.label import lone_scorer
 from pc15.search.windows import Windows
-from pc15.tiling import TileGridCfg, axis_weights
 
 
 def seen(e: Tensor, x: Tensor, *, lambda_rd: float = 0.5, layer: int = 0) -> NetInputs:

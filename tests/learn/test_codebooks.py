@@ -25,11 +25,11 @@ from pc15.metrics import psnr
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.proc.generators import NAMES, load
 from pc15learn.codebooks.loops import choose_greedily, sift
-from pc15learn.codebooks.train import train_codebook
-from pc15learn.train_tables import TableJob, build_tables, starting_tables, train_tables
+from pc15learn.codebooks.train import CodebookOptions, train_codebook
+from pc15learn.train_tables import CountOptions, TableJob, build_tables, starting_tables, train_tables
 
 GRID = Codebook("few", tuple(entry[::24] for entry in load_codebook("v15_grid").entries))
-SMALL: dict[str, Any] = {"base": "few", "entries": 200, "crop": 128, "targets": 300, "random": 8}
+SMALL: dict[str, Any] = {"crop": 128, "options": CodebookOptions(base="few", entries=200, targets=300, random=8)}
 """A coarser grid and a short training, for speed."""
 
 
@@ -134,7 +134,7 @@ def test_training_wants_pictures_that_are_large_enough(tmp_path: Path) -> None:
     for images, why in [([], "no pictures"), ([small], "96 px a side")]:
         with pytest.raises(ConfigError, match=why):
             train_codebook(images, tmp_path / "x.npz", codebook_id="x")
-        with pytest.raises(ConfigError, match="tables need pictures"):
+        with pytest.raises(ConfigError, match="no pictures to count"):
             train_tables([], tmp_path / "x.json")
     assert not (tmp_path / "x.npz").exists()
 
@@ -143,9 +143,8 @@ def test_tables_are_trained_for_a_codebook(trained: Path, tmp_path: Path) -> Non
     job = TableJob(tile=32, overlap=8, lambda_rd=0.5, alpha_mix=0.0, refine=0, color=False)
     images = sorted((trained / "pictures").iterdir())[:3]
     out = trained / "rans" / "counted.json"
-    tables = train_tables(
-        images, out, table_id="counted", codebook_id="tiny", like="tiny", jobs=[job], rounds=1, share=1, workers=1
-    )
+    counting = CountOptions(jobs=[job], rounds=1, share=1, workers=1)
+    tables = train_tables(images, out, table_id="counted", codebook_id="tiny", like="tiny", counting=counting)
     check_tables(tables, load_codebook("tiny"))
     assert load_table("counted") == tables
     y = luma_tensor(load_luma(images[0]))

@@ -302,3 +302,10 @@ def test_options_can_be_changed_on_top_of_a_config():
     assert cfg.train.max_epochs == 2
     with pytest.raises(ConfigError, match="cannot read"):
         load_config("nowhere.yaml")
+
+
+def test_packaged_configs_go_by_their_names():
+    for role in ROLES:
+        assert load_config(role) == load_config(ROOT / f"configs/learn/{role}.yaml")
+    with pytest.raises(ConfigError, match="no config 'selecter'; did you mean selector"):
+        load_config("selecter")

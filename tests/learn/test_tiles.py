@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from pc15.errors import BusyError, ConfigError, ImageError, SchemaError
+from pc15.grids import TileGridCfg, grid
 from pc15.images import load_luma, save_image
 from pc15.locks import sole_writer
-from pc15.tiling import TileGridCfg, extract, grid
+from pc15.tiling import extract
 from pc15learn.schema import read_rows
 from pc15learn.tiles import load_tile_pixels, make_tiles, split_of
 

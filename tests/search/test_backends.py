@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from pc15 import CodecConfig
+from pc15.blend_weights import axis_weights
 from pc15.encoder import encode, encode_many
+from pc15.grids import Stack, TileGridCfg, stacks
 from pc15.quant import step_q15
 from pc15.search import backend
 from pc15.search.backend import backend_of, numba_ops, numba_samples, torch_ops
-from pc15.search.backend.protocol import Backend, CellRows, Patterns, TileBatch, TileLayers
+from pc15.search.backend.protocol import Backend, CellRows, DrawnLayers, Patterns, TileBatch, TileLayers
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.bank import Bank
 from pc15.search.beam import Beam
@@ -31,7 +33,7 @@ from pc15.search.dc_surfaces import Bases
 from pc15.search.score import DROP, SAMPLE_ONE, Scorer
 from pc15.search.turns import turn_groups
 from pc15.search.windows import Windows
-from pc15.tiling import SAMPLE_MAX, Stack, TileGridCfg, axis_weights, stacks
+from pc15.tiling import SAMPLE_MAX
 
 CPU = torch.device("cpu")
 CUDA = torch.cuda.is_available()
@@ -420,8 +422,8 @@ def test_what_layers_add(tile: int, kind: torch.dtype, way: Way) -> None:
         step = step_q15(24)
         square = there[:9].view(-1, tile, tile)
         return (
-            own.ops.contributions(there, power, rows[:, 0], level, step, tile),
-            own.ops.contributions(square, power[:9], None, level[:9], step, tile),
+            own.ops.contributions(DrawnLayers(there, power, rows[:, 0], level, step), tile),
+            own.ops.contributions(DrawnLayers(square, power[:9], None, level[:9], step), tile),
         )
 
     equal(found(way), found(REFERENCE))
@@ -440,9 +442,11 @@ def test_layers_are_taken_out_of_what_is_left(tile: int, way: Way) -> None:
 
     def found(there: Way) -> tuple[Tensor, Tensor]:
         left, which, place, weight, drawn, power, rows, level = there.moved(e, of, cls, own, store, rms, at, amp)
-        of_rows = there.ops.without(left, which, place, weight, drawn, power, rows, level, step_q15(24))
+        layers = DrawnLayers(drawn, power, rows, level, step_q15(24))
+        of_rows = there.ops.without(left, which, place, weight, layers)
         square = drawn[:20].to(torch.int32).view(-1, tile, tile)
-        in_order = there.ops.without(left, which, place, weight, square, power[:20], None, level, step_q15(24))
+        layers = DrawnLayers(square, power[:20], None, level, step_q15(24))
+        in_order = there.ops.without(left, which, place, weight, layers)
         equal(left, e)
         return of_rows, in_order
 

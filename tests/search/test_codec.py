@@ -31,9 +31,9 @@ from pc15 import (
 )
 from pc15 import decoder as decode_module
 from pc15.bitstream import read_container
+from pc15.bitstream.header import plane_grid
 from pc15.bitstream.read import read_programs
 from pc15.decoder import decode_stream
-from pc15.draw import plane_grid
 from pc15.encoder import repack
 from pc15.errors import ConfigError, DeviceError, ImageError
 from pc15.images import luma_tensor

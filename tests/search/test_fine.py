@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pc15.bench import INCLASS, INCLASS_SSIM
-from pc15.bench.inclass import ClassResult, draw_picture, run_inclass, summarise
+from pc15.bench.inclass import ClassResult, InclassOptions, draw_picture, run_inclass, summarise
 from pc15.bench.points import Point
 from pc15.bitstream.alphabets import Syntax
 from pc15.bitstream.container import read_container
@@ -36,6 +36,7 @@ from pc15.search.backend import numba_ops, torch_ops
 from pc15.search.bank import get_bank
 from pc15.search.climb import solve
 from pc15.search.coherence import coherence, is_coherent
+from pc15.search.continuous import ContinuousSearch
 from pc15.search.single_pattern import detect_single_pattern
 from pc15.search.starts import bank_gains
 from pc15.search.view import view_of
@@ -349,14 +350,29 @@ def test_framing_takes_at_most_24_bytes() -> None:
         assert len(data) - coded <= 24
 
 
+def test_noise_in_a_corner_of_a_tile_is_given_up_after_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patterns are looked for off the grid again and again only where the last one drew something."""
+    climbs: list[int] = []
+    climb = ContinuousSearch.climb
+
+    def counted(self: ContinuousSearch, *args: Any, **options: Any) -> Any:
+        climbs.append(1)
+        return climb(self, *args, **options)
+
+    monkeypatch.setattr(ContinuousSearch, "climb", counted)
+    noise = torch.randint(0, 256, (1, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    encode(noise, CodecConfig(tile=256, overlap=24, lambda_rd=0.015, alpha_mix=0.7, device="cpu"))
+    assert 0 < len(climbs) < 200, "it was some 450, of a search for each layer"
+
+
 # ---------------------------------------------------------------- the benchmark
 
 
 def test_a_ladder_is_left_where_it_is_good_enough_and_workers_change_nothing(tmp_path: Path) -> None:
     options: dict[str, Any] = {"classes": ("linear_gradient",), "count": 2, "size": 64, "device": "cpu"}
-    alone = run_inclass(tmp_path / "one.csv", **options, lambdas=(4096.0, 16.0, 0.5))
+    alone = run_inclass(tmp_path / "one.csv", InclassOptions(**options, lambdas=(4096.0, 16.0, 0.5)))
     assert [p.setting for p in alone if p.ssim >= INCLASS_SSIM] == [alone[-1].setting] * 2
-    both = run_inclass(tmp_path / "two.csv", **options, lambdas=(0.5, 16.0, 4096.0), workers=2)
+    both = run_inclass(tmp_path / "two.csv", InclassOptions(**options, lambdas=(0.5, 16.0, 4096.0), workers=2))
     assert [(p.key, p.bytes, p.ssim) for p in both] == [(p.key, p.bytes, p.ssim) for p in alone]
 
 
@@ -388,13 +404,13 @@ def test_the_benchmark_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
         "lambdas": (16.0,),
         "device": "cpu",
     }
-    points = run_inclass(tmp_path / "in.csv", **options)
+    points = run_inclass(tmp_path / "in.csv", InclassOptions(**options))
     assert len(points) == 1
     monkeypatch.setattr("pc15.bench.inclass.encode", None)
-    assert run_inclass(tmp_path / "in.csv", **options) == points
+    assert run_inclass(tmp_path / "in.csv", InclassOptions(**options)) == points
     with pytest.raises(ConfigError, match="workers 0"):
-        run_inclass(tmp_path / "in.csv", **options, workers=0)
+        run_inclass(tmp_path / "in.csv", InclassOptions(**options, workers=0))
     with pytest.raises(UnknownNameError, match="no class 'ring'"):
-        run_inclass(tmp_path / "in.csv", **{**options, "classes": ("ring",)})
+        run_inclass(tmp_path / "in.csv", InclassOptions(**{**options, "classes": ("ring",)}))
     with pytest.raises(ConfigError, match="size"):
-        run_inclass(tmp_path / "in.csv", **{**options, "size": 2000})
+        run_inclass(tmp_path / "in.csv", InclassOptions(**{**options, "size": 2000}))

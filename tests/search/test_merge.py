@@ -22,6 +22,7 @@ from pc15.draw import amplitude_q15, dc_samples, predict_plane
 from pc15.encoder import repack
 from pc15.entropy.tables import load_table
 from pc15.errors import BitstreamError, ConfigError
+from pc15.grids import TileGridCfg, grid
 from pc15.luma import to_pixels
 from pc15.proc.codebook import GRID_ID, load_codebook
 from pc15.proc.coords import FAR_LIMIT, moved_grids, tile_grid
@@ -29,7 +30,6 @@ from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import coefficient, contribution, draw_continued, draw_levels, mean_rms
 from pc15.search.merge import waves
 from pc15.search.plane import PlaneEncoder
-from pc15.tiling import TileGridCfg, grid
 
 STRIPES = NAMES.index("STRIPES")
 CODEBOOK = load_codebook(GRID_ID)

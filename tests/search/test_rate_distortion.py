@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from pc15.bench.exchange import compressai_results, write_compressai
 from pc15.bench.points import Point
 from pc15.bench.summary import (
     Table,
     bd_rates,
     bd_tables,
     choose_reference,
-    compressai_results,
     gains_table,
     means_table,
     report,
     settings_table,
     tables,
-    write_compressai,
 )
 from pc15.errors import ConfigError, UnknownNameError
 from pc15.metrics import bd_overlap, pareto_front, quality_at, ssim_db

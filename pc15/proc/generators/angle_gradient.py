@@ -8,13 +8,16 @@ Source: the conical gradient of drawing programs (conic-gradient of CSS Images L
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, ONE, div
 from pc15.proc.coords import Grid
 from pc15.proc.params import centre, count, phase, ratio
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, phase: Tensor, repeats: Tensor, rise: Tensor) -> Tensor:

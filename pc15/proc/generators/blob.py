@@ -9,13 +9,16 @@ image coding with redundant representations", IEEE Trans. Image Processing 15 (2
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, div
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, centre, radius, ratio
 from pc15.proc.shape import around, bell, in_radii
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, radius: Tensor, aspect: Tensor) -> Tensor:

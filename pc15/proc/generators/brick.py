@@ -8,14 +8,17 @@ Source: running (stretcher) bond; as a procedure, D. Ebert et al., "Texturing an
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import QUARTER_TURN, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp, stretched
 from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 JOINT = 2300
 """Thickness of a joint, Q14 of a course's height: 10 mm in 71 mm."""

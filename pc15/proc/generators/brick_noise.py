@@ -8,8 +8,7 @@ Source: running bond (see BRICK), with a hash per brick as lattice noise has one
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, HALF, ONE, hash_cell, mul, unit
 from pc15.proc.coords import Grid
@@ -17,6 +16,10 @@ from pc15.proc.generators.brick import JOINT
 from pc15.proc.lattice import per_cell, pixel_share, ramp
 from pc15.proc.params import angle, cells, phase_y, ratio
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, courses: Tensor, aspect: Tensor, angle_deg: Tensor, phase_y: Tensor, seed: Tensor) -> Tensor:

@@ -9,14 +9,17 @@ Source: the classical checkerboard stimulus; R. and K. De Valois, "Spatial Visio
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import QUARTER_TURN, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import per_cell, pixel_share, square
 from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Tensor, softness: Tensor) -> Tensor:

@@ -9,13 +9,16 @@ Source: domain warping as in K. Perlin, "An image synthesizer", SIGGRAPH 1985, o
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import QUARTER_TURN, mul, sin_turns
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import per_cell, pixel_share, square
 from pc15.proc.params import angle, cells, cycles, phase, ratio
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase: Tensor, warp: Tensor, warp_freq: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: contrast-modulated gratings of vision science; the product is a sum of t
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import scaled
 from pc15.proc.params import angle, freq, phase, ratio
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, cross_deg: Tensor, ratio: Tensor, phase: Tensor) -> Tensor:

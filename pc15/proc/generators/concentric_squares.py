@@ -8,14 +8,17 @@ Source: distance in the maximum norm, the classical square tunnel.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import QUARTER_TURN
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import pixel_share, square
 from pc15.proc.params import angle, centre, freq, phase
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, cx: Tensor, cy: Tensor, phase: Tensor) -> Tensor:

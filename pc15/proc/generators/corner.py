@@ -10,14 +10,17 @@ detection", IJCV 10 (1993).
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, centre, degrees, softness
 from pc15.proc.shape import around
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, opening: Tensor, softness: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: distance in the taxicab norm on a lattice; the rhombic form of the check
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, QUARTER_TURN
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp, stretched
 from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SLOPE = 6000
 """A diamond rises over this much of its half diagonal, Q14: faceted, not flat."""

@@ -8,12 +8,15 @@ Source: step-edge model of J. Canny, IEEE PAMI 8 (1986), with D. Marr's blur.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, offset, softness
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, angle_deg: Tensor, offset: Tensor, softness: Tensor) -> Tensor:

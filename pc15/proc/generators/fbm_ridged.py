@@ -10,12 +10,15 @@ Source: F. K. Musgrave's ridged multifractals in D. Ebert et al., "Texturing and
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, octaves, positions
 from pc15.proc.params import cells, roughness, stretch
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, roughness: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: D. Gabor, "Theory of communication", J. IEE 93 (1946); in two dimensions
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, mul
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, freq, phase, radius
 from pc15.proc.shape import round_bell
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, radius: Tensor) -> Tensor:

@@ -10,13 +10,16 @@ dictionaries", IEEE Trans. Signal Processing 41 (1993).
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, mul
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, centre, freq, phase, radius
 from pc15.proc.shape import around, round_bell
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, angle_deg: Tensor, freq: Tensor, radius: Tensor, phase: Tensor) -> Tensor:

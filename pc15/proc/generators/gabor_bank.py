@@ -10,13 +10,16 @@ Source: A. Jain, F. Farrokhnia, "Unsupervised texture segmentation using Gabor f
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, cos_turns, mul
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, degrees, freq, phase, ratio
 from pc15.proc.shape import round_bell
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RADIUS = ONE * 9 // 10
 

@@ -9,13 +9,16 @@ Source: A. Lagae, S. Lefebvre, G. Drettakis, P. Dutre, "Procedural noise using s
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, ONE, cos_turns, sin_turns, smoothstep
 from pc15.proc.coords import Grid
 from pc15.proc.noise import column_hashes, positions, row_hashes
 from pc15.proc.params import angle, cells, freq
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, cells: Tensor, seed: Tensor) -> Tensor:

@@ -9,14 +9,17 @@ Source: J. J. van Wijk, "Spot noise: texture synthesis for data visualization", 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, ONE, floor_div, mul
 from pc15.proc.coords import Grid
 from pc15.proc.noise import near_points, positions
 from pc15.proc.params import cells, ratio, stretch
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, size: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:

@@ -10,12 +10,15 @@ Source: the linear gradient with padding of W3C SVG 1.1 (2003), with a quadratic
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, cos_turns, div, mul, sin_turns
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, ratio
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, angle_deg: Tensor, curvature: Tensor) -> Tensor:

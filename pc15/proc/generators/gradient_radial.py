@@ -8,13 +8,16 @@ Source: the radial gradient of W3C SVG 1.1 (2003), with a smooth ramp.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import mul, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import centre, radius, softness
 from pc15.proc.shape import around
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, radius: Tensor, softness: Tensor) -> Tensor:

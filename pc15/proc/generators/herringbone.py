@@ -8,8 +8,7 @@ Source: the classical herringbone parquet, wallpaper group pgg.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, ONE, QUARTER_TURN, mul
 from pc15.proc.coords import Grid
@@ -17,6 +16,10 @@ from pc15.proc.generators.brick import JOINT
 from pc15.proc.lattice import per_cell, pixel_share, ramp, stretched
 from pc15.proc.params import angle, cells, count, phase, ratio
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, length: Tensor, angle_deg: Tensor, phase: Tensor, shade: Tensor) -> Tensor:

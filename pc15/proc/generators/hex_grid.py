@@ -8,14 +8,17 @@ Source: the regular hexagonal tiling as the Voronoi cells of two interleaved rec
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, QUARTER_TURN
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp, stretched
 from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROOT_3 = 28378
 """sqrt(3), Q14."""

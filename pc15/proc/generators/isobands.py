@@ -8,14 +8,17 @@ Source: the classical contour map, on the noise of K. Perlin, SIGGRAPH 1985.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, perlin_noise, positions
 from pc15.proc.params import cells, cycles, softness
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, bands: Tensor, softness: Tensor, seed: Tensor) -> Tensor:

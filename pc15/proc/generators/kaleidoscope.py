@@ -8,12 +8,15 @@ Source: D. Brewster's kaleidoscope (1817): the dihedral group of `arms` mirrors.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, floor_div, mul, sin_turns
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, count, freq, phase
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, arms: Tensor, freq: Tensor, angle_deg: Tensor, phase: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: line model of C. Steger, "An unbiased detector of curvilinear structures
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, offset, ratio
 from pc15.proc.shape import bell, in_radii
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, angle_deg: Tensor, offset: Tensor, width: Tensor) -> Tensor:

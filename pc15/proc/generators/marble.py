@@ -8,13 +8,16 @@ Source: K. Perlin, "An image synthesizer", SIGGRAPH 1985.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, octaves, positions
 from pc15.proc.params import angle, cells, cycles, freq
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, warp: Tensor, cells: Tensor, seed: Tensor) -> Tensor:

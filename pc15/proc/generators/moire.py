@@ -9,12 +9,15 @@ Source: I. Amidror, "The Theory of the Moire Phenomenon" (2000).
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, cos_turns, mul
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, degrees, freq, phase
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, twist: Tensor, phase: Tensor) -> Tensor:

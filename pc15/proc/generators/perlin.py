@@ -8,13 +8,16 @@ Source: K. Perlin, "Improving noise", SIGGRAPH 2002.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, mul
 from pc15.proc.coords import Grid
 from pc15.proc.noise import perlin_noise, positions
 from pc15.proc.params import cells, stretch
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: the tartan sett, the same sequence of threads in warp and weft, mixed wh
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, QUARTER_TURN, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import pixel_share, square
 from pc15.proc.params import angle, freq, phase_x, phase_y, ratio
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Tensor, fine: Tensor) -> Tensor:

@@ -9,13 +9,16 @@ Source: the checkerboard ring stimulus of visual-field mapping; classical.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import count, freq, phase, softness, turns
 from pc15.proc.shape import ray_height, wave_edge
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, arms: Tensor, phase: Tensor, turn: Tensor, softness: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: the classical circular grating.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import centre, freq, phase, softness
 from pc15.proc.shape import around, wave_edge
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor, softness: Tensor) -> Tensor:

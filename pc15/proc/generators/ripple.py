@@ -8,14 +8,17 @@ Source: the classical damped circular wave.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, exp_neg, mul
 from pc15.proc.coords import Grid
 from pc15.proc.params import centre, freq, phase, ratio
 from pc15.proc.shape import around
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor, decay: Tensor) -> Tensor:

@@ -9,13 +9,16 @@ Source: Archimedes, "On Spirals".
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import centre, count, freq, phase, softness
 from pc15.proc.shape import around, ray_height, wave_edge
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOFTNESS = ONE * 6 // 10
 

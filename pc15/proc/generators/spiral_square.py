@@ -8,14 +8,17 @@ Source: the Archimedean spiral, with the largest coordinate as its radius; class
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, count, freq, phase
 from pc15.proc.shape import ray_height, wave_edge
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOFTNESS = ONE * 6 // 10
 

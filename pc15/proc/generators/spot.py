@@ -8,13 +8,16 @@ Source: blob model of T. Lindeberg, "Feature detection with automatic scale sele
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE
 from pc15.proc.coords import Grid
 from pc15.proc.params import centre, radius
 from pc15.proc.shape import around, round_bell
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, radius: Tensor) -> Tensor:

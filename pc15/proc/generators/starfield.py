@@ -8,14 +8,17 @@ Source: classical; one jittered sample per cell, R. Cook, "Stochastic sampling i
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, HALF, ONE, floor_div, mul, unit
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, column_hashes, positions, row_hashes
 from pc15.proc.params import cells, ratio
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, size: Tensor, density: Tensor, seed: Tensor) -> Tensor:

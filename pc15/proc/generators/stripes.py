@@ -8,12 +8,15 @@ Source: the classical sine and square gratings of vision science, F. Campbell, J
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, freq, phase, softness
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, softness: Tensor) -> Tensor:

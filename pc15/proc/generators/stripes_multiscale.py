@@ -9,12 +9,15 @@ Source: the first terms of the series of K. Weierstrass (1872).
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, cos_turns, div, mul
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, freq, phase, ratio
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, gain: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: the Siemens star of optical testing; classical.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns, mul, soft_sign
 from pc15.proc.coords import Grid
 from pc15.proc.params import centre, count, phase, softness
 from pc15.proc.shape import around, ray_height
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, arms: Tensor, phase: Tensor, cx: Tensor, cy: Tensor, softness: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: the swirl of image editors; classical.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, cos_turns, sin_turns
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, freq, phase, ratio
 from pc15.proc.shape import round_bell
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RADIUS = ONE * 7 // 10
 

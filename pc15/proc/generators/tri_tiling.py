@@ -8,14 +8,17 @@ Source: the regular triangular tiling in two colours; B. Grünbaum, G. Shephard,
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import QUARTER_TURN, wrap32
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell, pixel_share, ramp
 from pc15.proc.params import angle, cells, phase_x, phase_y
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIXTH_TURN = wrap32((1 << 32) // 6)
 

@@ -8,12 +8,15 @@ Source: K. Perlin, "An image synthesizer", SIGGRAPH 1985.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, octaves, positions
 from pc15.proc.params import cells, roughness, stretch
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, roughness: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:

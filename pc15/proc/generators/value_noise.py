@@ -8,14 +8,17 @@ Source: classical lattice noise; D. Ebert et al., "Texturing and Modeling: A Pro
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import HALF, ONE, div, smoothstep
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, lattice_values, positions
 from pc15.proc.params import cells, softness, stretch
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, stretch: Tensor, softness: Tensor, seed: Tensor) -> Tensor:

@@ -8,14 +8,17 @@ Source: G. Voronoi's diagrams; S. Worley, "A cellular texture basis function", S
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, ONE, floor_div, mul
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, positions, worley
 from pc15.proc.params import cells, jitter, stretch
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, jitter: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:

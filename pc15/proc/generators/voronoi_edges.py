@@ -9,14 +9,17 @@ Source: S. Worley, "A cellular texture basis function", SIGGRAPH 1996.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, ONE, floor_div, smoothstep
 from pc15.proc.coords import Grid
 from pc15.proc.noise import cells_per_pixel, positions, worley
 from pc15.proc.params import cells, jitter, ratio, stretch
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, width: Tensor, jitter: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:

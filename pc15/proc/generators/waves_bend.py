@@ -9,12 +9,15 @@ J. Audio Engineering Society 21 (1973), in the plane.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import QUARTER_TURN, cos_turns, sin_turns
 from pc15.proc.coords import Grid
 from pc15.proc.params import angle, cycles, freq, phase, ratio
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, freq: Tensor, angle_deg: Tensor, phase: Tensor, bend: Tensor, bend_freq: Tensor) -> Tensor:

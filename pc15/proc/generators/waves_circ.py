@@ -8,13 +8,16 @@ Source: C. Huygens, "Traité de la lumière" (1690).
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import cos_turns
 from pc15.proc.coords import Grid
 from pc15.proc.params import centre, freq, phase
 from pc15.proc.shape import around
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cx: Tensor, cy: Tensor, freq: Tensor, phase: Tensor) -> Tensor:

@@ -8,14 +8,17 @@ Source: plain weave: which thread lies on top alternates from cell to cell like 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import FRAC, ONE, QUARTER_TURN, div, mul
 from pc15.proc.coords import Grid
 from pc15.proc.lattice import from_line, per_cell
 from pc15.proc.params import angle, cells, phase_x, phase_y, ratio
 from pc15.proc.spec import Generator
+from pc15.runtime.tensors import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, angle_deg: Tensor, phase_x: Tensor, phase_y: Tensor, bend: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ Source: classical; D. Ebert et al., "Texturing and Modeling: A Procedural Approa
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE, hash32, mul, signed_unit, sin_turns
 from pc15.proc.coords import Grid
 from pc15.proc.noise import positions, value_noise
 from pc15.proc.params import angle, freq, ratio
 from pc15.proc.spec import CELL_FRAC, Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GRAIN = ONE * 3 // 10
 SKEW = (1 << 32) * 6 // 63 >> 14

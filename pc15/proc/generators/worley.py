@@ -8,13 +8,16 @@ Source: S. Worley, "A cellular texture basis function", SIGGRAPH 1996.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pc15.fixed import ONE
 from pc15.proc.coords import Grid
 from pc15.proc.noise import positions, worley
 from pc15.proc.params import cells, jitter, stretch
 from pc15.proc.spec import Generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def draw(at: Grid, cells: Tensor, jitter: Tensor, stretch: Tensor, seed: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import SHARE_ONE, least_sharp
+from pc15.grids import TileSpec
 from pc15.proc.registry import COEFFICIENT_ONE, RMS_FLOOR
 from pc15.runtime.parallel import parallel_range, reserved_threads
 from pc15.search.backend import numba_exact, numba_samples, numba_scores
@@ -34,7 +35,6 @@ from pc15.search.backend.protocol import (
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.knot_spans import axes
 from pc15.search.windows import box_edges
-from pc15.tiling import TileSpec
 
 __all__ = [
     "activated",

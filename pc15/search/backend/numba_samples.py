@@ -19,7 +19,7 @@ from pc15.proc.registry import COEFFICIENT_ONE, RMS_FLOOR
 from pc15.runtime import jit
 from pc15.runtime.parallel import parallel_range
 from pc15.search.backend.prefetch import prefetch
-from pc15.search.backend.protocol import Places
+from pc15.search.backend.protocol import BlendedTiles, DrawnLayers, Places
 from pc15.tiling import SAMPLE_MAX
 
 Array = NDArray[Any]
@@ -130,18 +130,8 @@ def look(tiles: Tensor, above: Tensor, acc: Tensor, places: Places, tile: int) -
     return out
 
 
-def put(
-    tiles: Tensor,
-    acc: Tensor,
-    places: Places,
-    own: Tensor,
-    of: Tensor,
-    samples: Tensor,
-    new: Tensor,
-    old: Tensor | None = None,
-    *,
-    add: bool,
-) -> None:
+def put(tiles: Tensor, canvas: BlendedTiles, new: Tensor, old: Tensor | None = None, *, add: bool) -> None:
+    acc, places, own, of, samples = canvas
     arrays = _arrays(tiles, acc, *places, own, of, samples, new, new if old is None else old)
     _over_tiles(_put, new, *arrays, int(add), int(old is not None), SAMPLE_MAX)
 
@@ -150,7 +140,8 @@ def show(e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> Non
     _over_tiles(_show, e, *_arrays(e.flatten(1), cls, own.flatten(1), samples.flatten(1)), sign)
 
 
-def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
+def contributions(layers: DrawnLayers, tile: int) -> Tensor:
+    store, rms, at, amp, step = layers
     out = torch.empty((len(amp), tile * tile), dtype=torch.int32)
     at = torch.arange(len(amp)) if at is None else at
     arrays = _arrays(store.flatten(1), rms, at, amp)
@@ -158,17 +149,8 @@ def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, st
     return out.view(-1, tile, tile)
 
 
-def without(
-    e: Tensor,
-    of: Tensor,
-    cls: Tensor,
-    own: Tensor,
-    store: Tensor,
-    rms: Tensor,
-    at: Tensor | None,
-    amp: Tensor,
-    step: int,
-) -> Tensor:
+def without(e: Tensor, of: Tensor, cls: Tensor, own: Tensor, layers: DrawnLayers) -> Tensor:
+    store, rms, at, amp, step = layers
     out = torch.empty((len(of), e.shape[1] * e.shape[2]), dtype=torch.int32)
     at = torch.arange(len(of)) if at is None else at
     arrays = _arrays(e.flatten(1), of, cls, own.flatten(1), store.flatten(1), rms, at, amp)

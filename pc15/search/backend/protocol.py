@@ -18,11 +18,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, device
 
+from pc15.grids import TileSpec
 from pc15.luma import SAMPLE_ONE
 from pc15.search.backend.product import Product
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.windows import Windows
-from pc15.tiling import TileSpec
 
 SSIM_C1, SSIM_C2 = (0.01 * SAMPLE_ONE) ** 2, (0.03 * SAMPLE_ONE) ** 2
 """Constants of SSIM in luma of Q12."""
@@ -38,6 +38,34 @@ LEAST_TOGETHER = 1 << 8
 Places = tuple[Tensor, Tensor, Tensor, Tensor]
 """Places of the samples of tiles among those of all planes: of rows and columns of tiles [R,T], [C,T], and which of
 these a tile has, [N], [N]; int64.  Past the border the last place is repeated."""
+
+
+class BlendedTiles(NamedTuple):
+    """All tiles, and what they blend to.
+
+    acc: [S] int32, the sum of all samples times their tile's weight.   own: [C,T,T] int32 and of: [N], see `Windows`.
+    samples: [N,T,T] int32 Q12, of all tiles, unclamped.
+    """
+
+    acc: Tensor
+    places: Places
+    own: Tensor
+    of: Tensor
+    samples: Tensor
+
+
+class DrawnLayers(NamedTuple):
+    """Layers as the decoder draws them.
+
+    store: [R,T*T] or [R,T,T] int16 or int32 Q14, patterns without their mean.   rms: [R] int32 Q14.
+    at: [n] int64, rows of these; None for all, in order.   amp: [n] int64, signed levels of `step`, Q15.
+    """
+
+    store: Tensor
+    rms: Tensor
+    at: Tensor | None
+    amp: Tensor
+    step: int
 
 
 class TileBatch(NamedTuple):
@@ -356,53 +384,23 @@ class Backend(Protocol):
             above: [S], what the planes are above their bases.   acc: [S] int32, the blend's accumulator.
         """
 
-    def put(
-        self,
-        tiles: Tensor,
-        acc: Tensor,
-        places: Places,
-        own: Tensor,
-        of: Tensor,
-        samples: Tensor,
-        new: Tensor,
-        old: Tensor | None = None,
-        *,
-        add: bool,
-    ) -> None:
+    def put(self, tiles: Tensor, canvas: BlendedTiles, new: Tensor, old: Tensor | None = None, *, add: bool) -> None:
         """In place: give tiles [n] that do not overlap the samples new - old [n,T,T], or with `add` add these.
 
-        Args:
-            acc: [S] int32, gets the change of the samples, clamped to +-SAMPLE_MAX, times the tile's weight.
-            own: [C,T,T] int32 and of: [N], see `Windows`.   samples: [N,T,T], of all tiles, are set unclamped.
+        What they blend to changes by the change of the samples, clamped to +-SAMPLE_MAX, times the tile's weight.
         """
 
     def show(self, e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> None:
         """In place: add to e [n,T,T] sign * samples [n,T,T] as the blended picture shows them, rounded per tile."""
 
-    def contributions(self, store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
-        """Samples that layers add to their tiles, as the decoder computes them, [n,T,T].
+    def contributions(self, layers: DrawnLayers, tile: int) -> Tensor:
+        """Samples that layers add to their tiles of `tile` px, as the decoder computes them, [n,T,T]."""
 
-        Args:
-            store: [R,T*T] or [R,T,T] int16 or int32 Q14, patterns without their mean.   rms: [R] int32 Q14.
-            at: [n] int64, rows of these; None for all, in order.   amp: [n] int64, signed levels of `step`, Q15.
-        """
-
-    def without(
-        self,
-        e: Tensor,
-        of: Tensor,
-        cls: Tensor,
-        own: Tensor,
-        store: Tensor,
-        rms: Tensor,
-        at: Tensor | None,
-        amp: Tensor,
-        step: int,
-    ) -> Tensor:
+    def without(self, e: Tensor, of: Tensor, cls: Tensor, own: Tensor, layers: DrawnLayers) -> Tensor:
         """Some of the residuals e, [m,T,T], each less what a layer of its own shows, [n,T,T].
 
         Args:
-            of: [n] int64, which of e.   cls: [n].   own: see `show`; the others: see `contributions`.
+            of: [n] int64, which of e.   cls: [n].   own: see `show`.
         """
 
     def draw_surface(self, knots: Tensor, grid: TileSpec, planes: int, step_q12: int) -> DrawnSurface:

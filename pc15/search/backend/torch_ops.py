@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import Surface, surface
+from pc15.grids import TileSpec
 from pc15.proc.registry import coefficient, scaled_pattern
 from pc15.runtime.device import free_memory
 from pc15.search.backend.product import BLOCK_GPU, Product
@@ -19,7 +20,9 @@ from pc15.search.backend.protocol import (
     SSIM_C1,
     SSIM_C2,
     Best,
+    BlendedTiles,
     Drawings,
+    DrawnLayers,
     DrawnSurface,
     ExactTerms,
     LayerCosts,
@@ -34,7 +37,7 @@ from pc15.search.backend.torch_cells import activated as activated
 from pc15.search.backend.torch_cells import best_in_cells as best_in_cells
 from pc15.search.backend.torch_cells import likeliest_cells as likeliest_cells
 from pc15.search.windows import W_ONE, pooled
-from pc15.tiling import SAMPLE_MAX, TileSpec, round_blend
+from pc15.tiling import SAMPLE_MAX, round_blend
 
 _MOST_TOGETHER = 1 << 13
 
@@ -264,14 +267,14 @@ def refit_by_number(
             continue
         rows, left, of = layers.rows[some, layer], e[some], cls[some]
         drawn = drawings.store, drawings.rms, rows
-        before = ops.contributions(*drawn, amp[some, layer], step, side)
+        before = ops.contributions(DrawnLayers(*drawn, amp[some, layer], step), side)
         ops.show(left, of, own, before, 1)
         change, level = ops.exact_rows(
             TileBatch(left, x[some], of), drawings.store, rows[:, None], drawings.units, costs.address[layer],
             costs.amplitudes[layer], terms, drawings.shift,
         )  # fmt: skip
         amp[some, layer] = level[:, 0] * (change[:, 0] < 0)
-        after = ops.contributions(*drawn, amp[some, layer], step, side)
+        after = ops.contributions(DrawnLayers(*drawn, amp[some, layer], step), side)
         ops.show(left, of, own, after, -1)
         added[some] += after - before
     return amp, added
@@ -388,18 +391,8 @@ def look(tiles: Tensor, above: Tensor, acc: Tensor, places: Places, tile: int) -
     return above[at] - round_blend(acc[at])
 
 
-def put(
-    tiles: Tensor,
-    acc: Tensor,
-    places: Places,
-    own: Tensor,
-    of: Tensor,
-    samples: Tensor,
-    new: Tensor,
-    old: Tensor | None = None,
-    *,
-    add: bool,
-) -> None:
+def put(tiles: Tensor, canvas: BlendedTiles, new: Tensor, old: Tensor | None = None, *, add: bool) -> None:
+    acc, places, own, of, samples = canvas
     before, after = samples[tiles], new if old is None else new - old
     after = before + after if add else after
     change = own[of[tiles]] * (after.clamp(-SAMPLE_MAX, SAMPLE_MAX) - before.clamp(-SAMPLE_MAX, SAMPLE_MAX))
@@ -420,25 +413,16 @@ def show(e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> Non
     e.add_(seen, alpha=sign)
 
 
-def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
+def contributions(layers: DrawnLayers, tile: int) -> Tensor:
+    store, rms, at, amp, step = layers
     if at is not None:
         store, rms = store[at], rms[at]
     return scaled_pattern(coefficient(amp * step, rms), store.reshape(-1, tile, tile).to(torch.int32))
 
 
-def without(
-    e: Tensor,
-    of: Tensor,
-    cls: Tensor,
-    own: Tensor,
-    store: Tensor,
-    rms: Tensor,
-    at: Tensor | None,
-    amp: Tensor,
-    step: int,
-) -> Tensor:
+def without(e: Tensor, of: Tensor, cls: Tensor, own: Tensor, layers: DrawnLayers) -> Tensor:
     left = e[of]
-    show(left, cls, own, contributions(store, rms, at, amp, step, e.shape[1]), -1)
+    show(left, cls, own, contributions(layers, e.shape[1]), -1)
     return left
 
 

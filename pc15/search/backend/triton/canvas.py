@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pc15.proc.registry import COEFFICIENT_ONE, RMS_FLOOR
-from pc15.search.backend.protocol import Places
+from pc15.search.backend.protocol import BlendedTiles, DrawnLayers, Places
 from pc15.tiling import SAMPLE_MAX
 
 _PIXELS = 1024  # of a tile, that an instance works on where each is on its own
@@ -98,18 +98,8 @@ def look(tiles: Tensor, above: Tensor, acc: Tensor, places: Places, tile: int) -
     return out
 
 
-def put(
-    tiles: Tensor,
-    acc: Tensor,
-    places: Places,
-    own: Tensor,
-    of: Tensor,
-    samples: Tensor,
-    new: Tensor,
-    old: Tensor | None = None,
-    *,
-    add: bool,
-) -> None:
+def put(tiles: Tensor, canvas: BlendedTiles, new: Tensor, old: Tensor | None = None, *, add: bool) -> None:
+    acc, places, own, of, samples = canvas
     grid, sizes = _each_pixel(len(tiles), samples.shape[1])
     new = new.contiguous()
     if len(tiles):
@@ -125,7 +115,8 @@ def show(e: Tensor, cls: Tensor, own: Tensor, samples: Tensor, sign: int) -> Non
         _show[grid](e, cls.contiguous(), own, samples.contiguous(), SIGN=sign, **sizes)
 
 
-def contributions(store: Tensor, rms: Tensor, at: Tensor | None, amp: Tensor, step: int, tile: int) -> Tensor:
+def contributions(layers: DrawnLayers, tile: int) -> Tensor:
+    store, rms, at, amp, step = layers
     out = torch.empty((len(amp), tile, tile), dtype=torch.int32, device=amp.device)
     grid, sizes = _each_pixel(len(amp), tile)
     if len(amp):

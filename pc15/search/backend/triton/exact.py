@@ -215,9 +215,7 @@ def _shape(tile: int, block: int) -> dict[str, int]:
 
 def score_exactly(
     tiles: TileBatch,
-    store: Tensor,
-    at: Tensor,
-    rms: Tensor,
+    candidates: tuple[Tensor, Tensor, Tensor],
     address: Tensor,
     amp_cost: Tensor,
     terms: ExactTerms,
@@ -229,15 +227,17 @@ def score_exactly(
     """`Backend.exact`, or with `by_row` `Backend.exact_rows`.
 
     Args:
+        candidates: `store`, its rows of each tile [n,M], and `rms`, as these have them.
         numbers: float64 delta, mse_weight, alpha, bit_price, c1, c2.
     """
+    at = candidates[1]
     (n, m), device, windows = at.shape, tiles.e.device, terms.windows
     change = torch.empty((n, m), dtype=torch.float64, device=device)
     level = torch.empty((n, m), dtype=torch.int64, device=device)
     shape = _shape(tiles.e.shape[1], terms.block)
     if at.numel():
         weights = (windows.lin, windows.quad, windows.own)
-        tensors = (*tiles, *weights, store, at, rms, address, amp_cost, numbers)
+        tensors = (*tiles, *weights, *candidates, address, amp_cost, numbers)
         _exact[(triton.cdiv(at.numel(), shape["PAIRS"]),)](
             *(t.contiguous() for t in tensors), at.numel(), m, change, level,
             DROP=terms.drop, TOP=amp_cost.shape[1] - 1, SSIM=terms.alpha > 0.0, BY_ROW=by_row, SHIFT=shift, **shape,

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from pc15.dc_surface import least_sharp
+from pc15.grids import TileSpec
 from pc15.search.backend import torch_ops
 from pc15.search.backend.protocol import (
     SSIM_C1,
     SSIM_C2,
     Best,
     Drawings,
+    DrawnLayers,
     DrawnSurface,
     ExactTerms,
     LayerCosts,
@@ -41,7 +43,6 @@ from pc15.search.backend.triton.canvas import contributions, look, put, show
 from pc15.search.backend.triton.exact import score_distortion, score_exactly
 from pc15.search.backend.triton.surface import draw_surfaces, surface_slopes
 from pc15.search.knot_spans import axes
-from pc15.tiling import TileSpec
 
 __all__ = [
     "activated",
@@ -115,9 +116,8 @@ def exact(
     tiles: TileBatch, patterns: Patterns, address: Tensor, amp_cost: Tensor, terms: ExactTerms, shift: int = 0
 ) -> tuple[Tensor, Tensor]:
     numbers = _numbers(terms, tiles.e.device)
-    return score_exactly(
-        tiles, patterns.store, patterns.at, patterns.rms, address, amp_cost, terms, numbers, by_row=False, shift=shift
-    )
+    candidates = patterns.store, patterns.at, patterns.rms
+    return score_exactly(tiles, candidates, address, amp_cost, terms, numbers, by_row=False, shift=shift)
 
 
 def exact_rows(
@@ -131,7 +131,7 @@ def exact_rows(
     shift: int = 0,
 ) -> tuple[Tensor, Tensor]:
     numbers = _numbers(terms, tiles.e.device)
-    return score_exactly(tiles, store, rows, rms, address, amp_cost, terms, numbers, by_row=True, shift=shift)
+    return score_exactly(tiles, (store, rows, rms), address, amp_cost, terms, numbers, by_row=True, shift=shift)
 
 
 def distortion(tiles: TileBatch, terms: ExactTerms) -> Tensor:
@@ -182,19 +182,9 @@ def offered(
 # ---------------------------------------------------------------- the picture so far
 
 
-def without(
-    e: Tensor,
-    of: Tensor,
-    cls: Tensor,
-    own: Tensor,
-    store: Tensor,
-    rms: Tensor,
-    at: Tensor | None,
-    amp: Tensor,
-    step: int,
-) -> Tensor:
+def without(e: Tensor, of: Tensor, cls: Tensor, own: Tensor, layers: DrawnLayers) -> Tensor:
     left = e[of]
-    show(left, cls, own, contributions(store, rms, at, amp, step, e.shape[1]), -1)
+    show(left, cls, own, contributions(layers, e.shape[1]), -1)
     return left
 
 
