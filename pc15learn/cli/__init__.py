@@ -16,6 +16,7 @@ COMMANDS = {
     "label": "label tiles by exhaustive search: what it chooses for each layer, and what else it could have",
     "verify": "derive a sample of labels again, from their pixels and the manifest, and compare them bit for bit",
     "show": "show labels as a page: tiles, what each layer drew, and the candidates with their costs",
+    "features": "compute once what nets see of labels and are fitted to, for sets that do not fit into memory",
     "fit": "fit one net to labels, or to an oracle that searches photographs, as a YAML of configs/learn/ says",
     "export": "write a checkpoint's net as safetensors with the YAML card that the encoder checks",
     "push": "upload weights or labels to the Hugging Face Hub, in the form that its users expect",

@@ -29,7 +29,17 @@ try:
 except ImportError as error:
     raise MissingExtraError("labels need pyarrow; install it with: pip install 'pc15[learn]'") from error
 
-__all__ = ["FORMATS", "Format", "card", "jsonl_lines", "read_shard", "shard_facts", "table_of", "write_shard"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "card",
+    "jsonl_lines",
+    "read_shard",
+    "rows_in",
+    "shard_facts",
+    "table_of",
+    "write_shard",
+]
 
 Format = Literal["parquet", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -162,6 +172,17 @@ def shard_facts(path: Path) -> dict[str, Any] | None:
     except (OSError, pa.ArrowException):
         return None
     return None if stored is None else dict(json.loads(stored))
+
+
+def rows_in(path: Path) -> int:
+    """Number of rows of a shard of either format, without reading them; 0 if it is damaged."""
+    try:
+        if path.suffix == ".jsonl":
+            return path.read_bytes().count(b"\n")
+        with pa.parquet.ParquetFile(path) as file:
+            return int(file.metadata.num_rows)
+    except (OSError, pa.ArrowException):
+        return 0
 
 
 def read_shard(path: Path, oracle: Oracle) -> pa.Table:

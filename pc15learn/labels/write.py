@@ -34,7 +34,7 @@ from pc15.search.label import TileLabels, TileOracle
 from pc15learn.labels.columns import FORMATS, Format, card, shard_facts, table_of, write_shard
 from pc15learn.labels.manifest import STEM, Oracle, claim, oracle_of, tiles_digest
 from pc15learn.runner.run import Place, run
-from pc15learn.runner.tasks import Report, Task
+from pc15learn.runner.tasks import Clock, Report, Task
 from pc15learn.schema import TileRow, read_rows
 from pc15learn.tiles import by_picture, load_tile_pixels, resolve_image
 
@@ -357,7 +357,7 @@ class ShardLabeller:
 
     def __call__(self, task: Task) -> Report:
         shard: LabelShard = task.data
-        clock = _Clock()
+        clock = Clock()
         tiles = self._group(shard.group).read(shard)
         clock.lap("reading", own=True)
         with self._searching:
@@ -440,23 +440,3 @@ def _ramp(tile: int) -> Tensor:
     """A tile to begin with, uint8 [1,T,T]."""
     along = torch.arange(tile) * 255 // (tile - 1)
     return along.to(torch.uint8).expand(1, tile, tile).contiguous()
-
-
-class _Clock:
-    """Seconds of a task: of the thread's own work while it reads and writes, of the wall clock in between."""
-
-    def __init__(self) -> None:
-        self._begun, self._spent = time.time(), dict[str, float]()
-        self._now()
-
-    def _now(self) -> None:
-        self._wall, self._own = time.perf_counter(), time.thread_time()
-
-    def lap(self, stage: str, *, own: bool = False) -> None:
-        """End a stage; `own` counts the thread's work alone."""
-        wall, work = self._wall, self._own
-        self._now()
-        self._spent[stage] = self._own - work if own else self._wall - wall
-
-    def seconds(self) -> dict[str, float]:
-        return {**self._spent, "begun": self._begun, "ended": time.time()}
