@@ -18,6 +18,7 @@ COMMANDS = {
     "show": "show labels as a page: tiles, what each layer drew, and the candidates with their costs",
     "features": "compute once what nets see of labels and are fitted to, for sets that do not fit into memory",
     "fit": "fit one net to labels, or to an oracle that searches photographs, as a YAML of configs/learn/ says",
+    "evaluate": "say what nets lose on the val split of one set, whatever each was fitted to",
     "export": "write a checkpoint's net as safetensors with the YAML card that the encoder checks",
     "push": "upload weights or labels to the Hugging Face Hub, in the form that its users expect",
     "bench": "compare searches with and without hooks on the same pictures: seconds, quality, rate",

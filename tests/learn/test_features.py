@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pc15.config import CodecConfig
-from pc15.errors import ConfigError, SchemaError
+from pc15.errors import ConfigError, HooksError, SchemaError
 from pc15.images import save_image
 from pc15learn.cli import main
 from pc15learn.labels.write import LabelOptions, make_labels
@@ -28,6 +28,7 @@ from pc15learn.dataset import LabelData
 from pc15learn.export import export_weights
 from pc15learn.features import FeatureFolder, make_features
 from pc15learn.fit import fit_role
+from pc15learn.fit.evaluate import evaluate_checkpoint
 from pc15learn.label_tensors import LabelTensors, from_labels
 from pc15learn.labels.read import LabelFolder
 
@@ -194,3 +195,28 @@ def test_values_that_are_not_finite_are_named(labels: Path, tmp_path: Path, monk
     monkeypatch.setattr(features.RowDrawer, "__call__", spoilt)
     with pytest.raises(SchemaError, match="'gain' is made of is not finite; label again"):
         make_features(labels, tmp_path / "out")
+
+
+def test_a_net_is_evaluated_on_its_own_set_as_it_was_fitted_and_on_any_other(
+    labels: Path, features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = TrainConfig(hidden=8, batch_size=64, max_epochs=1, temperature=0.1)
+    cfg = FitConfig(role="rd", labels=labels, out=tmp_path, device="cpu", train=train)
+    fitted = fit_role(cfg)
+    assert fitted.per_second > 0
+    for own in (labels, features):
+        found = evaluate_checkpoint(fitted.checkpoint, own, batch_size=64, device="cpu")
+        assert found == pytest.approx(fitted.metrics, rel=1e-5)
+    other = label(tmp_path / "other", lambdas=(2.0,))
+    command = ["evaluate", str(fitted.checkpoint), str(fitted.best), "--labels", str(other), "--device", "cpu"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert said.count("val/loss") == 2 and f"{fitted.metrics['val/loss']:.4f}" not in said
+    text = (features / "features.json").read_text()
+    strange = shutil.copytree(features, tmp_path / "strange")
+    codec = LabelFolder.open(labels).oracle.facts["codec"]
+    (strange / "features.json").write_text(text.replace(codec, "0" * len(codec)))
+    with pytest.raises(SchemaError, match="other generators"):
+        evaluate_checkpoint(fitted.checkpoint, strange, device="cpu")
+    with pytest.raises(HooksError, match="no such|cannot read"):
+        evaluate_checkpoint(tmp_path / "none.ckpt", labels, device="cpu")
