@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from pc15.config import CodecConfig
@@ -28,7 +29,8 @@ from pc15learn.online import OnlineLabels
 
 __all__ = ["EpochSampler", "LabelData", "RankBatches"]
 
-_LISTED = 1 << 16  # numbers that are a list at a time
+_BLOCK = 1 << 10  # neighbours that are read together: 1.3 MB of features
+_TOGETHER = 1 << 20  # items that are shuffled together: 1.3 GB of features
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +71,11 @@ def _as_is(batch: Any) -> Any:
 
 
 class EpochSampler(Sampler[int]):
-    """A permutation that depends on (seed, epoch) alone; Lightning calls `set_epoch`."""
+    """A permutation that depends on (seed, epoch) alone; Lightning calls `set_epoch`.
+
+    Of many items, blocks of neighbours are shuffled, and then the items of a thousand blocks at a time: what lies on
+    a disk is read a block at a time, and no more of it is wanted at once than a system keeps in memory.
+    """
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
@@ -79,11 +85,23 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) & 0x7FFFFFFF)
-        for some in torch.randperm(self.count, generator=generator).split(_LISTED):
-            yield from some.tolist()
+        if self.count <= _TOGETHER:
+            yield from _listed(torch.randperm(self.count, generator=generator))
+            return
+        blocks = torch.randperm(-(-self.count // _BLOCK), generator=generator)
+        for some in blocks.split(_TOGETHER // _BLOCK):
+            own = (some[:, None] * _BLOCK + torch.arange(_BLOCK)).flatten()
+            own = own[own < self.count]
+            yield from _listed(own[torch.randperm(len(own), generator=generator)])
 
     def __len__(self) -> int:
         return self.count
+
+
+def _listed(values: Tensor) -> Iterator[int]:
+    """Numbers one by one; never a list of all of them."""
+    for some in values.split(1 << 16):
+        yield from some.tolist()
 
 
 class RankBatches(Sampler[list[int]]):
