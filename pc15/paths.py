@@ -30,6 +30,7 @@ __all__ = [
     "allow_cpu_tests",
     "cache_dir",
     "child_environment",
+    "drop_unfinished",
     "is_direct",
     "model_file",
     "models_dir",
@@ -369,6 +370,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)  # gone already when the rename succeeded
+        _unfinished.discard(temporary)
     if sys.platform != "win32":
         # The rename itself reaches the disk with its folder; some file systems cannot sync a folder.
         with contextlib.suppress(OSError):
@@ -388,8 +390,18 @@ def _temporary(folder: Path) -> tuple[int, Path]:
     """A new file of a folder, open and locked for as long as that."""
     path = folder / f".pc15-{secrets.token_hex(8)}.tmp"
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    _unfinished.add(path)
     lock_file(handle)
     return handle, path
+
+
+_unfinished: set[Path] = set()
+
+
+def drop_unfinished() -> None:
+    """Remove what this process's threads are writing by `replacing`: for one that ends without waiting for them."""
+    for path in list(_unfinished):
+        path.unlink(missing_ok=True)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What a fit sees: labels of a folder, or the oracle itself, searching crops of photographs while the net trains.
+"""What a fit sees: labels of a folder, features made of them, or the oracle, searching crops while the net trains.
 
 The split is by picture.  Batches are shuffled by (seed, epoch) alone, and so are the crops, so a run that is resumed
 sees the same ones.
@@ -7,19 +7,21 @@ sees the same ones.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from pc15.config import CodecConfig
 from pc15.errors import ConfigError, SchemaError
 from pc15.proc.codebook import Codebook
 from pc15.search.bank import Bank, get_bank
+from pc15learn.features import FeatureFolder, in_order, is_features
 from pc15learn.label_tensors import LabelTensors, from_labels
 from pc15learn.labels.manifest import Oracle
 from pc15learn.labels.read import LabelFolder
@@ -27,6 +29,8 @@ from pc15learn.online import OnlineLabels
 
 __all__ = ["EpochSampler", "LabelData", "RankBatches"]
 
+_BLOCK = 1 << 10  # neighbours that are read together: 1.3 MB of features
+_TOGETHER = 1 << 20  # items that are shuffled together: 1.3 GB of features
 _log = logging.getLogger(__name__)
 
 
@@ -46,12 +50,32 @@ class _Rows(Dataset[LabelTensors]):
         return self.rows.pick(torch.tensor(indices))
 
 
+class _MappedRows(Dataset[LabelTensors]):
+    """Some rows of features on the disk; a batch is read when it is fetched."""
+
+    def __init__(self, features: FeatureFolder, own: np.ndarray[Any, Any]) -> None:
+        self._features, self._own = features, own
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __getitem__(self, index: int) -> LabelTensors:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> LabelTensors:
+        return self._features.rows(self._own[np.array(indices, np.int64)])
+
+
 def _as_is(batch: Any) -> Any:
     return batch
 
 
 class EpochSampler(Sampler[int]):
-    """A permutation that depends on (seed, epoch) alone; Lightning calls `set_epoch`."""
+    """A permutation that depends on (seed, epoch) alone; Lightning calls `set_epoch`.
+
+    Of many items, blocks of neighbours are shuffled, and then the items of a thousand blocks at a time: what lies on
+    a disk is read a block at a time, and no more of it is wanted at once than a system keeps in memory.
+    """
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
@@ -61,10 +85,23 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) & 0x7FFFFFFF)
-        return iter(torch.randperm(self.count, generator=generator).tolist())
+        if self.count <= _TOGETHER:
+            yield from _listed(torch.randperm(self.count, generator=generator))
+            return
+        blocks = torch.randperm(-(-self.count // _BLOCK), generator=generator)
+        for some in blocks.split(_TOGETHER // _BLOCK):
+            own = (some[:, None] * _BLOCK + torch.arange(_BLOCK)).flatten()
+            own = own[own < self.count]
+            yield from _listed(own[torch.randperm(len(own), generator=generator)])
 
     def __len__(self) -> int:
         return self.count
+
+
+def _listed(values: Tensor) -> Iterator[int]:
+    """Numbers one by one; never a list of all of them."""
+    for some in values.split(1 << 16):
+        yield from some.tolist()
 
 
 class RankBatches(Sampler[list[int]]):
@@ -99,20 +136,20 @@ class RankBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         first, self._first = self._first, 0
-        order = list(self.sampler)
+        order = np.fromiter(self.sampler, np.int64, count=len(self.sampler))  # type: ignore[arg-type]
         ends = [*self._starts[1:], len(order)]
         for start, end in zip(self._starts[first:], ends[first:], strict=True):
-            yield order[start + self.rank : end : self.ranks]
+            yield order[start + self.rank : end : self.ranks].tolist()
 
     def __len__(self) -> int:
         return len(self._starts)
 
 
 class LabelData(LightningDataModule):
-    """Batches of `LabelTensors`, from a folder of labels or of photographs.
+    """Batches of `LabelTensors`, from a folder of labels, of features or of photographs.
 
     Args:
-        labels: folder that `make_labels` wrote; or, with `online`, of photographs.
+        labels: folder that `make_labels` or `make_features` wrote; or, with `online`, of photographs.
         batch_size: items per step.   seed: of shuffling and of crops.
         online: search crops of the photographs as they are needed.   lambdas: rates to search at, online.
         items: rows per epoch, online.   device: to search on, online.
@@ -135,8 +172,11 @@ class LabelData(LightningDataModule):
         super().__init__()
         self.labels, self.batch_size, self.seed, self.items = Path(labels), batch_size, seed, items
         self.online = OnlineLabels(self.labels, lambdas, seed=seed, device=device) if online else None
-        self.folder = None if online else LabelFolder.open(self.labels)
-        self._sets: tuple[_Rows | None, _Rows] | None = None
+        self.features = FeatureFolder.open(self.labels) if not online and is_features(self.labels) else None
+        self.folder = (
+            None if online else self.features.labels if self.features is not None else LabelFolder.open(self.labels)
+        )
+        self._sets: tuple[_Rows | _MappedRows | None, _Rows | _MappedRows] | None = None
         self.counts: dict[str, int] = {}
 
     @property
@@ -170,7 +210,7 @@ class LabelData(LightningDataModule):
         return self.folder.cfg(self.folder.rates[0])
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and draw everything once; online, the validation set alone."""
+        """Read and draw everything once; of features, what tells which rows are whose; online, the validation set."""
         if self._sets is not None:
             return
         if self.online is not None:
@@ -178,35 +218,49 @@ class LabelData(LightningDataModule):
             self._sets = None, _Rows(held)
             self.counts = {"pictures": self.online.pictures, "train_items": self.items, "val_items": len(held)}
             return
-        assert self.folder is not None
-        parts, splits, names = zip(*from_labels(self.folder), strict=True) if self._has_rows() else ((), (), ())
-        if not any(bool(part.pays.any()) for part in parts):
+        rows, split, picture, pays = self._of_labels() if self.features is None else self._of_features(self.features)
+        if not pays.any():
             raise SchemaError("the labels hold no tile with a layer: every tile was flat; label pictures with detail")
-        rows, split, name = LabelTensors.joined(list(parts)), np.concatenate(splits), np.concatenate(names)
-        split = _with_validation(split, name)
+        split = _with_validation(split, picture)
         sets = []
         for which in (0, 1):
-            own = rows.pick(torch.from_numpy(np.flatnonzero(split == which)))
-            if not len(own) or not bool(own.pays.any()):
+            own = np.flatnonzero(split == which)
+            if not pays[own].any():
                 raise SchemaError(f"{self.labels}: the {('train', 'val')[which]} split has no items; label more tiles")
-            sets.append(_Rows(own))
+            sets.append(rows(own))
         self._sets = sets[0], sets[1]
         self.counts = {
-            "layers": len(rows),
-            "pictures": len(set(name.tolist())),
+            "layers": len(split),
+            "pictures": len(np.unique(picture)),
             "train_items": len(sets[0]),
             "val_items": len(sets[1]),
         }
 
-    def _has_rows(self) -> bool:
+    def _of_labels(self) -> _Set:
+        """All rows, drawn."""
         assert self.folder is not None
-        return int(self.folder.oracle.facts["tiles"]["count"]) > 0
+        found = list(from_labels(self.folder)) if int(self.folder.oracle.facts["tiles"]["count"]) else []
+        if not found:
+            nothing = np.zeros(0, np.int64)
+            return lambda own: _Rows(LabelTensors.joined([])), nothing, nothing, nothing
+        numbers: dict[str, int] = {}
+        rows = LabelTensors.joined([one for one, _, _ in found])
+        split = np.concatenate([one for _, one, _ in found])
+        names = np.concatenate([one for _, _, one in found]).tolist()
+        picture = np.array([numbers.setdefault(name, len(numbers)) for name in names])
+        return lambda own: _Rows(rows.pick(torch.from_numpy(own))), split, picture, rows.pays.numpy()
+
+    @staticmethod
+    def _of_features(features: FeatureFolder) -> _Set:
+        """All rows, mapped."""
+        return lambda own: _MappedRows(features, own), features.split, features.picture, features.pays
 
     @property
     def held_back(self) -> LabelTensors:
-        """Rows of the val split."""
+        """Rows of the val split; of features, all of them are read."""
         assert self._sets is not None, "call setup() first"
-        return self._sets[1].rows
+        held = self._sets[1]
+        return held.rows if isinstance(held, _Rows) else held.__getitems__(list(range(len(held))))
 
     def train_dataloader(self) -> DataLoader[LabelTensors]:
         assert self._sets is not None, "call setup() first"
@@ -223,24 +277,32 @@ class LabelData(LightningDataModule):
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _batches(self, items: _Rows, sampler: Sampler[int]) -> DataLoader[LabelTensors]:
+    def _batches(self, items: _Rows | _MappedRows, sampler: Sampler[int]) -> DataLoader[LabelTensors]:
         """This rank's share of the items' batches."""
         rank, ranks = self._ranks()
         batches = RankBatches(sampler, self.batch_size, rank=rank, ranks=ranks)
         return DataLoader(items, batch_sampler=batches, collate_fn=_as_is)
 
 
-def _with_validation(split: np.ndarray[Any, Any], name: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The split of every row; a set too small to have a val picture lends its first one, by name."""
+_Set = tuple[
+    Callable[[np.ndarray[Any, Any]], "_Rows | _MappedRows"],
+    np.ndarray[Any, Any],
+    np.ndarray[Any, Any],
+    np.ndarray[Any, Any],
+]
+"""What makes a set of some of the rows, by their numbers; and the split, the picture's number, whether a layer pays."""
+
+
+def _with_validation(split: np.ndarray[Any, Any], picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The split of every row; a set too small to have a val picture lends its first one."""
     split = split.copy()
     for wanted, source in ((1, 0), (0, 1)):
         if (split == wanted).any():
             continue
-        pictures = list(dict.fromkeys(name[split == source].tolist()))
-        spare = list(dict.fromkeys(name[split == 2].tolist()))
+        pictures, spare = in_order(picture[split == source]), in_order(picture[split == 2])
         lent = pictures[:1] if len(pictures) > 1 else spare[:1]
         if not lent:
             raise SchemaError("the labels come from one picture, so there is none to validate on; cut tiles from more")
         _log.warning("no picture is in the %s split: one is lent to it", ("train", "val")[wanted])
-        split[name == lent[0]] = wanted
+        split[picture == lent[0]] = wanted
     return split

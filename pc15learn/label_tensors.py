@@ -22,7 +22,7 @@ from pc15.search.label import lone_scorer
 from pc15.search.score import Scorer
 from pc15learn.labels.read import LabelBatch, LabelFolder, residuals
 
-__all__ = ["LabelTensors", "from_labels", "scored"]
+__all__ = ["LabelRows", "LabelTensors", "RowDrawer", "from_labels", "scored"]
 
 _WORST = 30.0  # gains that a candidate falls behind by, where more makes no difference
 
@@ -63,22 +63,22 @@ class LabelTensors:
     def joined(cls, parts: list[LabelTensors]) -> LabelTensors:
         """Rows of several batches, one after the other; at least one."""
         most = max(part.rows.shape[1] for part in parts)
+        parts = [part.widened(most) for part in parts]
+        inputs = NetInputs(
+            *(torch.cat([getattr(one.inputs, part.name) for one in parts]) for part in fields(NetInputs))
+        )
+        return cls(inputs, *(torch.cat([getattr(part, own.name) for part in parts]) for own in fields(cls)[1:]))
+
+    def widened(self, most: int) -> LabelTensors:
+        """The same rows with room for so many candidates, at least as many as there are."""
 
         def wide(values: Tensor, fill: float) -> Tensor:
             return torch.nn.functional.pad(values, (0, most - values.shape[1]), value=fill)
 
-        inputs = NetInputs(
-            *(torch.cat([getattr(one.inputs, part.name) for one in parts]) for part in fields(NetInputs))
-        )
-        return cls(
-            inputs,
-            torch.cat([part.pays for part in parts]),
-            torch.cat([part.gain for part in parts]),
-            torch.cat([wide(part.rows, -1) for part in parts]),
-            torch.cat([wide(part.behind, _WORST) for part in parts]),
-            torch.cat([wide(part.bits, 0.0) for part in parts]),
-            torch.cat([wide(part.norms, 0.0) for part in parts]),
-        )
+        return LabelTensors(
+            self.inputs, self.pays, self.gain, wide(self.rows, -1), wide(self.behind, _WORST), wide(self.bits, 0.0),
+            wide(self.norms, 0.0),
+        )  # fmt: skip
 
 
 def scored(scorer: Scorer, tiles: TileBatch, layer: int, rows: Tensor, change: Tensor) -> LabelTensors:
@@ -101,21 +101,46 @@ def scored(scorer: Scorer, tiles: TileBatch, layer: int, rows: Tensor, change: T
     )  # fmt: skip
 
 
-def from_labels(folder: LabelFolder) -> Iterator[tuple[LabelTensors, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """Rows of a folder's labels, some hundred tiles at a time, with the split and the picture's name of each.
+LabelRows = tuple[LabelTensors, np.ndarray[Any, Any], np.ndarray[Any, Any]]
+"""Rows, their splits, 0 train, 1 val, 2 test, and the names of their pictures."""
 
-    Splits are 0 train, 1 val, 2 test.
+
+def from_labels(folder: LabelFolder) -> Iterator[LabelRows]:
+    """Rows of a folder's labels, some hundred tiles at a time.
 
     Raises:
         SchemaError: values out of range, or tiles of a size that nets cannot see.
     """
-    scorers = {rate: lone_scorer(folder.cfg(rate)) for rate in folder.rates}
-    if any(scorer.bank.seen is None for scorer in scorers.values()):
-        raise SchemaError(f"{folder.path} has labels of {folder.tile} px; nets see tiles of 16 px and from 32 px on")
-    seed = int(folder.oracle.facts["options"]["seed"])
-    most = int(folder.oracle.facts["options"]["max_layers"])
+    drawer = RowDrawer(folder)
     for batch in folder.batches("drawing residuals"):
-        scorer = scorers[batch.rate]
+        if (made := drawer(batch)) is not None:
+            yield made
+
+
+class RowDrawer:
+    """Makes rows of a folder's labels, by drawing again what each layer saw.
+
+    Raises:
+        SchemaError: tiles of a size that nets cannot see.
+    """
+
+    def __init__(self, folder: LabelFolder) -> None:
+        self.folder = folder
+        self._scorers = {rate: lone_scorer(folder.cfg(rate)) for rate in folder.rates}
+        if any(scorer.bank.seen is None for scorer in self._scorers.values()):
+            raise SchemaError(
+                f"{folder.path} has labels of {folder.tile} px; nets see tiles of 16 px and from 32 px on"
+            )
+
+    def __call__(self, batch: LabelBatch) -> LabelRows | None:
+        """Rows of a batch; None if it has none.
+
+        Raises:
+            SchemaError: values out of range.
+        """
+        folder, scorer = self.folder, self._scorers[batch.rate]
+        options = folder.oracle.facts["options"]
+        seed, most = int(options["seed"]), int(options["max_layers"])
         x = as_q12(batch.pixels)
         parts, tiles = [], []
         programs = batch.programs(folder.codebook)
@@ -140,11 +165,11 @@ def from_labels(folder: LabelFolder) -> Iterator[tuple[LabelTensors, np.ndarray[
                 parts.append(made)
                 tiles.append(tile.numpy())
         if not parts:
-            continue
+            return None
         owner = np.concatenate(tiles)
         split = np.array([("train", "val", "test").index(name) for name in batch.split], np.int64)
         names = np.array([name for name, _, _ in batch.place], dtype=object)
-        yield LabelTensors.joined(parts), split[owner], names[owner]
+        return LabelTensors.joined(parts), split[owner], names[owner]
 
 
 def _tried(scorer: Scorer, batch: LabelBatch, view: TileBatch, tile: Tensor, layer: int) -> LabelTensors:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import importlib
 import importlib.util
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +36,7 @@ __all__ = [
 SCHEMA_VERSION = 1
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_NAME = 4096  # characters of a path or an id
+_TOGETHER = 4096  # lines
 Split = Literal["train", "val", "test"]
 _SPLITS = get_args(Split)
 _log = logging.getLogger(__name__)
@@ -133,9 +137,7 @@ def _parse(line: str, where: str) -> TileRow:
         raise SchemaError(f"{where}: an object is expected, not {type(value).__name__}")
     if tuple(value) != _NAMES or tuple(map(type, value.values())) != _TYPES:  # not as `dump` writes them
         _check_fields(value, where)
-    row = TileRow(**value)
-    check(row)
-    return row
+    return TileRow(**value)
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(TileRow))
@@ -174,12 +176,58 @@ def read_rows(path: str | Path) -> Iterator[TileRow]:
     whole, torn = _whole_lines(data)
     if torn:
         _log.warning("%s ends in %d bytes of an unfinished line: left out (a writer was stopped there)", path, torn)
-    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+    lines = whole.split(b"\n")[:-1]
+    for start in range(0, len(lines), _TOGETHER):
+        some = lines[start : start + _TOGETHER]
+        with _no_collections():
+            rows = _parse_together(some)
+        for row in rows or _parse_each(some, path, start + 1):
+            check(row)
+            yield row
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Context in which nobody looks for cycles: rows have none, and looking took as long as making them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _parse_each(lines: list[bytes], path: Path, first: int) -> Iterator[TileRow]:
+    """Rows of lines, the first of them number `first` of the file, one at a time: whatever is wrong is named."""
+    for number, line in enumerate(lines, start=first):
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise SchemaError(f"{path}:{number}: not UTF-8 ({error}); was the file damaged?") from error
         yield _parse(text, f"{path}:{number}")
+
+
+def _parse_together(lines: list[bytes]) -> list[TileRow] | None:
+    """Rows of lines that are as `dump` writes them, in a third of the time; None if any is not.
+
+    Each line begins and ends an object, objects hold no others, and there are as many as lines: so each is one.
+    """
+    if not all(line[:1] == b"{" and line[-1:] == b"}" for line in lines):
+        return None
+    try:
+        values = json.loads(b"[%b]" % b",\n".join(lines))
+    except (ValueError, RecursionError):
+        return None
+    if len(values) != len(lines) or set(map(tuple, values)) != {_NAMES}:
+        return None
+    columns = list(zip(*(value.values() for value in values), strict=True))
+    if any(set(map(type, column)) != {kind} for column, kind in zip(columns, _TYPES, strict=True)):
+        return None
+    for name in ("image", "sha256", "split"):  # each is kept once, not once for every tile of a picture
+        place = _NAMES.index(name)
+        columns[place] = tuple(map(sys.intern, columns[place]))
+    return list(map(TileRow, *columns))
 
 
 def write_rows(path: str | Path, rows: Iterable[TileRow]) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -243,12 +244,12 @@ def _rows_of(
 
 def cut_tiles(luma: Tensor, ys: Sequence[int], xs: Sequence[int], tile: int) -> Tensor:
     """Tiles of a picture [H,W] from their top left pixels [n]; [n,tile,tile], edges repeated past the border."""
-    along = torch.arange(tile)
-    rows, cols = (
-        (torch.tensor(starts, dtype=torch.int64)[:, None] + along).clamp(max=length - 1)
-        for starts, length in zip((ys, xs), luma.shape, strict=True)
-    )
-    return luma[rows[:, :, None], cols[:, None, :]]
+    past = [max(max(starts, default=0) + tile - length, 0) for starts, length in zip((ys, xs), luma.shape, strict=True)]
+    pixels = luma.numpy()
+    if any(past):
+        pixels = np.pad(pixels, [(0, count) for count in past], mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (tile, tile))  # copies rows, where indices copy pixels
+    return torch.from_numpy(windows[np.asarray(ys, np.intp), np.asarray(xs, np.intp)])
 
 
 def _statistics(pixels: Tensor) -> Iterator[tuple[float, float, float]]:

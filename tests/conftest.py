@@ -24,6 +24,16 @@ settings.register_profile("pc15", deadline=None, derandomize=True, database=None
 settings.load_profile("pc15")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=2, help="SIGKILLs at random moments in the test of labels")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often the test of labels that are killed kills."""
+    return int(request.config.getoption("--kills"))
+
+
 def pytest_configure() -> None:
     torch.set_num_threads(1)
 

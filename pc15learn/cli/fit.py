@@ -46,9 +46,14 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_config(args.config, **{**{name: getattr(args, name) for name in options}, **settings})
     fitted = fit_role(cfg, resume=args.resume, overwrite=args.overwrite)
     if fitted.rank == 0:
-        args.answer.put(checkpoint=str(fitted.checkpoint), metrics=dict(sorted(fitted.metrics.items())))
+        args.answer.put(
+            checkpoint=str(fitted.checkpoint),
+            metrics=dict(sorted(fitted.metrics.items())),
+            per_second=fitted.per_second,
+        )
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items()))
-        args.answer.say(f"{fitted.checkpoint}: {metrics}")
+        speed = f"; {fitted.per_second:,.0f} rows/s" if fitted.per_second else ""
+        args.answer.say(f"{fitted.checkpoint}: {metrics}{speed}")
     return DONE
 
 

@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
     at = f" at {made.rates} rates" if made.rates > 1 else ""
     args.answer.say(f"{made.folder}: {made.tiles} tiles{at} in {made.shards} shards, {made.done} of them labelled now")
     if made.labelled:
-        host = {stage: 1e6 * made.seconds[stage] / made.labelled for stage in ("reading", "writing")}
+        host = {stage: 1e6 * made.seconds[stage] / made.labelled for stage in ("planning", "reading", "writing")}
         args.answer.say(
             f"{made.per_second:,.0f} tiles/s: {made.labelled} in {made.seconds['wall']:.1f} s, of them searching "
             f"{made.seconds['searching']:.1f} s; host {sum(host.values()):.0f} us a tile "
-            f"(reading {host['reading']:.0f}, writing {host['writing']:.0f})"
+            f"({', '.join(f'{stage} {spent:.0f}' for stage, spent in host.items())})"
         )
     if made.left_out:
         complain(

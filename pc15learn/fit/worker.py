@@ -38,7 +38,10 @@ def main(folder: Path, rank: int) -> int:
         warnings.showwarning = lambda message, *_, **__: print(f"pc15learn: warning: {message}", file=sys.stderr)
         try:
             fitted = train_rank(cfg, stop, resume=job["resume"])
-            told, code = {"metrics": fitted.metrics, "best": fitted.best is not None}, 0
+            told = {
+                "metrics": fitted.metrics, "best": fitted.best is not None, "per_second": fitted.per_second,
+            }  # fmt: skip
+            code = 0
         except FitStopped as stopped:
             told, code = {"stopped": stopped.kept, "signum": stopped.signum}, stopped.exit_code
         except Pc15Error as error:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import IO, Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from pc15.bitstream.programs import MAX_PARAMS
 from pc15.errors import MissingExtraError, SchemaError
+from pc15.paths import replacing
 from pc15.search.label import LAYER_TYPES, TRIED_TYPES, TileLabels
 from pc15learn.labels.manifest import Oracle
 
@@ -28,7 +29,17 @@ try:
 except ImportError as error:
     raise MissingExtraError("labels need pyarrow; install it with: pip install 'pc15[learn]'") from error
 
-__all__ = ["FORMATS", "Format", "card", "read_shard", "shard_bytes", "shard_facts", "table_of"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "card",
+    "jsonl_lines",
+    "read_shard",
+    "rows_in",
+    "shard_facts",
+    "table_of",
+    "write_shard",
+]
 
 Format = Literal["parquet", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -42,6 +53,8 @@ _LAYER = pa.struct(
     ]
 )
 _AS_TEXT = pa.field("pixels", pa.string())
+_CANDIDATES = "layers.list.element.candidates.list.element."  # their columns, as Parquet names them
+_PARQUET_BATCH = 1 << 16  # values that its writer takes at a time
 _FACTS = b"pc15"  # key of the metadata that a shard says what it is in
 
 
@@ -103,25 +116,42 @@ def _lists(starts: npt.NDArray[np.int64], values: pa.Array) -> pa.Array:
 # ---------------------------------------------------------------- shards
 
 
-def shard_bytes(table: pa.Table, kind: Format, facts: dict[str, Any]) -> bytes:
-    """The bytes of a shard's file; the same table and facts give the same bytes.
+def write_shard(table: pa.Table, path: Path, kind: Format, facts: dict[str, Any]) -> None:
+    """Write a shard, all of it or nothing; the same table and facts give the same bytes.
 
     Args:
         facts: of the shard, as JSON; Parquet carries them, JSONL has no place for them.
+    Raises:
+        OSError: the disk refuses; a shard that was there is as it was.
     """
-    if kind == "jsonl":
-        lines = (json.dumps(_readable(row), separators=(",", ":"), allow_nan=False) for row in table.to_pylist())
-        return "".join(line + "\n" for line in lines).encode("utf-8")
-    table = table.replace_schema_metadata({_FACTS: json.dumps(facts, sort_keys=True)})
-    sink = pa.BufferOutputStream()
-    # Writing is to take less time than the search: no dictionaries, and no compression of what hardly yields to it.
+    try:
+        with replacing(path) as file:
+            if kind == "jsonl":
+                file.writelines(jsonl_lines(table))
+            else:
+                _write_parquet(table.replace_schema_metadata({_FACTS: json.dumps(facts, sort_keys=True)}), file)
+    except OSError as error:
+        why = f"{error.strerror or error}; shards that are done are whole, the same command goes on from them"
+        raise OSError(error.errno, why, str(path)) from error
+
+
+def _write_parquet(table: pa.Table, file: IO[bytes]) -> None:
+    # Writing is to take less time than the search.  Candidates are most of it: their whole numbers are packed, which
+    # takes no longer than LZ4 and leaves a third less of them, and D and bits yield to nothing.  Columns go to the file
+    # as they are made: to hold all of them first costs as much again, for pages of memory that are new.
     names = [name for field in table.schema for name in _leaves(field)]
-    dense = tuple(f"candidates.list.element.{name}" for name in ("qv", "d", "bits"))
+    packed = [f"{_CANDIDATES}{name}" for name, kind in TRIED_TYPES.items() if np.issubdtype(kind, np.integer)]
     pa.parquet.write_table(
-        table, sink, row_group_size=max(1, len(table)), use_dictionary=["split"], write_statistics=False,
-        compression={name: "none" if name.endswith(dense) else "lz4" for name in names},
+        table, file, row_group_size=max(1, len(table)), use_dictionary=["split"], write_statistics=False,
+        compression={name: "none" if name.startswith(_CANDIDATES) else "lz4" for name in names},
+        column_encoding=dict.fromkeys(packed, "DELTA_BINARY_PACKED"), write_batch_size=_PARQUET_BATCH,
     )  # fmt: skip
-    return bytes(sink.getvalue())
+
+
+def jsonl_lines(table: pa.Table) -> Iterator[bytes]:
+    """The rows as lines of a JSONL shard."""
+    for row in table.to_pylist():
+        yield json.dumps(_readable(row), separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def _leaves(field: pa.Field, prefix: str = "") -> list[str]:
@@ -142,6 +172,17 @@ def shard_facts(path: Path) -> dict[str, Any] | None:
     except (OSError, pa.ArrowException):
         return None
     return None if stored is None else dict(json.loads(stored))
+
+
+def rows_in(path: Path) -> int:
+    """Number of rows of a shard of either format, without reading them; 0 if it is damaged."""
+    try:
+        if path.suffix == ".jsonl":
+            return path.read_bytes().count(b"\n")
+        with pa.parquet.ParquetFile(path) as file:
+            return int(file.metadata.num_rows)
+    except (OSError, pa.ArrowException):
+        return 0
 
 
 def read_shard(path: Path, oracle: Oracle) -> pa.Table:

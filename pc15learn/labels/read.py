@@ -31,7 +31,7 @@ from pc15.proc.codebook import Codebook, load_codebook
 from pc15.proc.generators import NAMES
 from pc15.runtime.notices import bars_hidden
 from pc15.search.label import LAYER_TYPES, TRIED_TYPES
-from pc15learn.labels.columns import read_shard
+from pc15learn.labels.columns import read_shard, rows_in
 from pc15learn.labels.manifest import Oracle, Rate, read_manifest, shard_paths
 from pc15learn.schema import hf_datasets, place_of
 
@@ -216,7 +216,11 @@ class LabelFolder:
             SchemaError: there is none, it is damaged, or its codebook or generators are others than this build's.
             MissingTableError: this machine does not have its codebook.
         """
-        path, oracle = Path(path), read_manifest(path)
+        return cls.of(Path(path), read_manifest(path))
+
+    @classmethod
+    def of(cls, path: Path, oracle: Oracle) -> LabelFolder:
+        """A folder of an oracle's labels, or of what was made of them; errors as of `open`."""
         codebook = load_codebook(oracle.facts["codebook"]["id"])
         if codebook.fingerprint != oracle.facts["codebook"]["fingerprint"]:
             raise SchemaError(
@@ -263,28 +267,49 @@ class LabelFolder:
         Raises:
             SchemaError: labelling was not finished, or rows that do not follow the schema.
         """
-        rates = {rate.lambda_rd: rate for rate in self.rates}
-        wanted, found = self.oracle.facts["tiles"]["count"] * len(rates), 0
+        wanted, found = self.rows_wanted, 0
         paths = shard_paths(self.path)
         with tqdm(total=wanted, desc=what, unit="tile", disable=bars_hidden(), leave=False) as progress:
             for path in paths:
                 table = read_shard(path, self.oracle)
                 found += len(table)
-                own = np.asarray(table.column("lambda_rd").to_numpy())
-                if split is not None:
-                    own = np.where(np.asarray(table.column("split").to_pylist()) == split, own, np.nan)
-                for value in dict.fromkeys(own[~np.isnan(own)].tolist()):
-                    if value not in rates:
-                        raise SchemaError(f"{path} has labels at lambda {value}, which {self.path} is not of")
-                    at = np.flatnonzero(own == value)
-                    for start in range(0, len(at), _BATCH_TILES):
-                        rows = table.take(at[start : start + _BATCH_TILES])
-                        yield LabelBatch.read(rows, self.tile, rates[value])
+                yield from self._batches_of(path, table, split)
                 progress.update(len(table))
-        self._check_whole(found, wanted)
+        self._check_whole(found)
 
-    def _check_whole(self, found: int, wanted: int) -> None:
-        """Compare the rows that were read with those that there should be."""
+    def shard_batches(self, path: Path) -> Iterator[LabelBatch]:
+        """The rows of one shard, some hundred of one rate at a time; errors as of `batches`."""
+        return self._batches_of(path, read_shard(path, self.oracle), None)
+
+    def _batches_of(self, path: Path, table: pa.Table, split: str | None) -> Iterator[LabelBatch]:
+        rates = {rate.lambda_rd: rate for rate in self.rates}
+        own = np.asarray(table.column("lambda_rd").to_numpy())
+        if split is not None:
+            own = np.where(np.asarray(table.column("split").to_pylist()) == split, own, np.nan)
+        for value in dict.fromkeys(own[~np.isnan(own)].tolist()):
+            if value not in rates:
+                raise SchemaError(f"{path} has labels at lambda {value}, which {self.path} is not of")
+            at = np.flatnonzero(own == value)
+            for start in range(0, len(at), _BATCH_TILES):
+                rows = table.take(at[start : start + _BATCH_TILES])
+                yield LabelBatch.read(rows, self.tile, rates[value])
+
+    @property
+    def rows_wanted(self) -> int:
+        """Rows of a folder that is labelled to the end."""
+        return int(self.oracle.facts["tiles"]["count"]) * len(self.rates)
+
+    def check_whole(self) -> None:
+        """See that all tiles are labelled, without reading them.
+
+        Raises:
+            SchemaError: labelling was not finished.
+        """
+        self._check_whole(sum(rows_in(path) for path in shard_paths(self.path)))
+
+    def _check_whole(self, found: int) -> None:
+        """Compare the rows that there are with those that there should be."""
+        wanted = self.rows_wanted
         left_out = {
             line.split('"tile_id": ')[1].split('"')[1]
             for path in sorted(self.path.glob("failures*.jsonl"))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pc15.errors import ConfigError, SchemaError
 from pc15.runtime.notices import bars_hidden
 from pc15.search.label import TileOracle
-from pc15learn.labels.columns import read_shard, shard_bytes, table_of
+from pc15learn.labels.columns import jsonl_lines, read_shard, table_of
 from pc15learn.labels.manifest import ORACLE_VERSION, Rate, shard_paths
 from pc15learn.labels.read import LabelFolder
 from pc15learn.labels.write import rng_seed
@@ -93,6 +93,6 @@ def _wrong(stored: pa.Table, oracle: TileOracle, tile: int, rate: Rate, *, exact
     if exact:
         pairs = zip(stored.to_pylist(), again.to_pylist(), strict=True)
     else:  # JSONL holds seven decimals
-        lines = ([json.loads(line) for line in shard_bytes(t, "jsonl", {}).splitlines()] for t in (stored, again))
+        lines = ([json.loads(line) for line in jsonl_lines(t)] for t in (stored, again))
         pairs = zip(*lines, strict=True)
     return [row.tile_id for row, (one, other) in zip(rows, pairs, strict=True) if one != other]

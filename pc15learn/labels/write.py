@@ -31,10 +31,10 @@ from pc15.locks import sole_writer
 from pc15.paths import any_place, write_atomic
 from pc15.runtime.device import resolve_device
 from pc15.search.label import TileLabels, TileOracle
-from pc15learn.labels.columns import FORMATS, Format, card, shard_bytes, shard_facts, table_of
+from pc15learn.labels.columns import FORMATS, Format, card, shard_facts, table_of, write_shard
 from pc15learn.labels.manifest import STEM, Oracle, claim, oracle_of, tiles_digest
 from pc15learn.runner.run import Place, run
-from pc15learn.runner.tasks import Report, Task
+from pc15learn.runner.tasks import Clock, Report, Task
 from pc15learn.schema import TileRow, read_rows
 from pc15learn.tiles import by_picture, load_tile_pixels, resolve_image
 
@@ -47,6 +47,9 @@ _log = logging.getLogger(__name__)
 
 Searcher = Callable[[Tensor, Sequence[int]], TileLabels]
 """`TileOracle`, or what stands in for it."""
+
+_GROUPS = 2
+"""Groups of tiles whose pixels are kept: shards in flight are of one, or of one and the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,8 @@ class LabelsMade:
     """What `make_labels` did.
 
     folder, tiles, rates, shards: of the whole set.   done: shards labelled now, and `labelled` rows in them.
-    left_out: tiles that could not be labelled.   seconds: by stage, of all workers; `wall` from the first shard's
+    left_out: tiles that could not be labelled.   seconds: by stage, of all workers: `planning` (tiles.jsonl read and
+    shared out), `reading` and `writing`, the host's own work; `waiting` and `searching`; `wall` from the first shard's
     beginning to the last one's end, after workers had loaded what they share.
     """
 
@@ -141,7 +145,7 @@ def make_labels(
         BusyError: another run is labelling the same part of the folder.
         ImageError: a row names a URL or an absolute path, and `anywhere` does not allow it.
     """
-    options = LabelOptions() if options is None else options
+    options, begun = LabelOptions() if options is None else options, time.thread_time()
     tiles, out = Path(tiles), Path(out)
     anywhere = any_place() if options.anywhere is None else options.anywhere
     rows = _chosen(list(read_rows(tiles)), options.limit, tiles)
@@ -159,8 +163,10 @@ def make_labels(
     own = [shard for shard in missing if shard.index % options.part[1] == options.part[0]]
     if len(missing) < len(shards):
         _log.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
+    planning = time.thread_time() - begun
     with sole_writer(out / "{}-part-{}-of-{}".format(STEM, *options.part)):
         done = _label(own, LabelJob(cfg, oracle, options.format, search), options)
+    done.seconds["planning"] = planning
     left_out = _write_failures(out, done.left_out, options.part)
     return LabelsMade(out, len(rows), len(lambdas), len(shards), len(own), done.labelled, left_out, done.seconds)
 
@@ -208,10 +214,12 @@ def _chosen(rows: list[TileRow], limit: int | None, path: Path) -> list[TileRow]
 class LabelShard:
     """Tiles to label at one rate, and the file that their labels go to.
 
+    group: number of the tiles, the same at every rate.
     folder: that the rows' paths begin at.   anywhere: whether they may lead to URLs and begin at the root.
     """
 
     index: int
+    group: int
     path: Path
     lambda_rd: float
     rows: tuple[TileRow, ...]
@@ -235,7 +243,7 @@ def _plan(
         own = tuple(rows[start : start + size])
         for lambda_rd in lambdas:
             path = out.resolve() / f"{STEM}-{len(shards):05d}.{options.format}"
-            shards.append(LabelShard(len(shards), path, lambda_rd, own, folder, anywhere))
+            shards.append(LabelShard(len(shards), start // size, path, lambda_rd, own, folder, anywhere))
     return shards
 
 
@@ -332,9 +340,11 @@ class ShardLabeller:
     def __init__(self, job: LabelJob, cfg: CodecConfig) -> None:
         self._job, self._cfg = job, cfg
         self._oracles: dict[float, Searcher] = {}
-        self._searching = threading.Lock()
+        self._searching, self._choosing = threading.Lock(), threading.Lock()
+        self._groups: dict[int, _Group] = {}
+        ramp = _ramp(cfg.tile)
         for rate in job.oracle.rates:  # once, so that kernels are compiled and tables made before the clock runs
-            self._oracle(rate.lambda_rd)(_ramp(cfg.tile), [0])
+            table_of([_Ramp()], ramp.numpy(), self._oracle(rate.lambda_rd)(ramp, [0]), rate.lambda_rd)
 
     def _oracle(self, lambda_rd: float) -> Searcher:
         if self._job.search is not None:
@@ -347,25 +357,64 @@ class ShardLabeller:
 
     def __call__(self, task: Task) -> Report:
         shard: LabelShard = task.data
-        clock = _Clock()
-        rows, pixels, left_out = _pixels_of(shard)
+        clock = Clock()
+        tiles = self._group(shard.group).read(shard)
         clock.lap("reading", own=True)
-        seeds = [rng_seed(row.tile_id) for row in rows]
         with self._searching:
             clock.lap("waiting")
-            labels = self._oracle(shard.lambda_rd)(pixels, seeds)
+            labels = self._oracle(shard.lambda_rd)(tiles.pixels, tiles.seeds)
             clock.lap("searching")
-        table = table_of(rows, pixels.numpy(), labels, shard.lambda_rd)
-        facts = shard.facts(self._job.oracle.fingerprint, len(left_out))
-        write_atomic(shard.path, shard_bytes(table, self._job.format, facts))
+        table = table_of(tiles.rows, tiles.pixels.numpy(), labels, shard.lambda_rd)
+        facts = shard.facts(self._job.oracle.fingerprint, len(tiles.lost))
+        write_shard(table, shard.path, self._job.format, facts)
         clock.lap("writing", own=True)
+        left_out = [
+            {"shard": shard.index, "image": row.image, "error": error, "tile_id": row.tile_id}
+            for row, error in tiles.lost
+        ]
         return Report(task.index, task.items, clock.seconds(), left_out)
 
+    def _group(self, number: int) -> _Group:
+        """Tiles of that number; the last few groups are kept, for shards of the same tiles at other rates."""
+        with self._choosing:
+            if number not in self._groups:
+                self._groups[number] = _Group()
+                while len(self._groups) > _GROUPS:
+                    self._groups.pop(next(iter(self._groups)))
+            return self._groups[number]
 
-def _pixels_of(shard: LabelShard) -> tuple[list[TileRow], Tensor, list[dict[str, Any]]]:
-    """The tiles that can be read, their pixels [n,T,T] uint8, and rows of those that cannot."""
+
+@dataclass(frozen=True, eq=False)
+class _Tiles:
+    """The tiles of a shard that can be read, their pixels [n,T,T] uint8, and seeds of their random candidates.
+
+    lost: tiles that cannot be read, and why.
+    """
+
+    rows: list[TileRow]
+    pixels: Tensor
+    seeds: list[int]
+    lost: list[tuple[TileRow, str]]
+
+
+class _Group:
+    """Tiles that are read once, whichever rate asks first; the others wait."""
+
+    def __init__(self) -> None:
+        self._reading = threading.Lock()
+        self._tiles: _Tiles | None = None
+
+    def read(self, shard: LabelShard) -> _Tiles:
+        with self._reading:
+            if self._tiles is None:
+                self._tiles = _read(shard)
+            return self._tiles
+
+
+def _read(shard: LabelShard) -> _Tiles:
+    """The tiles of a shard, from their pictures."""
     found: list[TileRow] = []
-    left_out: list[dict[str, Any]] = []
+    lost: list[tuple[TileRow, str]] = []
     side = shard.rows[0].tile
     pixels = torch.empty((len(shard.rows), side, side), dtype=torch.uint8)
     for picture in by_picture(shard.rows):
@@ -373,34 +422,21 @@ def _pixels_of(shard: LabelShard) -> tuple[list[TileRow], Tensor, list[dict[str,
         try:
             pixels[own] = load_tile_pixels(picture, shard.folder, anywhere=shard.anywhere)
         except ImageError as error:
-            said = {"shard": shard.index, "image": picture[0].image, "error": str(error)}
-            left_out += [{**said, "tile_id": row.tile_id} for row in picture]
+            lost += [(row, str(error)) for row in picture]
             continue
         found += picture
-    return found, pixels[: len(found)], left_out
+    return _Tiles(found, pixels[: len(found)], [rng_seed(row.tile_id) for row in found], lost)
+
+
+@dataclass(frozen=True)
+class _Ramp:
+    """The tile of `_ramp`, as a row of labels names it."""
+
+    tile_id: str = "ramp"
+    split: str = "train"
 
 
 def _ramp(tile: int) -> Tensor:
     """A tile to begin with, uint8 [1,T,T]."""
     along = torch.arange(tile) * 255 // (tile - 1)
     return along.to(torch.uint8).expand(1, tile, tile).contiguous()
-
-
-class _Clock:
-    """Seconds of a task: of the thread's own work while it reads and writes, of the wall clock in between."""
-
-    def __init__(self) -> None:
-        self._begun, self._spent = time.time(), dict[str, float]()
-        self._now()
-
-    def _now(self) -> None:
-        self._wall, self._own = time.perf_counter(), time.thread_time()
-
-    def lap(self, stage: str, *, own: bool = False) -> None:
-        """End a stage; `own` counts the thread's work alone."""
-        wall, work = self._wall, self._own
-        self._now()
-        self._spent[stage] = self._own - work if own else self._wall - wall
-
-    def seconds(self) -> dict[str, float]:
-        return {**self._spent, "begun": self._begun, "ended": time.time()}

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from pc15.paths import drop_unfinished
 from pc15learn.runner.tasks import IN_FLIGHT, Event, Job, Report, Task
 
 __all__ = ["ProcessHost"]
@@ -78,9 +79,16 @@ class ProcessHost:
         self._running.clear()
 
 
+def _leave(*_: object) -> None:
+    """End at once, and leave no file half-written."""
+    drop_unfinished()
+    os._exit(1)
+
+
 def _serve(line: multiprocessing.connection.Connection, job: Job, number: int, workers: int) -> None:
     """A worker's whole life; it ends with the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
+    signal.signal(signal.SIGTERM, _leave)
     talk = threading.Lock()
 
     def say(kind: str, what: Any) -> None:
@@ -88,7 +96,7 @@ def _serve(line: multiprocessing.connection.Connection, job: Job, number: int, w
             try:
                 line.send((kind, what))
             except OSError:  # nobody listens any more
-                os._exit(1)
+                _leave()
 
     def do(task: Task) -> None:
         try:
@@ -109,4 +117,4 @@ def _serve(line: multiprocessing.connection.Connection, job: Job, number: int, w
             try:
                 pool.submit(do, line.recv())
             except (EOFError, OSError):
-                os._exit(1)  # threads that still work have nobody to tell
+                _leave()  # threads that still work have nobody to tell

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-__all__ = ["IN_FLIGHT", "Event", "Host", "Job", "Report", "Task", "Worker"]
+__all__ = ["IN_FLIGHT", "Clock", "Event", "Host", "Job", "Report", "Task", "Worker"]
 
 IN_FLIGHT = 3
 """Tasks that a worker has at a time."""
@@ -77,3 +78,23 @@ class Host(Protocol):
 
     def close(self) -> None:
         """End all workers."""
+
+
+class Clock:
+    """Seconds of a task: of the thread's own work while it reads and writes, of the wall clock in between."""
+
+    def __init__(self) -> None:
+        self._begun, self._spent = time.time(), dict[str, float]()
+        self._now()
+
+    def _now(self) -> None:
+        self._wall, self._own = time.perf_counter(), time.thread_time()
+
+    def lap(self, stage: str, *, own: bool = False) -> None:
+        """End a stage; `own` counts the thread's work alone."""
+        wall, work = self._wall, self._own
+        self._now()
+        self._spent[stage] = self._own - work if own else self._wall - wall
+
+    def seconds(self) -> dict[str, float]:
+        return {**self._spent, "begun": self._begun, "ended": time.time()}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from pc15learn.labels.manifest import ORACLE_VERSION, read_manifest, shard_paths
 from pc15learn.labels.read import LabelFolder, load_labels
 from pc15learn.labels.write import LabelOptions, LabelsMade, make_labels
 from pc15learn.sample_data import make_samples
-from pc15learn.schema import read_rows, write_rows
+from pc15learn.schema import TileRow, read_rows, write_rows
 from pc15learn.tiles import load_tile_pixels, make_tiles
 from tests.fake_oracle import FakeOracle
 
@@ -347,29 +350,99 @@ def test_the_command_says_how_fast_it_was(tiles: Path, tmp_path: Path, capsys: p
     assert main([*command[:4], str(tmp_path / "other"), *command[5:]]) == 1
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(tiles: Path, tmp_path: Path):
-    """The command in a process of its own, with two workers, killed without warning again and again."""
-    options = ["--tiles", str(tiles), "--codebook", "v15_grid", "--shard-size", "8", "--device", "cpu", "--top", "4"]
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(tiles: Path, tmp_path: Path, kills: int):
+    """The command, with two workers, killed without warning again and again: twice, or as often as --kills says."""
+    options = ["--tiles", str(tiles), "--codebook", "v15_grid", "--shard-size", "4", "--device", "cpu", "--top", "4"]
     command = [sys.executable, "-m", "pc15learn", "label", *options, "--limit", "40"]
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-    }
-    subprocess.run([*command, "--out", str(tmp_path / "whole")], env=env, check=True, capture_output=True)
-    draw = np.random.default_rng(5)
-    for _ in range(2):
+    command += ["--lambda", "1,0.5,0.25,0.1,0.05"] if kills > 2 else []
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    begun = time.monotonic()
+    subprocess.run([*command, "--out", str(whole)], env=env, check=True, capture_output=True)
+    took = time.monotonic() - begun
+    draw, hit, caught = np.random.default_rng(5), 0, []
+    while hit < kills:
         process = subprocess.Popen(
-            [*command, "--workers", "2", "--out", str(tmp_path / "out")], env=env, stdout=subprocess.DEVNULL,
+            [*command, "--workers", "2", "--out", str(out)], env=env, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        time.sleep(float(draw.uniform(2.0, 5.0)))
+        time.sleep(float(draw.uniform(0.3, 1.0)) * took)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            hit += 1
+            caught.append(len(list(out.glob("labels-*.parquet"))))
+        else:  # it was faster: begin again
+            assert seen(out) == contents(whole)
+            shutil.rmtree(out)
         process.wait()
-    subprocess.run([*command, "--out", str(tmp_path / "out")], env=env, check=True, capture_output=True)
-    assert {name: data for name, data in contents(tmp_path / "out").items() if not name.startswith(".")} == contents(
-        tmp_path / "whole"
-    )
+    print(f"{hit} kills, with {caught} of {len(shard_paths(whole))} shards there")
+    subprocess.run([*command, "--out", str(out)], env=env, check=True, capture_output=True)
+    assert seen(out) == contents(whole)
+
+
+def seen(folder: Path) -> dict[str, bytes]:
+    """What a killed run leaves for others to see."""
+    return {name: data for name, data in contents(folder).items() if not name.startswith(".")}
+
+
+@pytest.fixture
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A folder that takes the manifest and the card but not every shard, and what gives it room again.
+
+    It lies on a file system that is full, if the parameter says so, or no file may be longer than a shard's beginning.
+    """
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out"
+    out.mkdir()
+    if request.param:
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(out)], capture_output=True)
+        if made.returncode:
+            pytest.skip("mounting takes more rights than there are")
+        try:
+            yield out, lambda: subprocess.run(["mount", "-o", "remount,size=8m", str(out)], check=True)
+        finally:
+            subprocess.run(["umount", str(out)], check=True)
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, before[1]))
+    try:
+        yield out, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("small_disk", "workers"), [(True, 1), (False, 1), (False, 2)], indirect=["small_disk"], ids=str
+)
+def test_a_full_disk_is_one_error_and_nothing_half_written(
+    tiles: Path, tmp_path: Path, small_disk: tuple[Path, Callable[[], None]], workers: int
+):
+    out, make_room = small_disk
+    given = {"shard_size": 40, "random": 30}
+    with pytest.raises(OSError, match="shards that are done are whole, the same command goes on") as caught:
+        label(tiles, out, workers=workers, **given)
+    assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
+    assert str(out / "labels-0000") in str(caught.value) and "\n" not in str(caught.value)
+    make_room()
+    label(tiles, tmp_path / "whole", **given)
+    there, whole = contents(out), contents(tmp_path / "whole")
+    assert 2 <= len(there) < len(whole) and there.items() <= whole.items()
+    label(tiles, out, **given)
+    assert contents(out) == whole
+
+
+def test_pictures_are_read_once_for_all_rates(tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import pc15learn.labels.write as write
+
+    read: list[str] = []
+
+    def noted(rows: list[TileRow], folder: Path, **options: Any) -> torch.Tensor:
+        read.extend({row.image for row in rows})
+        return load_tile_pixels(rows, folder, **options)
+
+    monkeypatch.setattr(write, "load_tile_pixels", noted)
+    made = label(tiles, tmp_path / "out", shard_size=1000, lambdas=(4.0, 2.0, 1.0, 0.5))
+    assert (made.shards, sorted(read)) == (4, ["in/p0.png", "in/p1.png", "in/p2.png"])
 
 
 def test_the_oracle_answers_as_its_version_says(tmp_path: Path) -> None:

@@ -135,6 +135,19 @@ def test_batches_follow_from_seed_and_epoch_alone():
     assert sorted(second) == list(range(50))
 
 
+def test_many_items_are_shuffled_some_blocks_of_neighbours_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pc15learn.dataset._BLOCK", 4)
+    monkeypatch.setattr("pc15learn.dataset._TOGETHER", 20)
+    sampler = EpochSampler(90, 7)
+    first = list(sampler)
+    assert list(sampler) == first and sorted(first) == list(range(90))
+    parts = [first[i : i + 20] for i in range(0, 90, 20)]
+    assert all(len({item // 4 for item in part}) <= 7 for part in parts)  # a last block of two shifts what follows
+    assert parts[0] != sorted(parts[0]) and parts[0][:4] != list(range(parts[0][0], parts[0][0] + 4))
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+
+
 def test_a_single_picture_cannot_be_split(labels: Path, tmp_path: Path):
     save_image(tmp_path / "p.png", torch.randint(0, 256, (1, 60, 60), dtype=torch.uint8))
     make_tiles(tmp_path / "p.png", tmp_path / "tiles.jsonl", tile=16, overlap=4)

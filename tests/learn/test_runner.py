@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,17 @@ from pc15.errors import ConfigError, MissingExtraError, Pc15Error, SchemaError
 from pc15learn.runner.run import dispatch, run
 from pc15learn.runner.tasks import Report, Task
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @dataclass(frozen=True)
 class Job:
-    """Writes a file per task; may kill its own process, once for each name in `fatal`."""
+    """Writes a file per task, once so many workers are there; may kill its own process, once for each of `fatal`."""
 
     folder: Path
     fatal: tuple[int, ...] = ()
     always: bool = False
     wrong: int = -1
     gpus: float = 0.0
+    together: int = 1
 
     def start(self, number: int, workers: int) -> Any:
         (self.folder / f"worker-{os.getpid()}").touch()
@@ -35,6 +33,8 @@ class Job:
 
     def _do(self, task: Task) -> Report:
         time.sleep(0.02)
+        while len(list(self.folder.glob("worker-*"))) < self.together:
+            time.sleep(0.01)
         if task.index in self.fatal:
             mark = self.folder / f"killed-{task.index}"
             if self.always or not mark.exists():
@@ -56,7 +56,7 @@ def check(folder: Path, reports: list[Report]) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_task_is_done_once(tmp_path: Path, workers: int) -> None:
-    check(tmp_path, list(run(TASKS, Job(tmp_path), workers=workers, what="testing")))
+    check(tmp_path, list(run(TASKS, Job(tmp_path, together=workers), workers=workers, what="testing")))
     assert len(list(tmp_path.glob("worker-*"))) == workers
     assert list(run([], Job(tmp_path), workers=workers, what="testing")) == []
 
@@ -92,28 +92,6 @@ def test_without_ray_the_message_says_how_to_install_it(tmp_path: Path, monkeypa
         list(run(TASKS, Job(tmp_path), on="ray", what="testing"))
 
 
-# ---------------------------------------------------------------- a real Ray
-
-
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Two nodes of one CPU each, on this machine."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20})
-        made.extra = made.add_node(num_cpus=1, object_store_memory=80 << 20)
-        ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)
-        try:
-            yield made
-        finally:
-            ray.shutdown()
-            made.shutdown()
-
-
 def test_ray_s_actors_may_die_and_so_may_their_node(tmp_path: Path, cluster: Any) -> None:
     from pc15learn.runner.on_ray import RayHost
 
@@ -121,13 +99,14 @@ def test_ray_s_actors_may_die_and_so_may_their_node(tmp_path: Path, cluster: Any
     assert (tmp_path / "killed-3").exists() and len(list(tmp_path.glob("worker-*"))) >= 2
     again = tmp_path / "again"
     again.mkdir()
+    extra = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
     host = RayHost(Job(again), 0)
-    assert host.workers == 2  # one per node
+    assert host.workers == 3  # one per node
     reports = []
-    for report in dispatch(TASKS, host, 2):
+    for report in dispatch(TASKS, host, 3):
         reports.append(report)
         if len(reports) == 2:
-            cluster.remove_node(cluster.extra)
+            cluster.remove_node(extra)
     check(again, reports)
     with pytest.raises(SchemaError, match="task is wrong"):
         list(run(TASKS, Job(tmp_path, wrong=3), workers=1, on="ray", what="testing"))

@@ -25,6 +25,32 @@ def test_rows_come_back_as_they_were(tmp_path: Path):
     assert path.read_bytes() == "".join(dump(row) + "\n" for row in tiles).encode()
 
 
+def test_lines_are_read_together_as_they_are_one_by_one(tmp_path: Path):
+    """Whatever the lines are, rows or errors come as from each line alone."""
+    good = dump(tile_row())
+    shuffled = json.dumps(dict(reversed(list(json.loads(good).items()))))
+    odd = ["", " " + good, good + ",", good[:-1], f"{good},{good}", f"[{good}]", '{"v":1}', '{"a":[{}', '{"c":1}]}',
+           good.replace("0.5", "NaN"), good.replace('"v":1', '"v":1.0'), '{"a":' * 9000 + "}"]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    for lines in ([good, shuffled, good], *([good, one, good] for one in odd), [good, odd[7], odd[8], odd[4]]):
+        path.write_text("".join(line + "\n" for line in lines))
+        together = taken(path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pc15learn.schema._TOGETHER", 1)
+            assert taken(path) == together
+        assert together[0] == tile_row()
+
+
+def taken(path: Path) -> list[object]:
+    """Rows, and the error that ended them."""
+    found: list[object] = []
+    try:
+        found.extend(read_rows(path))
+    except SchemaError as error:
+        found.append(str(error))
+    return found
+
+
 def test_a_tile_id_says_where_its_tile_is():
     assert place_of("0123456789abcdef-32-0-24") == ("0123456789abcdef", 0, 24)
     for wrong in ("", "ab-32-0", "ab-32-0-24-1", "ab-32-0-x"):
