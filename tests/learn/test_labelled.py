@@ -28,7 +28,7 @@ from pc15.plan.plan import plan_header
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.search.label import lone_scorer
 from pc15learn import cli
-from pc15learn.codebooks.train import train_codebook, train_codebook_on_labels
+from pc15learn.codebooks.train import CodebookOptions, train_codebook, train_codebook_on_labels
 from pc15learn.labels.manifest import MANIFEST, Oracle, shard_paths
 from pc15learn.labels.write import LabelOptions, make_labels
 from pc15learn.schema import read_rows
@@ -48,7 +48,7 @@ pytest.importorskip("datasets")
 from pc15learn.labels.read import LabelFolder, open_together, residuals
 
 FEW = Codebook("few", tuple(entry[::24] for entry in load_codebook("v15_grid").entries))
-SMALL: dict[str, Any] = {"base": "few", "entries": 200, "targets": 300, "random": 8}
+SMALL = CodebookOptions(base="few", entries=200, targets=300, random=8)
 CFG = CodecConfig.preset("fast", **PROGRAMS, search="exhaustive", alpha_mix=0.0, codebook_id="few", device="cpu")
 
 
@@ -128,8 +128,8 @@ def cost(y: torch.Tensor, codebook_id: str) -> float:
 
 def test_a_codebook_from_labels_puts_first_what_serves_such_pictures(made: Path, tmp_path: Path) -> None:
     out, labels = made / "codebooks" / "mine.npz", [made / "low", made / "high"]
-    codebook = train_codebook_on_labels(labels, out, codebook_id="mine", **SMALL)
-    train_codebook_on_labels(labels, tmp_path / "again.npz", codebook_id="mine", **SMALL)
+    codebook = train_codebook_on_labels(labels, out, codebook_id="mine", options=SMALL)
+    train_codebook_on_labels(labels, tmp_path / "again.npz", codebook_id="mine", options=SMALL)
     assert out.read_bytes() == (tmp_path / "again.npz").read_bytes()
     assert codebook.weights is not None
     save_tables(made / "rans" / "mine.json", starting_tables(codebook, "mine", load_table("v15_default")))
@@ -142,7 +142,7 @@ def test_a_codebook_from_labels_puts_first_what_serves_such_pictures(made: Path,
 
 def test_codebooks_do_not_need_every_tile(made: Path, tmp_path: Path) -> None:
     some = label(made, "some", limit=30)
-    codebook = train_codebook_on_labels([some], tmp_path / "x.npz", codebook_id="x", **SMALL)
+    codebook = train_codebook_on_labels([some], tmp_path / "x.npz", codebook_id="x", options=SMALL)
     assert sum(map(len, codebook.entries)) > sum(map(len, FEW.entries))
     with pytest.raises(SchemaError, match="lacks tiles of 4 of 4 pictures .*make tiles without --limit"):
         tables_from_labels([some], tmp_path / "x.json", table_id="x")
