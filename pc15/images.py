@@ -69,7 +69,7 @@ _AT_ONCE = 1 << 20  # samples converted at once
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 PictureLike: TypeAlias = "Tensor | npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | IO[bytes]"
-"""What callers may give as a picture: a tensor, an array, a picture of Pillow, or the path or open file of one."""
+"""Types that may be given as a picture: a tensor, an array, a picture of Pillow, or the path or open file of one."""
 
 
 def read_rgb(source: str | os.PathLike[str] | IO[bytes], *, max_pixels: int | None = None) -> Bytes:

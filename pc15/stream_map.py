@@ -93,7 +93,7 @@ def plane_contents(data: bytes, stream: Stream, programs: Sequence[Programs]) ->
 
 
 def _tiles(data: bytes, header: Header, programs: Sequence[Programs]) -> dict[int, dict[str, Any]]:
-    """Of each grid with tiles, by its number, where they lie, what they say and what that cost."""
+    """Tiles of each grid that has some, by its number: where they lie, what they say and what that cost."""
     from pc15.assembly import dis
     from pc15.entropy.tables import load_table
     from pc15.plan.write import tile_bits

@@ -1,4 +1,4 @@
-"""What a fit sees: labels of a folder, features made of them, or the oracle, searching crops while the net trains.
+"""Data of a fit: labels of a folder, features made of them, or the oracle, searching crops while the net trains.
 
 The split is by picture.  Batches are shuffled by (seed, epoch) alone, and so are the crops, so a run that is resumed
 sees the same ones.
@@ -290,7 +290,7 @@ _Set = tuple[
     np.ndarray[Any, Any],
     np.ndarray[Any, Any],
 ]
-"""What makes a set of some of the rows, by their numbers; and the split, the picture's number, whether a layer pays."""
+"""Maker of a set of some of the rows, by their numbers; and the split, the picture's number, whether a layer pays."""
 
 
 def _with_validation(split: np.ndarray[Any, Any], picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -65,7 +65,7 @@ def _record(candidates: int) -> np.dtype[Any]:
 
 @dataclass(frozen=True)
 class FeaturesMade:
-    """What `make_features` did: shards in all and those done now, rows of these, seconds of work by stage."""
+    """Account of `make_features`: shards in all and those done now, rows of these, seconds of work by stage."""
 
     folder: Path
     shards: int
@@ -139,7 +139,7 @@ def _parts(stem: Path) -> tuple[Path, Path, Path]:
 
 
 def _is_there(labels: Path, stem: Path) -> bool:
-    """Whether a shard's features are done, and of these labels."""
+    """Test whether a shard's features are done, and of these labels."""
     records, of, seal = _parts(stem)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(seal.read_text(encoding="utf-8"))
@@ -215,7 +215,7 @@ class _Maker:
 
 
 def _of(rows: LabelTensors, split: Array, picture: Array, names: dict[str, int]) -> Array:
-    """What rows are of; names of pictures are numbered as they come."""
+    """Origin of rows; names of pictures are numbered as they come."""
     found = np.zeros(len(rows), _OF)
     found["split"], found["pays"] = split, rows.pays.numpy()
     found["picture"] = [names.setdefault(name, len(names)) for name in picture.tolist()]
@@ -231,7 +231,7 @@ def _save(path: Path, rows: Array) -> None:
 
 
 def is_features(folder: Path) -> bool:
-    """Whether a folder holds features rather than labels."""
+    """Test whether a folder holds features rather than labels."""
     return (folder / _MANIFEST).exists()
 
 

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TilesMade:
-    """What `make_tiles` did: rows in the file, pictures newly cut, pictures that were there, pictures left out."""
+    """Account of `make_tiles`: rows in the file, pictures newly cut, pictures that were there, pictures left out."""
 
     rows: int
     cut: int
@@ -269,7 +269,7 @@ def _statistics(pixels: Tensor) -> Iterator[tuple[float, float, float]]:
 
 
 def is_url(name: str) -> bool:
-    """Whether a name goes through fsspec: `s3://`, `memory://`, ... but no drive letter."""
+    """Test whether a name goes through fsspec: `s3://`, `memory://`, ... but no drive letter."""
     return "://" in name
 
 
@@ -339,7 +339,7 @@ def read_bytes(name: str) -> bytes:
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What reading a file raises, by fsspec too, which lets errors of the client through that it reads HTTP with."""
+    """Errors of reading a file, by fsspec too, which lets errors of the client through that it reads HTTP with."""
     usual = OSError, ValueError, LookupError, TypeError, RuntimeError
     if importlib.util.find_spec("aiohttp") is None:
         return usual
@@ -354,7 +354,7 @@ def open_luma(data: bytes, name: str) -> Tensor:
 
 
 def _stored_name(name: str, folder: Path) -> str:
-    """How a row names its picture: relative to the folder of tiles.jsonl where it can.
+    """Name of a picture in a row: relative to the folder of tiles.jsonl where it can.
 
     Raises:
         ImageError: a name that is no Unicode, which no row can hold.

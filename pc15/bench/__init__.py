@@ -44,4 +44,4 @@ INCLASS_LAMBDAS = (256.0, 64.0, 16.0)
 """Their ladder, left at the first that is good enough: a bit of a few hundred is worth more than one of thousands."""
 
 INCLASS_SSIM = 0.98
-"""What an in-class picture is to reach."""
+"""SSIM that an in-class picture is to reach."""

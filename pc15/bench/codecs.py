@@ -58,7 +58,7 @@ _OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "x265": {"preset": PRESETS["x265"]},
     "vvenc": {"preset": PRESETS["vvenc"]},
 }
-"""What may follow a name, `name:option=value`, and its values."""
+"""Options that may follow a name, `name:option=value`, and their values."""
 _USUAL_PRESET = {"x265": "placebo", "vvenc": "medium"}
 _PILLOW_FEATURE = {"webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000", "jpeg": "jpg"}
 _WARM_UP_SIDE = 64

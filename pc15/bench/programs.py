@@ -36,7 +36,7 @@ PRESETS = {
     "x265": ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"),
     "vvenc": ("faster", "fast", "medium", "slow", "slower"),
 }
-"""What the option `preset` may be."""
+"""Values of the option `preset`."""
 _TIMEOUT_S = 1800
 _GREY = 128
 

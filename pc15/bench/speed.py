@@ -51,7 +51,7 @@ __all__ = ["Timing", "grown", "run_curve", "run_speed", "write_csv"]
 _CEILING_SHAPES = {"cpu": ((256, 4096), (4096, 4096)), "cuda": ((4096, 4096), (4096, 1 << 16))}
 """Tiles and candidates of the products that the ceiling is the fastest of: results that stay in the cache, or not."""
 _CEILING_REPEATS = 10
-"""How much more often than all else they are timed: they take milliseconds."""
+"""Times that they are timed more often than all else: they take milliseconds."""
 _MULTIPLY = "random search", "product", "screening"
 """Stages whose ceiling that is."""
 _COPIED = {"cpu": 1 << 27, "cuda": 1 << 30}

@@ -26,11 +26,11 @@ DC_DIRECT = 47
 """DC residual codes (zigzag) below this have their own symbols."""
 DC_CONTEXTS, MORE_CONTEXTS = 3, 5
 MERGE_MODES = 4
-"""How much of a section continues neighbours: nothing, little, about half, nearly all."""
+"""Share of a section that continues neighbours: nothing, little, about half, nearly all."""
 MERGE_AMP_DIRECT = 16
 """Amplitude changes (zigzag, then whether the sign changes) below this have their own symbols."""
 FINE_BITS = range(fine_bits(FINE_ABOVE + 1), fine_bits(MAX_TILE) + 1)
-"""What `fine_bits` can be where it is not 0."""
+"""Values of `fine_bits` other than 0."""
 _ROUNDING_BITS = 1 / 256
 """More than log2(1 + 2^14 / 2^23), the largest share of itself by which a rANS state can end up too large."""
 

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 StreamLike = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]
-"""What callers may give as a stream: its bytes, in any buffer, or the path or open file of one."""
+"""Types that callers may give as a stream: its bytes, in any buffer, or the path or open file of one."""
 
 MAX_METADATA_BYTES = 1 << 16
 MAX_STREAM_BYTES = 1 << 30  # of a file; the argument max_bytes overrides it

@@ -47,7 +47,7 @@ __all__ = ["pack_plane", "pack_v15", "unpack_v15"]
 
 _COLOR, _SHARED_CHROMA, _IDS, _SEED, _RAW, _SECTIONS, _METADATA, _RESIDUAL = (1 << bit for bit in range(8))
 _TOOLS = 1 << 7
-"""Of a plane's residual byte: a byte of tools follows."""
+"""Bit of a plane's residual byte: a byte of tools follows."""
 
 
 # ---------------------------------------------------------------------------------------------- checks

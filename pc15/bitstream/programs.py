@@ -30,7 +30,7 @@ RAW_BITS = 5
 MERGE_FROM = ((0, -1), (-1, 0), (-1, -1), (-1, 1))
 """Rows and columns from a tile to those whose layers it may continue: left, top, top left, top right."""
 SIDES = ("left", "top", "top left", "top right")
-"""What `MERGE_FROM`'s entries are called."""
+"""Names of `MERGE_FROM`'s entries."""
 MERGE_REACH = 64
 """Rows or columns of tiles that a pattern may be continued over; coordinates keep a factor of 3 to their limit."""
 AMP_MAX = AMP_DIRECT + (1 << (2 * RAW_BITS - 1))
@@ -304,7 +304,7 @@ class Programs:
 
 _PARTS = ("dc", "count", "gen", "qv", "seed", "amp", "offsets", "source")
 _MERGES = (None, *(Merge(side, layer) for side in range(len(MERGE_FROM)) for layer in range(MAX_LAYERS)))
-"""What each value of `Programs.source` stands for."""
+"""Meaning of each value of `Programs.source`."""
 
 
 @functools.cache

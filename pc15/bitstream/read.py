@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pc15.proc.codebook import Codebook
 
 PROGRAMS = "a stream with tile programs"
-"""What needs torch, for the message where it is missing."""
+"""Work that needs torch, for the message where it is missing."""
 _CODED_TOGETHER = 1 << 16  # tiles of many sections coded at once
 _RAW_TILE_BYTES = 4  # a tile without layers is two symbols, of two bytes each
 _LOST_TILES = 1 << 18

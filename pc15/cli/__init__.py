@@ -23,7 +23,7 @@ COMMANDS = {
     "warm": "compile the loops that coding needs and draw the patterns that it searches, ahead of the first picture",
     "env": "say what this machine is, for a bug report or a benchmark",
 }
-"""What `pc15 --help` says of each command: the first sentence of its docstring, which is not loaded for that."""
+"""Line of `pc15 --help` about each command: the first sentence of its docstring, which is not loaded for that."""
 
 BENCHMARKS = {
     "speed": "time the search, stage by stage, and encoding and decoding as wholes",

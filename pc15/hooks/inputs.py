@@ -1,4 +1,4 @@
-"""What nets see of a tile before a layer is added: whole numbers, the same in a fit and in the encoder.
+"""Inputs of nets, of a tile before a layer is added: whole numbers, the same in a fit and in the encoder.
 
 A net sees what the search multiplies with patterns at half resolution, the residual on SIDE x SIDE boxes, and besides
 it the picture there and eight numbers: the price of a bit, how much there is to gain, and which layer it is.  One set

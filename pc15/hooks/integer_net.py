@@ -29,8 +29,8 @@ GRID = 16
 ANSWER = 256
 """Answers of a last layer are int32 multiples of 1/ANSWER."""
 Kind = Literal["abs", "relu", "answer"]
-"""What follows the matrix: |x|, which treats a residual and its negative alike as signed amplitudes do; max(x, 0); or
-nothing."""
+"""Function behind the matrix: |x|, which treats a residual and its negative alike as signed amplitudes do; max(x, 0);
+or nothing."""
 
 
 def rounded(x: Tensor) -> Tensor:

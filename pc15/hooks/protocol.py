@@ -49,7 +49,7 @@ class LayerView:
 
     @functools.cached_property
     def inputs(self) -> NetInputs | None:
-        """What nets see of the tiles; None where the bank is of tiles that they cannot see, below 16 px."""
+        """Inputs of nets; None where the bank is of tiles that they cannot see, below 16 px."""
         return self.look()
 
     @functools.cached_property

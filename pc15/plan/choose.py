@@ -71,8 +71,8 @@ NO_PATTERNS = (
     "a plane looks like one pattern, which is not looked for without torch: it is coded as a photograph; "
     'to code patterns, pip install "pc15[programs]"'
 )
-"""What is said once where torch is missing and gradients speak for a pattern.  Where a plane is only too cheap for them
-to rule one out, as many chroma planes of photographs are, nothing is said: see docs/decisions/0007-light.md."""
+"""Notice, given once where torch is missing and gradients speak for a pattern.  Where a plane is only too cheap for
+them to rule one out, as many chroma planes of photographs are, nothing is said: see docs/decisions/0007-light.md."""
 
 
 @dataclass(eq=False)

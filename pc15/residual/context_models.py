@@ -65,7 +65,7 @@ CUT, OUTSIDE, UNKNOWN = 1, 2, 3
 none of."""
 
 KIND_SHIFT = 17
-"""What a decision is about, a weight set's number or one of `syntax.RAW_KINDS`, goes above its chance and outcome:
+"""Place of what a decision is about, a weight set's number or one of `RAW_KINDS`, above its chance and outcome:
 for statistics alone."""
 
 

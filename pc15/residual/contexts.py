@@ -174,7 +174,7 @@ W_SIG_AT = np.where(SIG_SET > 0, W_SIG_STATES + (SIG_SET - 1) * 3 * SIZES, W_SIG
 W_GT1_AT = np.where(GT1_SET > 0, W_GT1_STATES, W_GT1)
 
 RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER, RAW_AMOUNT = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 5))
-"""What decisions without a model are about; those with one are told apart by their weight set."""
+"""Kinds of decisions without a model; those with one are told apart by their weight set."""
 W_LOOP = WEIGHT_SETS + 5
 """Weight set, among models of its own, and kind of the decisions of `wiener`."""
 
@@ -188,13 +188,13 @@ KIND_NAMES = (
     + ["mode"]
     + ["last place", "level size", "sign", "filter", "pattern", "filter"]
 )
-"""Of each kind of decision, for people."""
+"""Name of each kind of decision, for people."""
 FIRST_PLACE = np.array([0, 16, 80, 336, 1360], dtype=np.int64)
 """Where the scan of a size class starts in `PLACE`."""
 
 
 def _places() -> Ints:
-    """What each place of a scan says by itself, [2384, 8] int32: u, v, then its parts of contexts."""
+    """Parts of contexts that each place of a scan says by itself, [2384, 8] int32: u, v, then its parts of contexts."""
     rows = []
     for s in range(SIZES):
         n = min(4 << s, 32)

@@ -78,7 +78,7 @@ def _dst(n: int) -> Ints:
 
 
 DST = _dst(4)
-"""Of predicted squares of 4x4, whose error grows away from the border that they are predicted from."""
+"""Sine transform of predicted squares of 4x4, whose error grows away from the border that they are predicted from."""
 DST_FLOAT = (DST / float(1 << SCALE_BITS)).astype(np.float32)
 
 

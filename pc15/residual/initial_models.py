@@ -18,7 +18,7 @@ from pc15.residual.tools import CROSS, PATTERNS, TRELLIS
 Ints = npt.NDArray[Any]
 
 Contexts = Literal["mixed", "first", "untrained"]
-"""How decisions are predicted: by four contexts each, mixed, as streams are; in studies by the first of them alone, or
+"""Ways to predict decisions: by four contexts each, mixed, as streams are; in studies by the first of them alone, or
 by four that start without having been trained."""
 
 START_FILES = {
@@ -59,7 +59,7 @@ def replace_part(models: Ints, part: int, source: Ints) -> None:
 
 @functools.cache
 def _table(file: Path, *parts: int) -> tuple[tuple[Ints, Ints], ...]:
-    """Of each of these parts, which a file holds one after the other, contexts and weights, [anchors, n, 4] int32."""
+    """Contexts and weights, [anchors, n, 4] int32, of each of these parts, which a file holds one after the other."""
     try:
         with np.load(file, allow_pickle=False) as table:
             p, uses, weights = (table[name].astype(np.int32) for name in ("p", "uses", "weights"))

@@ -44,7 +44,7 @@ def fill(plane: Ints, x0: int, y0: int, w: int, h: int, value: int) -> None:
 
 @jit_inner()
 def is_coded(x: int, y: int, bx: int, by: int) -> bool:
-    """Whether the 4x4 unit (x, y), inside the picture, comes before the block at unit (bx, by)."""
+    """Test whether the 4x4 unit (x, y), inside the picture, comes before the block at unit (bx, by)."""
     # the highest bit in which the units differ decides, rows of superblocks first, within one of them in z-order
     if (y ^ by) >> 4:
         return y < by

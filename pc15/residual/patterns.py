@@ -35,7 +35,7 @@ SQUARES_FILE = Path(__file__).with_name("v15_squares.npz")
 DRAWN_SIDES = (8, 16, 32, 64)
 """Sides of squares that have a codebook, px."""
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises of files that are missing or damaged."""
+"""Errors that NumPy raises of files that are missing or damaged."""
 MAX_ENTRIES = (1 << RANK_BITS) - 1
 SCALE_BITS = 28
 MAX_LAYER = 1 << 15

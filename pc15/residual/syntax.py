@@ -102,7 +102,7 @@ MAX_ESCAPE = 20
 
 
 class Field(NamedTuple):
-    """What is known of a plane [H,W]: level [H,W] int32, and per 4x4 unit uint8: mode, log2 size, activity, super on.
+    """Knowledge of a plane [H,W]: level [H,W] int32, and per 4x4 unit uint8: mode, log2 size, activity, super on.
 
     Where a superblock at a time will do, level may be [64,64]: places are modulo its size.
     tools: bits of the tools that it is coded with, see `tools`.
@@ -291,7 +291,7 @@ def may_draw(tools: int, log2: int) -> bool:
 
 @jit_inner()
 def drawn_near(field: Field, x: int, y: int) -> int:
-    """How many of the squares to the left and above unit (x, y) add patterns."""
+    """Number of the squares to the left and above unit (x, y) that add patterns."""
     left = 1 if x > 0 and field.layers[y, x - 1] else 0
     return left + (1 if y > 0 and field.layers[y - 1, x] else 0)
 
@@ -347,7 +347,7 @@ def code_layers(m: Ints, io: Ints, field: Field, x: int, y: int, s: int, mode: i
 
 @jit_inner()
 def activity(total: int, log2: int) -> int:
-    """How much a coded block holds, 1..3, from the sum of its levels over its area."""
+    """Class of what a coded block holds, 1..3, from the sum of its levels over its area."""
     return 1 if 16 * total < 1 << 2 * log2 else 2 if 16 * total < 4 << 2 * log2 else 3
 
 
@@ -362,7 +362,7 @@ def mark(field: Field, x0: int, y0: int, w: int, h: int, mode: int, log2: int, a
 
 @jit_inner()
 def neighbours(field: Field, x: int, y: int) -> tuple[int, int, int, int]:
-    """Of the block at unit (x, y): modes left and above, activities left and above."""
+    """Neighbours of the block at unit (x, y): modes left and above, activities left and above."""
     left, above, a, b = MEAN, MEAN, 0, 0
     if x > 0:
         left, a = I64(field.mode[y, x - 1]), I64(field.active[y, x - 1])

@@ -32,7 +32,7 @@ __all__ = ["KeptLoop", "LazyLoop"]
 
 _LOCK = threading.RLock()
 _RESULTS: dict[str, Any] = {"none": None, "int64": ctypes.c_int64, "float64": ctypes.c_double}
-"""What a loop may return, by numba's names."""
+"""Types that a loop may return, by numba's names."""
 
 
 class LazyLoop:
@@ -203,7 +203,7 @@ def _target() -> Any:
 
 
 _ENGINES: list[Any] = []
-"""What holds the machine code, as long as the process lives."""
+"""Owner of the machine code, as long as the process lives."""
 
 
 def _callable(code: bytes, function: str, returns: str, key: tuple[str, ...]) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ _LEAST = 8
 
 _reserved = threading.local()
 _alone = threading.local()
-"""Of a thread of a pool, on which torch's operations run alone: whether it waits for torch, to tell it so."""
+"""State of a thread of a pool, on which torch's operations run alone: whether it waits for torch, to tell it so."""
 
 
 def _torch() -> Any:

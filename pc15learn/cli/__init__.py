@@ -26,7 +26,7 @@ COMMANDS = {
     "tables": "train rANS tables for a codebook: count the symbols of training pictures' programs",
     "demo": "show the whole tool in a few minutes: encode a photo, then tiles, labels, fits, weights, benchmark",
 }
-"""What `pc15learn --help` says of each command: the first sentence of its docstring, which is not loaded for that."""
+"""Line of `pc15learn --help` about each command: the first sentence of its docstring, which is not loaded for that."""
 
 main = Program(
     name="pc15learn",

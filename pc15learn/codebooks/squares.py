@@ -43,7 +43,7 @@ from pc15.residual.contexts import BASE, RANK_BITS, RANK_TREE, SIZES
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.pattern_search import features
-from pc15.residual.enc.rdo import encode_plane
+from pc15.residual.enc.rdo import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import RECORD
 from pc15.residual.enc.train import learnt, pool
 from pc15.residual.initial_models import (
@@ -89,7 +89,7 @@ _EVERY = 3
 _TOOLS = ALL_TOOLS & ~(CHROMA_TOOLS | TRELLIS)
 """Tools that pictures are coded with: levels on a trellis would take thrice the time, for amounts in as wide steps."""
 _TRUST, _FIRST_CHANCE = 30, 6000
-"""How often decisions of an address count as made before, and the chance, in 1/65536, of a layer at first."""
+"""Times that decisions of an address count as made before, and the chance, in 1/65536, of a layer at first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +177,9 @@ def _recorded(task: tuple[Array, int]) -> Array:
     record, field = np.zeros((_RECORDS, RECORD), np.float32), empty_field(h, w, _TOOLS)
     nearest = models_without_patterns(min(TRAINED_STEPS, key=lambda anchor: (abs(anchor - step), anchor)), _TOOLS)
     nearest[BASE["more_a"] : BASE["rank_a"], 0] = 1000  # "no layer" is all but free: there are no entries
-    encode_plane(
-        plane - MIDDLE, np.full_like(plane, MIDDLE), np.zeros_like(plane), field, level_q4(step, _TOOLS),
-        lambda_for(step, _TOOLS), ready(nearest), 3, record=record, patterns=no_patterns(),
-    )  # fmt: skip
+    search = PlaneSearch(level_q4(step, _TOOLS), lambda_for(step, _TOOLS), 3, record=record, patterns=no_patterns())
+    gray, drawn = np.full_like(plane, MIDDLE), np.zeros_like(plane)
+    encode_plane(plane - MIDDLE, gray, drawn, field, ready(nearest), search)
     return record[record[:, 0] > 0]
 
 
@@ -206,7 +205,7 @@ class _Targets:
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Of each square the patterns of the largest products: rows [n,L] int32, -1 for none; gains; signs [n,L] int8."""
+    """Patterns of the largest products with each square: rows [n,L] int32, -1 for none; gains; signs [n,L] int8."""
 
     rows: Array
     gains: Array
@@ -236,7 +235,7 @@ def _choose(matches: _Matches, patterns: int, most: int) -> Array:
 
 
 def _keep_used(matches: _Matches, count: int, most: int) -> tuple[Array, Array]:
-    """Of `count` chosen patterns those that are used most when an address costs by use; and which are turned round."""
+    """Best `count` patterns, those that are used most when an address costs by use; and which are turned round."""
     bits, there = np.full(count, np.log2(count)), matches.rows >= 0
     safe, squares = np.maximum(matches.rows, 0), np.arange(len(matches.rows))
     use: Array = np.ones(count)
@@ -391,7 +390,7 @@ def read_entries(path: Path) -> dict[int, SquareEntries]:
 
 
 def by_generator(path: Path) -> dict[str, float]:
-    """Of each generator the share of layers that it drew in training, the largest first."""
+    """Share of layers that each generator drew in training, the largest first."""
     counts = np.zeros(len(NAMES))
     with np.load(path, allow_pickle=False) as table:
         for side in DRAWN_SIDES:

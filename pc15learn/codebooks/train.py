@@ -71,9 +71,9 @@ LAMBDAS = (8.0, 4.0, 2.0, 1.0, 0.5)
 _FAMILIAR = 4
 """Times as many random patterns of a generator whose regular grid is large: those that photographs use."""
 _SIDE_BITS = 5.0
-"""What a layer pays beside its address: amplitude and flags."""
+"""Bits of a layer beside its address: amplitude and flags."""
 _PRICE = 16.0
-"""What an address is thought to cost, bits, while entries are chosen."""
+"""Bits that an address is thought to cost while entries are chosen."""
 _LEAST = 4.0
 """Bits that an entry must save on all targets together to be chosen in a round."""
 _SHARE, _LIST = 0.4, 640

@@ -60,7 +60,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Oracle:
-    """What decides a label, as plain JSON, and which tiles are labelled."""
+    """Everything that decides a label, as plain JSON, and which tiles are labelled."""
 
     facts: dict[str, Any]
 
@@ -96,7 +96,7 @@ def quantizer_steps(cfg: CodecConfig) -> tuple[int, int]:
 def oracle_of(
     cfg: CodecConfig, lambdas: Sequence[float], rows: Sequence[TileRow], *, top: int, random: int, shard_size: int
 ) -> Oracle:
-    """What decides the labels of these tiles at these rates; the configuration's own rate does not count."""
+    """Everything that decides the labels of these tiles at these rates; the configuration's own rate does not count."""
     codebook, tables = load_codebook(cfg.codebook_id), load_table(cfg.table_id)
     left = ("ai", "device", "lambda_rd")
     rates = []

@@ -159,7 +159,7 @@ def residuals(
     codebook: Codebook,
     max_layers: int | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """What is left of tiles before each layer: (layer, tiles that have it [m], residual [m,T,T] int32 Q12).
+    """Residuals of tiles before each layer: (layer, tiles that have it [m], residual [m,T,T] int32 Q12).
 
     Args:
         pixels: [n,T,T] uint8.   programs: of the tiles.   steps: indices of amplitude and DC step.

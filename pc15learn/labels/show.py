@@ -85,7 +85,7 @@ def _section(folder: LabelFolder, batch: LabelBatch, tile: int) -> str:
 
 
 def _layer(batch: LabelBatch, at: int, drawn: Tensor, shown: Tensor) -> str:
-    """What a layer drew, what is to be seen with it, and the best of what was tried."""
+    """Drawing of a layer, what is to be seen with it, and the best of what was tried."""
     own = {name: values[at] for name, values in batch.layer.items()}
     where = slice(batch.tried_start[at], batch.tried_start[at + 1])
     tried = {name: values[where] for name, values in batch.tried.items()}

@@ -37,7 +37,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class _Tile:
-    """As much of a tile as a row of labels says of it."""
+    """Tile, as far as a row of labels says it."""
 
     tile_id: str
     split: str

@@ -54,7 +54,7 @@ _GROUPS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """How a set of tiles is labelled.
+    """Options of labelling a set of tiles.
 
     Args:
         cfg: options of the search; the oracle preset if None.  Its tile and overlap are those of the tiles.
@@ -107,7 +107,7 @@ class LabelOptions:
 
 @dataclass(frozen=True)
 class LabelsMade:
-    """What `make_labels` did.
+    """Account of what `make_labels` did.
 
     folder, tiles, rates, shards: of the whole set.   done: shards labelled now, and `labelled` rows in them.
     left_out: tiles that could not be labelled.   seconds: by stage, of all workers: `planning` (tiles.jsonl read and
@@ -227,7 +227,7 @@ class LabelShard:
     anywhere: bool
 
     def facts(self, fingerprint: str, left_out: int) -> dict[str, Any]:
-        """What the file says of itself; without tiles left out, the same whenever and wherever it is made."""
+        """Metadata of the file; without tiles left out, the same whenever and wherever it is made."""
         return {
             "oracle": fingerprint, "shard": self.index, "lambda_rd": self.lambda_rd, "tiles": len(self.rows),
             "sha256": tiles_digest(self.rows), "left_out": left_out,
@@ -248,7 +248,7 @@ def _plan(
 
 
 def _is_there(shard: LabelShard, fingerprint: str) -> bool:
-    """Whether a shard is done, all of it; one that tiles were left out of is tried again."""
+    """Test whether a shard is done, all of it; one that tiles were left out of is tried again."""
     if not shard.path.exists():
         return False
     if shard.path.suffix == ".jsonl":
@@ -297,7 +297,7 @@ def rng_seed(tile_id: str) -> int:
 
 @dataclass(frozen=True)
 class LabelJob:
-    """What a worker needs to begin.
+    """Needs of a worker to begin.
 
     search: in place of the oracle.
     """

@@ -1,4 +1,4 @@
-"""What the runner and its hosts speak of: tasks, reports, workers, and what happens to them."""
+"""Words of the runner and its hosts: tasks, reports, workers, and what happens to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says of a task: seconds by stage, and what it had to leave out, in rows of text."""
+    """Report of a worker on a task: seconds by stage, and what it had to leave out, in rows of text."""
 
     index: int
     items: int
@@ -53,7 +53,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """What a host has to tell.
+    """Event that a host has to tell.
 
     kind: "ready", "done" with a report, "failed" with the error of a task, or "lost".   worker: its number.
     """
@@ -74,7 +74,7 @@ class Host(Protocol):
         """Send a task to a worker that is ready."""
 
     def events(self) -> list[Event]:
-        """What has happened; waits until something has."""
+        """Next events; waits until there is one."""
 
     def close(self) -> None:
         """End all workers."""

@@ -82,7 +82,7 @@ class EntryNet(nn.Module):
 
 
 class Costs(NamedTuple):
-    """What candidates cost and weigh, see `LayerView`.  bits: [K].   norms: [C,K].   cls: [n]."""
+    """Costs and norms of candidates, see `LayerView`.  bits: [K].   norms: [C,K].   cls: [n]."""
 
     bits: Tensor
     norms: Tensor

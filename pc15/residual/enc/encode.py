@@ -23,7 +23,7 @@ from pc15.residual.decode import (
     pad_edges,
     step_q4,
 )
-from pc15.residual.enc.rdo import encode_plane
+from pc15.residual.enc.rdo import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import ALL_PARTS, Parts
 from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import Contexts, start_models
@@ -44,7 +44,7 @@ TRELLIS_LAMBDA = 0.0707
 
 @dataclass(frozen=True)
 class ResidualParams:
-    """How a residual plane is coded.
+    """Options of coding a residual plane.
 
     step: quantizer index, 0 (coarsest, 1.0 of luma) to 79 (about a quarter of an 8-bit level).
     lam: squared error in Q12 that one bit is worth; None takes LAMBDA * step^2.
@@ -121,7 +121,7 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams, guid
     unit = level_q4(params.step, params.tools)
     field, drawn = empty_field(len(padded), padded.shape[1], params.tools, guides=seen), np.zeros_like(padded)
     models = start_models(params.step, params.tools, params.contexts)
-    tape = encode_plane(padded, below, drawn, field, unit, lam, models, params.tries, params.parts)
+    tape = encode_plane(padded, below, drawn, field, models, PlaneSearch(unit, lam, params.tries, params.parts))
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
     drawn += below

@@ -1,4 +1,4 @@
-"""What levels cost, as the models stand: sums of four numbers from tables that are made once per superblock.
+"""Costs of levels, as the models stand: sums of four numbers from tables that are made once per superblock.
 
 The chance of a decision is the squashed sum of four products, weight by stretched probability, see `context_models`.
 Models do not learn while a superblock is searched: every product is taken once, and the many blocks of the search only

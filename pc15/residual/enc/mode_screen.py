@@ -27,7 +27,7 @@ _ONE = 1 << 15
 
 
 class Screen(NamedTuple):
-    """What each mode makes of a border, and work space.
+    """Tables of what each mode makes of a border, and work space.
 
     coarse: [16, ALL_BORDER, MODES] float32, the transform of the predictions of 4x4 from each sample of the border.
     fine: [MODES, FINE_BORDER, 64] float32, of those of 8x8, from sample first[mode] of the border on.
@@ -171,7 +171,7 @@ def _reduce(goal: Ints, ref: Ints, log2: int, w: Screen) -> None:
 
 @jit_inner()
 def coarse_error(mode: int, log2: int, w: Screen) -> float:
-    """What a prediction leaves at 4x4 boxes: magnitudes of its transform, scaled like those of an orthonormal one."""
+    """Error of a prediction at 4x4 boxes: magnitudes of its transform, scaled like those of an orthonormal one."""
     return np.float64(w.errors[mode]) * (1 << log2) / 16.0
 
 

@@ -97,7 +97,7 @@ def _transform_all(pixels: Ints, log2: int, block: Ints, mid: Ints, coef: Ints, 
 
 
 def features(pixels: Ints) -> tuple[Ints, Ints]:
-    """Of patterns [count, n, n] int8, at unit norm: transform at the features [count, FEATURES], and norm^2 beyond."""
+    """Transform of patterns [count, n, n] int8, at unit norm, at the features [count, FEATURES], and norm^2 beyond."""
     count, n, _ = pixels.shape
     out = np.zeros((count, FEATURES), np.float32)
     f32 = np.float32

@@ -1,4 +1,4 @@
-"""What modes, last places and flags cost, in 1/4096 bit, as the models stand."""
+"""Costs of modes, last places and flags, in 1/4096 bit, as the models stand."""
 
 from __future__ import annotations
 

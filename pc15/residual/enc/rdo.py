@@ -6,6 +6,7 @@ whichever has the smaller J = squared error + lambda * bits.  Floats are the enc
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -139,38 +140,40 @@ def _search_plane(
     return i
 
 
-def encode_plane(
-    target: Ints,
-    below: Ints,
-    rec: Ints,
-    field: Field,
-    step: int,
-    lam: float,
-    m: Ints,
-    tries: int,
-    parts: Parts = ALL_PARTS,
-    record: Ints | None = None,
-    patterns: Patterns | None = None,
-) -> Ints:
+@dataclass(frozen=True, eq=False)
+class PlaneSearch:
+    """Options of the search of a plane.
+
+    step: Q4.   lam: squared error in Q12 per bit.   tries: predictions coded in full per square.   parts: means to use.
+    record: [n, RECORD] float32, receives what squares were like that might have added patterns, for training.
+    patterns: codebook; None for the packaged one.
+    """
+
+    step: int
+    lam: float
+    tries: int
+    parts: Parts = ALL_PARTS
+    record: Ints | None = None
+    patterns: Patterns | None = None
+
+
+def encode_plane(target: Ints, below: Ints, rec: Ints, field: Field, m: Ints, search: PlaneSearch) -> Ints:
     """Choose and code every superblock of a padded plane.
 
     Args:
         target: [H,W] int32 Q12, the residual wanted.   below: [H,W] int32 Q12, what it is added to.
-        rec: [H,W] int32, receives the one that is coded.   step: Q4.   lam: squared error in Q12 per bit.
-        m: models, which learn on the way.   tries: predictions coded in full per square.   parts: means to use.
-        record: [n, RECORD] float32, receives what squares were like that might have added patterns, for training.
-        patterns: codebook; None for the packaged one.
+        rec: [H,W] int32, receives the one that is coded.   m: models, which learn on the way.
     Returns:
         the decisions, [n] int64, as in an `io` from TAPE on.
     """
     io = np.zeros(TAPE + 8 * ROOM, dtype=np.int64)
     io[FILL], io[MODE] = TAPE, ENCODE
-    patterns = patterns_for(field.tools) if patterns is None else patterns
-    wide = 2 * step if field.tools & TRELLIS else step
-    w, d = scratch(tries, parts, field.tools, wide, patterns, record), work()
+    patterns = patterns_for(field.tools) if search.patterns is None else search.patterns
+    wide = 2 * search.step if field.tools & TRELLIS else search.step
+    w, d = scratch(search.tries, search.parts, field.tools, wide, patterns, search.record), work()
     stack, done = np.zeros((20, 3), np.int64), 0
     while done < field.on.size:
         if len(io) - io[FILL] < ROOM:
             io = np.concatenate((io, np.empty(len(io), dtype=np.int64)))
-        done = _search_plane(target, below, rec, field, done, step, lam, m, io, stack, w, d, patterns)
+        done = _search_plane(target, below, rec, field, done, search.step, search.lam, m, io, stack, w, d, patterns)
     return io[TAPE : io[FILL]]

@@ -28,7 +28,7 @@ from pc15.residual.contexts import CONTEXTS
 from pc15.residual.cross import guides_of
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
-from pc15.residual.enc.rdo import encode_plane
+from pc15.residual.enc.rdo import PlaneSearch, encode_plane
 from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.patterns import Patterns
 from pc15.residual.syntax import Field
@@ -79,7 +79,7 @@ def crops(files: Sequence[Path], count: int, side: int, mode: str) -> list[Ints]
 
 
 def ends_of(pixels: Ints, step: int, start: Ints, tools: int) -> list[Ints]:
-    """What models become on the planes of one picture that are learnt from: luma, or of an RGB one Cb and Cr."""
+    """Models at the end of the planes of one picture that are learnt from: luma, or of an RGB one Cb and Cr."""
     if pixels.ndim == 2:
         return [models_after(as_q12(torch.from_numpy(pixels)).numpy(), step, start, tools & ~CHROMA_TOOLS)]
     luma, *chroma = rgb_to_ycbcr420(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
@@ -103,7 +103,7 @@ def _coded(u8: torch.Tensor, params: ResidualParams, guides: Ints | None = None)
 def learnt(
     plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None, patterns: Patterns | None = None
 ) -> tuple[Ints, Field]:
-    """What models become on one plane, coded without a prediction from tiles, and how it was coded."""
+    """Models at the end of one plane, coded without a prediction from tiles, and how it was coded."""
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.
     models[:CONTEXTS, 1][models[:CONTEXTS, 1] <= MOST_TRUST] = 0
@@ -111,7 +111,7 @@ def learnt(
     gray, rec, (h, w) = np.full_like(target, MIDDLE), np.zeros_like(target), target.shape
     seen = None if guides is None else np.ascontiguousarray(guides[:, :h, :w])
     field, unit, lam = empty_field(h, w, tools, guides=seen), level_q4(step, tools), lambda_for(step, tools)
-    encode_plane(target, gray, rec, field, unit, lam, models, 2, patterns=patterns)
+    encode_plane(target, gray, rec, field, models, PlaneSearch(unit, lam, 2, patterns=patterns))
     return models, field
 
 

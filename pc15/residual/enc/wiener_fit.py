@@ -36,7 +36,7 @@ I32: Any = np.int32
 
 _DOWN, _RIGHT = (np.array(part, np.int64) for part in zip(*PAIRS, strict=True))
 SUMS = TAPS + 1
-"""What is multiplied with what: the pairs, and what is wanted."""
+"""Pairs of samples that are multiplied, and what is wanted."""
 TRIES = 2
 """Rounds in which single taps move by one."""
 
