@@ -98,7 +98,7 @@ def oracle_of(
 ) -> Oracle:
     """Everything that decides the labels of these tiles at these rates; the configuration's own rate does not count."""
     codebook, tables = load_codebook(cfg.codebook_id), load_table(cfg.table_id)
-    left = ("ai", "device", "lambda_rd")
+    left = ("ai", "device", "lambda_rd", "tools", "tries")  # tools and tries are the residual's, and there is none
     rates = []
     for lambda_rd in lambdas:
         amp, dc = quantizer_steps(cfg.but(lambda_rd=lambda_rd))
