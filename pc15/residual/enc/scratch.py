@@ -70,7 +70,8 @@ class Parts:
 
     modes: predictions, see `intra` and `cross`; ZERO is always one.   smallest, largest: sides of squares, 4 to 64, px.
     by_rate: levels chosen by error and bits; else rounded, up from 2/3 of a step.
-    layers: most patterns per square.
+    layers: most patterns per square.   thorough: every pattern that promises something is coded in full, as from
+        THOROUGH tries on.
     """
 
     modes: tuple[int, ...] = tuple(range(ALL_MODES))
@@ -78,6 +79,7 @@ class Parts:
     largest: int = 64
     by_rate: bool = True
     layers: int = 2
+    thorough: bool = False
 
     def __post_init__(self) -> None:
         if not {self.smallest, self.largest} <= {4, 8, 16, 32, 64} or self.smallest > self.largest:
@@ -104,7 +106,7 @@ def scratch(tries: int, parts: Parts, tools: int, step: int, patterns: Patterns,
     barred[[ZERO, *parts.modes]] = 0
     sides = parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1
     modes = 1 if tries == 1 else DRAWN_MODES if step >= FINE_STEP else FINE_MODES  # one try: of patterns, too
-    means = np.array([*sides, parts.by_rate, parts.layers, modes, tries >= THOROUGH], i64)
+    means = np.array([*sides, parts.by_rate, parts.layers, modes, parts.thorough or tries >= THOROUGH], i64)
     return Scratch(
         goal=np.zeros(square, f32), diff=np.zeros(square, f32), mid=np.zeros((32, 64), f32), sums=np.zeros(64, f32),
         coefs=np.zeros((drafted, 32, 32), i32), energies=np.zeros(drafted), around=np.zeros(38 * RIM, i32),

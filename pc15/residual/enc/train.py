@@ -29,6 +29,7 @@ from pc15.residual.cross import guides_of
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import PlaneSearch, encode_plane
+from pc15.residual.enc.scratch import Parts
 from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.patterns import Patterns
 from pc15.residual.syntax import Field
@@ -111,7 +112,14 @@ def learnt(
     gray, rec, (h, w) = np.full_like(target, MIDDLE), np.zeros_like(target), target.shape
     seen = None if guides is None else np.ascontiguousarray(guides[:, :h, :w])
     field, unit, lam = empty_field(h, w, tools, guides=seen), level_q4(step, tools), lambda_for(step, tools)
-    encode_plane(target, gray, rec, field, models, PlaneSearch(unit, lam, 2, patterns=patterns))
+    encode_plane(
+        target,
+        gray,
+        rec,
+        field,
+        models,
+        PlaneSearch(unit, lam, 2, Parts(thorough=patterns is not None), patterns=patterns),
+    )
     return models, field
 
 
