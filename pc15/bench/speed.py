@@ -224,7 +224,7 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     header = plan_header(width, height, cfg)
     tables, codebook = load_table(cfg.table_id), load_codebook(cfg.codebook_id)
     state = PlaneState([plane], SearchTask(header, 0, cfg, tables, codebook))
-    scorer, bank, cls = state.scorer, state.bank, state.windows.of
+    scorer, bank, cls = state.scorer, state.bank, state.windows.class_of_tile
     e = state.x - (state.x.sum(dim=(1, 2), keepdim=True) // state.x[0].numel())
     n = len(e)
     packed, _ = scorer.packed(e, cls)

@@ -16,7 +16,7 @@ from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import DIAGONAL, FIRST_ANGLE, HORIZONTAL, VERTICAL
 from pc15.residual.patterns import generators_of_squares, layers_of
-from pc15.residual.syntax import RIM, ROOM, SUPER, SUPER_LOG2, UNIT, Field, write_plane
+from pc15.residual.syntax import RIM, ROOM, SUPER, SUPER_LOG2, UNIT, BlockMap, write_plane
 from pc15.residual.tools import PATTERNS, WIENER
 from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 
@@ -85,7 +85,7 @@ def square_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: in
     return found
 
 
-def _squares(field: Field, x0: int, y0: int, tape: Ints) -> list[Square]:
+def _squares(field: BlockMap, x0: int, y0: int, tape: Ints) -> list[Square]:
     """The squares of one superblock, whose decisions are given."""
     kinds, one = tape >> KIND_SHIFT, tape >> 1 & 65535
     costs = _information()[np.where(tape & 1, one, 65536 - one)]
@@ -106,7 +106,7 @@ def _squares(field: Field, x0: int, y0: int, tape: Ints) -> list[Square]:
     return found
 
 
-def _layers(field: Field, v: int, u: int, log2: int) -> tuple[tuple[int, int, int], ...]:
+def _layers(field: BlockMap, v: int, u: int, log2: int) -> tuple[tuple[int, int, int], ...]:
     """Patterns of the square whose first unit is (v, u)."""
     count = int(field.layers[v, u])
     if not count:
@@ -118,7 +118,7 @@ def _layers(field: Field, v: int, u: int, log2: int) -> tuple[tuple[int, int, in
     return tuple((int(generators[e]), e, a) for e, a in zip(entries, amounts, strict=True))
 
 
-def _leaves(field: Field, x: int, y: int, log2: int) -> Iterator[tuple[int, int, int]]:
+def _leaves(field: BlockMap, x: int, y: int, log2: int) -> Iterator[tuple[int, int, int]]:
     """x, y and log2 of the side of each square, in coding order, below one that may be split."""
     high, wide = (UNIT * units for units in field.size.shape)
     if x >= wide or y >= high:

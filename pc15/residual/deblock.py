@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pc15.residual.context_models import jit_entry, jit_inner
 from pc15.residual.intra import ZERO
-from pc15.residual.syntax import Field
+from pc15.residual.syntax import BlockMap
 
 Ints = npt.NDArray[Any]
 
@@ -101,7 +101,7 @@ def _edge(src: Ints, dst: Ints, at: int, far: int, near: int, reach_p: int, reac
 
 
 @jit_entry()
-def _pass(src: Ints, dst: Ints, field: Field, across: bool, tc: int, beta: int) -> None:
+def _pass(src: Ints, dst: Ints, field: BlockMap, across: bool, tc: int, beta: int) -> None:
     """All vertical edges (across) or all horizontal ones of a flat picture, from src into its copy dst."""
     rows, cols = field.size.shape
     size, mode, active, layers = field.size, field.mode, field.active, field.layers
@@ -119,7 +119,7 @@ def _pass(src: Ints, dst: Ints, field: Field, across: bool, tc: int, beta: int) 
             _edge(src, dst, 4 * y * W + 4 * x, far, near, _REACH[before], _REACH[log2], tc, beta)
 
 
-def deblock(picture: Ints, field: Field, step: int, strength: int, out: Ints | None = None) -> Ints:
+def deblock(picture: Ints, field: BlockMap, step: int, strength: int, out: Ints | None = None) -> Ints:
     """picture [H,W] int32 Q12, sides multiples of 4 -> filtered [H,W] int32 Q12.
 
     Args:

@@ -35,7 +35,7 @@ from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.patterns import patterns_for
 from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
-from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, Field
+from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, BlockMap
 from pc15.residual.tools import ALL_TOOLS, CROSS, PATTERNS, TRELLIS, WIENER
 from pc15.residual.wiener import Loop, code_loop, loop_models, no_loop, wiener
 
@@ -115,17 +115,19 @@ def decode_flat(
     return pixels
 
 
-def empty_field(H: int, W: int, tools: int, levels: tuple[int, int] | None = None, guides: Ints | None = None) -> Field:
-    """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `Field`."""
+def empty_field(
+    H: int, W: int, tools: int, levels: tuple[int, int] | None = None, guides: Ints | None = None
+) -> BlockMap:
+    """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `BlockMap`."""
     units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
     mode, size, active, layers = (np.zeros(units, np.uint8) for _ in range(4))
     entry, amount = (np.zeros(units if tools & PATTERNS else (1, 1), np.int16) for _ in range(2))
     level, on = np.zeros(levels or (H, W), np.int32), np.zeros(supers, np.uint8)
     seen = np.zeros((0, H, W), np.int16) if guides is None else guides
-    return Field(level, mode, size, active, on, tools, layers, entry, amount, seen)
+    return BlockMap(level, mode, size, active, on, tools, layers, entry, amount, seen)
 
 
-def read_field(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> tuple[Field, int, Loop]:
+def read_field(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> tuple[BlockMap, int, Loop]:
     """All that a payload of a plane [h,w] says: the padded plane's field, the deblocking's strength, and the filter.
 
     Args:
@@ -155,7 +157,9 @@ def _decoded(
     return wiener(deblock(picture, field, step_q4(step), strength, out=picture), loop)
 
 
-def _read(payload: bytes, below: Ints, field: Field, step: int, contexts: Contexts = "mixed") -> tuple[Ints, int, Loop]:
+def _read(
+    payload: bytes, below: Ints, field: BlockMap, step: int, contexts: Contexts = "mixed"
+) -> tuple[Ints, int, Loop]:
     """Fill a field from a payload; returns the residual [H,W] int32 upon a prediction, and as `read_field`.
 
     below: [H,W] int32 Q12, or [1,W] if all rows are alike.

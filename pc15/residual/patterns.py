@@ -26,7 +26,7 @@ import numpy.typing as npt
 from pc15.errors import MissingTableError
 from pc15.residual.context_models import I64, jit_inner
 from pc15.residual.contexts import RANK_BITS, SIZES
-from pc15.residual.syntax import SUPER, UNIT, Field
+from pc15.residual.syntax import SUPER, UNIT, BlockMap
 from pc15.residual.tools import PATTERNS, TRELLIS
 
 Ints = npt.NDArray[Any]
@@ -125,7 +125,7 @@ def patterns_for(tools: int) -> Patterns:
 
 
 @jit_inner()
-def unknown_layers(field: Field, sx: int, sy: int, patterns: Patterns) -> bool:
+def unknown_layers(field: BlockMap, sx: int, sy: int, patterns: Patterns) -> bool:
     """True if a square of the superblock at (sx, sy) names an entry that its codebook lacks."""
     rows, cols = field.layers.shape
     for y in range(sy // UNIT, min(rows, (sy + SUPER) // UNIT)):
@@ -164,19 +164,19 @@ def add_layer(entry: int, amount: int, log2: int, step: int, patterns: Patterns,
 
 
 @jit_inner()
-def add_layers(field: Field, x: int, y: int, log2: int, step: int, patterns: Patterns, pred: Ints) -> None:
+def add_layers(field: BlockMap, x: int, y: int, log2: int, step: int, patterns: Patterns, pred: Ints) -> None:
     """Add all patterns of the square at unit (x, y) to pred."""
     for layer in range(field.layers[y, x]):
         v, u = y + (layer >> 1), x + (layer & 1)
         add_layer(I64(field.entry[v, u]), I64(field.amount[v, u]), log2, step, patterns, pred)
 
 
-def layer_count(field: Field) -> int:
+def layer_count(field: BlockMap) -> int:
     """Number of patterns of a field."""
     return int(np.ldexp(field.layers.astype(np.float64), 4 - 2 * field.size.astype(np.int64)).sum())
 
 
-def layers_of(field: Field) -> list[tuple[int, int, int]]:
+def layers_of(field: BlockMap) -> list[tuple[int, int, int]]:
     """All patterns of a field: log2 size - 2, entry, amount."""
     found = []
     for y, x in zip(*np.nonzero(field.layers), strict=True):

@@ -12,7 +12,7 @@ from pc15.residual.cross import FIRST_CROSS, SUMS, predict_cross
 from pc15.residual.dct import inverse, inverse_sine
 from pc15.residual.intra import ZERO, fill, predict, references
 from pc15.residual.patterns import Patterns, add_layers, layer_step, unknown_layers
-from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, Field, code_super
+from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, BlockMap, code_super
 from pc15.residual.tools import PATTERNS, SINE
 
 Ints = npt.NDArray[Any]
@@ -80,7 +80,7 @@ def takes_sine(tools: int, mode: int, log2: int) -> bool:
 
 @jit_inner()
 def reconstruct_block(
-    field: Field, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, mode: int, coded: int, w: Work
+    field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, mode: int, coded: int, w: Work
 ) -> None:
     """The block at (x0, y0) of rec = w.pred + inverse transform of level * step; `coded` 0: no levels.
 
@@ -106,7 +106,7 @@ def reconstruct_block(
 
 
 @jit_inner()
-def predict_block(field: Field, below: Ints, rec: Ints, x0: int, y0: int, log2: int, mode: int, w: Work) -> None:
+def predict_block(field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, log2: int, mode: int, w: Work) -> None:
     """w.pred of the block at (x0, y0), whose border is in w.ref, without what patterns add."""
     if mode >= FIRST_CROSS:
         predict_cross(field.guides, below, rec, x0, y0, log2, mode, w.sums, w.pred)
@@ -116,7 +116,7 @@ def predict_block(field: Field, below: Ints, rec: Ints, x0: int, y0: int, log2: 
 
 @jit_inner()
 def reconstruct_super(
-    field: Field, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work, patterns: Patterns
+    field: BlockMap, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work, patterns: Patterns
 ) -> None:
     """Draw every block of a superblock of a field into rec [H,W], in coding order."""
     H, W = rec.shape
@@ -147,7 +147,7 @@ def reconstruct_super(
 
 @jit_entry()
 def decode_plane(
-    m: Ints, io: Ints, field: Field, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work,
+    m: Ints, io: Ints, field: BlockMap, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work,
     patterns: Patterns,
 ) -> None:  # fmt: skip
     """Read superblocks into a field and draw them into rec [H,W], while the stream lasts.

@@ -101,7 +101,7 @@ PAD = 8
 MAX_ESCAPE = 20
 
 
-class Field(NamedTuple):
+class BlockMap(NamedTuple):
     """Knowledge of a plane [H,W]: level [H,W] int32, and per 4x4 unit uint8: mode, log2 size, activity, super on.
 
     Where a superblock at a time will do, level may be [64,64]: places are modulo its size.
@@ -290,7 +290,7 @@ def may_draw(tools: int, log2: int) -> bool:
 
 
 @jit_inner()
-def drawn_near(field: Field, x: int, y: int) -> int:
+def drawn_near(field: BlockMap, x: int, y: int) -> int:
     """Number of the squares to the left and above unit (x, y) that add patterns."""
     left = 1 if x > 0 and field.layers[y, x - 1] else 0
     return left + (1 if y > 0 and field.layers[y - 1, x] else 0)
@@ -306,7 +306,7 @@ def bit_length(value: int) -> int:
 
 
 @jit_inner()
-def code_layers(m: Ints, io: Ints, field: Field, x: int, y: int, s: int, mode: int, near: int) -> int:
+def code_layers(m: Ints, io: Ints, field: BlockMap, x: int, y: int, s: int, mode: int, near: int) -> int:
     """Patterns of the square at unit (x, y); returns how many.  Damage may name entries that there are none of."""
     kind, drawn, h = KIND[mode], drawn_near(field, x, y), HALF_CONTEXT
     count = I64(field.layers[y, x])
@@ -352,7 +352,7 @@ def activity(total: int, log2: int) -> int:
 
 
 @jit_inner()
-def mark(field: Field, x0: int, y0: int, w: int, h: int, mode: int, log2: int, active: int, layers: int) -> None:
+def mark(field: BlockMap, x0: int, y0: int, w: int, h: int, mode: int, log2: int, active: int, layers: int) -> None:
     """Note what is known of a rectangle of units."""
     for y in range(y0, y0 + h):
         for x in range(x0, x0 + w):
@@ -361,7 +361,7 @@ def mark(field: Field, x0: int, y0: int, w: int, h: int, mode: int, log2: int, a
 
 
 @jit_inner()
-def neighbours(field: Field, x: int, y: int) -> tuple[int, int, int, int]:
+def neighbours(field: BlockMap, x: int, y: int) -> tuple[int, int, int, int]:
     """Neighbours of the block at unit (x, y): modes left and above, activities left and above."""
     left, above, a, b = MEAN, MEAN, 0, 0
     if x > 0:
@@ -372,7 +372,7 @@ def neighbours(field: Field, x: int, y: int) -> tuple[int, int, int, int]:
 
 
 @jit_inner()
-def split_contexts(field: Field, x: int, y: int, log2: int) -> tuple[int, int]:
+def split_contexts(field: BlockMap, x: int, y: int, log2: int) -> tuple[int, int]:
     """Contexts of "is the square at unit (x, y) cut in four"."""
     near, busy = 0, 2
     if x > 0:
@@ -391,7 +391,7 @@ def split_contexts(field: Field, x: int, y: int, log2: int) -> tuple[int, int]:
 
 
 @jit_inner()
-def on_context(field: Field, x: int, y: int) -> int:
+def on_context(field: BlockMap, x: int, y: int) -> int:
     """Context of "has superblock (x, y) a residual"."""
     near = (I64(field.on[y, x - 1]) if x > 0 else 1) + (I64(field.on[y - 1, x]) if y > 0 else 1)
     return ON + near
@@ -408,7 +408,7 @@ def last_level(level: Ints, x0: int, y0: int, s: int) -> int:
 
 
 @jit_inner()
-def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, around: Ints) -> None:
+def code_leaf(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, log2: int, around: Ints) -> None:
     """One block and its place in the field."""
     x, y, s = x0 >> 2, y0 >> 2, log2 - 2
     left, above, a, b = neighbours(field, x, y)
@@ -427,7 +427,7 @@ def code_leaf(m: Ints, io: Ints, field: Field, x0: int, y0: int, log2: int, arou
 
 
 @jit_inner()
-def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, around: Ints) -> None:
+def code_super(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, stack: Ints, around: Ints) -> None:
     """One superblock: the field holds it (ENCODE) or receives it (DECODE).
 
     Args:
@@ -467,7 +467,7 @@ def code_super(m: Ints, io: Ints, field: Field, x0: int, y0: int, stack: Ints, a
 
 
 @jit_entry()
-def write_plane(m: Ints, io: Ints, field: Field, first: int, room: int, stack: Ints, around: Ints) -> int:
+def write_plane(m: Ints, io: Ints, field: BlockMap, first: int, room: int, stack: Ints, around: Ints) -> int:
     """Superblocks from number `first` on, until `io` has less than `room` left; returns the number of the next one.
 
     Arguments as of `code_super`.

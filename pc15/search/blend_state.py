@@ -67,7 +67,7 @@ class Canvas:
 
     def show(self, e: Tensor, cls: Tensor, samples: Tensor, sign: int) -> None:
         """Add samples [n,T,T] of tiles of classes [n], as the blended picture shows them, to e, or subtract them."""
-        self._ops.show(e, cls, self._windows.own, samples, sign)
+        self._ops.show(e, cls, self._windows.blend, samples, sign)
 
     def add(self, tiles: Tensor, samples: Tensor, instead: Tensor | None = None) -> None:
         """Add [n,T,T] int32 Q12 to tiles that do not overlap, instead of others if they are given."""
@@ -78,4 +78,4 @@ class Canvas:
         self._ops.put(tiles, self._blended(), samples, add=False)
 
     def _blended(self) -> BlendedTiles:
-        return BlendedTiles(self._acc, self._places, self._windows.own, self._windows.of, self._samples)
+        return BlendedTiles(self._acc, self._places, self._windows.blend, self._windows.class_of_tile, self._samples)

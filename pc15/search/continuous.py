@@ -136,7 +136,9 @@ class ContinuousSearch(Climber):
 
     def _view(self, e: Tensor, cls: Tensor, side: int) -> View:
         windows = self.scorer.windows
-        return view_of(windows.lin[cls][0].to(torch.int64) * e, windows.quad[cls][0].to(torch.int64), side)
+        return view_of(
+            windows.linear_weight[cls][0].to(torch.int64) * e, windows.power_weight[cls][0].to(torch.int64), side
+        )
 
     def _climbed_detected(self, e: Tensor, cls: Tensor, layer: int) -> States | None:
         """The detected state of a layer, climbed to the top; None where another search may find more.
@@ -228,7 +230,7 @@ class ContinuousSearch(Climber):
             view = self._view(e, cls, side)
             states = [self.climb(view, s, max(1, one // 8), 4) for s in self.again(view, states)]
         states = states if pair else leading(states, LAST)
-        pixels = int((self.scorer.windows.quad[cls][0] > 0).sum())
+        pixels = int((self.scorer.windows.power_weight[cls][0] > 0).sum())
         if pixels <= _SMALL and float(states[0].gain) < _NOISE * view.energy:
             self._noise.add(int(cls[0]))
         return [self._address(states[min(i, len(states) - 1)]) for i in range(LAST)], pair

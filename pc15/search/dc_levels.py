@@ -17,7 +17,7 @@ from pc15.search.plane_state import PlaneState
 def first_dc_levels(state: PlaneState) -> Tensor:
     """DC level of each tile: its weighted mean, or a cheaper level beside it when that pays; [N] int64."""
     windows, cfg, beside = state.windows, state.cfg, state.beside
-    own = windows.own[windows.of]
+    own = windows.blend[windows.class_of_tile]
     total = (own.to(torch.int64) * state.goal).sum(dim=(1, 2)).cpu().to(torch.float64)
     weight = own.sum(dim=(1, 2), dtype=torch.int64).cpu().to(torch.float64)
     step = step_q15(state.spec.dc_step) / 8.0  # Q12
@@ -25,7 +25,7 @@ def first_dc_levels(state: PlaneState) -> Tensor:
     unit = state.scorer.mse_weight + cfg.alpha_mix * 8.0
     unit *= (step / SAMPLE_ONE) ** 2
     costs = np.asarray([state.costs.dc(c) for c in range(3)]).reshape(-1) * state.bit_price
-    price = unit * windows.area[windows.of].cpu().numpy()
+    price = unit * windows.area[windows.class_of_tile].cpu().numpy()
     levels, top = np.zeros(len(ideal), np.int64), state.syntax.dc_top
     levels[: state.own.start] = beside.above.dc
     for part in state.stacks:

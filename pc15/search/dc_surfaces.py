@@ -14,7 +14,7 @@ from pc15.search.backend import backend_of
 from pc15.search.backend.protocol import DrawnSurface
 
 
-class Bases:
+class DcSurfaces:
     """Surfaces under the tiles of all stacks."""
 
     def __init__(self, parts: Sequence[Stack], dc_step: int, device: torch.device) -> None:

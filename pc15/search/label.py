@@ -183,7 +183,7 @@ class TileOracle:
 
     def dc_levels(self, x: Tensor) -> Tensor:
         """The weighted mean of each tile, [N,T,T] int32 Q12, as the nearest DC level, [N] int64."""
-        own, top = self.scorer.windows.own[0], dc_levels(self.dc_step)
+        own, top = self.scorer.windows.blend[0], dc_levels(self.dc_step)
         total = (own.to(torch.int64) * x).sum(dim=(1, 2))
         unit = int(own.sum(dtype=torch.int64)) * step_q15(self.dc_step)
         return torch.div(16 * total + unit, 2 * unit, rounding_mode="floor").clamp(0, top - 1)

@@ -63,7 +63,7 @@ def merge(state: PlaneState, tiles: Tensor) -> None:
         added = _samples_of(state, near, at, which, amp)
         near.patterns.rms[at, which] = 0.0  # once is enough
         samples[at] += added
-        left[at] -= (state.windows.own[batch.cls[at]] * added + (1 << 15)) >> 16
+        left[at] -= (state.windows.blend[batch.cls[at]] * added + (1 << 15)) >> 16
     new_j = state.scorer.distortion(left, batch.x, batch.cls) + bits * state.bit_price
     better = torch.nonzero(new_j < old_j).flatten()
     wins = tiles[better]
@@ -105,7 +105,7 @@ def _next_layer(
     which = which[:, 0]
     usable = torch.isfinite(change)
     same = _samples_of(state, near, at, which, torch.where(usable, before, 0))
-    rest = tiles.e - ((state.windows.own[tiles.cls] * same + (1 << 15)) >> 16)
+    rest = tiles.e - ((state.windows.blend[tiles.cls] * same + (1 << 15)) >> 16)
     kept_bits, bits = (cost + amp_cost(level, before, source) for level in (before, amp))
     kept = state.scorer.distortion(rest, tiles.x, tiles.cls) - state.scorer.distortion(*tiles) + kept_bits * price
     keep = usable & (kept < change)

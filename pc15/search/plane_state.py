@@ -27,7 +27,7 @@ from pc15.search.candidates import Layers, draw_layers
 from pc15.search.climb import States
 from pc15.search.continuous import ContinuousSearch, searched_off_grid
 from pc15.search.cost import Costs
-from pc15.search.dc_surfaces import Bases
+from pc15.search.dc_surfaces import DcSurfaces
 from pc15.search.refine import LayerSearch, OnScored
 from pc15.search.score import Scorer
 from pc15.search.tile_programs import TilePrograms
@@ -138,7 +138,7 @@ class PlaneState:
 
     def begin(self, dc: Tensor) -> None:
         """Show the base through DC levels [N] int64, no layers, and the rows above a band."""
-        self.bases = Bases(self.stacks, self.spec.dc_step, self.x.device)
+        self.bases = DcSurfaces(self.stacks, self.spec.dc_step, self.x.device)
         self.canvas = Canvas(self.planes, self.stacks, self.windows)
         self.tiles = TilePrograms.of_dc(dc)
         self.set_dc(dc)
@@ -170,7 +170,7 @@ class PlaneState:
         Args:
             of: [n] int64, which of e.   cls: [n] class of each tile.   layers: n.   amp: [n], their levels.
         """
-        return self.ops.without(e, of, cls, self.windows.own, self._drawn(layers, amp))
+        return self.ops.without(e, of, cls, self.windows.blend, self._drawn(layers, amp))
 
     def _drawn(self, layers: Layers, amp: Tensor) -> DrawnLayers:
         """Layers of amplitude levels `amp`, from the bank where it has them drawn."""
@@ -189,7 +189,7 @@ class PlaneState:
 
     def batch(self, tiles: Tensor) -> TileBatch:
         """Tiles [n] as they are left now."""
-        return TileBatch(self.canvas.look(tiles), self.x[tiles], self.windows.of[tiles])
+        return TileBatch(self.canvas.look(tiles), self.x[tiles], self.windows.class_of_tile[tiles])
 
     @property
     def bit_price(self) -> float:

@@ -96,12 +96,12 @@ class Scorer:
     def _inverse(self) -> Tensor:
         """Inverse norms of every class and candidate as they are screened, float32 [C,K]."""
         pixels = self.bank.halved if self._half else self.bank.pixels
-        return self.ops.inverse_norms(pixels, pooled(self.windows.quad, self._side).flatten(1))
+        return self.ops.inverse_norms(pixels, pooled(self.windows.power_weight, self._side).flatten(1))
 
     @functools.cached_property
     def _rank(self) -> Ranker:
         """Ranking at the bank's own resolution."""
-        return self.ops.ranker(self.bank.pixels, pooled(self.windows.quad, self.bank.side).flatten(1))
+        return self.ops.ranker(self.bank.pixels, pooled(self.windows.power_weight, self.bank.side).flatten(1))
 
     @functools.cached_property
     def drawings(self) -> Drawings:
@@ -156,7 +156,7 @@ class Scorer:
 
         side: boxes a side; None for those of screening.
         """
-        return self.ops.packed(e, cls, self.windows.lin, self._prices, side or self._side)
+        return self.ops.packed(e, cls, self.windows.linear_weight, self._prices, side or self._side)
 
     def _screen(
         self, best: Best, tiles: Tensor | None, packed: Tensor, cls: Tensor, price: Tensor, layer: int, gen: int | None
@@ -195,7 +195,7 @@ class Scorer:
         """Sum of squares of each pattern, as nets see it, over the weighted one, [C,K] float32: see `LayerView`."""
         seen = self.bank.seen
         assert seen is not None, "asked by nets alone"
-        inverse = self.ops.inverse_norms(seen, pooled(self.windows.quad, SIDE).flatten(1))
+        inverse = self.ops.inverse_norms(seen, pooled(self.windows.power_weight, SIDE).flatten(1))
         power = torch.cat([chunk.to(torch.int32).square().sum(dim=1) for chunk in seen.split(1 << 14)])
         return inverse * power.to(torch.float32)
 
@@ -203,7 +203,7 @@ class Scorer:
         """Numbers that nets see of tiles; None where the bank is of tiles that they cannot see."""
         if self.bank.seen is None:
             return None
-        return net_inputs(tiles.e, tiles.x, tiles.cls, self.windows.lin, self._prices, layer)
+        return net_inputs(tiles.e, tiles.x, tiles.cls, self.windows.linear_weight, self._prices, layer)
 
     @cached_method
     def _terms(self, rough: bool) -> ExactTerms:

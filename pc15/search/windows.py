@@ -22,16 +22,16 @@ W_ONE = 1 << 16
 class Windows:
     """Blend weights of the distinct places that tiles have in a grid, int32, W_ONE = 1.
 
-    own: [C,T,T], w.   lin, quad: [C,T,T], weights of e p and of p^2, seam weight included.
-    square: [C,T,T], weight of e^2.   of: [N] class of each tile.
+    blend: [C,T,T], w.   linear_weight, power_weight, error_weight: [C,T,T], of e p, of p^2 and of e^2, the seam's
+        weight included.   class_of_tile: [N].
     area: [C] float64, px that a tile owns.
     """
 
-    own: Tensor
-    quad: Tensor
-    lin: Tensor
-    square: Tensor
-    of: Tensor
+    blend: Tensor
+    power_weight: Tensor
+    linear_weight: Tensor
+    error_weight: Tensor
+    class_of_tile: Tensor
     area: Tensor
 
     @classmethod
@@ -59,12 +59,15 @@ class Windows:
         """Join the windows of several grids, each so many times in a row."""
         if len(parts) == 1 and parts[0][1] == 1:
             return parts[0][0]
-        first = itertools.accumulate((len(one.own) for one, _ in parts), initial=0)
-        of = torch.cat([(one.of + start).repeat(times) for (one, times), start in zip(parts, first, strict=False)])
-        own, quad, lin, square, area = (
-            torch.cat([getattr(one, name) for one, _ in parts]) for name in ("own", "quad", "lin", "square", "area")
+        first = itertools.accumulate((len(one.blend) for one, _ in parts), initial=0)
+        of = torch.cat(
+            [(one.class_of_tile + start).repeat(times) for (one, times), start in zip(parts, first, strict=False)]
         )
-        return cls(own, quad, lin, square, of, area)
+        blend, power, linear, error, area = (
+            torch.cat([getattr(one, name) for one, _ in parts])
+            for name in ("blend", "power_weight", "linear_weight", "error_weight", "area")
+        )
+        return cls(blend, power, linear, error, of, area)
 
 
 def seam_q8(cfg: CodecConfig) -> Tensor:

@@ -111,7 +111,7 @@ class Targets:
             rows, price = scorer.packed(e, torch.full((len(e),), cls_of_all), scorer.tile)
             packed.append(rows)
             unit.append(1.0 / (256.0 * price))
-        return cls(torch.cat(packed), torch.cat(unit), scorer.windows.quad[cls_of_all].flatten().long())
+        return cls(torch.cat(packed), torch.cat(unit), scorer.windows.power_weight[cls_of_all].flatten().long())
 
     @classmethod
     def drawn_from(cls, parts: Sequence[Targets], most: int, seed: int) -> Targets:
@@ -131,11 +131,11 @@ def _targets_of(plane: Tensor, task: SearchTask) -> Targets:
     asked: list[Tensor] = []
 
     def note(tiles: Tensor, residuals: Tensor) -> None:
-        asked.append(residuals[state.windows.of[tiles] == inner])
+        asked.append(residuals[state.windows.class_of_tile[tiles] == inner])
 
     encoder = PlaneEncoder([plane], task, on_residuals=note)
     state, grid = encoder.state, encoder.state.stacks[0].grid
-    inner = int(state.windows.of[grid.ny // 2 * grid.nx + grid.nx // 2])
+    inner = int(state.windows.class_of_tile[grid.ny // 2 * grid.nx + grid.nx // 2])
     with tqdm(total=0, disable=True) as quiet:
         encoder.run(quiet)
     return Targets.of(state.scorer, inner, [part for part in asked if len(part)])

@@ -21,7 +21,7 @@ def seen(e: Tensor, x: Tensor, *, lambda_rd: float = 0.5, layer: int = 0) -> Net
     wide = axis_weights(side, TileGridCfg(size=side, overlap=side // 4))
     windows = Windows.of_grid(wide, wide, cfg, blended=False)
     prices = torch.full((64,), lambda_rd * 2.0**-17)
-    return net_inputs(e, x, torch.zeros(len(e), dtype=torch.int64), windows.lin, prices, layer)
+    return net_inputs(e, x, torch.zeros(len(e), dtype=torch.int64), windows.linear_weight, prices, layer)
 
 
 def tiles(n: int, side: int) -> tuple[Tensor, Tensor]:

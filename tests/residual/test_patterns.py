@@ -32,7 +32,7 @@ from pc15.residual.patterns import (
     read_books,
     squares,
 )
-from pc15.residual.syntax import MAX_AMOUNT, RIM, ROOM, Field, write_plane
+from pc15.residual.syntax import MAX_AMOUNT, RIM, ROOM, BlockMap, write_plane
 from pc15.residual.tools import PATTERNS
 from pc15.residual.wiener import no_loop
 from pc15learn.codebooks.squares import draw_entries, read_entries
@@ -77,7 +77,7 @@ def test_a_layer_is_its_amount_of_steps_of_a_pattern_of_unit_norm(log2: int, ent
     assert np.array_equal(pred, before)
 
 
-def written(field: Field, step: int) -> bytes:
+def written(field: BlockMap, step: int) -> bytes:
     """The payload of a field, without a filter."""
     io = np.zeros(TAPE + 8 * ROOM, np.int64)
     io[MODE], io[FILL] = ENCODE, TAPE
@@ -87,7 +87,7 @@ def written(field: Field, step: int) -> bytes:
     return rans_bytes(np.concatenate((head, io[TAPE : io[FILL]]))).tobytes()
 
 
-def random_field(seed: int, h: int = 128, w: int = 192) -> Field:
+def random_field(seed: int, h: int = 128, w: int = 192) -> BlockMap:
     """Squares of one size per superblock, layers of any number, entry and amount, and no levels."""
     rng = np.random.default_rng(seed)
     field = empty_field(h, w, PATTERNS)

@@ -29,7 +29,7 @@ from pc15.search.bank import Bank
 from pc15.search.beam import Beam
 from pc15.search.blend_state import Canvas
 from pc15.search.cost import AMP_SEARCHED
-from pc15.search.dc_surfaces import Bases
+from pc15.search.dc_surfaces import DcSurfaces
 from pc15.search.score import DROP, SAMPLE_ONE, Scorer
 from pc15.search.turns import turn_groups
 from pc15.search.windows import Windows
@@ -372,7 +372,7 @@ def test_pictures_change_as_tiles_do(tile: int, way: Way, monkeypatch: pytest.Mo
         canvas.set_base(base.to(place))
         out = []
         for group, big, small in zip(groups, strong, weak, strict=True):
-            at, of = torch.tensor(group, device=place), windows.of[torch.tensor(group, device=place)]
+            at, of = torch.tensor(group, device=place), windows.class_of_tile[torch.tensor(group, device=place)]
             canvas.put(at, big.to(place))
             canvas.add(at, small.to(place))
             canvas.add(at, small.to(place) * 2, small.to(place))
@@ -398,7 +398,7 @@ def test_bases_move_with_their_dc_levels(tile: int, way: Way, monkeypatch: pytes
 
     def found(own: Way) -> list[Tensor]:
         chosen(own, monkeypatch)
-        bases = Bases(parts, 24, own.device)
+        bases = DcSurfaces(parts, 24, own.device)
         drawn = bases.draw(dc.to(own.device))
         return [drawn, *(part.cpu()[mine] for part in bases.slopes(*own.moved(rest, mine)))]
 

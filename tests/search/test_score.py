@@ -42,7 +42,7 @@ def residual(state: PlaneState) -> torch.Tensor:
 def test_distortion_is_the_reference_where_tiles_do_not_overlap(alpha: float, seam: float) -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=0, alpha_mix=alpha, seam_weight=seam)
     state = plane_state(cfg)
-    e, cls = residual(state), state.windows.of
+    e, cls = residual(state), state.windows.class_of_tile
     found = state.scorer.distortion(e, state.x, cls) / state.windows.area[cls]
     y = state.x.double().numpy() / SAMPLE_ONE
     y_hat = (state.x - e).double().numpy() / SAMPLE_ONE
@@ -72,10 +72,10 @@ def test_a_plane_is_as_wrong_as_its_blocks(alpha: float) -> None:
 def test_ssim_blocks_are_weighted_by_the_blend_window() -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=6, alpha_mix=1.0)
     state = plane_state(cfg, 50, 43)
-    e, cls = residual(state), state.windows.of
+    e, cls = residual(state), state.windows.class_of_tile
     found = state.scorer.distortion(e, state.x, cls) / state.windows.area[cls]
     y = state.x.double().numpy() / SAMPLE_ONE
-    weights = state.windows.own[cls].double().numpy() / W_ONE
+    weights = state.windows.blend[cls].double().numpy() / W_ONE
     expected = score_rd_numpy(y, y - e.double().numpy() / SAMPLE_ONE, 0.0, alpha_mix=1.0, weights=weights)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
 
@@ -87,7 +87,7 @@ def test_a_layers_score_is_what_it_changes_in_the_reference(alpha: float) -> Non
     state = plane_state(cfg)
     scorer, bank = state.scorer, state.bank
     tile, rows = torch.tensor([0]), torch.arange(0, bank.rows, bank.rows // 6)
-    e, x, cls = residual(state)[tile], state.x[tile], state.windows.of[tile]
+    e, x, cls = residual(state)[tile], state.x[tile], state.windows.class_of_tile[tile]
     d = bank.pixels[rows].to(torch.int32).view(1, -1, TILE, TILE)
     address = scorer.costs.rows(0)[rows][None]
     patterns = Patterns(bank.pixels, rows[None], bank.rms[rows][None])
@@ -167,7 +167,7 @@ def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
     state = plane_state(cfg, 70, 61)
     scorer, bank = state.scorer, state.bank
     plain = Scorer(cfg, bank, state.windows, state.costs, state.spec.amp_step, torch_ops)
-    e, x, cls = residual(state), state.x, state.windows.of
+    e, x, cls = residual(state), state.x, state.windows.class_of_tile
     assert torch.equal(scorer._inverse, plain._inverse)
     for side in (tile, tile // 2, 7):
         for own, wanted in zip(scorer.packed(e, cls, side), plain.packed(e, cls, side), strict=True):
@@ -194,7 +194,7 @@ def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
 def test_screening_keeps_the_best_by_score_and_the_lowest_row_on_a_tie(generators: tuple[int, ...] | None) -> None:
     cfg = CodecConfig.preset("oracle", tile=TILE, overlap=4, lambda_rd=0.05)
     state = plane_state(cfg)
-    scorer, bank, e, cls = state.scorer, state.bank, residual(state), state.windows.of
+    scorer, bank, e, cls = state.scorer, state.bank, residual(state), state.windows.class_of_tile
     e[2] = e[1]
     e[3] = 0  # nothing to draw: all that is left of a score is its cost
     allowed = None
@@ -216,7 +216,7 @@ def test_screening_keeps_the_best_by_score_and_the_lowest_row_on_a_tie(generator
 def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: tuple[int, ...] | None) -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=4, search="screened")
     state = plane_state(cfg)
-    bank, e, cls = state.bank, residual(state), state.windows.of
+    bank, e, cls = state.bank, residual(state), state.windows.class_of_tile
     e[2] = e[1]
     e[3] = 0
     allowed = None
@@ -238,7 +238,7 @@ def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: t
         return torch.sort(score, dim=1, descending=True, stable=True).indices[:, :keep]
 
     passed = torch.zeros_like(usable).scatter_(1, best(bank.halved, TILE // 2, plain._inverse[cls], usable, 48), True)
-    norms = state.windows.quad[cls].flatten(1).double() @ bank.pixels.double().square().t()
+    norms = state.windows.power_weight[cls].flatten(1).double() @ bank.pixels.double().square().t()
     expected = best(bank.pixels, TILE, (1 / norms.clamp(min=1)).float(), passed & usable & (norms > 0), 12)
     own = [row for row in range(len(e)) if usable[row].any()]
     assert torch.equal(found[own], expected[own])
@@ -249,7 +249,7 @@ def test_fewer_candidates_than_asked_for_leave_places_empty() -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=4)
     state = plane_state(cfg)
     allowed = torch.zeros(len(state.x), len(state.bank.start) - 1, dtype=torch.bool)
-    rows = state.scorer.screen(residual(state), state.windows.of, 0, 24, allowed)
+    rows = state.scorer.screen(residual(state), state.windows.class_of_tile, 0, 24, allowed)
     assert torch.equal(rows, torch.full((len(state.x), 24), -1))
 
 

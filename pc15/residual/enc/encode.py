@@ -30,7 +30,7 @@ from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.intra import ZERO
 from pc15.residual.patterns import layer_count
 from pc15.residual.reconstruct import SAMPLE_ONE
-from pc15.residual.syntax import SUPER, UNIT, Field
+from pc15.residual.syntax import SUPER, UNIT, BlockMap
 from pc15.residual.tools import TRELLIS, WIENER
 from pc15.residual.wiener import no_loop
 
@@ -152,7 +152,7 @@ def _squared_error(picture: Ints, goal: Ints) -> int:
     return total
 
 
-def _stats(field: Field, size: int, tape: Ints, strength: int) -> dict[str, Any]:
+def _stats(field: BlockMap, size: int, tape: Ints, strength: int) -> dict[str, Any]:
     """Counts for reports: bytes, binary decisions, their bits, share of area per block size and mode class, levels."""
     on = np.repeat(np.repeat(field.on, SUPER // UNIT, 0), SUPER // UNIT, 1)[
         : field.size.shape[0], : field.size.shape[1]

@@ -24,7 +24,7 @@ from pc15.residual.enc.scratch import Scratch
 from pc15.residual.intra import MODES, ZERO, fill, references
 from pc15.residual.patterns import Patterns, add_layer, layer_step
 from pc15.residual.reconstruct import Work, predict_block, reconstruct_block, takes_sine
-from pc15.residual.syntax import Field, activity, bit_length, drawn_near, mark, may_draw, neighbours
+from pc15.residual.syntax import BlockMap, activity, bit_length, drawn_near, mark, may_draw, neighbours
 from pc15.residual.tools import TRELLIS
 
 Ints = npt.NDArray[Any]
@@ -129,7 +129,7 @@ def draft_cost(coef: Ints, c: int, step: int, sums: Ints) -> float:
 
 @jit_inner()
 def try_layers(
-    field: Field, below: Ints, rec: Ints, x0: int, y0: int, log2: int, k: int, best_j: float, step: int, lam: float,
+    field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, log2: int, k: int, best_j: float, step: int, lam: float,
     m: Ints, w: Scratch, d: Work, patterns: Patterns,
 ) -> float:  # fmt: skip
     """Add patterns to the k-th prediction drafted, one after the other, while that lowers J; returns the least J.
@@ -232,7 +232,7 @@ def note_square(w: Scratch, log2: int, step: int, lam: float, mode: int) -> None
 
 @jit_inner()
 def try_leaf(
-    target: Ints, below: Ints, rec: Ints, field: Field, x0: int, y0: int, log2: int, step: int, lam: float, m: Ints,
+    target: Ints, below: Ints, rec: Ints, field: BlockMap, x0: int, y0: int, log2: int, step: int, lam: float, m: Ints,
     w: Scratch, d: Work, patterns: Patterns,
 ) -> float:  # fmt: skip
     """Best whole-block coding of a square, left in w under its size; returns J."""
@@ -318,7 +318,7 @@ def try_leaf(
 
 @jit_inner()
 def keep_leaf(
-    below: Ints, rec: Ints, field: Field, x0: int, y0: int, log2: int, step: int, w: Scratch, d: Work,
+    below: Ints, rec: Ints, field: BlockMap, x0: int, y0: int, log2: int, step: int, w: Scratch, d: Work,
     patterns: Patterns,
 ) -> None:  # fmt: skip
     """Put the best coding of a square into field and rec."""

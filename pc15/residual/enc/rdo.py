@@ -33,7 +33,7 @@ from pc15.residual.enc.prices import price_angles
 from pc15.residual.enc.scratch import ALL_PARTS, Parts, Scratch, scratch
 from pc15.residual.patterns import Patterns, patterns_for
 from pc15.residual.reconstruct import Work, work
-from pc15.residual.syntax import ROOM, SUPER, SUPER_LOG2, Field, code_super, on_context, split_contexts
+from pc15.residual.syntax import ROOM, SUPER, SUPER_LOG2, BlockMap, code_super, on_context, split_contexts
 from pc15.residual.tools import PATTERNS, TRELLIS
 
 Ints = npt.NDArray[Any]
@@ -44,7 +44,7 @@ GIVE_UP = 30.0
 
 @jit_inner()
 def search_super(
-    target: Ints, below: Ints, rec: Ints, field: Field, sx: int, sy: int, step: int, lam: float, m: Ints, w: Scratch,
+    target: Ints, below: Ints, rec: Ints, field: BlockMap, sx: int, sy: int, step: int, lam: float, m: Ints, w: Scratch,
     d: Work, patterns: Patterns,
 ) -> None:  # fmt: skip
     """Best tree of a superblock, or none at all, left in field and rec.
@@ -125,7 +125,7 @@ def search_super(
 
 @jit_entry()
 def _search_plane(
-    target: Ints, below: Ints, rec: Ints, field: Field, first: int, step: int, lam: float, m: Ints, io: Ints,
+    target: Ints, below: Ints, rec: Ints, field: BlockMap, first: int, step: int, lam: float, m: Ints, io: Ints,
     stack: Ints, w: Scratch, d: Work, patterns: Patterns,
 ) -> int:  # fmt: skip
     """Choose and code superblocks from number `first` on while `io` has room; returns the number of the next one."""
@@ -157,7 +157,7 @@ class PlaneSearch:
     patterns: Patterns | None = None
 
 
-def encode_plane(target: Ints, below: Ints, rec: Ints, field: Field, m: Ints, search: PlaneSearch) -> Ints:
+def encode_plane(target: Ints, below: Ints, rec: Ints, field: BlockMap, m: Ints, search: PlaneSearch) -> Ints:
     """Choose and code every superblock of a padded plane.
 
     Args:

@@ -32,7 +32,7 @@ from pc15.residual.enc.rdo import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import Parts
 from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
 from pc15.residual.patterns import Patterns
-from pc15.residual.syntax import Field
+from pc15.residual.syntax import BlockMap
 from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, CROSS, TRELLIS, tools_of
 
 Ints = npt.NDArray[Any]
@@ -103,7 +103,7 @@ def _coded(u8: torch.Tensor, params: ResidualParams, guides: Ints | None = None)
 
 def learnt(
     plane: Ints, step: int, start: Ints, tools: int, guides: Ints | None = None, patterns: Patterns | None = None
-) -> tuple[Ints, Field]:
+) -> tuple[Ints, BlockMap]:
     """Models at the end of one plane, coded without a prediction from tiles, and how it was coded."""
     models = ready(start.copy())
     # Uses are forgotten, so that what a counter says at the end comes from this picture.

@@ -246,7 +246,7 @@ def _exact(
 
 def distortion(tiles: TileBatch, terms: ExactTerms) -> Tensor:
     out = torch.empty(len(tiles.e), dtype=torch.float64)
-    own, square = (part.flatten(1).numpy() for part in (terms.windows.own, terms.windows.square))
+    own, square = (part.flatten(1).numpy() for part in (terms.windows.blend, terms.windows.error_weight))
     given = own, square, _numbers(terms), _block(tiles, terms), out.numpy()
     parallel_range(numba_exact.measure_distortion, len(out), *_flat(tiles), *given)
     return out
@@ -272,8 +272,9 @@ def _flat(tiles: TileBatch) -> list[Array]:
 
 
 def _weights(terms: ExactTerms) -> numba_exact.Weights:
-    own = terms.windows
-    return numba_exact.Weights(*(part.flatten(1).numpy() for part in (own.own, own.lin, own.quad)))
+    windows = terms.windows
+    parts = windows.blend, windows.linear_weight, windows.power_weight
+    return numba_exact.Weights(*(part.flatten(1).numpy() for part in parts))
 
 
 def _numbers(terms: ExactTerms, amp_cost: Tensor | None = None) -> numba_exact.Numbers:

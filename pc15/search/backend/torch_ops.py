@@ -171,8 +171,8 @@ def exact(
     rms = patterns.rms
     d = patterns.store[patterns.at] >> shift  # [n,M,P]
     flat = d.to(torch.float64)
-    linear = ((windows.lin[cls].to(torch.int64) * e) >> terms.drop).flatten(1).to(torch.float64)  # Q28
-    quad = (windows.quad[cls] >> terms.drop).flatten(1).to(torch.float64)  # Q16
+    linear = ((windows.linear_weight[cls].to(torch.int64) * e) >> terms.drop).flatten(1).to(torch.float64)  # Q28
+    quad = (windows.power_weight[cls] >> terms.drop).flatten(1).to(torch.float64)  # Q16
     unit = torch.where(rms > 0, rms, torch.ones_like(rms))
     scale_l, scale_n = 2.0 ** (terms.drop - 28), 2.0 ** (terms.drop - 16)
     products = torch.bmm(flat, linear.unsqueeze(2)).squeeze(2) * scale_l / unit
@@ -221,14 +221,14 @@ def patterns_of(store: Tensor, rows: Tensor, rms: Tensor) -> Patterns:
 
 def distortion(tiles: TileBatch, terms: ExactTerms) -> Tensor:
     (e, x, cls), windows = tiles, terms.windows
-    square = (windows.square[cls] * (e.to(torch.int64) * e)).sum(dim=(1, 2)).to(torch.float64)
+    square = (windows.error_weight[cls] * (e.to(torch.int64) * e)).sum(dim=(1, 2)).to(torch.float64)
     j = square * (2.0**-40 * terms.mse_weight)
     if terms.alpha > 0.0:
         y = x - e
         sums = (x, y, x.to(torch.int64) ** 2, y.to(torch.int64) ** 2, x.to(torch.int64) * y)
         b = [_mean(v, terms.block) for v in sums]
         value = ssim(b[0], b[1], b[2] - b[0] * b[0], b[3] - b[1] * b[1], b[4] - b[0] * b[1])
-        area = _sums(windows.own[cls], terms.block) * (1.0 / W_ONE)
+        area = _sums(windows.blend[cls], terms.block) * (1.0 / W_ONE)
         loss = ((area - value * area) * 2.0**30).round().to(torch.int64).sum(dim=1)
         j = j + loss.to(torch.float64) * (2.0**-30 * terms.alpha)
     return j
@@ -258,7 +258,7 @@ def refit_by_number(
     ops: RefitSteps,
 ) -> tuple[Tensor, Tensor]:
     """`Backend.refit`, layer by layer of all tiles: those that have one are the first."""
-    (e, x, cls), amp, own = tiles, layers.amp.clone(), terms.windows.own
+    (e, x, cls), amp, own = tiles, layers.amp.clone(), terms.windows.blend
     added, side = torch.zeros_like(e), e.shape[1]
     having = (layers.count[:, None] > torch.arange(amp.shape[1], device=e.device)).sum(dim=0).tolist()
     for layer in range(amp.shape[1] - 1, -1, -1):
@@ -301,7 +301,7 @@ def _sums(values: Tensor, block: int) -> Tensor:
 def _moments(tiles: TileBatch, d: Tensor, rms: Tensor, terms: ExactTerms) -> dict[str, Tensor]:
     """Moments per SSIM block, in luma units of Q12; those of the pattern are of w * p with unit RMS."""
     (e, x, cls), block = tiles, terms.block
-    y, own = x - e, terms.windows.own[cls]
+    y, own = x - e, terms.windows.blend[cls]
     n, m = d.shape[:2]
     blocks = (y.shape[1] // block) ** 2  # not -1 below: of no tiles there are any number
     count = torch.full((), float(block**2), dtype=torch.float64, device=e.device)

@@ -236,7 +236,7 @@ def score_exactly(
     level = torch.empty((n, m), dtype=torch.int64, device=device)
     shape = _shape(tiles.e.shape[1], terms.block)
     if at.numel():
-        weights = (windows.lin, windows.quad, windows.own)
+        weights = (windows.linear_weight, windows.power_weight, windows.blend)
         tensors = (*tiles, *weights, *candidates, address, amp_cost, numbers)
         _exact[(triton.cdiv(at.numel(), shape["PAIRS"]),)](
             *(t.contiguous() for t in tensors), at.numel(), m, change, level,
@@ -252,7 +252,7 @@ def score_distortion(tiles: TileBatch, terms: ExactTerms, numbers: Tensor) -> Te
     out = torch.empty(n, dtype=torch.float64, device=tiles.e.device)
     shape = _shape(tiles.e.shape[1], terms.block)
     if n:
-        tensors = (*tiles, terms.windows.square, terms.windows.own, numbers)
+        tensors = (*tiles, terms.windows.error_weight, terms.windows.blend, numbers)
         _distortion[(triton.cdiv(n, shape["PAIRS"]),)](
             *(t.contiguous() for t in tensors), n, out, SSIM=terms.alpha > 0.0, **shape, enable_fp_fusion=False
         )

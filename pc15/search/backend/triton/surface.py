@@ -12,7 +12,7 @@ from pc15.search.knot_spans import Axis
 
 
 @triton.jit
-def _joined(a, b, ramp, step, smooth):  # type: ignore[no-untyped-def]
+def _between_knots(a, b, ramp, step, smooth):  # type: ignore[no-untyped-def]
     """(Level between two knots, share of the later one) as in `surface.surface`."""
     ahead = b - a
     sharp = tl.minimum(tl.maximum(tl.abs(ahead) - smooth, 0), smooth) * 256 // smooth
@@ -28,11 +28,11 @@ def _level(  # type: ignore[no-untyped-def]
     below, right = tl.minimum(row + 1, ny - 1), tl.minimum(col + 1, nx - 1)
     mask = row_mask & col_mask
     a, b = tl.load(knots + row * nx + col, mask=mask, other=0), tl.load(knots + below * nx + col, mask=mask, other=0)
-    before, _below = _joined(a, b, ramp_y, step_y, smooth)
+    before, _below = _between_knots(a, b, ramp_y, step_y, smooth)
     a = tl.load(knots + row * nx + right, mask=mask, other=0)
     b = tl.load(knots + below * nx + right, mask=mask, other=0)
-    after, _below = _joined(a, b, ramp_y, step_y, smooth)
-    return _joined(before, after, ramp_x, step_x, smooth)
+    after, _below = _between_knots(a, b, ramp_y, step_y, smooth)
+    return _between_knots(before, after, ramp_x, step_x, smooth)
 
 
 @triton.jit(do_not_specialize=["height", "width", "ny", "nx", "smooth"])
@@ -72,7 +72,7 @@ def _slopes(  # type: ignore[no-untyped-def]
             ramp_y, step_y = tl.load(ramps_y + row, mask=real_y, other=0), tl.load(steps_y + row, mask=real_y, other=0)
             a = tl.load(own + before * nx + knot_x, mask=real_y, other=0)
             b = tl.load(own + tl.minimum(before + 1, ny - 1) * nx + knot_x, mask=real_y, other=0)
-            _height, below = _joined(a, b, ramp_y, step_y, smooth)
+            _height, below = _between_knots(a, b, ramp_y, step_y, smooth)
             down = tl.where(real_y, tl.where(before == knot_y, 256 - below, below), 0)
             left, right = tl.load(first_x + knot_x), tl.load(last_x + knot_x)
             while left < right:
