@@ -301,7 +301,7 @@ def test_lost_luma_leaves_colours_that_are_better_than_none() -> None:
     assert len(hurt.damage) == 1 and "plane 0" in hurt.damage[0]
     for plane in (1, 2):
         grey = torch.full_like(whole.planes[plane], 128)
-        assert psnr(hurt.planes[plane], whole.planes[plane], 255) > psnr(grey, whole.planes[plane], 255)
+        assert psnr(hurt.planes[plane], whole.planes[plane], 255) > psnr(grey, whole.planes[plane], 255) + 3
 
 
 def test_cb_is_predicted_from_luma_where_cr_has_no_residual() -> None:
