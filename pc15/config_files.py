@@ -13,7 +13,7 @@ ConfigKind = Literal["codec", "learn"]
 
 _PACKAGE = Path(__file__).parent
 _PLACES = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
-"""In a wheel, where `setup.py` puts them, and in a checkout."""
+"""In a wheel, where `configs/wheel.py` puts them, and in a checkout."""
 
 
 def config_names(kind: ConfigKind) -> list[str]:

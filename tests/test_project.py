@@ -131,7 +131,7 @@ def test_a_wheel_carries_the_configs_where_names_are_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("setuptools", minversion="77")
-    for name in ("pyproject.toml", "setup.py", "README.md"):
+    for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     for package in PACKAGES:
@@ -139,7 +139,7 @@ def test_a_wheel_carries_the_configs_where_names_are_looked_for(
         (tmp_path / package / "__init__.py").touch()
     shutil.copy(ROOT / "pc15" / "_version.py", tmp_path / "pc15")
     ran = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "built"],
+        [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "build_py", "--build-lib", "built"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

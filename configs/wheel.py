@@ -1,10 +1,9 @@
-"""Build step beside pyproject.toml: a wheel carries configs/ inside the package, where `--config NAME` finds them."""
+"""Build step that pyproject.toml names: wheels carry configs/ inside the package, where `--config NAME` finds them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from setuptools import setup
 from setuptools.command.build_py import build_py
 
 
@@ -20,6 +19,3 @@ class BuildWithConfigs(build_py):
             target = Path(self.build_lib, "pc15", source)
             self.mkpath(str(target.parent))
             self.copy_file(str(source), str(target))
-
-
-setup(cmdclass={"build_py": BuildWithConfigs})
