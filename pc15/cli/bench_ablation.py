@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import get_args
 
 from pc15.bench import ABLATION_LAMBDAS, MAX_BPP
-from pc15.cli.parser import DEFAULT_PRESET, DONE, Parser, add_device, add_jobs, columns, count, names, numbers
+from pc15.cli.parser import (
+    DEFAULT_PRESET,
+    DONE,
+    Parser,
+    add_device,
+    add_jobs,
+    add_points,
+    columns,
+    count,
+    names,
+    numbers,
+)
 from pc15.config import Preset
 
 EXAMPLES = (
@@ -51,14 +62,7 @@ def run(args: argparse.Namespace) -> int:
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
     add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
-    add.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the CSV; what it holds already is not measured again",
-    )
+    add_points(add)
     add.add_argument(
         "--variants", type=names, default=[], metavar="A,B",
         help="only these, and what they are compared with; a wrong name shows all (default: all)",

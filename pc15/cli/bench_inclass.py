@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 from typing import get_args
 
 from pc15.bench import INCLASS, INCLASS_LAMBDAS, INCLASS_SSIM
-from pc15.cli.parser import DEFAULT_PRESET, DONE, Parser, add_device, add_jobs, columns, names, numbers
+from pc15.cli.parser import DEFAULT_PRESET, DONE, Parser, add_device, add_jobs, add_points, columns, names, numbers
 from pc15.config import Preset
 
 EXAMPLES = (
@@ -66,14 +65,7 @@ def add_arguments(add: Parser) -> None:
         help=f"the ladder (default: {','.join(f'{lam:g}' for lam in INCLASS_LAMBDAS)})",
     )  # fmt: skip
     add.add_argument("--preset", choices=get_args(Preset), default=DEFAULT_PRESET, help=f"(default: {DEFAULT_PRESET})")
-    add.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the CSV; what it holds already is not measured again",
-    )
+    add_points(add)
     add_jobs(add, "processes; one for fair times", 1)
     add.add_argument("--force", action="store_true", help="measure again what the CSV holds (default: go on)")
     add_device(add)

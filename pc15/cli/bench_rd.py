@@ -14,6 +14,7 @@ from pc15.cli.parser import (
     Parser,
     add_device,
     add_jobs,
+    add_points,
     columns,
     count,
     names,
@@ -115,14 +116,7 @@ def add_arguments(add: Parser) -> None:
     """The command's arguments."""
     presets = get_args(Preset)
     add.add_argument("--images", nargs="+", type=Path, required=True, metavar="IMAGE", help="pictures, or folders")
-    add.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the CSV; what it holds already is not measured again",
-    )
+    add_points(add)
     add.add_argument(
         "--force",
         action="store_true",

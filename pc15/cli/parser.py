@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pc15.errors import did_you_mean
@@ -86,6 +87,12 @@ def add_jobs(add: Parser, what: str, default: int | None, shown: str | None = No
         "-j", "--jobs", "--workers", dest="workers", type=int if least < 1 else positive, default=default, metavar="N",
         help=f"{what} (default: {default if shown is None else shown})",
     )  # fmt: skip
+
+
+def add_points(add: Parser) -> None:
+    """The argument that names the CSV of a benchmark's points."""
+    help_of = "the CSV; what it holds already is not measured again"
+    add.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=help_of)
 
 
 def positive(text: str) -> int:
