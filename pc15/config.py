@@ -61,6 +61,8 @@ class CodecConfig:
             larger tiles and for codebooks that weren't trained.
         shortlist: candidates per tile and layer that are scored exactly.
         beam: hypotheses kept per tile while a whole program is searched again.
+        recall: candidates of each layer, 0..256, that a tile's second search remembers of the first and chooses from;
+            0 to search the bank again, which is slower.
         refine: rounds of steepest descent over every layer's offsets at the end; 0 keeps to codebook entries.
         passes: how often every tile's whole program is searched again, its neighbours known.
         sweeps: joint re-fits of amplitudes and DC over overlapping tiles.
@@ -95,6 +97,7 @@ class CodecConfig:
     candidates: int = 0
     shortlist: int = 24
     beam: int = 2
+    recall: int = 0
     refine: int = 1
     passes: int = 0
     sweeps: int = 2
@@ -263,6 +266,7 @@ _RANGES: tuple[tuple[str, int | float, int | float], ...] = (
     ("cells", 1, 8192),
     ("shortlist", 1, 1024),
     ("beam", 1, 16),
+    ("recall", 0, 256),
     ("refine", 0, 8),
     ("passes", 0, 8),
     ("sweeps", 0, 16),

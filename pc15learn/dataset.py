@@ -21,6 +21,7 @@ from pc15.config import CodecConfig
 from pc15.errors import ConfigError, SchemaError
 from pc15.proc.codebook import Codebook
 from pc15.search.bank import Bank, get_bank
+from pc15.search.windows import Surroundings
 from pc15learn.features import FeatureFolder, in_order, is_features
 from pc15learn.label_tensors import LabelTensors, from_labels
 from pc15learn.labels.manifest import Oracle
@@ -200,6 +201,11 @@ class LabelData(LightningDataModule):
         """The candidates that rows are of, on the CPU."""
         options = self.oracle.facts["options"]
         return get_bank(int(options["tile"]), self.codebook, int(options["seed"]), torch.device("cpu"))
+
+    @property
+    def around(self) -> Surroundings:
+        """What lies around tiles: of labels they stand alone."""
+        return Surroundings.of(self.cfg, blended=self.online is not None)
 
     @property
     def cfg(self) -> CodecConfig:

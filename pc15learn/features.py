@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from pc15.errors import ConfigError, SchemaError
 from pc15.hooks.inputs import INPUT_VERSION, NUMBERS, PIXELS, NetInputs
 from pc15.locks import sole_writer
 from pc15.paths import replacing, write_atomic
+from pc15.search.windows import regions_of
 from pc15learn.label_tensors import LabelTensors, RowDrawer
 from pc15learn.labels.manifest import Oracle, shard_paths
 from pc15learn.labels.read import LabelFolder
@@ -39,18 +40,21 @@ __all__ = ["FeatureFolder", "FeaturesMade", "in_order", "is_features", "make_fea
 
 _MANIFEST = "features.json"
 _OF = np.dtype([("split", "u1"), ("picture", "<u4"), ("pays", "?")])
+_INPUTS = tuple(part.name for part in fields(NetInputs))
 _PER_ROW = ("gain", "pays")
 _PER_CANDIDATE = {"rows": "<i4", "behind": "<f4", "bits": "<f4", "norms": "<f4"}
 
 Array = npt.NDArray[Any]
 
 
-def _record(candidates: int) -> np.dtype[Any]:
-    """A row with its candidates: what a batch needs of it lies together on the disk."""
+def _record(candidates: int, weights: int) -> np.dtype[Any]:
+    """A row with its candidates and weights of regions: what a batch needs of it lies together on the disk."""
     return np.dtype(
         [
             ("error", "i1", (PIXELS,)),
             ("picture", "i1", (PIXELS,)),
+            ("weights", "i1", (weights,)),
+            ("place", "u1"),
             ("price", "<f4"),
             ("numbers", "i1", (NUMBERS,)),
             ("pays", "?"),
@@ -172,6 +176,7 @@ class _Maker:
         facts = folder.oracle.facts
         self._folder, self._draw = folder, RowDrawer(folder)
         self._candidates = int(facts["top"]) + int(facts["random"])
+        self._weights = 4 * regions_of(folder.tile) ** 2
 
     def __call__(self, task: Task) -> Report:
         labels, stem = task.data
@@ -194,7 +199,7 @@ class _Maker:
         return Report(task.index, task.items, {**clock.seconds(), "rows": float(len(rows))})
 
     def _none(self) -> Array:
-        return np.zeros(0, _record(self._candidates))
+        return np.zeros(0, _record(self._candidates, self._weights))
 
     def _records(self, rows: LabelTensors, labels: Path) -> Array:
         """Rows as records.
@@ -205,9 +210,9 @@ class _Maker:
         for name in ("gain", "bits", "behind", "norms"):
             if not bool(getattr(rows, name).isfinite().all()):
                 raise SchemaError(f"{labels}: a value that {name!r} is made of is not finite; label again")
-        found = np.zeros(len(rows), _record(self._candidates))
+        found = np.zeros(len(rows), _record(self._candidates, self._weights))
         wide = rows.widened(self._candidates)
-        for name in ("error", "picture", "price", "numbers"):
+        for name in _INPUTS:
             found[name] = getattr(rows.inputs, name).numpy()
         for name in (*_PER_ROW, *_PER_CANDIDATE):
             found[name] = getattr(wide, name).numpy()
@@ -315,7 +320,7 @@ class FeatureFolder:
             values = own[name][:, : self.candidates] if name in _PER_CANDIDATE else own[name]
             return torch.from_numpy(np.ascontiguousarray(values))
 
-        inputs = NetInputs(column("error"), column("picture"), column("price"), column("numbers"))
+        inputs = NetInputs(*(column(name).to(torch.int64) if name == "place" else column(name) for name in _INPUTS))
         return LabelTensors(
             inputs, column("pays"), column("gain"), column("rows").to(torch.int64), column("behind"), column("bits"),
             column("norms"),
@@ -336,7 +341,7 @@ def _opened(stem: Path) -> tuple[Array, Array, dict[str, Any]]:
         rows, own = np.load(records, mmap_mode="r", allow_pickle=False), np.load(of, allow_pickle=False)
         width = rows.dtype["rows"].shape[0]
         sound = (
-            rows.dtype == _record(width)
+            rows.dtype == _record(width, rows.dtype["weights"].shape[0])
             and own.dtype == _OF
             and rows.shape == own.shape == (int(told["rows"]),)
             and 1 <= int(told["candidates"]) <= width

@@ -35,7 +35,7 @@ class LabelTensors:
     gain: [N] float32, J per pixel that the best layer saves; 0 where none pays.
     rows: [N,M] int64, candidates, -1 for none.   behind: [N,M] float32, by how many times `gain` each falls behind the
         best.   bits: [N,M] float32, what each costs before its amplitude, in 1/256.   norms: [N,M] float32, see
-        `LayerView.norms`.
+        `Scorer.norms`.
     """
 
     inputs: NetInputs
@@ -97,7 +97,7 @@ def scored(scorer: Scorer, tiles: TileBatch, layer: int, rows: Tensor, change: T
     at = rows.clamp(min=0)
     return LabelTensors(
         inputs, pays, gain.to(torch.float32), torch.where(known, rows, -1), torch.where(known, behind, _WORST),
-        scorer.bits(layer)[at], scorer.norms[tiles.cls[:, None], at],
+        scorer.bits(layer)[at], scorer.norms(inputs, at),
     )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ class OnlineLabels:
         if not lambdas:
             raise ConfigError("no rate to search at; give lambdas, as [4, 2, 1, 0.5, 0.25]")
         self.cfg = CodecConfig.preset(
-            "balanced", **PROGRAMS, search="exhaustive", shortlist=_SHORTLIST, sweeps=0, device=device
+            "balanced", **PROGRAMS, search="exhaustive", shortlist=_SHORTLIST, passes=0, sweeps=0, device=device
         )
         self.lambdas, self.seed, self.codebook = tuple(lambdas), seed, load_codebook(self.cfg.codebook_id)
         self.device = resolve_device(device)

@@ -26,7 +26,7 @@ LAYERS = (
     "pc15.hooks",
     "pc15.search.cells",
     "pc15.search.bank",
-    "pc15.search.bank_store pc15.search.single_steps",
+    "pc15.search.bank_store pc15.search.single_steps pc15.search.expansion",
     "pc15.search.backend",
     "pc15.search.windows pc15.search.knot_spans pc15.search.sizes",
     "pc15.residual.enc",

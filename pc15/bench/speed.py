@@ -42,7 +42,7 @@ from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import resolve_device
 from pc15.search.backend import backend_of
 from pc15.search.backend.product import Product
-from pc15.search.backend.sort_keys import Terms
+from pc15.search.backend.protocol import Candidates, TileBatch, TileTerms
 from pc15.search.candidates import bank_patterns
 from pc15.search.plane_state import PlaneState, SearchTask
 
@@ -58,6 +58,7 @@ _COPIED = {"cpu": 1 << 27, "cuda": 1 << 30}
 """Bytes of the copy that is the other ceiling: more than any cache holds."""
 _RANDOM_TILES = {"cpu": 256, "cuda": 4096}
 _RANDOM_ROWS = 1 << 17
+_ENERGIES = 64  # of tiles of 32 px, in both cases
 _WARM_PIXELS = 128 * 96
 _DECODED_TOGETHER = {"cpu": 16, "cuda": 384}
 """Streams decoded at once, about so many."""
@@ -203,13 +204,17 @@ def _random_search(clock: _Clock, keep: int, ceiling: float) -> Timing:
         torch.randint(-127, 128, (count, 1024), generator=draw, dtype=torch.int8).to(clock.device)
         for count in (n, _RANDOM_ROWS)
     )
-    product = Product(rows)
-    inverse, bits = (torch.rand(shape, generator=draw).to(clock.device) for shape in ((1, _RANDOM_ROWS), _RANDOM_ROWS))
-    cls, price = torch.zeros(n, dtype=torch.int64, device=clock.device), torch.rand(n, generator=draw).to(clock.device)
-    terms = Terms(inverse, bits, cls, price)
+    weights, energies = (
+        torch.randint(1, 128, (count, _ENERGIES), generator=draw, dtype=torch.int8).to(clock.device)
+        for count in (n, _RANDOM_ROWS)
+    )
+    scale, bits = (torch.rand(shape, generator=draw).to(clock.device) for shape in ((2, _RANDOM_ROWS), _RANDOM_ROWS))
+    place, price = torch.zeros(n, dtype=torch.int64, device=clock.device), torch.rand(n, generator=draw)
+    candidates = Candidates(Product(rows), Product(energies), scale, bits)
+    own = TileTerms(tiles, weights, place, price.to(clock.device))
 
     def search() -> None:
-        backend_of(clock.device).best_of(n, keep, clock.device).compete(None, product, tiles, terms, 0)
+        backend_of(clock.device).best_of(n, keep, clock.device).compete(None, candidates, own, 0)
 
     seconds = clock.best(search)
     share = tiles.numel() * _RANDOM_ROWS / seconds / ceiling
@@ -227,11 +232,12 @@ def _stages(clock: _Clock, u8: Tensor, preset: str, cfg: CodecConfig, ceiling: f
     scorer, bank, cls = state.scorer, state.bank, state.windows.class_of_tile
     e = state.x - (state.x.sum(dim=(1, 2), keepdim=True) // state.x[0].numel())
     n = len(e)
-    packed, _ = scorer.packed(e, cls)
+    tiles = TileBatch(e, state.x, cls)
+    packed = scorer.packed(tiles).rows
     product = bank.product(scorer._half)
     multiplied = clock.best(functools.partial(_multiplied, product, packed))
-    screened = clock.best(lambda: scorer.screen(e, cls, 0, cfg.shortlist, None))
-    rows = scorer.screen(e, cls, 0, cfg.shortlist, None)
+    screened = clock.best(lambda: scorer.screen(tiles, 0, cfg.shortlist, None))
+    rows = scorer.screen(tiles, 0, cfg.shortlist, None)
     patterns = bank_patterns(bank, rows, codebook, cfg.tile, cfg.seed)
     cost = scorer.costs.rows(0)[rows.clamp(min=0)]
     scored = clock.best(lambda: scorer.exact(e, state.x, cls, patterns, cost, 0))

@@ -20,11 +20,11 @@ from torch import Tensor
 from pc15.errors import ConfigError, HooksError, shown
 from pc15.hooks.protocol import CellChoice, LayerView, Proposals
 from pc15.hooks.roles import ROLES
-from pc15.hooks.roles.params import Costs, ParamPredictor
+from pc15.hooks.roles.params import ParamPredictor
 from pc15.hooks.roles.rd import RdPredictor
 from pc15.hooks.roles.selector import CELLS, Selector
 from pc15.hooks.weights import HooksWarning, Predictor, card_path, read_role
-from pc15.search.backend.protocol import CellRows
+from pc15.search.backend.protocol import BankTerms, CellRows
 from pc15.search.bank import Bank
 from pc15.search.cells import Cells
 
@@ -128,24 +128,25 @@ class AiHooks:
         if (selector := self._asked(self.selector, view)) is None or view.inputs is None:
             return None
         least = math.log(self.pays / (1.0 - self.pays)) if self.pays else -math.inf
-        return CellChoice(self._cells(selector, view.candidates), selector.cells(view.inputs, self.topk, least))
+        cells = self._cells(selector, view)
+        return CellChoice(cells, selector.cells(view.inputs, cells, self.topk, least))
 
     def propose(self, view: LayerView, allowed: Tensor | None, cells: CellChoice | None) -> Proposals | None:
         """The most promising rows of the cells; None without M2."""
         if (params := self._asked(self.param_predictor, view)) is None or view.inputs is None:
             return None
         cells = view.nearest_cells(self.topk) if cells is None else cells
-        keys, costs = self._keys(params, view.candidates, cells.of), Costs(view.bits, view.norms, view.cls)
-        return Proposals(params.best(view.inputs, cells.chosen, keys, costs, self.keep))
+        keys = self._keys(params, view, cells.of)
+        return Proposals(params.best(view.inputs, cells.chosen, keys, view.bits, self.keep))
 
     def rank(self, view: LayerView, rows: Tensor, keep: int) -> Tensor | None:
         """Predicted order of the rows, [n,C], those first that exact scores would like; None without M3."""
         if (rd := self._asked(self.rd_predictor, view)) is None or view.inputs is None:
             return None
-        pixels, known = _seen(view.candidates), self._of_bank.setdefault(view.candidates, {})
+        seen, known = _seen(view), self._of_bank.setdefault(view.candidates, {})
         if "traits" not in known:
-            known["traits"] = rd.traits(pixels)
-        return rd.cost(view.inputs, rows, pixels, known["traits"], Costs(view.bits, view.norms, view.cls))
+            known["traits"] = rd.traits(seen.pixels)
+        return rd.cost(view.inputs, rows, seen, known["traits"], view.bits)
 
     def _asked(self, predictor: _P | None, view: LayerView) -> _P | None:
         """A predictor that can be asked about these tiles; None, and one warning per reason, otherwise.
@@ -165,20 +166,24 @@ class AiHooks:
             return None
         return predictor
 
-    def _cells(self, selector: Selector, bank: Bank) -> Cells:
-        """M1's cells of a bank."""
+    def _cells(self, selector: Selector, view: LayerView) -> Cells:
+        """M1's cells of a bank, as its surroundings make them look."""
+        bank, around = view.candidates, view.around
         known = self._of_bank.setdefault(bank, {})
-        if "cells" not in known:
-            known["cells"] = Cells.of_centroids(bank, selector.centroids.to(bank.gen.device), _seen(bank))
+        if known.get("cells_around") != around:
+            pixels = _seen(view).pixels
+            known["cells_around"] = around
+            known["cells"] = Cells.of_centroids(bank, selector.centroids.to(pixels.device), pixels, around)
         cells: Cells = known["cells"]
         return cells
 
-    def _keys(self, params: ParamPredictor, bank: Bank, cells: Cells) -> CellRows:
+    def _keys(self, params: ParamPredictor, view: LayerView, cells: Cells) -> CellRows:
         """M2's keys of a bank, cell by cell."""
-        known = self._of_bank.setdefault(bank, {})
-        if known.get("keys_of") is not cells:
-            known["keys_of"] = cells
-            known["keys"] = CellRows.of_cells(cells.of, len(cells), params.keys(_seen(bank)))
+        known = self._of_bank.setdefault(view.candidates, {})
+        if known.get("keys_of") != (id(cells), view.around):
+            known["keys_of"] = id(cells), view.around
+            known["keys_cells"] = cells  # so that no other can have its id
+            known["keys"] = CellRows.of_cells(cells.of, len(cells), params.key_terms(_seen(view)))
         keys: CellRows = known["keys"]
         return keys
 
@@ -206,10 +211,10 @@ class AiHooks:
         }
 
 
-def _seen(bank: Bank) -> Tensor:
+def _seen(view: LayerView) -> BankTerms:
     """The patterns of a bank as nets see them."""
-    assert bank.seen is not None, "checked before a net is asked"
-    return bank.seen
+    assert view.seen is not None, "checked before a net is asked"
+    return view.seen
 
 
 def _role_of(weights: Path) -> str | None:

@@ -15,8 +15,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from pc15.hooks.inputs import NetInputs
+from pc15.search.backend.protocol import BankTerms
 from pc15.search.bank import Bank
 from pc15.search.cells import Cells
+from pc15.search.windows import Surroundings
 
 __all__ = ["HOOK_METHODS", "CellChoice", "EncoderHooks", "LayerView", "Proposals"]
 
@@ -33,7 +35,7 @@ class LayerView:
     candidates: the bank, all rows that may be proposed: `start` (G+1 numbers, generator g has rows
         start[g]:start[g+1]), `gen`, `qv` and `seed` [K] int64, and their pixels.
     bits: [K] float32, what each row costs in this layer before its amplitude, in 1/256 bit.
-    cls: [n] int64, class of each tile, by where it lies in the grid.
+    around: what lies around tiles, which patterns' energies depend on.
     """
 
     residual: Tensor
@@ -42,9 +44,8 @@ class LayerView:
     tile: int
     candidates: Bank
     bits: Tensor
-    cls: Tensor
+    around: Surroundings
     look: Callable[[], NetInputs | None]
-    weigh: Callable[[], Tensor]
     index: Callable[[int], CellChoice]
 
     @functools.cached_property
@@ -52,14 +53,11 @@ class LayerView:
         """Inputs of nets; None where the bank is of tiles that they cannot see, below 16 px."""
         return self.look()
 
-    @functools.cached_property
-    def norms(self) -> Tensor:
-        """[C,K] float32, gain of a candidate in squared error per squared product, by class and row.
-
-        The product is of what nets see of the tile and of the pattern, the latter at unit norm; units are those of
-        `NetInputs.price`.
-        """
-        return self.weigh()
+    @property
+    def seen(self) -> BankTerms | None:
+        """The bank as nets see it, see `NetInputs`; None where they cannot."""
+        pixels = self.candidates.seen
+        return None if pixels is None else self.candidates.terms(pixels is not self.candidates.pixels, self.around)
 
     def nearest_cells(self, count: int) -> CellChoice:
         """The `count` of the bank's own cells that are most like what is left of each tile."""

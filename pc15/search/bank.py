@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,10 +33,14 @@ from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import RMS_FLOOR, draw_levels, mean_rms
 from pc15.runtime.memo import cached_method
 from pc15.runtime.notices import bars_hidden, say_once
+from pc15.search.backend import backend_of
 from pc15.search.backend.product import Product
+from pc15.search.backend.protocol import BankTerms
 from pc15.search.bank_store import ArrayKind, load_arrays, store_arrays
+from pc15.search.expansion import energy_terms
 from pc15.search.single_steps import SingleSteps
 from pc15.search.sizes import SCREEN
+from pc15.search.windows import Surroundings
 
 _KEEP = 2  # banks in memory at once
 _DRAW_ROWS = 2048
@@ -117,10 +122,22 @@ class Bank:
         )
 
     @cached_method
+    def terms(self, half: bool, around: Surroundings) -> BankTerms:
+        """What scores need of all candidates; at half the side, if asked."""
+        return terms_of(self.halved if half else self.pixels, around)
+
+    @cached_method
     def product(self, half: bool, gen: int | None = None) -> Product:
         """The candidates of one generator, or all, ready to be multiplied; at half the side, if asked."""
-        rows = slice(None) if gen is None else slice(self.start[gen], self.start[gen + 1])
-        return Product((self.halved if half else self.pixels)[rows])
+        return Product((self.halved if half else self.pixels)[self._rows_of(gen)])
+
+    @cached_method
+    def energy_product(self, half: bool, around: Surroundings, gen: int | None = None) -> Product:
+        """Their energies, likewise."""
+        return Product(self.terms(half, around).energies[self._rows_of(gen)])
+
+    def _rows_of(self, gen: int | None) -> slice:
+        return slice(None) if gen is None else slice(self.start[gen], self.start[gen + 1])
 
     @classmethod
     def of_parts(cls, tile: int, codebook: Codebook, parts: _Parts, name: str) -> Bank:
@@ -146,6 +163,12 @@ class Bank:
             side=screen_side(tile),
             name=name,
         )
+
+
+def terms_of(pixels: Tensor, around: Surroundings) -> BankTerms:
+    """What scores need of patterns [K,S*S] int8."""
+    terms = energy_terms(around, math.isqrt(pixels.shape[1]), pixels.device)
+    return BankTerms(pixels, *backend_of(pixels.device).energies(pixels, terms))
 
 
 def stretch(d: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def search_again(state: PlaneState, group: Tensor) -> None:
     batch = state.batch(group)
     old_j = state.scorer.distortion(*batch) + state.program_bits(group) * state.bit_price
     state.canvas.show(batch.e, batch.cls, state.canvas.samples(group), 1)
-    new_j, trail = _best_programs(state, batch)
+    new_j, trail = _best_programs(state, batch, None if state.recall is None else state.recall.of(group))
     better = new_j < old_j
     tiles = group[better]
     if not len(tiles):
@@ -48,8 +48,14 @@ def search_again(state: PlaneState, group: Tensor) -> None:
             state.put_layer(group[at], layer, layers.pick(at), amp[at])
 
 
-def _best_programs(state: PlaneState, bare: TileBatch) -> tuple[Tensor, list[tuple[Tensor, Layers, Tensor]]]:
-    """Best program of each tile from its DC alone: (J [n], per layer (has it [n], layer, amplitude))."""
+def _best_programs(
+    state: PlaneState, bare: TileBatch, among: Tensor | None
+) -> tuple[Tensor, list[tuple[Tensor, Layers, Tensor]]]:
+    """Best program of each tile from its DC alone: (J [n], per layer (has it [n], layer, amplitude)).
+
+    Args:
+        among: [n,M] int64, bank rows to choose from; None for all.
+    """
     n, width, device = len(bare.e), state.cfg.beam, bare.e.device
     best = Beam(state.scorer.distortion(*bare), state.ops)
     owner = torch.arange(n, device=device)  # state -> tile, ascending
@@ -58,7 +64,8 @@ def _best_programs(state: PlaneState, bare: TileBatch) -> tuple[Tensor, list[tup
     steps: list[tuple[BestLayers, Tensor]] = []  # per layer, what was found for each state, and what of that was kept
     for layer in range(state.cfg.max_layers):
         x_of = bare.x if not layer else bare.x[owner]
-        found = best_layers(search, TileBatch(e, x_of, of), layer, width)
+        own = among if among is None or not layer else among[owner]
+        found = best_layers(search, TileBatch(e, x_of, of), layer, width, own)
         j, kept = best.extend(owner, j, found.change, width, layer)
         if not len(kept):
             break

@@ -170,12 +170,13 @@ def bank_patterns(bank: Bank, rows: Tensor, codebook: Codebook, tile: int, seed:
     return Patterns(store, own, torch.where(rows >= 0, rms.view(rows.shape), 0.0))
 
 
-def shortlist(scorer: Scorer, hooks: EncoderHooks | None, tiles: TileBatch, layer: int) -> tuple[Tensor, Tensor | None]:
-    """Bank rows worth exact scoring, [n,M] int64, -1 for none, and offsets that hooks propose for them, if any."""
-    keep = scorer.cfg.shortlist
-    e, _, cls = tiles
+def shortlist(
+    scorer: Scorer, hooks: EncoderHooks | None, tiles: TileBatch, layer: int, keep: int
+) -> tuple[Tensor, Tensor | None]:
+    """The `keep` bank rows most worth exact scoring, best first, [n,M] int64, -1 for none, and offsets that hooks
+    propose for them, if any."""
     if hooks is None:
-        return scorer.screen(e, cls, layer, keep, None), None
+        return scorer.screen(tiles, layer, keep, None), None
     view = view_of(scorer, tiles, layer)
     allowed = hooks.select(view)
     cells = hooks.cells(view, allowed)
@@ -184,10 +185,18 @@ def shortlist(scorer: Scorer, hooks: EncoderHooks | None, tiles: TileBatch, laye
     if proposals is not None:
         rows, offsets = proposals.rows, proposals.offsets
     elif cells is not None:
-        rows = scorer.within(cells.chosen, e, cls, layer, keep, cells.of)
+        rows = scorer.within(cells.chosen, tiles, layer, keep, cells.of)
     else:
-        rows = scorer.screen(e, cls, layer, keep, allowed)
-    if rows.shape[1] > 1 and (predicted := hooks.rank(view, rows, keep)) is not None:
+        rows = scorer.screen(tiles, layer, keep, allowed)
+    if rows.shape[1] == 1:
+        return rows, offsets
+    if (predicted := hooks.rank(view, rows, keep)) is None:
+        return (
+            (rows, offsets)
+            if proposals is None or offsets is not None
+            else (scorer.finer(rows, tiles, layer, keep), None)
+        )
+    else:
         order = torch.sort(predicted, dim=1, stable=True).indices[:, :keep]
         rows = torch.gather(rows, 1, order)
         if offsets is not None:
@@ -199,8 +208,7 @@ def view_of(scorer: Scorer, tiles: TileBatch, layer: int) -> LayerView:
     """View of tiles before a layer is added, for hooks."""
 
     def index(count: int) -> CellChoice:
-        packed, _ = scorer.packed(tiles.e, tiles.cls)
-        return CellChoice(scorer.cells, scorer.cells.index(packed, count))
+        return CellChoice(scorer.cells, scorer.cells.index(scorer.packed(tiles), count))
 
     return LayerView(
         residual=tiles.e,
@@ -209,8 +217,7 @@ def view_of(scorer: Scorer, tiles: TileBatch, layer: int) -> LayerView:
         tile=scorer.tile,
         candidates=scorer.bank,
         bits=scorer.bits(layer),
-        cls=tiles.cls,
+        around=scorer.windows.around,
         look=lambda: scorer.inputs(tiles, layer),
-        weigh=lambda: scorer.norms,
         index=index,
     )

@@ -24,10 +24,10 @@ from pc15.fixed import floor_div, isqrt64
 from pc15.paths import cache_dir
 from pc15.search.backend import backend_of
 from pc15.search.backend.product import Product
-from pc15.search.backend.protocol import CellRows
-from pc15.search.backend.sort_keys import Terms
-from pc15.search.bank import Bank, stretch
+from pc15.search.backend.protocol import BankTerms, Candidates, CellRows, TileTerms
+from pc15.search.bank import Bank, stretch, terms_of
 from pc15.search.bank_store import ArrayKind, load_arrays, store_arrays
+from pc15.search.windows import Surroundings
 
 CELLS = 8192
 """Most cells of a bank: of as many rows, more and smaller cells hold more of what is looked for."""
@@ -41,78 +41,63 @@ _UNIT = 1 << 12  # length that patterns are brought to before they are added up:
 class Cells:
     """C cells of a bank of K rows, which are looked at as P pixels.
 
-    centroids: [C,P] int8, stretched to +-127.   inverse: [1,C] float32, 1 / sum of their squares.
-    of: [K] int64, cell of each row.   members: the rows cell by cell, with pixels [K,P].
+    centroids: terms of the centroids [C,P], stretched to +-127.   of: [K] int64, cell of each row.
     """
 
-    centroids: Tensor
+    centroids: BankTerms
     of: Tensor
-    members: CellRows
 
     @classmethod
-    def of_bank(cls, bank: Bank, pixels: Tensor, most: int = CELLS) -> Cells:
+    def of_bank(cls, bank: Bank, pixels: Tensor, around: Surroundings, most: int = CELLS) -> Cells:
         """A bank's own cells, found by k-means or read from the cache of banks.
 
         Args:
-            pixels: [K,P] int8, the bank as it is to be looked at.   most: cells, at most.
+            pixels: [K,P] int8, the bank as it is to be looked at.   around: what lies around tiles.
+            most: cells, at most.
         """
         count = max(1, min(most, bank.rows // _PER_CELL))
         kinds = {"centroids": ArrayKind("i1", (count, pixels.shape[1])), "of": ArrayKind("<i4", (bank.rows,))}
         found = _kept(f"{bank.name}/{pixels.shape[1]}/{count}/{_ROUNDS}", kinds, lambda: _grouped(pixels, count))
         centroids, of = found["centroids"].to(pixels.device), found["of"].to(pixels.device).to(torch.int64)
-        return cls(centroids, of, CellRows.of_cells(of, count, pixels))
+        return cls(terms_of(centroids, around), of)
 
     @classmethod
-    def of_centroids(cls, bank: Bank, centroids: Tensor, pixels: Tensor) -> Cells:
+    def of_centroids(cls, bank: Bank, centroids: Tensor, pixels: Tensor, around: Surroundings) -> Cells:
         """Cells of given centroids [C,P] int8; some may be empty."""
         digest = hashlib.sha256(centroids.cpu().numpy().tobytes()).hexdigest()
         kinds = {"of": ArrayKind("<i4", (bank.rows,))}
         found = _kept(f"{bank.name}/{digest}", kinds, lambda: {"of": nearest(pixels, centroids)})
-        of = found["of"].to(pixels.device).to(torch.int64)
-        return cls(centroids, of, CellRows.of_cells(of, len(centroids), pixels))
+        return cls(terms_of(centroids, around), found["of"].to(pixels.device).to(torch.int64))
 
     def __len__(self) -> int:
-        return len(self.centroids)
+        return len(self.centroids.pixels)
 
-    def rows_as(self, pixels: Tensor) -> CellRows:
-        """The rows cell by cell, looked at in another way; made once per resolution.
+    def rows_as(self, terms: BankTerms) -> CellRows:
+        """The rows cell by cell, looked at in some way; made once per resolution.
 
         Args:
-            pixels: [K,Q] int8, the same bank.
+            terms: of the same bank.
         """
-        if pixels.shape[1] not in self._ways:
-            self._ways[pixels.shape[1]] = CellRows.of_cells(self.of, len(self), pixels)
-        return self._ways[pixels.shape[1]]
+        size = terms.pixels.shape[1]
+        if size not in self._ways:
+            self._ways[size] = CellRows.of_cells(self.of, len(self), terms)
+        return self._ways[size]
 
     @functools.cached_property
     def _ways(self) -> dict[int, CellRows]:
-        return {self.members.pixels.shape[1]: self.members}
+        return {}
 
     @functools.cached_property
-    def inverse(self) -> Tensor:
-        """[1,C] float32."""
-        return _inverse(self.centroids)
+    def candidates(self) -> Candidates:
+        """The centroids, ready to be multiplied; they cost no bits."""
+        pixels, energies, scale = self.centroids
+        return Candidates(Product(pixels), Product(energies), scale, torch.zeros(len(self), device=scale.device))
 
-    @functools.cached_property
-    def product(self) -> Product:
-        """The centroids, ready to be multiplied."""
-        return Product(self.centroids)
-
-    def index(self, packed: Tensor, count: int) -> Tensor:
-        """The `count` cells whose centroids explain most of each tile, best first, [n,count] int64.
-
-        Args:
-            packed: [n,P] int8, see `Backend.packed`.
-        """
-        ops, n, device = backend_of(packed.device), len(packed), packed.device
-        best = ops.best_of(n, min(count, len(self)), device)
-        cls, price = torch.zeros(n, dtype=torch.int64, device=device), torch.zeros(n, device=device)
-        best.compete(None, self.product, packed, Terms(self.inverse, self._free, cls, price), 0)
+    def index(self, own: TileTerms, count: int) -> Tensor:
+        """The `count` cells whose centroids promise most for each tile, best first, [n,count] int64."""
+        best = backend_of(own.rows.device).best_of(len(own.rows), min(count, len(self)), own.rows.device)
+        best.compete(None, self.candidates, own, 0)
         return best.rows
-
-    @functools.cached_property
-    def _free(self) -> Tensor:
-        return torch.zeros(len(self), device=self.centroids.device)
 
 
 def _kept(what: str, kinds: dict[str, ArrayKind], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -131,13 +116,16 @@ def _kept(what: str, kinds: dict[str, ArrayKind], make: Callable[[], dict[str, T
 
 def nearest(pixels: Tensor, centroids: Tensor) -> Tensor:
     """Centroid that each pattern is most like, whatever the sign, of equal ones the first; [K] int64."""
-    ops, ready, inverse = backend_of(pixels.device), Product(centroids), _inverse(centroids)
-    free = torch.zeros(len(centroids), device=pixels.device)
+    device, count = pixels.device, len(centroids)
+    one = torch.ones((count, 1), dtype=torch.int8, device=device)
+    ready = Candidates(
+        Product(centroids), Product(one), _inverse(centroids).expand(2, -1), torch.zeros(count, device=device)
+    )
     parts = []
     for chunk in pixels.split(_TOGETHER):
-        best = ops.best_of(len(chunk), 1, pixels.device)
-        cls = torch.zeros(len(chunk), dtype=torch.int64, device=pixels.device)
-        best.compete(None, ready, chunk, Terms(inverse, free, cls, torch.zeros(len(chunk), device=pixels.device)), 0)
+        best = backend_of(device).best_of(len(chunk), 1, device)
+        none = torch.zeros(len(chunk), device=device)
+        best.compete(None, ready, TileTerms(chunk, one[:1].expand(len(chunk), 1), none.to(torch.int64), none), 0)
         parts.append(best.rows[:, 0])
     return torch.cat(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -27,7 +28,10 @@ def add_layer(
     batch = state.batch(tiles)
     if on_residuals is not None:
         on_residuals(tiles, batch.e)
-    found = best_layers(state.layer_search, batch, layer)
+    search = state.layer_search
+    if (recall := state.recall) is not None:
+        search = replace(search, on_listed=lambda rows: recall.note(tiles, layer, rows))
+    found = best_layers(search, batch, layer)
     pays = found.change[:, 0] < 0
     active[tiles] = pays
     won = torch.nonzero(pays).flatten()

@@ -21,12 +21,10 @@ from torch import Tensor
 
 from pc15.bitstream.alphabets import Syntax
 from pc15.bitstream.programs import MAX_PARAMS
-from pc15.blend_weights import axis_weights
 from pc15.config import CodecConfig
 from pc15.draw import amplitude_q15, dc_samples
 from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, ImageError
-from pc15.grids import TileGridCfg
 from pc15.luma import as_q12
 from pc15.proc.codebook import load_codebook
 from pc15.proc.registry import coefficient, scaled_pattern
@@ -38,7 +36,7 @@ from pc15.search.candidates import Layers, bank_patterns, draw_layers, fill_sing
 from pc15.search.cost import Costs
 from pc15.search.refine import LayerSearch, Shortlist, address_q8, choose
 from pc15.search.score import Scorer
-from pc15.search.windows import Windows
+from pc15.search.windows import Windows, inner_weights
 
 Column = npt.NDArray[Any]
 
@@ -92,15 +90,6 @@ class TileLabels:
             tried_start=_starts(np.concatenate([np.diff(part.tried_start) for part in parts])),
             tried={name: np.concatenate([part.tried[name] for part in parts]) for name in TRIED_TYPES},
         )
-
-
-def inner_weights(cfg: CodecConfig) -> Tensor:
-    """Axis weights, [1,T] int32, of a tile with neighbours on both sides."""
-    grid = TileGridCfg(size=cfg.tile, overlap=cfg.overlap)
-    around = 2 * -(-grid.size // grid.stride) + 1
-    params = None if cfg.window_param is None else {"alpha" if cfg.window == "tukey" else "beta": cfg.window_param}
-    weights = axis_weights(around * grid.stride + grid.overlap, grid, cfg.window, params)
-    return weights[around // 2 : around // 2 + 1]
 
 
 def lone_scorer(cfg: CodecConfig) -> Scorer:
@@ -199,7 +188,7 @@ class TileOracle:
         alive = torch.arange(len(x), device=self.device)
         for layer in range(cfg.max_layers):
             cls = torch.zeros_like(alive)
-            rows = scorer.screen(e, cls, layer, self.top, None)
+            rows = scorer.screen(TileBatch(e, x, cls), layer, self.top, None)
             top = rows.shape[1]
             rows = torch.cat([rows, random_rows(seeds[alive], layer, self.random, scorer.bank.rows)], dim=1)
             change, amp = self._exact(e, x, cls, rows, layer)

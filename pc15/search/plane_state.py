@@ -28,6 +28,7 @@ from pc15.search.climb import States
 from pc15.search.continuous import ContinuousSearch, searched_off_grid
 from pc15.search.cost import Costs
 from pc15.search.dc_surfaces import DcSurfaces
+from pc15.search.recall import Recall
 from pc15.search.refine import LayerSearch, OnScored
 from pc15.search.score import Scorer
 from pc15.search.tile_programs import TilePrograms
@@ -76,6 +77,7 @@ class PlaneState:
     own: numbers of the tiles that are searched: all, or those of a band.
     groups: tiles that are searched at once, [n] int64 each.   knots: [4,N] bool, DC levels that move at once.
     on_scored: told of all candidates that are scored exactly; see `OnScored`.
+    recall: what tiles remember for their second search, if they are to.
     tiles: programs so far.   canvas: the picture so far, blended.   bases: the surfaces through DC levels.
 
     Args:
@@ -121,6 +123,7 @@ class PlaneState:
         self.own = range(self.beside.above.tiles, len(self.x) - self.beside.below * self.stacks[0].grid.nx)
         self.groups = [torch.tensor(group, device=device) for group in turns_of_tiles(self.stacks, self.own)]
         self.knots = turns_of_knots(self.stacks, self.own).to(device)
+        self.recall = Recall(len(self.x), cfg.max_layers, cfg.recall, device) if cfg.recall and cfg.passes else None
 
     def _extracted(self, planes: Sequence[Tensor]) -> Tensor:
         """All tiles of planes, [N,T,T] int32 Q12."""

@@ -73,6 +73,7 @@ class LayerSearch:
 
     hooks: asked for candidates, if there are any.   continuous: search beyond the bank, for few large tiles.
     on_scored: told of all candidates that were scored exactly.
+    on_listed: told of the bank rows [n,M] that were most promising, `recall` of them or more.
     """
 
     scorer: Scorer
@@ -80,14 +81,28 @@ class LayerSearch:
     hooks: EncoderHooks | None = None
     continuous: ContinuousSearch | None = None
     on_scored: OnScored | None = None
+    on_listed: Callable[[Tensor], None] | None = None
 
 
-def best_layers(search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1) -> BestLayers:
-    """The `keep` best next layers of each tile."""
+def best_layers(
+    search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1, among: Tensor | None = None
+) -> BestLayers:
+    """The `keep` best next layers of each tile.
+
+    Args:
+        among: [n,M] int64, bank rows to choose from, -1 for none; None for the whole bank.
+    """
     scorer, codebook, continuous = search.scorer, search.codebook, search.continuous
     e, x, cls = tiles
-    if continuous is None or search.hooks is not None:
-        rows, offered = shortlist(scorer, search.hooks, tiles, layer)
+    if among is not None:
+        rows, offered = scorer.finer(among, tiles, layer, scorer.cfg.shortlist), None
+    elif continuous is None or search.hooks is not None:
+        listed = max(scorer.cfg.shortlist, scorer.cfg.recall if search.on_listed is not None else 0)
+        rows, offered = shortlist(scorer, search.hooks, tiles, layer, listed)
+        if search.on_listed is not None:
+            search.on_listed(rows)
+        rows = rows[:, : scorer.cfg.shortlist]
+        offered = None if offered is None else offered[:, : scorer.cfg.shortlist]
     else:  # one tile's screening is cheaper at full resolution, and what it finds only the beginning
         rows, offered = continuous.screen(e, cls, _FEW), None
     found = choose(search, Shortlist(rows, offered), tiles, layer, keep)

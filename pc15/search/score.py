@@ -1,14 +1,8 @@
-"""Integer moments -> distortion + lambda * bits, for every candidate and then for a few.
+"""Scores of candidates, D + lambda * bits: of all by an expansion of D, then of a few exactly.
 
-For a tile with residual e, blend weight w and a pattern p of unit RMS, adding a * p changes the picture's squared
-error by  -2 a L + a^2 N,  L = sum w e p,  N = sum w^2 p^2: the blended picture's true error, overlap included.  L of
-every candidate and every tile is one int8 product; N depends only on where a tile lies in the grid.  So
-
-    gain = L^2 / N - kappa * bits
-
-ranks the whole bank without drawing anything.  The few best are scored exactly: amplitude quantized, block SSIM from
-moments.  Every sum is over integers: int32, or float64 holding integers below 2^53, which is exact in any order;
-what divides does so elementwise.  Hence the same choices on every device.
+`expansion` says how the whole bank is ranked without drawing anything.  The few best are scored exactly: amplitude
+quantized, block SSIM from moments.  Every sum is over integers: int32, or float64 holding integers below 2^53, which
+is exact in any order; what divides does so elementwise.  Hence the same choices on every device.
 Source of SSIM: Z. Wang et al., IEEE TIP 13 (2004), here on disjoint blocks without the Gaussian window.
 """
 
@@ -31,21 +25,23 @@ from pc15.search.backend import backend_of
 from pc15.search.backend.protocol import (
     LEAST_TOGETHER,
     Backend,
-    Best,
+    BankTerms,
+    Candidates,
     Drawings,
     ExactTerms,
+    Expansion,
     LayerCosts,
     Patterns,
-    Ranker,
     TileBatch,
     TileLayers,
+    TileTerms,
 )
-from pc15.search.backend.sort_keys import Terms
 from pc15.search.backend.torch_ops import ssim
 from pc15.search.bank import Bank
 from pc15.search.cells import Cells
 from pc15.search.cost import Costs
-from pc15.search.windows import Windows, pooled, ssim_block
+from pc15.search.expansion import expansion_of
+from pc15.search.windows import Windows, ssim_block
 from pc15.search.windows import box_edges as box_edges  # for `continuous`
 
 Ints = npt.NDArray[Any]
@@ -78,30 +74,24 @@ class Scorer:
         self.tile, self.amp_step = cfg.tile, amp_step
         self.delta = step_q15(amp_step) / (1 << 15)
         self.mse_weight = (1.0 - cfg.alpha_mix) * MSE_SCALE
-        # Screening ranks by squared error; with SSIM in D its weight stands in for both.
-        self._screen_weight = self.mse_weight + cfg.alpha_mix * MSE_SCALE
-        half = cfg.search != "exhaustive" and bank.side % 2 == 0 and bank.side >= 16
-        self._half = half
-        self._side = bank.side // 2 if half else bank.side
-        gains = [self._screen_weight * 2.0 ** (2 * shift - (28 + 28 - 16)) for shift in range(64)]
-        powers = torch.tensor(gains, dtype=torch.float64, device=bank.gen.device)
-        # gain * screen_weight - lambda * bits, divided by what all candidates of a tile share
-        self._prices = (cfg.lambda_rd / 256.0 / powers).to(torch.float32)
+        # where squared error stands in for SSIM too
+        self._rough_weight = self.mse_weight + cfg.alpha_mix * MSE_SCALE
+        self._half = cfg.search != "exhaustive" and bank.side % 2 == 0 and bank.side >= 16
+        self._side = bank.side // 2 if self._half else bank.side
         # Sums of integers stay below 2^53 for tiles above 32 px too.
         self._drop = max(0, 2 * (self.tile - 1).bit_length() - 10)
 
     # ------------------------------------------------------------ every candidate
 
     @functools.cached_property
-    def _inverse(self) -> Tensor:
-        """Inverse norms of every class and candidate as they are screened, float32 [C,K]."""
-        pixels = self.bank.halved if self._half else self.bank.pixels
-        return self.ops.inverse_norms(pixels, pooled(self.windows.power_weight, self._side).flatten(1))
+    def expansion(self) -> Expansion:
+        """Terms of the expansions of D around tiles."""
+        return expansion_of(self.windows, self.mse_weight, self.cfg.alpha_mix, self.cfg.lambda_rd)
 
     @functools.cached_property
-    def _rank(self) -> Ranker:
-        """Ranking at the bank's own resolution."""
-        return self.ops.ranker(self.bank.pixels, pooled(self.windows.power_weight, self.bank.side).flatten(1))
+    def _shown(self) -> Expansion:
+        """The same, of squared error alone: of a picture that nothing is drawn of yet."""
+        return expansion_of(self.windows, 1.0, 0.0, self.cfg.lambda_rd)
 
     @functools.cached_property
     def drawings(self) -> Drawings:
@@ -110,32 +100,23 @@ class Scorer:
         assert bank.drawn is not None, "larger tiles are drawn anew"
         return Drawings(bank.drawn, bank.drawn_rms, bank.drawn_rms.to(torch.float64) * (1.0 / (1 << DROP)), DROP)
 
-    def screen(self, e: Tensor, cls: Tensor, layer: int, keep: int, allowed: Tensor | None) -> Tensor:
+    def screen(self, tiles: TileBatch, layer: int, keep: int, allowed: Tensor | None) -> Tensor:
         """The `keep` most promising bank rows of each tile, best first, [n, keep] int64; -1 where there are fewer.
 
         Args:
-            e: [n,T,T] int32 Q12 residual.   cls: [n] class of each tile.
             allowed: [n,G] bool, generators to consider; None for all.
         """
         keep = min(keep, self.bank.rows)
-        wide = min(_WIDE * keep, self.bank.rows) if self._half else keep
         parts, first = [], 0
-        while first < len(e):
+        while first < len(tiles.e):
             at = slice(first, first + self._together)
-            best = self.ops.best_of(len(e[at]), wide, e.device)
+            some = TileBatch(*(part[at] for part in tiles))
             try:
-                packed, price = self.packed(e[at], cls[at])
                 if allowed is None and self.cfg.search == "indexed":
-                    parts.append(self.within(self.cells.index(packed, self.cfg.cells), e[at], cls[at], layer, keep))
-                    first = at.stop
-                    continue
-                if allowed is None:
-                    self._screen(best, None, packed, cls[at], price, layer, None)
+                    chosen = self.cells.index(self.packed(some), self.cfg.cells)
+                    parts.append(self.within(chosen, some, layer, keep))
                 else:
-                    for gen in torch.nonzero(allowed[at].any(dim=0)).flatten().tolist():
-                        rows = torch.nonzero(allowed[at, gen]).flatten()
-                        self._screen(best, rows, packed[rows], cls[at][rows], price[rows], layer, gen)
-                parts.append(self._finer(best.rows, e[at], cls[at], layer, keep) if self._half else best.rows)
+                    parts.append(self._screened(some, layer, keep, None if allowed is None else allowed[at]))
             except torch.cuda.OutOfMemoryError:
                 if self._together <= LEAST_TOGETHER:
                     raise
@@ -144,71 +125,83 @@ class Scorer:
             first = at.stop
         if len(parts) == 1:
             return parts[0]
-        return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=e.device)
+        return torch.cat(parts) if parts else torch.zeros((0, keep), dtype=torch.int64, device=tiles.e.device)
+
+    def _screened(self, tiles: TileBatch, layer: int, keep: int, allowed: Tensor | None) -> Tensor:
+        """`screen` of tiles that are looked at together, every row of the allowed generators."""
+        wide = min(_WIDE * keep, self.bank.rows) if self._half else keep
+        best, own = self.ops.best_of(len(tiles.e), wide, tiles.e.device), self.packed(tiles)
+        if allowed is None:
+            best.compete(None, self._candidates(layer, None), own, 0)
+        else:
+            for gen in torch.nonzero(allowed.any(dim=0)).flatten().tolist():
+                at = torch.nonzero(allowed[:, gen]).flatten()
+                best.compete(at, self._candidates(layer, gen), own.pick(at), self.bank.start[gen])
+        return self.finer(best.rows, tiles, layer, keep) if self._half else best.rows
 
     @functools.cached_property
     def _together(self) -> int:
         """Tiles that are screened at once; fewer once memory has run out."""
         return self.ops.tiles_together(self.bank.rows, self.bank.gen.device)
 
-    def packed(self, e: Tensor, cls: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
-        """Tiles as int8 rows [n,P] for the product, and what a 1/256 bit costs each in units of score, [n] float32.
+    def packed(self, tiles: TileBatch, side: int | None = None) -> TileTerms:
+        """Terms of tiles; side: boxes a side, None for those of screening."""
+        return self.ops.packed(tiles, self.expansion, side or self._side)
 
-        side: boxes a side; None for those of screening.
-        """
-        return self.ops.packed(e, cls, self.windows.linear_weight, self._prices, side or self._side)
-
-    def _screen(
-        self, best: Best, tiles: Tensor | None, packed: Tensor, cls: Tensor, price: Tensor, layer: int, gen: int | None
-    ) -> None:
-        """Let the candidates of one generator, or all, compete for the best of some tiles, or all."""
-        first = 0 if gen is None else self.bank.start[gen]
-        candidates = self.bank.product(self._half, gen)
-        best.compete(tiles, candidates, packed, Terms(self._inverse, self.bits(layer), cls, price), first)
+    def _candidates(self, layer: int, gen: int | None) -> Candidates:
+        """The candidates of one generator, or all, at the resolution of screening."""
+        bank, around = self.bank, self.windows.around
+        products = bank.product(self._half, gen), bank.energy_product(self._half, around, gen)
+        return Candidates(*products, bank.terms(self._half, around).scale, self.bits(layer))
 
     @functools.cached_property
     def cells(self) -> Cells:
         """The bank's own cells, of patterns as they are screened."""
-        return Cells.of_bank(self.bank, self.bank.halved if self._half else self.bank.pixels)
+        bank = self.bank
+        return Cells.of_bank(bank, bank.halved if self._half else bank.pixels, self.windows.around)
 
-    def within(
-        self, chosen: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int, cells: Cells | None = None
-    ) -> Tensor:
-        """The `keep` most promising rows of some cells of each tile, as `screen` has them.
+    def within(self, chosen: Tensor, tiles: TileBatch, layer: int, keep: int, cells: Cells | None = None) -> Tensor:
+        """The `keep` most promising rows of some cells of each tile at the bank's own resolution, as `screen` has them.
 
         Args:
             chosen: [n,k] int64, -1 for none.   cells: those that are numbered; None for the bank's own.
         """
-        packed, price = self.packed(e, cls)
-        members = (self.cells if cells is None else cells).rows_as(self.bank.halved if self._half else self.bank.pixels)
-        wide = min(_WIDE * keep, self.bank.rows) if self._half else keep
-        rows = self.ops.best_in_cells(chosen, members, packed, Terms(self._inverse, self.bits(layer), cls, price), wide)
-        return self._finer(rows, e, cls, layer, keep) if self._half else rows
+        members = (self.cells if cells is None else cells).rows_as(self.bank.terms(False, self.windows.around))
+        return self.ops.best_in_cells(chosen, members, self.bits(layer), self.packed(tiles, self.bank.side), keep)
 
-    def _finer(self, rows: Tensor, e: Tensor, cls: Tensor, layer: int, keep: int) -> Tensor:
+    def finer(self, rows: Tensor, tiles: TileBatch, layer: int, keep: int) -> Tensor:
         """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""
-        packed, price = self.packed(e, cls, self.bank.side)
-        return self._rank(rows, packed, cls, price, self.bits(layer), keep)
+        terms = self.bank.terms(False, self.windows.around)
+        return self.ops.ranked(rows, terms, self.bits(layer), self.packed(tiles, self.bank.side), keep)
 
     @functools.cached_property
-    def norms(self) -> Tensor:
-        """Sum of squares of each pattern, as nets see it, over the weighted one, [C,K] float32: see `LayerView`."""
-        seen = self.bank.seen
-        assert seen is not None, "asked by nets alone"
-        inverse = self.ops.inverse_norms(seen, pooled(self.windows.power_weight, SIDE).flatten(1))
-        power = torch.cat([chunk.to(torch.int32).square().sum(dim=1) for chunk in seen.split(1 << 14)])
-        return inverse * power.to(torch.float32)
+    def seen(self) -> BankTerms:
+        """The bank as nets see it."""
+        return self.bank.terms(self.bank.side == 2 * SIDE, self.windows.around)
+
+    @functools.cached_property
+    def powers(self) -> Tensor:
+        """Sum of squares of each pattern, as nets see it, [K] float32."""
+        return torch.cat(
+            [chunk.to(torch.int32).square().sum(dim=1) for chunk in self.seen.pixels.split(1 << 14)]
+        ).float()
+
+    def norms(self, inputs: NetInputs, rows: Tensor) -> Tensor:
+        """Gain of bank rows [n,M] per squared product with a pattern at unit norm, [n,M] float32; see `LayerView`."""
+        energies, weights = self.seen.energies[rows].float(), inputs.terms.weights.float()
+        curve = torch.bmm(energies, weights[:, :, None])[:, :, 0]  # below 2^24: exact
+        return self.seen.scale[inputs.terms.place[:, None], rows] * self.powers[rows] / curve
 
     def inputs(self, tiles: TileBatch, layer: int) -> NetInputs | None:
         """Numbers that nets see of tiles; None where the bank is of tiles that they cannot see."""
         if self.bank.seen is None:
             return None
-        return net_inputs(tiles.e, tiles.x, tiles.cls, self.windows.linear_weight, self._prices, layer)
+        return net_inputs(tiles, self.expansion, self._shown, layer)
 
     @cached_method
     def _terms(self, rough: bool) -> ExactTerms:
         alpha = 0.0 if rough else self.cfg.alpha_mix
-        mse_weight = self._screen_weight if rough else self.mse_weight
+        mse_weight = self._rough_weight if rough else self.mse_weight
         price, block = self.cfg.lambda_rd / 256.0, ssim_block(self.tile)
         return ExactTerms(self.windows, self._drop, block, self.delta, mse_weight, alpha, price)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pc15.fixed import ONE
 from pc15.proc.coords import Grid, tile_grid
-from pc15.search.score import box_edges, pooled
+from pc15.search.windows import box_edges, pooled
 
 
 @dataclass(frozen=True, eq=False)

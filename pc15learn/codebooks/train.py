@@ -41,6 +41,7 @@ from pc15.proc.codebook import GRID_ID, Codebook, load_codebook, save_codebook
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels
+from pc15.quant import MSE_SCALE
 from pc15.runtime.notices import bars_hidden
 from pc15.search.backend.product import Product
 from pc15.search.bank import SCREEN, centred, stretch
@@ -95,7 +96,7 @@ _NEAR, _SHRINK, _TURNS = 1.3, 4.0, 3
 class Targets:
     """Residuals that layers were asked to draw, ready for a product.
 
-    packed: [n,T*T] int8, as `Scorer.packed` leaves them.   unit: [n] float32, bits that a score of 1 saves.
+    packed: [n,T*T] int8, weighted residuals, each shifted to 7 bits.   unit: [n] float32, bits that a score of 1 saves.
     quad: [T*T] int64, weight of p^2 inside a picture.
     """
 
@@ -108,9 +109,12 @@ class Targets:
         """Make targets of residuals [m,T,T] int32 Q12 of tiles of one class of the scorer's windows."""
         packed, unit = [], []
         for e in residuals:
-            rows, price = scorer.packed(e, torch.full((len(e),), cls_of_all), scorer.tile)
-            packed.append(rows)
-            unit.append(1.0 / (256.0 * price))
+            linear = (scorer.windows.linear_weight[cls_of_all].to(torch.int64) * e).flatten(1)  # Q28
+            shift = (torch.frexp(linear.abs().amax(dim=1).double()).exponent.long() - 7).clamp(min=0)
+            half = (torch.ones_like(shift) << shift) >> 1
+            packed.append(((linear + half[:, None]) >> shift[:, None]).clamp(-127, 127).to(torch.int8))
+            worth = [MSE_SCALE * 2.0 ** (2 * by - (28 + 28 - 16)) / scorer.cfg.lambda_rd for by in range(64)]
+            unit.append(torch.tensor(worth, device=e.device)[shift])
         return cls(torch.cat(packed), torch.cat(unit), scorer.windows.power_weight[cls_of_all].flatten().long())
 
     @classmethod

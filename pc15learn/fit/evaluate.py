@@ -49,7 +49,9 @@ def evaluate_checkpoint(
             f"{ckpt} was fitted to other generators or another codebook than {labels} has; fit or label again"
         )
     data.setup()
-    module = kinds[facts["role"]](bank=data.bank, hidden=int(facts["hidden"]), temperature=float(train["temperature"]))
+    module = kinds[facts["role"]](
+        bank=data.bank, around=data.around, hidden=int(facts["hidden"]), temperature=float(train["temperature"])
+    )
     module.load_state_dict(stored["state_dict"])
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -201,8 +201,9 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
     _check_finite(data)
     torch.manual_seed(train.seed)
     module = kind(
-        bank=data.bank, hidden=train.hidden, lr=train.lr, weight_decay=train.weight_decay, temperature=train.temperature
-    )
+        bank=data.bank, around=data.around, hidden=train.hidden, lr=train.lr, weight_decay=train.weight_decay,
+        temperature=train.temperature,
+    )  # fmt: skip
     module.facts = _facts(cfg, data)
     resume = resume and last.exists()
     progress, metrics = _stored(cfg, module.facts, rank) if resume else (Progress(), {})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pc15.hooks.roles import ROLES
 from pc15.search.bank import Bank
+from pc15.search.windows import Surroundings
 from pc15learn.config import TrainConfig
 from pc15learn.label_tensors import LabelTensors
 
@@ -28,7 +29,8 @@ class RoleModule(LightningModule):
     `LabelTensors`.
 
     Args:
-        bank: the candidates that rows of labels are of; None to load a checkpoint, which has all that it is needed for.
+        bank: the candidates that rows of labels are of.   around: what lies around tiles.   Both None to load a
+            checkpoint, which has all that they are needed for.
         hidden: units per layer.   lr, weight_decay: of AdamW.   temperature: softness of targets, in gains.
     """
 
@@ -39,6 +41,7 @@ class RoleModule(LightningModule):
         self,
         *,
         bank: Bank | None = None,
+        around: Surroundings | None = None,
         hidden: int = 128,
         lr: float = 3e-4,
         weight_decay: float = 1e-2,
@@ -46,13 +49,13 @@ class RoleModule(LightningModule):
     ) -> None:
         super().__init__()
         self.lr, self.weight_decay, self.hidden, self.temperature = lr, weight_decay, hidden, temperature
-        facts = {} if bank is None else self.of_bank(bank)
+        facts = {} if bank is None or around is None else self.of_bank(bank, around)
         self.net: nn.Module = ROLES[self.role].make_net(hidden=hidden, **facts)
         self.facts: dict[str, Any] = {}
         self.lr_cap = 1.0
         self._sums: dict[str, Tensor] = {}
 
-    def of_bank(self, bank: Bank) -> dict[str, Any]:
+    def of_bank(self, bank: Bank, around: Surroundings) -> dict[str, Any]:
         """Take over what training needs of a bank; what `make_net` of the role is to be given."""
         return {}
 

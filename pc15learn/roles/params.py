@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pc15.hooks.roles.params import DIMENSIONS, EntryNet
 from pc15.search.bank import Bank
+from pc15.search.windows import Surroundings
 from pc15learn.label_tensors import LabelTensors
 from pc15learn.roles.base import RoleModule
 
@@ -27,7 +28,7 @@ class ParamModule(RoleModule):
 
     role = "params"
 
-    def of_bank(self, bank: Bank) -> dict[str, Any]:
+    def of_bank(self, bank: Bank, around: Surroundings) -> dict[str, Any]:
         assert bank.seen is not None, "checked by who reads the labels"
         pixels = bank.seen.to(torch.float32)
         pixels = pixels / pixels.square().sum(dim=1, keepdim=True).clamp(min=1.0).sqrt()

@@ -7,8 +7,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pc15.hooks.roles.rd import RdNet, shortlist_scores
+from pc15.hooks.roles.rd import RdNet
 from pc15.search.bank import Bank
+from pc15.search.windows import Surroundings
 from pc15learn.label_tensors import LabelTensors
 from pc15learn.roles.base import RoleModule
 
@@ -25,7 +26,7 @@ class RdModule(RoleModule):
 
     role = "rd"
 
-    def of_bank(self, bank: Bank) -> dict[str, Any]:
+    def of_bank(self, bank: Bank, around: Surroundings) -> dict[str, Any]:
         assert bank.seen is not None, "checked by who reads the labels"
         self.register_buffer("pixels", bank.seen, persistent=False)
         self.pixels: Tensor
@@ -38,7 +39,7 @@ class RdModule(RoleModule):
         own = self.pixels[at].to(torch.float32)  # [B,M,P]
         product = torch.bmm(own, batch.inputs.error.to(own.dtype)[:, :, None])[:, :, 0]
         power = own.square().sum(dim=2).clamp(min=1.0)
-        gain = shortlist_scores(product, power, batch.norms, batch.inputs.price, batch.bits)
+        gain = product * product / power * batch.norms - batch.inputs.price[:, None] * batch.bits
         gain = torch.where(batch.rows >= 0, gain, -1e3)
         match = (net.wishes(batch.inputs)[:, None] * net.traits(own)).sum(dim=2)
         likely = torch.where(batch.rows >= 0, net(gain, match), -60.0)

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pc15.hooks.roles.selector import CELLS
-from pc15.search.bank import Bank
+from pc15.search.bank import Bank, terms_of
 from pc15.search.cells import Cells
+from pc15.search.windows import Surroundings
 from pc15learn.label_tensors import LabelTensors
 from pc15learn.roles.base import RoleModule
 
@@ -27,15 +28,15 @@ class SelectorModule(RoleModule):
 
     role = "selector"
 
-    def of_bank(self, bank: Bank) -> dict[str, Any]:
+    def of_bank(self, bank: Bank, around: Surroundings) -> dict[str, Any]:
         seen = bank.seen
         assert seen is not None, "checked by who reads the labels"
-        cells = Cells.of_bank(bank, seen, CELLS)
+        cells = Cells.of_bank(bank, seen, around, CELLS)
         self.register_buffer("cell_of", cells.of, persistent=False)
         self.cell_of: Tensor
         wide = torch.zeros((CELLS, seen.shape[1]), dtype=torch.int8)
-        wide[: len(cells)] = cells.centroids.cpu()
-        return {"centroids": wide}
+        wide[: len(cells)] = cells.centroids.pixels.cpu()
+        return {"centroids": terms_of(wide, around)}
 
     def _costs(self, batch: LabelTensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(cross-entropy [B], weight [B], cost of "pays" [B], what is logged [B,2])."""

@@ -7,7 +7,7 @@ product ranks patterns as exact scores do.  Keys are made once per bank.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,9 @@ from pc15.hooks.integer_net import ANSWER, GRID, IntegerLayer, TrainedLayer, lay
 from pc15.hooks.weights import Predictor, TensorSpec
 from pc15.search.backend import backend_of
 from pc15.search.backend.product import Product
-from pc15.search.backend.protocol import CellRows
-from pc15.search.backend.sort_keys import Terms
+from pc15.search.backend.protocol import BankTerms, CellRows, TileTerms, powers_of
 
-__all__ = ["DIMENSIONS", "Costs", "EntryNet", "ParamPredictor"]
+__all__ = ["DIMENSIONS", "EntryNet", "ParamPredictor"]
 
 DIMENSIONS = 64
 """Numbers that a residual and a pattern are compared by."""
@@ -32,7 +31,7 @@ _KEY_BITS = 16  # fraction of the factors of keys
 class EntryNet(nn.Module):
     """M2: `NetInputs` -> queries [n, DIMENSIONS], and patterns -> keys [K, DIMENSIONS], both whole numbers.
 
-    The score of a pattern is norm * (query . key / 127)^2 - price * bits, see `LayerView.norms`.  A query is a
+    The score of a pattern is norm * (query . key / 127)^2 - price * bits, see `Scorer.norms`.  A query is a
     projection of the residual, each number of which is turned up or down by what else is seen.
 
     Args:
@@ -81,14 +80,6 @@ class EntryNet(nn.Module):
         } | {k: v for one in layers for k, v in one.items()}
 
 
-class Costs(NamedTuple):
-    """Costs and norms of candidates, see `LayerView`.  bits: [K].   norms: [C,K].   cls: [n]."""
-
-    bits: Tensor
-    norms: Tensor
-    cls: Tensor
-
-
 class ParamPredictor(Predictor):
     """M2: which entries inside the chosen cells; arguments as `Selector`."""
 
@@ -123,18 +114,23 @@ class ParamPredictor(Predictor):
             parts.append(keys.clamp(-127, 127).to(torch.int8))
         return torch.cat(parts)
 
-    def best(self, inputs: NetInputs, chosen: Tensor, keys: CellRows, costs: Costs, keep: int) -> Tensor:
+    def key_terms(self, seen: BankTerms) -> BankTerms:
+        """Keys of the patterns that are seen, with what scores need beside them."""
+        return BankTerms(self.keys(seen.pixels), seen.energies, seen.scale * powers_of(seen))
+
+    def best(self, inputs: NetInputs, chosen: Tensor, keys: CellRows, bits: Tensor, keep: int) -> Tensor:
         """The `keep` most promising rows of the chosen cells of each tile, best first, [n,keep] int64; -1 for none.
 
         Args:
-            chosen: [n,k] int64 cells, -1 for none.   keys: of the rows of all cells.
+            chosen: [n,k] int64 cells, -1 for none.   keys: `key_terms` of the rows of all cells.
+            bits: [K] float32, of rows, in 1/256.
         """
         net: _Net = self.ready_on(inputs.error.device, _Net)
         turn = net.turn(net.think(torch.cat([net.look(inputs.error), inputs.numbers], dim=1))).to(torch.int64)
         query = (net.project(inputs.error).to(torch.int64) * (ANSWER + turn) + (ANSWER >> 1)) >> 8
         query = query.clamp(-_QUERY_TOP, _QUERY_TOP).to(torch.int16)
-        terms = Terms(costs.norms, costs.bits, costs.cls, inputs.price * 127.0**2)
-        return backend_of(query.device).best_in_cells(chosen, keys, query, terms, keep)
+        own = TileTerms(query, inputs.weights, inputs.place, inputs.price * 127.0**2)
+        return backend_of(query.device).best_in_cells(chosen, keys, bits, own, keep)
 
 
 class _Net:

@@ -1,8 +1,8 @@
 """M3, the RD surrogate: which of a shortlist exact scores would like, structural similarity included.
 
-Squared error at half resolution, less the price of the bits, comes from one product per candidate; what SSIM adds to
-it depends on where the picture has its contrast and the pattern its own.  Two towers learn that: a vector of the tile
-and a vector of each pattern, whose product corrects the order.
+What the expansion of D promises at half resolution, less the price of the bits, comes from one product per candidate;
+what it leaves out depends on where the picture has its contrast and the pattern its own.  Two towers learn that: a
+vector of the tile and a vector of each pattern, whose product corrects the order.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from pc15.hooks.inputs import NUMBERS, PIXELS, NetInputs
 from pc15.hooks.integer_net import GRID, IntegerLayer, TrainedLayer, layer_spec
-from pc15.hooks.roles.params import Costs
 from pc15.hooks.weights import Predictor, TensorSpec
+from pc15.search.backend.protocol import BankTerms
 
-__all__ = ["TRAITS", "RdNet", "RdPredictor", "shortlist_scores"]
+__all__ = ["TRAITS", "RdNet", "RdPredictor", "promised"]
 
 TRAITS = 32
 """Numbers that a tile and a pattern are matched by."""
@@ -69,16 +69,13 @@ class RdNet(nn.Module):
         return {"sharp": sharp} | {k: v for one in layers for k, v in one.items()}
 
 
-def shortlist_scores(product: Tensor, power: Tensor, norm: Tensor, price: Tensor, bits: Tensor) -> Tensor:
-    """Gain in squared error less the price of bits, [n,M] float32, in the units of `NetInputs.price`.
-
-    Args:
-        product: [n,M], of a tile's `error` and patterns, exact integers.   power: [n,M] float32, sum of a pattern's
-            squares.   norm: [n,M] float32, see `LayerView.norms`.   price: [n] float32.
-        bits: [n,M] float32, in 1/256.
-    """
-    value = product.to(torch.float32)
-    return value * value / power * norm - price[:, None] * bits
+def promised(inputs: NetInputs, at: Tensor, seen: BankTerms, bits: Tensor) -> Tensor:
+    """Scores of bank rows [n,M] as nets see them, see `sort_keys`, [n,M] float32; bits: [n,M] float32."""
+    product, curve = (
+        torch.bmm(patterns[at].float(), own.float()[:, :, None])[:, :, 0]  # below 2^24: exact
+        for patterns, own in ((seen.pixels, inputs.error), (seen.energies, inputs.weights))
+    )
+    return product * product * seen.scale[inputs.place[:, None], at] / curve - inputs.price[:, None] * bits
 
 
 class RdPredictor(Predictor):
@@ -109,23 +106,20 @@ class RdPredictor(Predictor):
         parts = [net.have(net.see(chunk)).clamp(-127, 127).to(torch.int8) for chunk in pixels.split(1 << 14)]
         return torch.cat(parts)
 
-    def cost(self, inputs: NetInputs, rows: Tensor, pixels: Tensor, traits: Tensor, costs: Costs) -> Tensor:
+    def cost(self, inputs: NetInputs, rows: Tensor, seen: BankTerms, traits: Tensor, bits: Tensor) -> Tensor:
         """Costs of candidates, [n,M] float32, lower is better, +inf where a row is -1.
 
         Args:
-            rows: [n,M] int64, -1 for none.   pixels: [K, PIXELS] int8, traits: [K, TRAITS] int8, of every row.
+            rows: [n,M] int64, -1 for none.   seen: the bank.   traits: [K, TRAITS] int8, bits: [K] float32.
         """
         net: _Net = self.ready_on(inputs.error.device, _Net)
         wish = net.wish(
             net.think(torch.cat([net.look(torch.cat([inputs.error, inputs.picture], dim=1)), inputs.numbers], 1))
         )
         at = rows.clamp(min=0)
-        seen, own = pixels[at].to(torch.float32), traits[at].to(torch.float32)  # [n,M,..]
-        product = torch.bmm(seen, inputs.error.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24: exact
-        power = seen.square().sum(dim=2).clamp(min=1.0)  # likewise
-        match = torch.bmm(own, wish.clamp(-2047, 2047).to(torch.float32)[:, :, None])[:, :, 0]  # below 2^23
-        gain = shortlist_scores(product, power, costs.norms[costs.cls[:, None], at], inputs.price, costs.bits[at])
-        gain = torch.where(rows >= 0, gain, -math.inf)
+        own = traits[at].to(torch.float32)  # [n,M,..]
+        match = torch.bmm(own, wish.clamp(-2047, 2047).to(torch.float32)[:, :, None])[:, :, 0]  # below 2^23: exact
+        gain = torch.where(rows >= 0, promised(inputs, at, seen, bits[at]), -math.inf)
         top = gain.amax(dim=1, keepdim=True).clamp(min=_LEAST_GAIN)
         score = net.sharp * (gain / top).clamp(min=-1.0) + match * (1.0 / _MATCH_ONE)
         return torch.where(rows >= 0, -score, math.inf)

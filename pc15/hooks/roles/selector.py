@@ -13,14 +13,18 @@ from pc15.hooks.inputs import NUMBERS, PIXELS, NetInputs
 from pc15.hooks.integer_net import ANSWER, GRID, IntegerLayer, TrainedLayer, layer_spec, rounded
 from pc15.hooks.weights import Predictor, TensorSpec
 from pc15.search.backend import backend_of
-from pc15.search.backend.product import Product
-from pc15.search.backend.protocol import ANSWER_TOP, LOG_FLOOR
-from pc15.search.backend.sort_keys import short_log2
+from pc15.search.backend.protocol import ANSWER_TOP, LOG_FLOOR, BankTerms
+from pc15.search.backend.sort_keys import Terms, short_log2
+from pc15.search.cells import Cells
 
 __all__ = ["CELLS", "CellNet", "Selector"]
 
-CELLS = 2048
+CELLS = 8192
 """Cells that a selector knows."""
+NARROW = 128
+"""Numbers that all cells' likelihoods come of: weights of so many cells stay small."""
+_UNKNOWN = torch.ones((CELLS, 64), dtype=torch.int8), torch.zeros((2, CELLS))
+"""Energies and scale of centroids that nobody has looked at yet."""
 _GAIN_ONE = 16  # of a cell's logarithm
 
 
@@ -28,31 +32,35 @@ class CellNet(nn.Module):
     """M1: `NetInputs` -> likelihood of each cell [n, CELLS], natural logarithms up to a constant, and of a layer that
     pays [n], a logit.
 
-    What a centroid explains of the residual is half the answer, so its logarithm is added to what the layers say.
+    What a centroid promises is half the answer, so the logarithm of its score is added to what the layers say.
 
     Args:
-        hidden: units per layer.   centroids: [CELLS, PIXELS] int8, see `Cells`.
+        hidden: units of the first layer.   centroids: terms of [CELLS, PIXELS], see `Cells`.
     """
 
     centroids: Tensor
+    energies: Tensor
+    scale: Tensor
 
-    def __init__(self, *, hidden: int = 512, centroids: Tensor | None = None) -> None:
+    def __init__(self, *, hidden: int = 512, centroids: BankTerms | None = None) -> None:
         super().__init__()
-        self.register_buffer(
-            "centroids", torch.zeros((CELLS, PIXELS), dtype=torch.int8) if centroids is None else centroids
-        )
+        if centroids is None:
+            centroids = BankTerms(torch.zeros((CELLS, PIXELS), dtype=torch.int8), *_UNKNOWN)
+        self.register_buffer("centroids", centroids.pixels)
+        self.register_buffer("energies", centroids.energies, persistent=False)
+        self.register_buffer("scale", centroids.scale, persistent=False)
         self.look = TrainedLayer(PIXELS, hidden, "abs")
-        self.think = TrainedLayer(hidden + NUMBERS, hidden, "relu")
-        self.answer = TrainedLayer(hidden, CELLS + 1, "answer")
+        self.think = TrainedLayer(hidden + NUMBERS, NARROW, "relu")
+        self.answer = TrainedLayer(NARROW, CELLS + 1, "answer")
         self.gain = nn.Parameter(torch.full((CELLS,), 2.0 * math.log(2.0)))
 
     def forward(self, inputs: NetInputs) -> tuple[Tensor, Tensor]:
         error, numbers = inputs.error.float() / GRID, inputs.numbers.float() / GRID
         answers = self.answer(self.think(torch.cat([self.look(error), numbers], dim=1)))
-        wide = self.centroids.float()
-        product = inputs.error.float() @ wide.t()
-        score = product * product * _inverse(wide)
-        like = (short_log2(score) - short_log2(inputs.energy.float())[:, None]).clamp(min=LOG_FLOOR)
+        product = inputs.error.float() @ self.centroids.float().t()
+        curve = inputs.weights.float() @ self.energies.float().t()
+        like = short_log2(product * product * self.scale[inputs.place] / curve)
+        like = (like - like.amax(dim=1, keepdim=True)).clamp(min=LOG_FLOOR)
         gain = rounded(self.gain * _GAIN_ONE) / _GAIN_ONE
         return answers[:, :-1] + gain * (like.float() / ANSWER), answers[:, -1]
 
@@ -86,8 +94,8 @@ class Selector(Predictor):
             "centroids": (torch.int8, (CELLS, PIXELS)),
             "gain": (torch.int32, (CELLS,)),
             **layer_spec("look", PIXELS, hidden),
-            **layer_spec("think", hidden + NUMBERS, hidden),
-            **layer_spec("answer", hidden, CELLS + 1),
+            **layer_spec("think", hidden + NUMBERS, NARROW),
+            **layer_spec("answer", NARROW, CELLS + 1),
         }
 
     @property
@@ -95,17 +103,19 @@ class Selector(Predictor):
         """[CELLS, PIXELS] int8, of its cells."""
         return self.loaded["centroids"]
 
-    def cells(self, inputs: NetInputs, count: int, least: float) -> Tensor:
+    def cells(self, inputs: NetInputs, cells: Cells, count: int, least: float) -> Tensor:
         """The `count` likeliest cells, best first, [n,count] int64; -1 alone where no layer is thought to pay.
 
         Args:
-            least: logit below which none is.
+            cells: of `centroids`, of the bank.   least: logit below which none is.
         """
         net: _Net = self.ready_on(inputs.error.device, _Net)
         answers = net.answer(net.think(torch.cat([net.look(inputs.error), inputs.numbers], dim=1)))
-        product = net.product.whole(inputs.error)
+        pixels, energies, scale, bits = cells.candidates
         ops, bar = backend_of(inputs.error.device), round(max(least * ANSWER, -ANSWER_TOP))
-        return ops.likeliest_cells(answers, product, net.inverse, inputs.energy, net.gain, bar, count)
+        terms = Terms(scale, bits, inputs.place, inputs.price)
+        products = pixels.whole(inputs.error), energies.whole(inputs.weights)
+        return ops.likeliest_cells(answers, *products, terms, net.gain, bar, count)
 
 
 class _Net:
@@ -115,13 +125,4 @@ class _Net:
         self.look = IntegerLayer.of(tensors, "look", "abs", device)
         self.think = IntegerLayer.of(tensors, "think", "relu", device)
         self.answer = IntegerLayer.of(tensors, "answer", "answer", device)
-        centroids = tensors["centroids"].to(device)
-        self.product, self.inverse = Product(centroids), _inverse(centroids)
         self.gain = tensors["gain"].to(device)
-
-
-def _inverse(centroids: Tensor) -> Tensor:
-    """[1,C] float32, 1 / sum of squares; 0 for flat ones."""
-    power = centroids.to(torch.float64).square().sum(dim=1)
-    one = torch.ones((), dtype=torch.float64, device=power.device)
-    return torch.where(power > 0, one / power.clamp(min=1.0), 0.0).to(torch.float32)[None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,25 +13,28 @@ from pc15.dc_surface import SHARE_ONE, least_sharp
 from pc15.grids import TileSpec
 from pc15.proc.registry import COEFFICIENT_ONE, RMS_FLOOR
 from pc15.runtime.parallel import parallel_range, reserved_threads
-from pc15.search.backend import numba_exact, numba_samples, numba_scores
+from pc15.search.backend import numba_exact, numba_expansion, numba_samples, numba_scores
 from pc15.search.backend.numba_choices import lowest, offered, pick
 from pc15.search.backend.numba_samples import Array, contributions, look, put, show, without
-from pc15.search.backend.product import Product
 from pc15.search.backend.protocol import (
     ANSWER_TOP,
     LOG_FLOOR,
     SSIM_C1,
     SSIM_C2,
+    BankTerms,
     Best,
+    Candidates,
     CellRows,
     Drawings,
     DrawnSurface,
+    EnergyTerms,
     ExactTerms,
+    Expansion,
     LayerCosts,
     Patterns,
-    Ranker,
     TileBatch,
     TileLayers,
+    TileTerms,
 )
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.knot_spans import axes
@@ -44,9 +48,9 @@ __all__ = [
     "distortion",
     "draw_surface",
     "draws_ahead",
+    "energies",
     "exact",
     "exact_rows",
-    "inverse_norms",
     "likeliest_cells",
     "look",
     "lowest",
@@ -54,7 +58,7 @@ __all__ = [
     "packed",
     "pick",
     "put",
-    "ranker",
+    "ranked",
     "refit",
     "reserved_threads",
     "row_sums",
@@ -80,10 +84,15 @@ def tiles_together(rows: int, device: torch.device) -> int:
 # ---------------------------------------------------------------- every candidate
 
 
-def inverse_norms(pixels: Tensor, quad: Tensor) -> Tensor:
-    out = torch.empty((len(quad), len(pixels)), dtype=torch.float32)
-    parallel_range(numba_scores.inverse_norms, len(pixels), pixels.numpy(), quad.numpy(), out.numpy())
-    return out
+def energies(pixels: Tensor, terms: EnergyTerms) -> tuple[Tensor, Tensor]:
+    count, side = len(pixels), math.isqrt(pixels.shape[1])
+    out = torch.empty((count, 4 * len(terms.area)), dtype=torch.int8)
+    scale = torch.empty((2, count), dtype=torch.float32)
+    square = (part.view(-1, side, side).contiguous().numpy() for part in (pixels, terms.power, terms.linear))
+    parallel_range(
+        numba_expansion.energies, count, *square, terms.edges.numpy(), terms.area.numpy(), out.numpy(), scale.numpy()
+    )
+    return out, scale
 
 
 def row_sums(pixels: Tensor, error: Tensor, weight: Tensor) -> Tensor:
@@ -92,13 +101,20 @@ def row_sums(pixels: Tensor, error: Tensor, weight: Tensor) -> Tensor:
     return sums.to(torch.float64)
 
 
-def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    rows, tile = torch.empty((len(e), side * side), dtype=torch.int8), e.shape[1]
-    price = torch.empty(len(e), dtype=torch.float32)
-    tensors = (e, cls, lin, box_edges(tile, side, e.device), prices, rows, price)
+def packed(tiles: TileBatch, expansion: Expansion, side: int) -> TileTerms:
+    (e, x, cls), n, tile = tiles, len(tiles.e), tiles.e.shape[1]
+    rows = torch.empty((n, side * side), dtype=torch.int8)
+    weights = torch.empty((n, 4 * len(expansion.count)), dtype=torch.int8)
+    price = torch.empty(n, dtype=torch.float32)
+    own = expansion.linear, expansion.count, expansion.share, expansion.power, expansion.place, expansion.prices
+    edges = (box_edges(tile, count, e.device) for count in (expansion.regions, side))
+    plain = numba_expansion.Plain(expansion.mse_weight, expansion.alpha, expansion.drop, SSIM_C1, SSIM_C2)
     least = max(1, _LEAST_PACKED // tile**2)
-    parallel_range(numba_scores.pack, len(e), *(t.contiguous().numpy() for t in tensors), least=least)
-    return rows, price
+    parallel_range(
+        numba_expansion.pack, n, *(t.contiguous().numpy() for t in (e, x, cls, *own, *edges)), plain,
+        rows.numpy(), weights.numpy(), price.numpy(), least=least,
+    )  # fmt: skip
+    return TileTerms(rows, weights, expansion.place[cls], price)
 
 
 class LoopedBest:
@@ -116,54 +132,47 @@ class LoopedBest:
         parallel_range(numba_scores.best_rows, len(rows), self._keys.numpy(), self._used.numpy(), rows.numpy())
         return rows
 
-    def merge(self, tiles: Tensor | None, product: Tensor, terms: Terms, first: int) -> None:
-        self._collect(tiles, terms, 0)(first, product)
+    def merge(self, tiles: Tensor | None, product: Tensor, curve: Tensor, terms: Terms, first: int) -> None:
+        self._collect(tiles, terms, 0)(first, product, curve)
 
-    def compete(self, tiles: Tensor | None, candidates: Product, packed: Tensor, terms: Terms, first: int) -> None:
-        lanes, count = len(self._keys), candidates.count
+    def compete(self, tiles: Tensor | None, candidates: Candidates, own: TileTerms, first: int) -> None:
+        lanes, count = len(self._keys), candidates.pixels.count
+        terms = Terms(candidates.scale, candidates.bits, own.place, own.price)
 
         def work(start: int, stop: int) -> None:
             for lane in range(start, stop):
                 collect = self._collect(tiles, terms, lane)
-                own = range(count * lane // lanes, count * (lane + 1) // lanes)
-                for at, product in candidates.blocks(packed, own):
-                    collect(first + at, product)
+                some = range(count * lane // lanes, count * (lane + 1) // lanes)
+                products = candidates.pixels.blocks(own.rows, some), candidates.energies.blocks(own.weights, some)
+                for (at, product), (_, curve) in zip(*products, strict=True):
+                    collect(first + at, product, curve)
 
         parallel_range(work, lanes, least=1)
 
-    def _collect(self, tiles: Tensor | None, terms: Terms, lane: int) -> Callable[[int, Tensor], None]:
+    def _collect(self, tiles: Tensor | None, terms: Terms, lane: int) -> Callable[[int, Tensor, Tensor], None]:
         """A function that lets one block of products, by its first row, compete in a lane."""
-        tiles = torch.arange(len(terms.cls)) if tiles is None else tiles
-        given = [t.numpy() for t in (terms.inverse, terms.cls, terms.price, terms.bits, tiles)]
+        tiles = torch.arange(len(terms.place)) if tiles is None else tiles
+        given = [t.numpy() for t in (terms.scale, terms.place, terms.price, terms.bits, tiles)]
         own = [part[lane].numpy() for part in (self._keys, self._used, self._bar)]
-        return lambda first, product: numba_scores.keep_best(0, len(product), product.numpy(), *given, first, *own)
+        return lambda first, product, curve: numba_scores.keep_best(
+            0, len(product), product.numpy(), curve.numpy(), *given, first, *own
+        )
 
 
 def best_of(n: int, keep: int, device: torch.device) -> Best:
     return LoopedBest(n, keep)
 
 
-class _LoopedRanker:
-    """`Ranker` that remembers the norms it has needed."""
-
-    def __init__(self, pixels: Tensor, quad: Tensor) -> None:
-        self._pixels, self._quad = pixels, quad
-        self._known = torch.full((len(quad), len(pixels)), -1.0)
-
-    def __call__(self, rows: Tensor, packed: Tensor, cls: Tensor, price: Tensor, bits: Tensor, keep: int) -> Tensor:
-        out = torch.empty((len(rows), min(keep, rows.shape[1])), dtype=torch.int64)
-        tensors = (rows, packed, self._pixels, self._quad, cls, price, bits, self._known, out)
-        parallel_range(numba_scores.rank_again, len(rows), *(t.numpy() for t in tensors))
-        return out
+def ranked(rows: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+    out = torch.empty((len(rows), min(keep, rows.shape[1])), dtype=torch.int64)
+    tensors = (rows, *bank, bits, *own, out)
+    parallel_range(numba_scores.rank_again, len(rows), *(t.contiguous().numpy() for t in tensors))
+    return out
 
 
-def ranker(pixels: Tensor, quad: Tensor) -> Ranker:
-    return _LoopedRanker(pixels, quad)
-
-
-def best_in_cells(chosen: Tensor, cells: CellRows, packed: Tensor, terms: Terms, keep: int) -> Tensor:
+def best_in_cells(chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
     out = torch.empty((len(chosen), keep), dtype=torch.int64)
-    tensors = (chosen, cells.start, cells.rows, cells.pixels, packed, *terms, out)
+    tensors = (chosen, cells.start, cells.rows, *cells.terms, bits, *own, out)
     parallel_range(
         numba_scores.best_in_cells, len(chosen), *(t.contiguous().numpy() for t in tensors), least=_LEAST_TILES
     )
@@ -187,10 +196,10 @@ def activated(product: Tensor, factor: Tensor, bias: Tensor, kind: str) -> Tenso
 
 
 def likeliest_cells(
-    answers: Tensor, product: Tensor, inverse: Tensor, energy: Tensor, gain: Tensor, least: int, keep: int
+    answers: Tensor, product: Tensor, curve: Tensor, terms: Terms, gain: Tensor, least: int, keep: int
 ) -> Tensor:
     out = torch.empty((len(answers), min(keep, product.shape[1])), dtype=torch.int64)
-    tensors = (answers, product, inverse[0], energy, gain)
+    tensors = (answers, product, curve, terms.scale, terms.place, gain)
     parallel_range(
         numba_scores.likeliest_cells, len(answers), *(t.contiguous().numpy() for t in tensors), least, LOG_FLOOR,
         out.numpy(), least=_LEAST_TILES,

@@ -21,6 +21,7 @@ Array = NDArray[Any]
 
 _STRIP = 64  # scores computed before any of them is looked at
 _LAST_ROW = (1 << INDEX_BITS) - 1
+_NEARLY = np.float32(1.0 - 2.0**-18)
 _AHEAD = 3  # candidates whose patterns are on their way, which takes as long as it does to rank as many
 
 
@@ -54,8 +55,9 @@ def keep_best(
     start: int,
     stop: int,
     product: Array,
-    inverse: Array,
-    cls: Array,
+    curve: Array,
+    scale: Array,
+    place: Array,
     price: Array,
     bits: Array,
     tiles: Array,
@@ -64,35 +66,36 @@ def keep_best(
     used: Array,
     bar: Array,
 ) -> None:
-    """Let a block's scores product^2 * inverse - price * bits compete for each tile's best; a tie keeps the lower row.
+    """Let a block's scores compete for each tile's best, see `sort_keys`; a tie keeps the lower row.
 
     Args:
-        product: [n,B] int32 or float32.   inverse: [C,K], bits: [K], float32, of the whole bank.
-        cls, price: of the n tiles.   tiles: [n], where each tile's results lie in what follows.
+        product, curve: [n,B] int32 or float32.   scale: [2,K], bits: [K], float32, of the whole bank.
+        place, price: of the n tiles.   tiles: [n], where each tile's results lie in what follows.
         first: bank row of the block's first candidate; blocks come in the order of their rows.
         keys: [N,2*keep] int64, scores and rows of candidates that may be among the best, in any order: a key is
             larger than another where the score is, or where scores are equal and the row is lower.
         used: [N] int64, how many those are.   bar: [N] float32, score that others have to exceed.
     """
     count, room = product.shape[1], keys.shape[1]
-    scores = np.empty(_STRIP, np.float32)
+    gains, scores = np.empty(_STRIP, np.float32), np.empty(_STRIP, np.float32)
     raw = scores.view(np.int32)
     found = np.empty(1, np.int32)
     for i in range(start, stop):
         pay, tile = price[i], tiles[i]
         own, n, least = keys[tile], used[tile], bar[tile]
         for begin in range(0, count, _STRIP):
-            values = product[i, begin : begin + _STRIP]
-            norms = inverse[cls[i], first + begin : first + begin + len(values)]
+            values, curves = product[i, begin : begin + _STRIP], curve[i, begin : begin + _STRIP]
+            scales = scale[place[i], first + begin : first + begin + len(values)]
             costs = bits[first + begin : first + begin + len(values)]
             better = np.int32(0)
-            for k in range(len(values)):
+            for k in range(len(values)):  # products in place of a division; _NEARLY is more than their roundings
                 value = np.float32(values[k])
-                score = (value * value) * norms[k] - pay * costs[k]
-                scores[k] = score
-                better += np.int32(score > least)
+                gains[k] = (value * value) * scales[k]
+                better += np.int32(gains[k] > ((least + pay * costs[k]) * np.float32(curves[k])) * _NEARLY)
             if not better:
                 continue
+            for k in range(len(values)):
+                scores[k] = gains[k] / np.float32(curves[k]) - pay * costs[k]
             for k in range(len(values)):
                 if scores[k] > least:
                     ordered = np.int64(raw[k] if raw[k] >= 0 else raw[k] ^ MAGNITUDE)
@@ -123,25 +126,29 @@ def best_in_cells(
     first: Array,
     rows: Array,
     pixels: Array,
-    packed: Array,
-    inverse: Array,
+    energies: Array,
+    scale: Array,
     bits: Array,
-    cls: Array,
+    packed: Array,
+    weights: Array,
+    place: Array,
     price: Array,
     best: Array,
 ) -> None:
     """`Backend.best_in_cells` of tiles start..stop.
 
     Args:
-        chosen: [n,k] cells.   first: [C+1], rows: [K], pixels: [K,P], as `CellRows`.   packed: [n,P].
+        chosen: [n,k] cells.   first: [C+1], rows: [K], pixels: [K,P], energies: [K,W], scale: [2,K], as `CellRows`.
+        bits: [K].   packed: [n,P], weights: [n,W], place, price: [n], as `TileTerms`.
         best: [n,keep] int64, filled.
     """
-    keep = best.shape[1]
+    keep, half = best.shape[1], weights.shape[1] // 2
     keys = np.empty(2 * keep, np.int64)
-    score, found = np.empty(1, np.float32), np.empty(1, np.int32)
-    raw = score.view(np.int32)
+    score, found = np.empty(1, np.float32), np.empty(1, np.float32)
+    raw, found_raw = score.view(np.int32), found.view(np.int32)
     for i in range(start, stop):
-        own, norms, pay = packed[i], inverse[cls[i]], price[i]
+        own, pay, case = packed[i], price[i], place[i]
+        weight, scales = weights[i, half * case : half * (case + 1)], scale[case]
         n, least = 0, -np.float32(np.inf)
         for c in range(chosen.shape[1]):
             if chosen[i, c] < 0:
@@ -149,7 +156,8 @@ def best_in_cells(
             for at in range(first[chosen[i, c]], first[chosen[i, c] + 1]):
                 row = rows[at]
                 value = np.float32(_dot(pixels[at], own))
-                score[0] = (value * value) * norms[row] - pay * bits[row]
+                curve = np.float32(_dot(energies[at, half * case : half * (case + 1)], weight))
+                score[0] = ((value * value) * scales[at]) / curve - pay * bits[row]
                 if score[0] >= least:  # rows of other cells may be lower ones: an equal score may come first
                     ordered = np.int64(raw[0] if raw[0] >= 0 else raw[0] ^ MAGNITUDE)
                     keys[n] = (ordered << INDEX_BITS) + (_LAST_ROW - row)
@@ -157,8 +165,8 @@ def best_in_cells(
                     if n == len(keys):
                         n = keep
                         ordered = _gather_best(keys, n) >> INDEX_BITS
-                        found[0] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
-                        least = found.view(np.float32)[0]
+                        found_raw[0] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
+                        least = found[0]
         if n > keep:
             _gather_best(keys[:n], keep)
             n = keep
@@ -194,29 +202,30 @@ def likeliest_cells(
     stop: int,
     answers: Array,
     product: Array,
-    inverse: Array,
-    energy: Array,
+    curve: Array,
+    scale: Array,
+    place: Array,
     gain: Array,
     least: int,
     log_floor: int,
     best: Array,
 ) -> None:
-    """`Backend.likeliest_cells` of tiles start..stop; inverse: [C]; best: [n,keep] int64, filled."""
+    """`Backend.likeliest_cells` of tiles start..stop; scale: [2,C]; place: [n]; best: [n,keep] int64, filled."""
     cells, keep = product.shape[1], best.shape[1]
     scores = np.empty(cells, np.float32)
     raw = scores.view(np.int32)
     keys = np.empty(cells, np.int64)
-    whole = np.empty(1, np.float32)
-    whole_raw = whole.view(np.int32)
     for i in range(start, stop):
         if answers[i, cells] < least:
             best[i, :] = -1
             continue
-        whole[0] = np.float32(energy[i])
-        against = np.int64(whole_raw[0] >> 15)
+        own, top = scale[place[i]], np.int32(0)
         for c in range(cells):
             value = np.float32(product[i, c])
-            scores[c] = (value * value) * inverse[c]
+            scores[c] = ((value * value) * own[c]) / np.float32(curve[i, c])
+        for c in range(cells):
+            top = max(top, raw[c])
+        against = np.int64(top >> 15)
         for c in range(cells):
             like = max(np.int64(raw[c] >> 15) - against, np.int64(log_floor))
             keys[c] = (np.int64(answers[i, c]) + ((np.int64(gain[c]) * like) >> 4)) * cells + (cells - 1 - c)
@@ -250,104 +259,6 @@ def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> N
         rows[i, n:] = -1
 
 
-@jit_entry()
-def pack(
-    start: int,
-    stop: int,
-    e: Array,
-    cls: Array,
-    lin: Array,
-    edges: Array,
-    prices: Array,
-    packed: Array,
-    price: Array,
-) -> None:
-    """`Backend.packed` of tiles start..stop.
-
-    Args:
-        e: [n,T,T] int32.   cls: [n].   lin: [C,T,T] int32.   edges: [side+1], where boxes begin, and the last ends.
-        prices: [64] float32, by shift.   packed: [n,side*side] int8, price: [n] float32, filled.
-    """
-    side, tile = len(edges) - 1, e.shape[1]
-    sums, column = np.empty((side, side), np.int64), np.empty(tile, np.int64)
-    for i in range(start, stop):
-        price[i] = prices[_packed(e[i], lin[cls[i]], edges, sums, column, packed[i])]
-
-
-@jit_inner(allocates=False)
-def _packed(e: Array, weight: Array, edges: Array, sums: Array, column: Array, packed: Array) -> Any:
-    """Pack one tile; returns the shift."""
-    side, tile = sums.shape[0], len(column)
-    for y in range(side):
-        first, own = edges[y], sums[y]
-        left, lin = e[first], weight[first]
-        for k in range(tile):
-            column[k] = np.int64(lin[k]) * np.int64(left[k])
-        for r in range(first + 1, edges[y + 1]):
-            left, lin = e[r], weight[r]
-            for k in range(tile):
-                column[k] += np.int64(lin[k]) * np.int64(left[k])
-        if tile == side:
-            for x in range(side):
-                own[x] = column[x]
-        elif tile == 2 * side:
-            for x in range(side):
-                own[x] = column[2 * x] + column[2 * x + 1]
-        else:
-            for x in range(side):
-                total = np.int64(0)
-                for k in range(edges[x], edges[x + 1]):
-                    total += column[k]
-                own[x] = total
-    top = np.int64(0)
-    for y in range(side):
-        own = sums[y]
-        for x in range(side):
-            top = max(top, abs(own[x]))
-    shift = np.int64(0)
-    while top >> shift > 127:
-        shift += 1
-    half = (np.int64(1) << shift) >> 1
-    for y in range(side):
-        own, out = sums[y], packed[y * side : (y + 1) * side]
-        for x in range(side):
-            out[x] = min(max((own[x] + half) >> shift, -127), 127)
-    return shift
-
-
-@jit_inner(inline="always")
-def _inverse(norm: int) -> float:
-    return 1.0 / float(norm) if norm > 0 else 0.0
-
-
-@jit_entry()
-def inverse_norms(start: int, stop: int, pixels: Array, quad: Array, inverse: Array) -> None:
-    """1 / sum quad * p^2 of patterns start..stop, 0 for flat ones.
-
-    Args:
-        pixels: [K,P] int8.   quad: [C,P] int64.   inverse: [C,K] float32, filled.
-    """
-    length = pixels.shape[1]
-    squares = np.empty(length, np.int64)
-    for row in range(start, stop):
-        for k in range(length):
-            squares[k] = np.int64(pixels[row, k]) * np.int64(pixels[row, k])
-        for c in range(len(quad)):
-            norm = np.int64(0)
-            for k in range(length):
-                norm += quad[c, k] * squares[k]
-            inverse[c, row] = _inverse(norm)
-
-
-@jit_inner(allocates=False)
-def _norm(quad: Array, pattern: Array) -> Any:
-    """Sum of quad * p^2, below 2^53."""
-    norm = np.int64(0)
-    for k in range(len(pattern)):
-        norm += quad[k] * (np.int64(pattern[k]) * np.int64(pattern[k]))
-    return norm
-
-
 @jit_inner(allocates=False)
 def _product(a: Array, b: Array) -> Any:
     """Sum of a * b, exact in 32 bits."""
@@ -362,59 +273,46 @@ def rank_again(
     start: int,
     stop: int,
     candidates: Array,
-    packed: Array,
     pixels: Array,
-    quad: Array,
-    cls: Array,
-    price: Array,
+    energies: Array,
+    scale: Array,
     bits: Array,
-    known: Array,
+    packed: Array,
+    weights: Array,
+    place: Array,
+    price: Array,
     rows: Array,
 ) -> None:
-    """Scores as `keep_best` has them of a few candidates of each tile, at the resolution of `pixels`.
+    """`Backend.ranked` of tiles start..stop.
 
     Args:
-        candidates: [n,M] int64 bank rows, -1 for none.   packed: [n,P] int8.   pixels: [K,P] int8.
-        quad: [C,P] int64.   cls, price: of the n tiles.   bits: [K] float32.
-        known: [C,K] float32, `inverse_norms` that were needed before, negative elsewhere; whoever misses one adds it.
-        rows: [n,keep] int64, receives the best, best first, a tie to the lower row, -1 where there are fewer.
+        candidates: [n,M] int64 bank rows, -1 for none.   pixels: [K,P], energies: [K,W], scale: [2,K], as `BankTerms`.
+        bits: [K] float32.   packed: [n,P], weights: [n,W], place, price: [n], as `TileTerms`.
+        rows: [n,keep] int64, filled.
     """
-    best = np.empty(rows.shape[1], np.float32)
+    keep, half = rows.shape[1], weights.shape[1] // 2
+    best = np.empty(keep, np.float32)
     for i in range(start, stop):
-        c = cls[i]
-        _rank(candidates[i], packed[i], pixels, quad[c], price[i], bits, known[c], rows[i], best)
-
-
-@jit_inner(allocates=False)
-def _rank(
-    candidates: Array, own: Array, pixels: Array, quad: Array, price: float, bits: Array, known: Array, rows: Array,
-    best: Array,
-) -> None:  # fmt: skip
-    """`rank_again` of one tile; best: [keep], room for scores."""
-    keep = len(rows)
-    best[:] = -np.inf
-    rows[:] = -1
-    for j in range(len(candidates)):
-        if j + _AHEAD < len(candidates):
-            prefetch(pixels, candidates[j + _AHEAD])
-        row = candidates[j]
-        if row < 0:
-            continue
-        inverse = known[row]
-        if inverse < 0.0:
-            known[row] = _inverse(_norm(quad, pixels[row]))
-            inverse = known[row]
-        if inverse == 0.0:
-            continue
-        value = np.float32(_product(own, pixels[row]))
-        score = (value * value) * inverse - price * bits[row]
-        at = keep - 1
-        if score < best[at] or (score == best[at] and row > rows[at] >= 0):
-            continue
-        while at > 0 and (best[at - 1] < score or (best[at - 1] == score and rows[at - 1] > row)):
-            best[at], rows[at] = best[at - 1], rows[at - 1]
-            at -= 1
-        best[at], rows[at] = score, row
+        own, case, found = packed[i], place[i], rows[i]
+        weight = weights[i, half * case : half * (case + 1)]
+        best[:] = -np.inf
+        found[:] = -1
+        for j in range(candidates.shape[1]):
+            if j + _AHEAD < candidates.shape[1]:
+                prefetch(pixels, candidates[i, j + _AHEAD])
+            row = candidates[i, j]
+            if row < 0 or scale[case, row] == 0.0:
+                continue
+            value = np.float32(_product(own, pixels[row]))
+            curve = np.float32(_dot(energies[row, half * case : half * (case + 1)], weight))
+            score = ((value * value) * scale[case, row]) / curve - price[i] * bits[row]
+            at = keep - 1
+            if score < best[at] or (score == best[at] and row > found[at] >= 0):
+                continue
+            while at > 0 and (best[at - 1] < score or (best[at - 1] == score and found[at - 1] > row)):
+                best[at], found[at] = best[at - 1], found[at - 1]
+                at -= 1
+            best[at], found[at] = score, row
 
 
 @jit_entry()

@@ -26,12 +26,17 @@ from pc15.search.windows import Windows
 
 SSIM_C1, SSIM_C2 = (0.01 * SAMPLE_ONE) ** 2, (0.03 * SAMPLE_ONE) ** 2
 """Constants of SSIM in luma of Q12."""
+FACTOR_ONE, SLOPE_DROP = 256.0, 4
+"""Steps per unit of the factors that slopes are made with, and bits that slopes lose."""
+LUMINANCE_TOP, LEAST_CURVE = 1024.0, 0.25
+"""Most that the mean of a region weighs per px, and the least share of a region's weight that curves keep: both end
+what a quadratic would make of nearly black and of opposite regions."""
 FACTOR_BITS = 20
 """Fraction bits of the factors that bring sums of a net's layer back to the grid of its activations."""
 ANSWER_TOP = (1 << 24) - 1
 """Largest magnitude of an answer of a net."""
 LOG_FLOOR = -10 << 8
-"""Least logarithm of the share of a tile that a cell explains, in 1/256."""
+"""Least logarithm of the score of a cell in that of the best, in 1/256."""
 LEAST_TOGETHER = 1 << 8
 """Tiles that every device screens at once."""
 
@@ -146,23 +151,109 @@ class ExactTerms:
 
 
 @dataclass(frozen=True, eq=False)
+class Expansion:
+    """Terms that expansions of D around tiles share; see `expansion`.
+
+    linear: [C,T,T] int32, see `Windows`.   regions: R a side.   count: [R*R] float64, px of each.
+    share: [C,R*R] float64, mean of w.   power: [C,2*R*R] float64, mean of w^2, to that of the case that stands for the
+        class, twice.   place: [C] int64, that case, see `Surroundings`.
+    mse_weight: of squared error in luma, per px.   alpha: of 1 - SSIM; 0 leaves SSIM out.   drop: bits that weighted
+        slopes lose, so that their sums stay below 2^53.
+    prices: [64] float64, by shift: of 1/256 bit in a score, for a largest weight of 1.
+    """
+
+    linear: Tensor
+    regions: int
+    count: Tensor
+    share: Tensor
+    power: Tensor
+    place: Tensor
+    mse_weight: float
+    alpha: float
+    drop: int
+    prices: Tensor
+
+
+class TileTerms(NamedTuple):
+    """What scores need of n tiles.
+
+    rows: [n,P] int8, the slope of D in their samples.   weights: [n,W] int8, what energy costs in each region, 0 where
+    another case than the tile's own is meant.   place: [n] int64, that case.   price: [n] float32, of 1/256 bit.
+    """
+
+    rows: Tensor
+    weights: Tensor
+    place: Tensor
+    price: Tensor
+
+    def pick(self, index: Tensor) -> TileTerms:
+        """Some of the tiles."""
+        return TileTerms(*(part[index] for part in self))
+
+
+class BankTerms(NamedTuple):
+    """What scores need of K patterns.
+
+    pixels: [K,P] int8.   energies: [K,W] int8, of each region in both cases of `Surroundings`, within blocks and of
+    their means, in steps of a pattern's own.   scale: [2,K] float32, what these steps divide by; 0 for flat ones.
+    """
+
+    pixels: Tensor
+    energies: Tensor
+    scale: Tensor
+
+    def pick(self, index: Tensor) -> BankTerms:
+        """Some of the patterns."""
+        return BankTerms(self.pixels[index], self.energies[index], self.scale[:, index])
+
+
+def powers_of(patterns: BankTerms) -> Tensor:
+    """Sum of squares of each pattern's pixels, [K] float32."""
+    chunks = patterns.pixels.split(1 << 14)
+    return torch.cat([chunk.to(torch.int32).square().sum(dim=1, dtype=torch.int32) for chunk in chunks]).float()
+
+
+class EnergyTerms(NamedTuple):
+    """What energies are made with: power, linear [2,P] int64, weights of p^2 and of p, Q16, summed over what a pixel
+    stands for; edges [R+1] int64, where regions begin, in pixels; area [R*R] float64, px of each."""
+
+    power: Tensor
+    linear: Tensor
+    edges: Tensor
+    area: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class CellRows:
     """The K rows of a bank in C groups, cell by cell.
 
     rows: [K] int64, rows of the bank.   start: [C+1] int64, those of cell c are rows[start[c]:start[c+1]], ascending.
-    pixels: [K,P] int8, what they are scored by, in the same order.
+    terms: what they are scored by, in the same order.
     """
 
     rows: Tensor
     start: Tensor
-    pixels: Tensor
+    terms: BankTerms
 
     @classmethod
-    def of_cells(cls, of: Tensor, count: int, pixels: Tensor) -> CellRows:
-        """From the cell of each row, [K] int64, and the pixels of each row, [K,P] int8."""
+    def of_cells(cls, of: Tensor, count: int, terms: BankTerms) -> CellRows:
+        """From the cell of each row, [K] int64, and the terms of all rows."""
         rows = torch.sort(of, stable=True).indices
         ends = torch.cumsum(torch.bincount(of, minlength=count), dim=0)
-        return cls(rows, torch.cat([torch.zeros_like(ends[:1]), ends]), pixels[rows].contiguous())
+        own = BankTerms(*(part.contiguous() for part in terms.pick(rows)))
+        return cls(rows, torch.cat([torch.zeros_like(ends[:1]), ends]), own)
+
+
+class Candidates(NamedTuple):
+    """Neighbouring rows of a bank, ready to be multiplied.
+
+    pixels, energies: of these rows, see `BankTerms`.   scale: [2,K], bits: [K] float32, of the whole bank.
+    """
+
+    pixels: Product
+    energies: Product
+    scale: Tensor
+    bits: Tensor
 
 
 class Best(Protocol):
@@ -172,29 +263,16 @@ class Best(Protocol):
     def rows(self) -> Tensor:
         """Bank rows [n,keep] int64, best first; -1 where there were fewer."""
 
-    def merge(self, tiles: Tensor | None, product: Tensor, terms: Terms, first: int) -> None:
+    def merge(self, tiles: Tensor | None, product: Tensor, curve: Tensor, terms: Terms, first: int) -> None:
         """Let candidates from bank row `first` on compete; blocks of a tile come in the order of their rows.
 
         Args:
             tiles: [m] int64, which tiles the products are of; None for all, in order.
-            product: [m,B], exact integers: int32, or float32, which a CPU's product may leave them in.
+            product, curve: [m,B], exact integers: int32, or float32, which a CPU's product may leave them in.
         """
 
-    def compete(self, tiles: Tensor | None, candidates: Product, packed: Tensor, terms: Terms, first: int) -> None:
-        """`merge` all candidates, the first of which is bank row `first`; `packed` [m,P] int8 are the tiles."""
-
-
-class Ranker(Protocol):
-    """Ranks a few bank rows of each tile anew, at the resolution that it was made for."""
-
-    def __call__(self, rows: Tensor, packed: Tensor, cls: Tensor, price: Tensor, bits: Tensor, keep: int) -> Tensor:
-        """The best `keep` of bank rows [n,M] int64, best first, a tie to the lower row; [n,min(keep,M)] int64.
-
-        Scores are those of `sort_keys`.  Left out are flat rows and places of -1; -1 where there are fewer.
-
-        Args:
-            packed: [n,P] int8, price: [n] float32, see `Backend.packed`.   cls: [n] int64.   bits: [K] float32.
-        """
+    def compete(self, tiles: Tensor | None, candidates: Candidates, own: TileTerms, first: int) -> None:
+        """`merge` all candidates, the first of which is bank row `first`; `own` are terms of the tiles."""
 
 
 class DrawnSurface(Protocol):
@@ -228,11 +306,11 @@ class Backend(Protocol):
 
     # ------------------------------------------------------------ every candidate
 
-    def inverse_norms(self, pixels: Tensor, quad: Tensor) -> Tensor:
-        """1 / sum quad * p^2 of every class and bank row, [C,K] float32; 0 for flat rows.
+    def energies(self, pixels: Tensor, terms: EnergyTerms) -> tuple[Tensor, Tensor]:
+        """Energies and scales of patterns [K,P] int8, as `BankTerms` has them.
 
-        Args:
-            pixels: [K,P] int8.   quad: [C,P] int64.
+        Of each case: the energy within each region, sum power * p^2 less that of the mean, and of the mean, (sum
+        linear * p)^2 / count; then steps of 1/127 of the largest.  A flat row has energies of 1 and a scale of 0.
         """
 
     def row_sums(self, pixels: Tensor, error: Tensor, weight: Tensor) -> Tensor:
@@ -242,29 +320,33 @@ class Backend(Protocol):
             pixels: [K,P] int8.   error, weight: [P] int32, so small that no sum leaves 32 bits.
         """
 
-    def packed(self, e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Tiles as int8 rows [n,side*side] for the product, and what 1/256 bit costs each in score, [n] float32.
+    def packed(self, tiles: TileBatch, expansion: Expansion, side: int) -> TileTerms:
+        """Terms of tiles for scores, with `side` boxes a side.
 
-        A row holds sums of lin * e over boxes of the tile, rounded to 7 bits by the least right shift.
-
-        Args:
-            lin: [C,T,T] int32.   prices: [64] float32, by shift.   side: boxes a side.
+        A row holds sums of linear * slope over boxes of the tile, rounded to 7 bits by the least right shift.  Slopes
+        come from moments of each region, in float64, as factors in 1/256.
         """
 
     def best_of(self, n: int, keep: int, device: device) -> Best:
         """A collector of the `keep` best candidates of n tiles."""
 
-    def ranker(self, pixels: Tensor, quad: Tensor) -> Ranker:
-        """A ranker of candidates with pixels [K,P] int8, of norms weighted by quad [C,P] int64."""
+    def ranked(self, rows: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+        """The best `keep` of bank rows [n,M] int64, best first, a tie to the lower row; [n,min(keep,M)] int64.
 
-    def best_in_cells(self, chosen: Tensor, cells: CellRows, packed: Tensor, terms: Terms, keep: int) -> Tensor:
+        Scores are those of `sort_keys`.  Left out are flat rows and places of -1; -1 where there are fewer.
+
+        Args:
+            bits: [K] float32.
+        """
+
+    def best_in_cells(self, chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
         """The best `keep` of the rows of some cells of each tile, [n,keep] int64, best first; -1 where there are fewer.
 
         Scores are those of `sort_keys`, a tie keeps the lower row; flat rows compete, too.
 
         Args:
-            chosen: [n,k] int64, different cells of each tile; -1 for none.
-            packed: [n,P] int8, or int16 below 2^11, where P is at most 64.
+            chosen: [n,k] int64, different cells of each tile; -1 for none.   bits: [K] float32, of bank rows.
+            own: its rows [n,P] are int8, or int16 below 2^11 where P is at most 64.
         """
 
     # ------------------------------------------------------------ nets
@@ -279,17 +361,17 @@ class Backend(Protocol):
         """
 
     def likeliest_cells(
-        self, answers: Tensor, product: Tensor, inverse: Tensor, energy: Tensor, gain: Tensor, least: int, keep: int
+        self, answers: Tensor, product: Tensor, curve: Tensor, terms: Terms, gain: Tensor, least: int, keep: int
     ) -> Tensor:
         """The `keep` cells that a net finds likeliest, best first, a tie to the lower, [n,keep] int64.
 
-        The likelihood of cell c is answers[:,c] + (gain[c] * (log2(product^2 * inverse) - log2(energy)) >> 4), log2
-        as `short_log2` has it and their difference not below LOG_FLOOR.  Tiles whose last answer is below `least` get
-        -1 alone.
+        The likelihood of cell c is answers[:,c] + (gain[c] * log2(score of its centroid / the best score) >> 4), log2
+        as `short_log2` has it and at least LOG_FLOOR; scores without bits.  Tiles whose last answer is below `least`
+        get -1 alone.
 
         Args:
-            answers: [n,C+1] int32.   product: [n,C], exact integers.   inverse: [1,C] float32, see `Cells`.
-            energy: [n] int32, at least 1.   gain: [C] int32.
+            answers: [n,C+1] int32.   product, curve: [n,C], exact integers, of centroids.   terms: of centroids and
+            tiles.   gain: [C] int32.
         """
 
     # ------------------------------------------------------------ a few, exactly

@@ -1,8 +1,9 @@
 """Scores of candidates in screening, and the keys that stand for them.
 
-    score = product^2 * inverse - price * bits
+    score = product^2 * scale / curve - price * bits
 
-in float32, one rounding per operation on every device, so that all devices keep the same candidates.  A key is a
+in float32, one rounding per operation on every device, so that all devices keep the same candidates; see `expansion`
+for what product and curve mean.  A key is a
 score and a bank row in one int64 that sorts like the score, and where scores are equal the lower row first.
 """
 
@@ -24,22 +25,26 @@ GROUP = 64
 
 
 class Terms(NamedTuple):
-    """Terms of a score besides the product, float32 but for `cls`.
+    """Terms of a score besides product and curve, float32 but for `place`.
 
-    inverse: [C,K], bits: [K], of the whole bank.   cls: [m] int64, price: [m], of the tiles.
+    scale: [2,K], bits: [K], of the whole bank.   place: [m] int64, price: [m], of the tiles; see `TileTerms`.
     """
 
-    inverse: Tensor
+    scale: Tensor
     bits: Tensor
-    cls: Tensor
+    place: Tensor
     price: Tensor
 
 
-def score_keys(product: Tensor, inverse: Tensor, price: Tensor, bits: Tensor, rows: Tensor) -> Tensor:
-    """Keys [m,B] of candidates, no two of a tile equal; `rows` are their bank rows, `price` [m] is of the tiles."""
+def scores(product: Tensor, curve: Tensor, scale: Tensor, price: Tensor, bits: Tensor) -> Tensor:
+    """Scores [m,B] of candidates, float32; `price` [m] is of the tiles."""
     value = product.to(torch.float32)
-    score = (value * value) * inverse - price[:, None] * bits
-    raw = score.view(torch.int32)
+    return ((value * value) * scale) / curve.to(torch.float32) - price[:, None] * bits
+
+
+def score_keys(product: Tensor, curve: Tensor, scale: Tensor, price: Tensor, bits: Tensor, rows: Tensor) -> Tensor:
+    """Keys [m,B] of candidates, no two of a tile equal; `rows` are their bank rows."""
+    raw = scores(product, curve, scale, price, bits).view(torch.int32)
     ordered = torch.where(raw < 0, raw ^ MAGNITUDE, raw).to(torch.int64)
     return (ordered << INDEX_BITS) + ((1 << INDEX_BITS) - 1 - rows)
 

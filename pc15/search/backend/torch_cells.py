@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pc15.search.backend.protocol import ANSWER_TOP, FACTOR_BITS, LOG_FLOOR, CellRows
+from pc15.search.backend.protocol import ANSWER_TOP, FACTOR_BITS, LOG_FLOOR, CellRows, TileTerms
 from pc15.search.backend.sort_keys import NO_KEY, Terms, key_rows, score_keys, short_log2
 
 _LOOKED_AT = 1 << 26  # values of patterns that are gathered at once
 
 
-def best_in_cells(chosen: Tensor, cells: CellRows, packed: Tensor, terms: Terms, keep: int) -> Tensor:
-    n, device = len(chosen), chosen.device
+def best_in_cells(chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+    n, device, bank = len(chosen), chosen.device, cells.terms
     at = chosen.clamp(min=0)
     size = torch.where(chosen >= 0, cells.start[at + 1] - cells.start[at], 0)  # [n,k]
     ends = torch.cumsum(size, dim=1)
@@ -20,20 +20,21 @@ def best_in_cells(chosen: Tensor, cells: CellRows, packed: Tensor, terms: Terms,
     out = torch.full((n, keep), -1, dtype=torch.int64, device=device)
     if not most:
         return out
-    step = max(1, _LOOKED_AT // (most * packed.shape[1]))
+    step = max(1, _LOOKED_AT // (most * own.rows.shape[1]))
     for first in range(0, n, step):
         some = slice(first, first + step)
+        tile = TileTerms(*(part[some] for part in own))
         place = torch.arange(most, device=device).expand(len(chosen[some]), -1).contiguous()
         which = torch.searchsorted(ends[some], place, right=True).clamp(max=chosen.shape[1] - 1)
-        own = cells.start[at[some]].gather(1, which) + place - (ends - size)[some].gather(1, which)
+        member = cells.start[at[some]].gather(1, which) + place - (ends - size)[some].gather(1, which)
         inside = place < ends[some, -1:]
-        own = torch.where(inside, own, 0)
-        rows = cells.rows[own]
-        patterns = cells.pixels[own].to(torch.float32)  # [m,R,P]
-        product = torch.bmm(patterns, packed[some].to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
-        keys = score_keys(
-            product, terms.inverse[terms.cls[some, None], rows], terms.price[some], terms.bits[rows], rows
+        member = torch.where(inside, member, 0)
+        product, curve = (
+            torch.bmm(patterns[member].to(torch.float32), part.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
+            for patterns, part in ((bank.pixels, tile.rows), (bank.energies, tile.weights))
         )
+        rows, scale = cells.rows[member], bank.scale[tile.place[:, None], member]
+        keys = score_keys(product, curve, scale, tile.price, bits[rows], rows)
         keys = torch.where(inside, keys, NO_KEY).topk(min(keep, most), dim=1).values
         out[some, : keys.shape[1]] = key_rows(keys)
     return out
@@ -48,10 +49,12 @@ def activated(product: Tensor, factor: Tensor, bias: Tensor, kind: str) -> Tenso
 
 
 def likeliest_cells(
-    answers: Tensor, product: Tensor, inverse: Tensor, energy: Tensor, gain: Tensor, least: int, keep: int
+    answers: Tensor, product: Tensor, curve: Tensor, terms: Terms, gain: Tensor, least: int, keep: int
 ) -> Tensor:
     value = product.to(torch.float32)
-    like = short_log2((value * value) * inverse) - short_log2(energy.to(torch.float32))[:, None]
+    score = ((value * value) * terms.scale[terms.place]) / curve.to(torch.float32)
+    like = short_log2(score)
+    like = like - like.amax(dim=1, keepdim=True)
     likely = answers[:, :-1].to(torch.int64) + ((gain * like.clamp(min=LOG_FLOOR)) >> 4)
     cells = likely.shape[1]
     key = likely * cells + torch.arange(cells - 1, -1, -1, device=likely.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,13 +13,15 @@ from pc15.dc_surface import Surface, surface
 from pc15.grids import TileSpec
 from pc15.proc.registry import coefficient, scaled_pattern
 from pc15.runtime.device import free_memory
-from pc15.search.backend.product import BLOCK_GPU, Product
+from pc15.search.backend.product import BLOCK_GPU
 from pc15.search.backend.protocol import (
     LEAST_TOGETHER,
     SSIM_C1,
     SSIM_C2,
+    BankTerms,
     Best,
     BlendedTiles,
+    Candidates,
     Drawings,
     DrawnLayers,
     DrawnSurface,
@@ -28,15 +29,17 @@ from pc15.search.backend.protocol import (
     LayerCosts,
     Patterns,
     Places,
-    Ranker,
     TileBatch,
     TileLayers,
+    TileTerms,
 )
-from pc15.search.backend.sort_keys import GROUP, NO_KEY, Terms, key_rows, score_keys
+from pc15.search.backend.sort_keys import GROUP, NO_KEY, Terms, key_rows, score_keys, scores
 from pc15.search.backend.torch_cells import activated as activated
 from pc15.search.backend.torch_cells import best_in_cells as best_in_cells
 from pc15.search.backend.torch_cells import likeliest_cells as likeliest_cells
-from pc15.search.windows import W_ONE, pooled
+from pc15.search.backend.torch_expansion import energies as energies
+from pc15.search.backend.torch_expansion import packed as packed
+from pc15.search.windows import W_ONE
 from pc15.tiling import SAMPLE_MAX, round_blend
 
 _MOST_TOGETHER = 1 << 13
@@ -54,35 +57,12 @@ def tiles_together(rows: int, device: torch.device) -> int:
 # ---------------------------------------------------------------- every candidate
 
 
-def inverse_norms(pixels: Tensor, quad: Tensor) -> Tensor:
-    parts = []
-    for chunk in pixels.split(2048):
-        parts.append(quad.to(torch.float64) @ chunk.to(torch.float64).square().t())
-    norms = torch.cat(parts, dim=1)
-    one = torch.ones((), dtype=torch.float64, device=norms.device)
-    return torch.where(norms > 0, one / norms.clamp(min=1.0), torch.zeros_like(norms)).to(torch.float32)
-
-
 def row_sums(pixels: Tensor, error: Tensor, weight: Tensor) -> Tensor:
     parts = []
     for chunk in pixels.split(2048):
         p = chunk.to(torch.float64)
         parts.append(torch.stack([p @ error.double(), p @ weight.double(), p.square() @ weight.double()]))
     return torch.cat(parts, dim=1)
-
-
-def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    linear = pooled(lin[cls].to(torch.int64) * e, side).flatten(1)  # Q28
-    shift = _shift(linear)
-    half = (torch.ones_like(shift) << shift) >> 1
-    rows = ((linear + half[:, None]) >> shift[:, None]).clamp(-127, 127).to(torch.int8)
-    return rows, prices[shift]
-
-
-def _shift(linear: Tensor) -> Tensor:
-    """Right shift that brings each row's largest magnitude to 7 bits, [n] int64; exact."""
-    bits = torch.frexp(linear.abs().amax(dim=1).to(torch.float64)).exponent  # below 2^53: as many as it has
-    return (bits.to(torch.int64) - 7).clamp_(min=0)
 
 
 class GroupedBest:
@@ -98,32 +78,35 @@ class GroupedBest:
     def rows(self) -> Tensor:
         return key_rows(self._keys.sort(dim=1, descending=True).values)
 
-    def merge(self, tiles: Tensor | None, product: Tensor, terms: Terms, first: int) -> None:
+    def merge(self, tiles: Tensor | None, product: Tensor, curve: Tensor, terms: Terms, first: int) -> None:
         own = self._keys if tiles is None else self._keys[tiles]
-        groups = self._group_best(product, terms, first)  # [m,B/GROUP]
+        groups = self._group_best(product, curve, terms, first)  # [m,B/GROUP]
         if own.shape[1] == 1:
             merged = torch.maximum(own, groups.amax(dim=1, keepdim=True))
         else:
-            merged = self._merged(own, groups, product, terms, first)
+            merged = self._merged(own, groups, (product, curve), terms, first)
         if tiles is None:
             self._keys = merged
         else:
             self._keys[tiles] = merged
 
-    def compete(self, tiles: Tensor | None, candidates: Product, packed: Tensor, terms: Terms, first: int) -> None:
-        for at, product in candidates.blocks(packed):
-            self.merge(tiles, product, terms, first + at)
+    def compete(self, tiles: Tensor | None, candidates: Candidates, own: TileTerms, first: int) -> None:
+        terms = Terms(candidates.scale, candidates.bits, own.place, own.price)
+        both = zip(candidates.pixels.blocks(own.rows), candidates.energies.blocks(own.weights), strict=True)
+        for (at, product), (_, curve) in both:
+            self.merge(tiles, product, curve, terms, first + at)
 
-    def _group_best(self, product: Tensor, terms: Terms, first: int) -> Tensor:
+    def _group_best(self, product: Tensor, curve: Tensor, terms: Terms, first: int) -> Tensor:
         """Key of the best of every GROUP candidates, [m,B/GROUP]."""
         own = slice(first, first + product.shape[1])
         rows = torch.arange(own.start, own.stop, device=product.device)
-        keys = score_keys(product, terms.inverse[terms.cls, own], terms.price, terms.bits[own], rows)
+        keys = score_keys(product, curve, terms.scale[terms.place, own], terms.price, terms.bits[own], rows)
         keys = torch.nn.functional.pad(keys, (0, -keys.shape[1] % GROUP), value=NO_KEY)
         return keys.view(keys.shape[0], -1, GROUP).amax(dim=2)
 
-    def _merged(self, own: Tensor, groups: Tensor, product: Tensor, terms: Terms, first: int) -> Tensor:
+    def _merged(self, own: Tensor, groups: Tensor, block: tuple[Tensor, Tensor], terms: Terms, first: int) -> Tensor:
         """The best of the keys so far and of a block of candidates, [m,keep]; `groups` are from `_group_best`."""
+        product, curve = block
         keep, count = own.shape[1], product.shape[1]
         if groups.shape[1] <= keep:
             at = torch.arange(count, device=own.device).expand(len(product), -1)
@@ -133,8 +116,9 @@ class GroupedBest:
             at = (at + torch.arange(GROUP, device=own.device)).flatten(1)
             inside = at < count
             at = torch.where(inside, at, 0)
-        inverse = terms.inverse[terms.cls[:, None], first + at]
-        keys = score_keys(product.gather(1, at), inverse, terms.price, terms.bits[first + at], first + at)
+        scale = terms.scale[terms.place[:, None], first + at]
+        products = product.gather(1, at), curve.gather(1, at)
+        keys = score_keys(*products, scale, terms.price, terms.bits[first + at], first + at)
         return torch.cat([own, torch.where(inside, keys, NO_KEY)], dim=1).topk(keep, dim=1).values
 
 
@@ -142,21 +126,16 @@ def best_of(n: int, keep: int, device: torch.device) -> Best:
     return GroupedBest(n, keep, device)
 
 
-def ranker(pixels: Tensor, quad: Tensor) -> Ranker:
-    return functools.partial(_ranked, pixels, quad)
-
-
-def _ranked(
-    pixels: Tensor, quad: Tensor, rows: Tensor, packed: Tensor, cls: Tensor, price: Tensor, bits: Tensor, keep: int
-) -> Tensor:
+def ranked(rows: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
     rows = rows.sort(dim=1).values  # so that a stable sort by score keeps the lower one first
-    patterns = pixels[rows.clamp(min=0)]  # [n,M,P]
-    product = torch.bmm(patterns.to(torch.float32), packed.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
-    norms = torch.bmm(patterns.to(torch.float64).square(), quad[cls].to(torch.float64)[:, :, None])[:, :, 0]
-    one = torch.ones((), dtype=torch.float64, device=norms.device)
-    inverse = (one / norms.clamp(min=1.0)).to(torch.float32)
-    score = product * product * inverse - price[:, None] * bits[rows.clamp(min=0)]
-    usable = (rows >= 0) & (norms > 0)
+    at = rows.clamp(min=0)
+    product, curve = (
+        torch.bmm(patterns[at].to(torch.float32), part.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
+        for patterns, part in ((bank.pixels, own.rows), (bank.energies, own.weights))
+    )
+    scale = bank.scale[own.place[:, None], at]
+    score = scores(product, curve, scale, own.price, bits[at])
+    usable = (rows >= 0) & (scale > 0)
     order = torch.sort(torch.where(usable, score, float("-inf")), dim=1, descending=True, stable=True).indices
     return torch.where(usable, rows, -1).gather(1, order[:, :keep])
 

@@ -16,23 +16,25 @@ from pc15.search.backend import torch_ops
 from pc15.search.backend.protocol import (
     SSIM_C1,
     SSIM_C2,
+    BankTerms,
     Best,
     Drawings,
     DrawnLayers,
     DrawnSurface,
     ExactTerms,
+    Expansion,
     LayerCosts,
     Patterns,
-    Ranker,
     TileBatch,
     TileLayers,
+    TileTerms,
 )
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.backend.torch_ops import (
     activated,
     best_in_cells,
     draws_ahead,
-    inverse_norms,
+    energies,
     likeliest_cells,
     reserved_threads,
     row_sums,
@@ -41,6 +43,7 @@ from pc15.search.backend.torch_ops import (
 from pc15.search.backend.triton import screen
 from pc15.search.backend.triton.canvas import contributions, look, put, show
 from pc15.search.backend.triton.exact import score_distortion, score_exactly
+from pc15.search.backend.triton.expansion import terms_of_tiles
 from pc15.search.backend.triton.surface import draw_surfaces, surface_slopes
 from pc15.search.knot_spans import axes
 
@@ -52,9 +55,9 @@ __all__ = [
     "distortion",
     "draw_surface",
     "draws_ahead",
+    "energies",
     "exact",
     "exact_rows",
-    "inverse_norms",
     "likeliest_cells",
     "look",
     "lowest",
@@ -62,7 +65,7 @@ __all__ = [
     "packed",
     "pick",
     "put",
-    "ranker",
+    "ranked",
     "refit",
     "reserved_threads",
     "row_sums",
@@ -75,10 +78,10 @@ __all__ = [
 # ---------------------------------------------------------------- every candidate
 
 
-def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    if e.shape[1] % side:
-        return torch_ops.packed(e, cls, lin, prices, side)
-    return screen.packed(e, cls, lin, prices, side)
+def packed(tiles: TileBatch, expansion: Expansion, side: int) -> TileTerms:
+    if tiles.e.shape[1] % side or tiles.e.shape[1] % expansion.regions:
+        return torch_ops.packed(tiles, expansion, side)
+    return terms_of_tiles(tiles, expansion, side)
 
 
 class _KernelBest(torch_ops.GroupedBest):
@@ -86,27 +89,21 @@ class _KernelBest(torch_ops.GroupedBest):
     def rows(self) -> Tensor:
         return screen.best_rows(self._keys)
 
-    def _group_best(self, product: Tensor, terms: Terms, first: int) -> Tensor:
-        return screen.group_best(product, terms, first)
+    def _group_best(self, product: Tensor, curve: Tensor, terms: Terms, first: int) -> Tensor:
+        return screen.group_best(product, curve, terms, first)
 
-    def _merged(self, own: Tensor, groups: Tensor, product: Tensor, terms: Terms, first: int) -> Tensor:
+    def _merged(self, own: Tensor, groups: Tensor, block: tuple[Tensor, Tensor], terms: Terms, first: int) -> Tensor:
         if own.shape[1] > screen.MOST_KEPT:
-            return super()._merged(own, groups, product, terms, first)
-        return screen.merge_best(own, groups, product, terms, first)
+            return super()._merged(own, groups, block, terms, first)
+        return screen.merge_best(own, groups, block, terms, first)
 
 
 def best_of(n: int, keep: int, device: torch.device) -> Best:
     return _KernelBest(n, keep, device)
 
 
-def ranker(pixels: Tensor, quad: Tensor) -> Ranker:
-    return functools.partial(_ranked, pixels, quad)
-
-
-def _ranked(
-    pixels: Tensor, quad: Tensor, rows: Tensor, packed: Tensor, cls: Tensor, price: Tensor, bits: Tensor, keep: int
-) -> Tensor:
-    return screen.best_rows(screen.rank_again(rows, packed, pixels, quad, cls, price, bits), keep)
+def ranked(rows: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+    return screen.best_rows(screen.rank_again(rows, bank, bits, own), keep)
 
 
 # ---------------------------------------------------------------- a few, exactly

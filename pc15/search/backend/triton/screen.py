@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pc15.search.backend.protocol import BankTerms, TileTerms
 from pc15.search.backend.sort_keys import GROUP, INDEX_BITS, MAGNITUDE, NO_KEY, Terms, key_rows
 from pc15.search.backend.triton.sizes import LANES, RUN
 
@@ -19,42 +20,6 @@ MOST_COMPARED = 1024
 """Values of a row that are compared with each other at most."""
 MOST_KEPT = 128
 """Candidates of a tile that `merge_best` keeps at most."""
-
-
-@triton.jit
-def _pack(  # type: ignore[no-untyped-def]
-    e, cls, lin, prices, out, price,
-    TILE: tl.constexpr, SIDE: tl.constexpr, SPAN: tl.constexpr,
-):  # type: ignore[no-untyped-def] # fmt: skip
-    i = tl.program_id(0).to(tl.int64)
-    box = tl.arange(0, SPAN)
-    inside = box < SIDE * SIDE
-    corner = (box // SIDE) * (TILE // SIDE * TILE) + (box % SIDE) * (TILE // SIDE)
-    e_at, weight_at = e + i * (TILE * TILE), lin + tl.load(cls + i) * (TILE * TILE)
-    sums = tl.zeros([SPAN], tl.int64)
-    for pixel in range((TILE // SIDE) * (TILE // SIDE)):
-        at = corner + (pixel // (TILE // SIDE)) * TILE + pixel % (TILE // SIDE)
-        left = tl.load(e_at + at, mask=inside, other=0).to(tl.int64)
-        sums += tl.load(weight_at + at, mask=inside, other=0).to(tl.int64) * left
-    # float64 holds the largest exactly: its exponent is the bit length, as `torch.frexp` has it
-    peak = tl.max(tl.abs(sums), axis=0).to(tl.float64).to(tl.int64, bitcast=True)
-    shift = tl.maximum((peak >> 52) - (1022 + 7), 0)
-    one = tl.full([], 1, tl.int64)
-    packed = (sums + ((one << shift) >> 1)) >> shift
-    packed = tl.minimum(tl.maximum(packed, -127), 127)
-    tl.store(out + i * (SIDE * SIDE) + box, packed.to(tl.int8), mask=inside)
-    tl.store(price + i, tl.load(prices + shift))
-
-
-def packed(e: Tensor, cls: Tensor, lin: Tensor, prices: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """`Backend.packed`, for tiles whose side is a multiple of `side`."""
-    n, tile = e.shape[:2]
-    out = torch.empty((n, side * side), dtype=torch.int8, device=e.device)
-    price = torch.empty(n, dtype=torch.float32, device=e.device)
-    if n:
-        span = triton.next_power_of_2(side * side)
-        _pack[(n,)](e.contiguous(), cls.contiguous(), lin, prices, out, price, TILE=tile, SIDE=side, SPAN=span)
-    return out, price
 
 
 @triton.jit
@@ -71,29 +36,44 @@ def _key(score, row):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _gain(product, curve, scale, at, inside):  # type: ignore[no-untyped-def]
+    """`sort_keys.scores` before the bits; a division as IEEE 754 has it."""
+    value = tl.load(product + at, mask=inside, other=0).to(tl.float32)
+    bent = tl.load(curve + at, mask=inside, other=1).to(tl.float32)
+    return tl.div_rn((value * value) * tl.load(scale + at, mask=inside, other=0.0), bent)
+
+
+@triton.jit
 def _reduce(  # type: ignore[no-untyped-def]
-    product, product_stride, inverse, inverse_stride, cls, price, bits, first, count, groups, out,
+    product, curve, stride, scale, scale_stride, place, price, bits, first, count, groups, out,
     GROUP: tl.constexpr, GROUPS: tl.constexpr,
 ):  # type: ignore[no-untyped-def] # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * GROUPS + tl.arange(0, GROUPS)
     at = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     inside = at < count
-    value = tl.load(product + row * product_stride + at, mask=inside, other=0).to(tl.float32)
-    norm = tl.load(inverse + tl.load(cls + row) * inverse_stride + first + at, mask=inside, other=0.0)
     cost = tl.load(bits + first + at, mask=inside, other=0.0)
-    key = _key((value * value) * norm - tl.load(price + row) * cost, first + at)
+    gain = _gain(
+        product + row * stride, curve + row * stride, scale + tl.load(place + row) * scale_stride + first, at, inside
+    )
+    key = _key(gain - tl.load(price + row) * cost, first + at)
     key = tl.where(inside, key, _NO_KEY)
     tl.store(out + row * groups + group, tl.max(key, axis=1), mask=group < groups)
 
 
-def group_best(product: Tensor, terms: Terms, first: int) -> Tensor:
+def _alike(curve: Tensor, product: Tensor) -> Tensor:
+    """The curves, with rows as far apart as those of the products."""
+    return curve if curve.stride() == product.stride() else torch.empty_like(product).copy_(curve)
+
+
+def group_best(product: Tensor, curve: Tensor, terms: Terms, first: int) -> Tensor:
     """Key of the best of every GROUP candidates, [m,B/GROUP] int64; see `Best.merge` for the arguments."""
-    (m, count), (inverse, bits, cls, price) = product.shape, terms
+    (m, count), (scale, bits, place, price) = product.shape, terms
     groups = -(-count // GROUP)
     out = torch.empty((m, groups), dtype=torch.int64, device=product.device)
     _reduce[(m, triton.cdiv(groups, _GROUPS))](
-        product, product.stride(0), inverse, inverse.stride(0), cls, price, bits, first, count, groups, out,
+        product, _alike(curve, product), product.stride(0), scale, scale.stride(0), place, price, bits, first, count,
+        groups, out,
         GROUP=GROUP, GROUPS=_GROUPS, enable_fp_fusion=False,
     )  # fmt: skip
     return out
@@ -150,7 +130,7 @@ def _best_groups(keys, groups, out, KEEP: tl.constexpr, GROUPS: tl.constexpr):  
 
 @triton.jit(do_not_specialize=["count", "first", "listed"])
 def _merge(  # type: ignore[no-untyped-def]
-    so_far, listing, listed, product, product_stride, inverse, inverse_stride, cls, price, bits, first, count, out,
+    so_far, listing, listed, product, curve, stride, scale, scale_stride, place, price, bits, first, count, out,
     KEEP: tl.constexpr, KEPT: tl.constexpr, LISTED: tl.constexpr, GROUP: tl.constexpr, GROUPS: tl.constexpr,
 ):  # type: ignore[no-untyped-def] # fmt: skip
     row = tl.program_id(0).to(tl.int64)
@@ -160,10 +140,11 @@ def _merge(  # type: ignore[no-untyped-def]
         group = tl.load(listing + row * listed + group, mask=group < listed, other=1 << 20)
     at = group * GROUP + number % GROUP
     inside = at < count
-    value = tl.load(product + row * product_stride + at, mask=inside, other=0).to(tl.float32)
-    norm = tl.load(inverse + tl.load(cls + row) * inverse_stride + first + at, mask=inside, other=0.0)
     cost = tl.load(bits + first + at, mask=inside, other=0.0)
-    high = tl.where(inside, _ordered((value * value) * norm - tl.load(price + row) * cost), -(1 << 31))
+    gain = _gain(
+        product + row * stride, curve + row * stride, scale + tl.load(place + row) * scale_stride + first, at, inside
+    )
+    high = tl.where(inside, _ordered(gain - tl.load(price + row) * cost), -(1 << 31))
     low = tl.where(inside, _LAST_ROW - (first + at), 0)
     slot = tl.arange(0, KEPT)
     mine = tl.load(so_far + row * KEEP + slot, mask=slot < KEEP, other=_NO_KEY)
@@ -180,13 +161,14 @@ def _merge(  # type: ignore[no-untyped-def]
     tl.store(out + row * KEEP + slot, _NO_KEY, mask=(slot >= filled) & (slot < KEEP))
 
 
-def merge_best(own: Tensor, groups: Tensor, product: Tensor, terms: Terms, first: int) -> Tensor:
+def merge_best(own: Tensor, groups: Tensor, block: tuple[Tensor, Tensor], terms: Terms, first: int) -> Tensor:
     """The best of the keys so far [m,keep] and of a block of candidates, [m,keep] int64, in any order.
 
     Args:
-        groups: what `group_best` returned for the other arguments.
+        groups: what `group_best` returned for the other arguments.   block: product and curve.
     """
-    (m, keep), count, (inverse, bits, cls, price) = own.shape, product.shape[1], terms
+    (product, curve), (m, keep), (scale, bits, place, price) = block, own.shape, terms
+    count = product.shape[1]
     out = torch.empty_like(own, memory_format=torch.contiguous_format)
     if not m:
         return out
@@ -198,8 +180,8 @@ def merge_best(own: Tensor, groups: Tensor, product: Tensor, terms: Terms, first
         _best_groups[(m,)](groups, groups.shape[1], listing, KEEP=keep, GROUPS=wide)
     number = triton.next_power_of_2(min(keep, groups.shape[1]))
     _merge[(m,)](
-        own.contiguous(), listing, keep, product, product.stride(0), inverse, inverse.stride(0), cls.contiguous(),
-        price, bits, first, count, out, KEEP=keep, KEPT=triton.next_power_of_2(keep), LISTED=listed,
+        own.contiguous(), listing, keep, product, _alike(curve, product), product.stride(0), scale, scale.stride(0),
+        place.contiguous(), price, bits, first, count, out, KEEP=keep, KEPT=triton.next_power_of_2(keep), LISTED=listed,
         GROUP=GROUP, GROUPS=number, num_warps=8 if number > 32 else 4, enable_fp_fusion=False,
     )  # fmt: skip
     return out
@@ -262,50 +244,51 @@ def lowest(cost: Tensor, keep: int) -> Tensor:
     return out
 
 
-@triton.jit(do_not_specialize=["total", "m"])
+@triton.jit(do_not_specialize=["total", "m", "rows"])
 def _rank(  # type: ignore[no-untyped-def]
-    candidates, packed, pixels, quad, cls, price, bits, total, m, out,
-    LENGTH: tl.constexpr, PAIRS: tl.constexpr, SPAN: tl.constexpr,
+    candidates, packed, weights, place, price, pixels, energies, scale, bits, total, m, rows, out,
+    LENGTH: tl.constexpr, PAIRS: tl.constexpr, SPAN: tl.constexpr, ENERGIES: tl.constexpr, WIDE: tl.constexpr,
 ):  # type: ignore[no-untyped-def] # fmt: skip
     pair = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)
     inside = pair < total
     row = tl.load(candidates + pair, mask=inside, other=-1)
     usable = row >= 0
     tile = (pair // m).to(tl.int64)
-    place = tl.load(cls + tile, mask=inside, other=0)
     products = tl.zeros([PAIRS, SPAN], tl.int32)
-    norms = tl.zeros([PAIRS, SPAN], tl.int64)
     for start in range(0, LENGTH, SPAN):
         at = (start + tl.arange(0, SPAN))[None, :]
         mask = usable[:, None] & (at < LENGTH)
         d = tl.load(pixels + row[:, None] * LENGTH + at, mask=mask, other=0).to(tl.int32)
         products += d * tl.load(packed + tile[:, None] * LENGTH + at, mask=mask, other=0).to(tl.int32)
-        norms += (d * d).to(tl.int64) * tl.load(quad + place[:, None] * LENGTH + at, mask=mask, other=0)
+    at = tl.arange(0, WIDE)[None, :]
+    mask = usable[:, None] & (at < ENERGIES)
+    bent = tl.load(energies + row[:, None] * ENERGIES + at, mask=mask, other=0).to(tl.int32)
+    bent *= tl.load(weights + tile[:, None] * ENERGIES + at, mask=mask, other=0).to(tl.int32)
+    curve = tl.sum(bent, axis=1).to(tl.float32)
     value = tl.sum(products, axis=1).to(tl.float32)
-    norm = tl.sum(norms, axis=1)
-    usable = usable & (norm > 0)
-    inverse = (1.0 / tl.where(usable, norm, 1).to(tl.float64)).to(tl.float32)
+    own = tl.load(scale + tl.load(place + tile, mask=inside, other=0) * rows + row, mask=usable, other=0.0)
+    usable = usable & (own > 0.0)
+    gain = tl.div_rn((value * value) * own, tl.where(usable, curve, 1.0))
     pay = tl.load(price + tile, mask=inside, other=0.0)
-    score = (value * value) * inverse - pay * tl.load(bits + row, mask=usable, other=0.0)
+    score = gain - pay * tl.load(bits + row, mask=usable, other=0.0)
     tl.store(out + pair, tl.where(usable, _key(score, row), _NO_KEY), mask=inside)
 
 
-def rank_again(
-    candidates: Tensor, packed: Tensor, pixels: Tensor, quad: Tensor, cls: Tensor, price: Tensor, bits: Tensor
-) -> Tensor:
+def rank_again(candidates: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms) -> Tensor:
     """Keys of candidates [n,M] as `sort_keys.score_keys` has them, [n,M] int64, of no candidate for a flat row.
 
-    The other arguments are those of `Backend.ranker` and `Ranker`.
+    The other arguments are those of `Backend.ranked`.
     """
-    n, m = candidates.shape
-    out = torch.empty((n, m), dtype=torch.int64, device=packed.device)
-    length = packed.shape[1]
+    out = torch.empty(candidates.shape, dtype=torch.int64, device=bits.device)
+    length, energies = own.rows.shape[1], own.weights.shape[1]
     span = min(LANES, triton.next_power_of_2(length))
     pairs = LANES * RUN // span
     if out.numel():
+        tile = (part.contiguous() for part in own)
         _rank[(triton.cdiv(out.numel(), pairs),)](
-            candidates.contiguous(), packed, pixels, quad, cls, price, bits, out.numel(), m, out,
-            LENGTH=length, PAIRS=pairs, SPAN=span, enable_fp_fusion=False,
+            candidates.contiguous(), *tile, *bank, bits, out.numel(), candidates.shape[1], bank.scale.stride(0), out,
+            LENGTH=length, PAIRS=pairs, SPAN=span, ENERGIES=energies, WIDE=triton.next_power_of_2(energies),
+            enable_fp_fusion=False,
         )  # fmt: skip
     return out
 
