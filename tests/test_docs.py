@@ -142,6 +142,17 @@ def test_every_page_can_be_reached_from_the_readme(page: str) -> None:
     assert ROOT / page in seen
 
 
+@pytest.mark.parametrize(("page", "to"), [("docs/measured.md", "docs/peers.md"), ("docs/peers.md", "docs/measured.md")])
+def test_figures_and_facts_of_peers_point_to_each_other(page: str, to: str) -> None:
+    assert f"]({Path(to).name})" in text_of(page)
+
+
+def test_what_peers_do_not_have_is_linked_to_how_it_is_done_here() -> None:
+    rows = [line.split(" | ")[1] for line in text_of("docs/peers.md").splitlines() if line.startswith("| ")]
+    quoting = [cell for cell in rows if "`" in cell]
+    assert len(quoting) >= 5 and all("](" in cell for cell in quoting)
+
+
 # ---------------------------------------------------------------- pages
 
 

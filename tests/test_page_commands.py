@@ -126,3 +126,13 @@ def test_every_command_is_quoted_and_most_are_run_as_they_are_quoted() -> None:
     assert all_of_them - own == {
         ("pc15", "bench"), ("pc15", "warm"), ("pc15learn", "demo"), ("pc15learn", "evaluate")
     }  # fmt: skip
+
+
+def test_the_reference_has_every_command() -> None:
+    for main, table in TABLES.items():
+        for name in table:
+            parts = pc15.cli.BENCHMARKS if (main, name) == ("pc15", "bench") else [""]
+            for part in parts:
+                assert f"```{{command-help}} {main} {name} {part}".rstrip() + "\n" in text_of(
+                    "docs/reference/commands.md"
+                )
