@@ -1,4 +1,4 @@
-"""Commands that the pages quote are run as they stand, one after the other, as a reader would; on small pictures."""
+"""Commands and Python that the pages quote are run as they stand, in order, as a reader would; on small pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import pc15.cli
 import pc15learn.cli
 from pc15.images import save_image
-from tests.test_docs import MAINS, PAGES, ROOT, commands, text_of
+from tests.test_docs import MAINS, PAGES, ROOT, commands, fenced, text_of
 
 TABLES = {"pc15": pc15.cli.COMMANDS, "pc15learn": pc15learn.cli.COMMANDS}
 CHAINS = (
@@ -66,6 +66,8 @@ def elsewhere(page: str, said: str) -> bool:
     return page in ELSEWHERE or any(part in said for parts in ELSEWHERE.values() for part in parts if part)
 
 
+IN_GUIDES = {"docs/adding-a-hook.md", "docs/adding-a-net.md", "docs/fr/hooks.md"}
+"""Pages whose Python `tests/learn/test_guides.py` runs."""
 LIMITS = {("pc15learn", "fit"): ("--set", "train.max_epochs=1"), ("pc15learn", "push"): ("--dry-run",)}
 """Options that commands get here: fits take one epoch, nothing is uploaded."""
 
@@ -92,9 +94,10 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: Path(chain[0]).stem)
-def test_commands_of_pages_run_one_after_the_other(
+def test_what_pages_quote_runs_one_after_the_other(
     chain: Sequence[str], reader: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Commands, and then Python, each block as a program of its own."""
     pytest.importorskip("lightning")
     pytest.importorskip("datasets")
     done = set()
@@ -105,7 +108,14 @@ def test_commands_of_pages_run_one_after_the_other(
                 code = MAINS[words[0]]([*words[1:], *LIMITS.get((words[0], words[1]), ())])
                 assert code == 0, f"{page}: {said}: {capsys.readouterr().err}"
                 done.add(said)
+        for block in fenced(text_of(page), "python") if page not in IN_GUIDES else ():
+            exec(compile(block, page, "exec"), {"__name__": "__main__"})
     assert done
+
+
+def test_python_of_every_page_is_run_here_or_with_the_guides() -> None:
+    quoting = {page for page in PAGES if any(fenced(text_of(page), "python", "py"))}
+    assert IN_GUIDES < quoting <= {page for chain in CHAINS for page in chain}
 
 
 def test_every_page_with_commands_is_read_and_what_is_run_elsewhere_is_there() -> None:
