@@ -203,6 +203,18 @@ def test_ci_runs_on_what_the_project_says_that_it_supports() -> None:
         assert named and all((ROOT / path).exists() for path in named)
 
 
+@pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="a source distribution has no workflows")
+def test_ci_keeps_the_report_of_the_tests_rd_plots_and_the_site() -> None:
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]["test"][
+        "steps"
+    ]
+    (kept,) = [step["with"]["path"].split() for step in steps if "upload-artifact" in step.get("uses", "")]
+    assert kept == ["build/pytest-report.xml", "build/rd*", "build/site"]
+    made = " ".join([*(step.get("run", "") for step in steps), *(str(step.get("env", "")) for step in steps)])
+    assert "--junitxml=build/pytest-report.xml" in made and "--html build/rd.html" in made
+    assert "make docs" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")  # which builds the site
+
+
 def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
     crooked = re.compile(r'"""(What|Whether|Of|As|How) ')
     assert [

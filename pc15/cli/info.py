@@ -221,7 +221,7 @@ def _described(
 
 
 def _residuals(stream: Stream, damage: list[str]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Of all residual sections: bits by the kind of decision, and layers in squares with their share of the planes."""
+    """Bits of all residual sections by the kind of decision, and layers in squares with their share of the planes."""
     from pc15.bitstream.header import plane_size, residual_spans
     from pc15.proc.generators import NAMES
 

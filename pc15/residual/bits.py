@@ -24,7 +24,7 @@ Ints = npt.NDArray[Any]
 
 
 class ResidualReport(NamedTuple):
-    """What a payload is made of.
+    """Bits and patterns that a payload is made of.
 
     bits: by what a decision is about, the sum of -log2 of its chance: the payload's size to within four bytes, of which
         three and a fraction are the coder's own.

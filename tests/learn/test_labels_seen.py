@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from pc15.errors import ConfigError, SchemaError
 from pc15.images import save_image
 from pc15learn.cli import main
 from pc15learn.labels.manifest import Oracle
-from pc15learn.labels.read import LabelFolder
+from pc15learn.labels.read import LabelFolder, load_labels
 from pc15learn.labels.verify import verify_labels
 from pc15learn.labels.write import LabelOptions, make_labels
 from pc15learn.tiles import make_tiles
@@ -39,6 +40,19 @@ def test_a_label_that_was_changed_is_found(tmp_path: Path, capsys: pytest.Captur
     assert verify_labels(folder, share=1.0, device="cpu").wrong == [rows[number]["tile_id"]]
     assert main(["verify", str(folder), "--sample", "1.0", "--device", "cpu"]) == 1
     assert rows[number]["tile_id"] in capsys.readouterr().err
+
+
+def test_labels_that_were_replaced_under_their_date_are_read_again(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    folder = shutil.copytree(LABELS, tmp_path / "labels")
+    path = folder / "labels-00000.jsonl"
+    first, was = load_labels(folder), path.stat()
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(reversed(lines)))
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert path.stat().st_size == was.st_size
+    again = load_labels(folder)
+    assert again["tile_id"][: len(lines)] == first["tile_id"][: len(lines)][::-1]
 
 
 def test_labels_of_another_oracle_are_not_compared(tmp_path: Path) -> None:
