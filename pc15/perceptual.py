@@ -26,9 +26,10 @@ def vif(reference: Picture, other: Picture, data_range: float = 1.0) -> Score:
         ImageError: as for psnr, or the picture is smaller than that.
         MissingExtraError: torchmetrics is not installed.
     """
-    with needed_for("visual information fidelity"):
-        import torch
+    with needed_for("visual information fidelity"):  # first, as its extra holds torch's
         from torchmetrics.functional.image import visual_information_fidelity
+    import torch
+
     x, y = pair(reference, other, data_range)
     if min(x.shape[-2:]) < VIF_SIDE:
         raise ImageError(f"vif needs {VIF_SIDE} pixels a side, not {x.shape[-1]}x{x.shape[-2]}; use psnr or ssim")
