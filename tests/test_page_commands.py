@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pc15.cli
 import pc15learn.cli
@@ -146,3 +148,14 @@ def test_the_reference_has_every_command() -> None:
                 assert f"```{{command-help}} {main} {name} {part}".rstrip() + "\n" in text_of(
                     "docs/reference/commands.md"
                 )
+
+
+def test_the_figure_of_all_generators_is_what_its_command_draws(reader: Path) -> None:
+    assert pc15.cli.main(["generators", "--preview", "sheet.png", "-q"]) == 0
+    drawn, kept = (
+        np.asarray(Image.open(path).convert("L"), int) for path in ("sheet.png", ROOT / "docs/generators.png")
+    )
+    assert drawn.shape == kept.shape
+    h, w = (side // 32 * 32 for side in kept.shape)
+    differs = (drawn != kept)[:h, :w].reshape(h // 32, 32, w // 32, 32).mean(axis=(1, 3))
+    assert differs.max() < 0.5, "no pattern is another, however letters look, which is Pillow's"
