@@ -32,7 +32,7 @@ from pc15.plan.picture import Picture, needs_work
 from pc15.plan.plan import plans_of
 from pc15.plan.write import Chosen, EncodeResult, finish
 from pc15.proc.codebook_ids import find_codebook
-from pc15.residual.bits import residual_bits, residual_layers
+from pc15.residual.bits import residual_report
 from pc15.runtime.device import checked_device, resolve_device
 from pc15.runtime.memory import is_gpu_memory
 from pc15.runtime.parallel import check_fork, parallel_map, threads
@@ -205,7 +205,9 @@ def repack(
     tallies, patterns = [], 0
     for span, payload in zip(residual_spans(header), residuals, strict=False):
         spec, width = header.planes[span.plane], plane_size(header, span.plane)[1]
-        what = payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, span.plane
-        tallies.append(residual_bits(*what))
-        patterns += sum(layers for layers, _ in residual_layers(*what)[0].values())
+        told = residual_report(
+            payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, span.plane
+        )
+        tallies.append(told.bits)
+        patterns += told.layer_count
     return finish([Chosen(header, programs, residuals, tallies, patterns, metadata)])[0]

@@ -16,6 +16,7 @@ __all__ = ["EXTRA_OF", "missing", "needed_for"]
 EXTRA_OF = {
     "huggingface_hub": "learn",
     "imagecodecs": "bench",
+    "torchmetrics": "bench",
     "torch": "programs",
     "safetensors": "programs",
     "datasets": "learn",

@@ -67,7 +67,7 @@ def psnr(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
         ImageError: shapes differ, a value is not finite, integers come with data_range 1.0, or values lie further
             outside 0..data_range than it is wide.
     """
-    x, y = _pair(a, b, data_range)
+    x, y = pair(a, b, data_range)
     mse = float(np.square(x - y).mean())
     return Score(math.inf if mse == 0.0 else 10.0 * math.log10(data_range * data_range / mse))
 
@@ -85,7 +85,7 @@ def ssim(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     Raises:
         ImageError: as for psnr, or the picture is smaller than the window.
     """
-    x, y = _pair(a, b, data_range)
+    x, y = pair(a, b, data_range)
     _check_side(x, SSIM_WINDOW, "ssim", "compare such small pictures by psnr")
     luminance, contrast = _ssim_maps(x, y, data_range)
     return Score((luminance * contrast).mean())
@@ -100,7 +100,7 @@ def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     Raises:
         ImageError: as for psnr, or the picture is too small for five scales.
     """
-    x, y = _pair(a, b, data_range)
+    x, y = pair(a, b, data_range)
     scales = len(MS_SSIM_WEIGHTS)
     _check_side(x, (SSIM_WINDOW - 1) * 2 ** (scales - 1) + 1, "ms_ssim", "use ssim instead")
     value = np.ones(x.shape[0])  # [C]
@@ -120,7 +120,7 @@ def ciede2000(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     Raises:
         ImageError: as for psnr, or not three channels.
     """
-    x, y = _pair(a, b, data_range)
+    x, y = pair(a, b, data_range)
     if x.shape[0] != 3:
         raise ImageError(f"ciede2000 compares pictures of three channels; these have {x.shape[0]}")
     return Score(ciede2000_lab(_lab(x / data_range), _lab(y / data_range)).mean())
@@ -235,7 +235,7 @@ def bd_overlap(quality_a: Sequence[float], quality_b: Sequence[float]) -> float:
     return float(max(high - low, 0.0) / either) if either > 0.0 else 0.0
 
 
-def _pair(a: Picture, b: Picture, data_range: float) -> tuple[_Floats, _Floats]:
+def pair(a: Picture, b: Picture, data_range: float) -> tuple[_Floats, _Floats]:
     """Both pictures as [C,H,W] float64, checked."""
     if not (math.isfinite(data_range) and data_range > 0):
         raise ImageError(f"data_range is {data_range}; give the peak-to-peak value, 1.0 or 255")

@@ -31,6 +31,7 @@ __all__ = [
     "cache_dir",
     "child_environment",
     "drop_unfinished",
+    "file_stamp",
     "is_direct",
     "model_file",
     "models_dir",
@@ -160,13 +161,13 @@ def model_file(below: str, packaged: Path) -> Path:
     if not own.is_file():
         return packaged
     if own != packaged and packaged.is_file():
-        _say_overridden(own, packaged, own.stat().st_mtime_ns)
+        _say_overridden(own, packaged, *file_stamp(own))
     return own
 
 
 @functools.cache
-def _say_overridden(own: Path, packaged: Path, mtime_ns: int) -> None:
-    """Say that a packaged file is overridden by another, once for each state of it, as its time tells."""
+def _say_overridden(own: Path, packaged: Path, *stamp: int) -> None:
+    """Say that a packaged file is overridden by another, once for each state of it, as its stamp tells."""
     if own.read_bytes() != packaged.read_bytes():
         import logging  # here: `import pc15` costs next to nothing, and logging does
 
@@ -175,6 +176,12 @@ def _say_overridden(own: Path, packaged: Path, mtime_ns: int) -> None:
             own,
             packaged.name,
         )
+
+
+def file_stamp(path: Path) -> tuple[int, int, int, int]:
+    """Numbers that change when a file does, even if what takes its place has its size and its date: cp -p, rsync -t."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def set_models_dir(folder: str | Path) -> None:

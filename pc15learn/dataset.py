@@ -226,7 +226,10 @@ class LabelData(LightningDataModule):
             return
         rows, split, picture, pays = self._of_labels() if self.features is None else self._of_features(self.features)
         if not pays.any():
-            raise SchemaError("the labels hold no tile with a layer: every tile was flat; label pictures with detail")
+            raise SchemaError(
+                "the labels hold no tile with a layer: none paid for its bits; label pictures of more structure, "
+                "or at a lower --lambda"
+            )
         split = _with_validation(split, picture)
         sets = []
         for which in (0, 1):

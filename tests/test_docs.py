@@ -10,18 +10,16 @@ import importlib.util
 import io
 import re
 import shlex
-import shutil
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 import pc15.cli
 import pc15learn.cli
-from pc15.images import save_image
 from tests import format_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,6 +142,17 @@ def test_every_page_can_be_reached_from_the_readme(page: str) -> None:
     assert ROOT / page in seen
 
 
+@pytest.mark.parametrize(("page", "to"), [("docs/measured.md", "docs/peers.md"), ("docs/peers.md", "docs/measured.md")])
+def test_figures_and_facts_of_peers_point_to_each_other(page: str, to: str) -> None:
+    assert f"]({Path(to).name})" in text_of(page)
+
+
+def test_what_peers_do_not_have_is_linked_to_how_it_is_done_here() -> None:
+    rows = [line.split(" | ")[1] for line in text_of("docs/peers.md").splitlines() if line.startswith("| ")]
+    quoting = [cell for cell in rows if "`" in cell]
+    assert len(quoting) >= 5 and all("](" in cell for cell in quoting)
+
+
 # ---------------------------------------------------------------- pages
 
 
@@ -151,6 +160,12 @@ def test_the_readme_is_one_page() -> None:
     text = text_of("README.md")
     assert len(text.splitlines()) <= 170
     assert "make test" in text and "make demo" in text
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_pages_name_the_python_that_the_project_needs(page: str) -> None:
+    needs = tomllib.loads(text_of("pyproject.toml"))["project"]["requires-python"].removeprefix(">=")
+    assert set(re.findall(r"Python (3\.\d+)", text_of(page))) <= {needs}
 
 
 def test_the_page_of_the_format_is_up_to_date() -> None:
@@ -179,52 +194,6 @@ def test_quoted_commands_parse(page: str, only_parsed: None) -> None:
             assert importlib.util.find_spec(words[words.index("-m") + 1]) is not None, f"{page}: {said}"
         if "pytest" in words:
             assert all((ROOT / word).exists() for word in words if word.startswith("tests/")), f"{page}: {said}"
-
-
-QUICK = ("encode", "decode", "metrics", "info", "inspect", "dis", "asm", "generators", "env", "publish-models")
-"""Commands of `pc15` that are done in a moment on a small picture."""
-SLOW = ("--residual", "--hooks", "--weights", "--lenient")
-"""Options that draw banks first, or need weights or a damaged stream."""
-
-
-def quick(words: Sequence[str]) -> bool:
-    """True for a command that can be run here as it is quoted."""
-    return words[0] == "pc15" and words[1] in QUICK and not set(words) & {"-", *SLOW}
-
-
-@pytest.fixture
-def reader_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as a reader of the pages has it, the current one: a picture, a folder of two, a stream of programs."""
-    noise = torch.randint(60, 200, (3, 24, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    for name in ("photo.png", "photos/a.png", "photos/deep/b.png"):  # nothing that a pattern would be sought for
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        save_image(tmp_path / name, noise)
-    for name in ("programs.pc15", "programmes.pc15"):
-        shutil.copy(ROOT / "tests" / "golden" / "merge_few.pc15", tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-QUOTED = {
-    page: [words for words in commands(text_of(page)) if quick(words)]
-    for page in PAGES
-    if page != "docs/measured.md"  # which needs pictures of its own
-}
-
-
-@pytest.mark.parametrize("page", [page for page, quoted in QUOTED.items() if quoted])
-def test_quick_commands_of_a_page_run_one_after_the_other(
-    page: str, reader_files: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As a reader would type them; streams that an earlier page made are there."""
-    assert pc15.cli.main(["encode", "photo.png", "-o", "photo.pc15", "-q"]) == 0
-    for words in QUOTED[page]:
-        assert pc15.cli.main(words[1:]) == 0, f"{page}: {shlex.join(words)}: {capsys.readouterr().err}"
-
-
-def test_most_commands_of_the_codec_are_run() -> None:
-    run = {words[1] for quoted in QUOTED.values() for words in quoted}
-    assert run == set(QUICK)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -30,7 +30,7 @@ LAYERS = (
     "pc15.search.backend",
     "pc15.search.windows pc15.search.knot_spans pc15.search.sizes",
     "pc15.residual.enc",
-    "pc15.decoder pc15.draw_scaled",
+    "pc15.decoder pc15.draw_scaled pc15.perceptual",
     "pc15.images pc15.metrics",
     "pc15.picture_files",
     "pc15.draw",

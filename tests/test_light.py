@@ -167,6 +167,14 @@ print("RESULT", json.dumps(said))
         assert len(text.strip().splitlines()) == 1, (name, text)
 
 
+def test_a_perceptual_metric_says_which_extra_it_wants(tmp_path: Path) -> None:
+    Image.fromarray(photo()).save(tmp_path / "photo.png")
+    code = "from pc15.cli import main\nassert main(['metrics', 'photo.png', 'photo.png', '--perceptual'])"
+    ran = alone(code, tmp_path, block=BLOCK + "sys.modules['torchmetrics'] = None\n")
+    assert ran.returncode == 0, ran.stderr
+    assert 'needs torchmetrics, which is not installed; install it with: pip install "pc15[bench]"' in ran.stderr
+
+
 def test_a_picture_that_looks_like_one_pattern_is_coded_as_a_photograph_and_that_is_said_once(tmp_path: Path) -> None:
     y, x = np.mgrid[:64, :64]
     stripes = (127.5 + 120 * np.sin((x + 0.4 * y) / 3)).astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -137,12 +138,14 @@ def test_a_wheel_carries_the_configs_where_names_are_looked_for(
     for package in PACKAGES:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
+        shutil.copy(ROOT / package / "py.typed", tmp_path / package)
     shutil.copy(ROOT / "pc15" / "_version.py", tmp_path / "pc15")
     ran = subprocess.run(
         [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "build_py", "--build-lib", "built"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
+    assert all((tmp_path / "built" / package / "py.typed").is_file() for package in PACKAGES)
     built = tmp_path / "built" / "pc15" / "configs"
     texts = {path.relative_to(built): path.read_text() for path in built.rglob("*.yaml")}
     own = ROOT / "configs"
@@ -152,6 +155,27 @@ def test_a_wheel_carries_the_configs_where_names_are_looked_for(
     monkeypatch.setattr("pc15.config_files._PLACES", (tmp_path,))
     with pytest.raises(ConfigError, match="install pc15 again"):
         find_config("selector", "learn")
+
+
+def test_type_checkers_of_others_take_the_annotations(tmp_path: Path) -> None:
+    """As PEP 561 wants it: a package that is installed says that it has types."""
+    pytest.importorskip("mypy")
+    (tmp_path / "theirs.py").write_text(
+        "from pc15.errors import Pc15Error\nfrom pc15.seed import tile_seed\n"
+        "right: int = tile_seed(1, 2)\nwrong: str = tile_seed(1, 2)\n"
+    )
+    for package in PACKAGES:
+        (tmp_path / "site" / package).mkdir(parents=True)
+        for name in ("__init__.py", "errors.py", "seed.py", "py.typed"):
+            if (ROOT / package / name).is_file():
+                shutil.copy(ROOT / package / name, tmp_path / "site" / package)
+    env = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", "cache", "theirs.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, env=env,
+    )  # fmt: skip
+    assert "theirs.py:4: error: Incompatible types in assignment" in ran.stdout, ran.stdout
+    assert "py.typed" not in ran.stdout
 
 
 # ---------------------------------------------------------------- the house
@@ -201,6 +225,18 @@ def test_ci_runs_on_what_the_project_says_that_it_supports() -> None:
         words = " ".join(step.get("run", "") for step in jobs[job]["steps"]).split()
         named = [word for word in words if word.startswith("tests/")]
         assert named and all((ROOT / path).exists() for path in named)
+
+
+@pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="a source distribution has no workflows")
+def test_ci_keeps_the_report_of_the_tests_rd_plots_and_the_site() -> None:
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]["test"][
+        "steps"
+    ]
+    (kept,) = [step["with"]["path"].split() for step in steps if "upload-artifact" in step.get("uses", "")]
+    assert kept == ["build/pytest-report.xml", "build/rd*", "build/site"]
+    made = " ".join([*(step.get("run", "") for step in steps), *(str(step.get("env", "")) for step in steps)])
+    assert "--junitxml=build/pytest-report.xml" in made and "--html build/rd.html" in made
+    assert "make docs" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")  # which builds the site
 
 
 def test_docstrings_begin_with_a_noun_or_a_verb() -> None:

@@ -14,6 +14,7 @@ EXAMPLES = (
     "bench speed --images photos/ --limit 3",
     "bench speed --images photo.png --presets oracle --device cuda --out speed.csv",
     "bench speed --images photo.png --presets fast --curve 0.1,1,10 --out curve.csv",
+    "bench speed --images photo.png --processes",
 )
 
 
@@ -23,8 +24,10 @@ def run(args: argparse.Namespace) -> int:
     Shares are of what the same run measured of the integer product, and of the copy for exact scores; times are the
     shortest of --repeats.  Encoding is timed with tile programs alone, as the stages are, and as the preset stands.
     With --curve, both are timed once over the size of the first picture, repeated as often as it takes, with the memory
-    that each needs at most.
+    that each needs at most.  With --processes, `pc15 encode`, `decode` and `info` are timed as they are typed, from a
+    warm cache.
     """
+    from pc15.bench.processes import run_processes
     from pc15.bench.speed import run_curve, run_speed, write_csv
     from pc15.paths import ready_to_write
     from pc15.runtime.device import env_summary
@@ -34,9 +37,8 @@ def run(args: argparse.Namespace) -> int:
     if args.curve:
         timings = run_curve(args.images[0], args.curve, presets=args.presets, device=args.device)
     else:
-        timings = run_speed(
-            args.images, presets=args.presets, device=args.device, repeats=args.repeats, limit=args.limit
-        )  # fmt: skip
+        timed = run_processes if args.processes else run_speed
+        timings = timed(args.images, presets=args.presets, device=args.device, repeats=args.repeats, limit=args.limit)
     args.answer.put(machine=env_summary(), timings=[asdict(t) for t in timings])
     table = [("stage", "seconds", "rate", "unit", "of ceiling", "peak MiB", "")]
     for t in timings:
@@ -55,9 +57,11 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--presets", type=names, default=list(presets), metavar="A,B", help=f"of {', '.join(presets)} (default: all)"
     )
-    add.add_argument(
+    ways = add.add_mutually_exclusive_group()
+    ways.add_argument(
         "--curve", type=numbers, metavar="A,B", help="time and memory over sizes in megapixels, in place of stages"
     )
+    ways.add_argument("--processes", action="store_true", help="time the commands as processes, in place of stages")
     add.add_argument("--limit", type=int, metavar="N", help="so many pictures (default: all)")
     add.add_argument("--repeats", type=int, default=3, metavar="N", help="how often each is timed (default: 3)")
     add.add_argument("-o", "--out", type=Path, metavar="FILE", help="also a CSV")

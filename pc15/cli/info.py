@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import math
@@ -156,8 +155,8 @@ def _described(
         for kind, cost in writer.bits_by_kind().items():
             kind = f"coarse {kind}" if header.grids[span.grid].coarse else kind
             bits[kind] = bits.get(kind, 0.0) + cost
-    bits |= _residual_bits(stream, damage)
-    squares = _square_layers(stream)
+    residual, squares = _residuals(stream, damage)
+    bits |= residual
     grids: dict[tuple[int, bool], dict[str, Any]] = {}
     for which, (index, spec, coarse) in enumerate(header.grids):
         most = int(programs[which].count.max(initial=-1))
@@ -221,61 +220,43 @@ def _described(
     }
 
 
-def _residual_bits(stream: Stream, damage: list[str]) -> dict[str, float]:
-    """Bits of all residual sections, by the kind of decision that they were spent on."""
-    from pc15.bitstream.header import plane_size, residual_spans
-
-    bits: dict[str, float] = {}
-    if not any(stream.residuals):
-        return bits
-    from pc15.residual.bits import residual_bits  # loads numba
-
-    for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
-        if payload is None:
-            continue
-        width, spec = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane]
-        try:
-            tally = residual_bits(
-                payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, span.plane
-            )
-        except BitstreamError as error:
-            where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
-            damage.append(f"{where}: {error}")
-            tally = {"unread": 8.0 * len(payload)}
-        for kind, cost in tally.items():
-            bits[f"residual {kind}"] = bits.get(f"residual {kind}", 0.0) + cost
-    return bits
-
-
-def _square_layers(stream: Stream) -> dict[str, Any]:
-    """Layers in the residual's squares: how many, their share of the planes, and of each generator."""
+def _residuals(stream: Stream, damage: list[str]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Bits of all residual sections by the kind of decision, and layers in squares with their share of the planes."""
     from pc15.bitstream.header import plane_size, residual_spans
     from pc15.proc.generators import NAMES
 
+    bits: dict[str, float] = {}
     used: dict[str, dict[str, int]] = {}
     drawn = 0
     if any(stream.residuals):
-        from pc15.residual.bits import residual_layers  # loads numba
+        from pc15.residual.bits import ResidualReport, residual_report  # loads numba
 
         for span, payload in zip(residual_spans(stream.header), stream.residuals, strict=True):
             if payload is None:
                 continue
             width, spec = plane_size(stream.header, span.plane)[1], stream.header.planes[span.plane]
-            with contextlib.suppress(BitstreamError):  # said already, where its bits were counted
-                layers, area = residual_layers(
+            try:
+                told = residual_report(
                     payload, span.row_stop - span.row_start, width, spec.residual - 1, spec.tools, span.plane
                 )
-                drawn += area
-                for gen, (count, pixels) in layers.items():
-                    own = used.setdefault(NAMES[gen], {"layers": 0, "pixels": 0})
-                    own["layers"] += count
-                    own["pixels"] += pixels
+            except BitstreamError as error:
+                where = f"plane {span.plane}, residual of pixel rows {span.row_start} to {span.row_stop - 1}"
+                damage.append(f"{where}: {error}")
+                told = ResidualReport({"unread": 8.0 * len(payload)}, {}, 0)
+            for kind, cost in told.bits.items():
+                bits[f"residual {kind}"] = bits.get(f"residual {kind}", 0.0) + cost
+            for gen, (count, pixels) in told.layers.items():
+                own = used.setdefault(NAMES[gen], {"layers": 0, "pixels": 0})
+                own["layers"] += count
+                own["pixels"] += pixels
+            drawn += told.drawn
     pixels = sum(math.prod(plane_size(stream.header, plane)) for plane in range(len(stream.header.planes)))
-    return {
+    squares = {
         "layers": sum(own["layers"] for own in used.values()),
         "area": min(1.0, drawn / pixels),
         "by_generator": dict(sorted(used.items(), key=lambda item: (-item[1]["layers"], item[0]))),
     }
+    return bits, squares
 
 
 def _canonical(metadata: dict[str, Any]) -> bytes:

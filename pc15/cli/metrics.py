@@ -19,6 +19,7 @@ EXAMPLES = (
     "metrics photo.png back.png",
     "metrics photo.png photo.pc15 --json",
     "metrics photo.png - < photo.pc15",
+    "metrics photo.png photo.pc15 --perceptual",
 )
 
 
@@ -26,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare the luma of two pictures of the same size; either may be a .pc15 stream.
 
     PSNR has peak 1.0; SSIM is the 11x11 Gaussian one, sigma 1.5, from 11x11 pixels on, MS-SSIM from 161x161 on.
+    --perceptual adds visual information fidelity of B, with A as the reference, of pictures from 41x41 pixels on.
     """
     from pc15.metrics import MS_SSIM_WEIGHTS, SSIM_WINDOW, ms_ssim, psnr, ssim
 
@@ -38,11 +40,15 @@ def run(args: argparse.Namespace) -> int:
         found["ssim_y"] = ssim(a, b)
     if side > (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1):
         found["ms_ssim_y"] = ms_ssim(a, b)
+    if args.perceptual:
+        from pc15.perceptual import vif
+
+        found["vif_y"] = vif(a, b)
     for key, bpp in (("bpp_a", bpp_a), ("bpp_b", bpp_b)):
         if bpp is not None:
             found["bpp" if (bpp_a is None) != (bpp_b is None) else key] = bpp
     args.answer.put(a=str(args.a), b=str(args.b), **found)
-    names = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "ms_ssim_y": "MS-SSIM-Y"}
+    names = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "ms_ssim_y": "MS-SSIM-Y", "vif_y": "VIF-Y"}
     text = {"psnr_y": "{:.4f} dB", "bpp": "{:.5f}", "bpp_a": "{:.5f}", "bpp_b": "{:.5f}"}
     rows = [(names.get(key, key), text.get(key, "{:.6f}").format(value)) for key, value in found.items()]
     args.answer.say(columns(rows))
@@ -53,6 +59,7 @@ def add_arguments(add: Parser) -> None:
     """The command's arguments."""
     add.add_argument("a", type=Path, metavar="A", help="a picture or a stream, or - for standard input")
     add.add_argument("b", type=Path, metavar="B", help="another one of the same size")
+    add.add_argument("--perceptual", action="store_true", help="also VIF, by torchmetrics (extra bench)")
     add_device(add, "where streams are decoded: ")
     add_max_pixels(add, PICTURE_PIXELS)
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import ConfigError, MissingTableError, Pc15Error, did_you_mean, shown
-from pc15.paths import model_file, models_dir, read_bounded, write_atomic
+from pc15.paths import file_stamp, model_file, models_dir, read_bounded, write_atomic
 from pc15.runtime.memo import cached_method
 
 __all__ = [
@@ -284,13 +284,12 @@ def load_table(id: str) -> TableSet:
         MissingTableError: as `find_table`, or the file is damaged.
     """
     path = find_table(id)
-    stat = path.stat()
-    return _read_tables(id, path, stat.st_mtime_ns, stat.st_size)
+    return _read_tables(id, path, *file_stamp(path))
 
 
 @lru_cache(maxsize=16)
-def _read_tables(table_id: str, path: Path, mtime_ns: int, size: int) -> TableSet:
-    """Parse one file; the time and size are there so that a file that changed is read again."""
+def _read_tables(table_id: str, path: Path, *stamp: int) -> TableSet:
+    """Parse one file; its stamp is there so that a file that changed is read again."""
 
     def damaged(why: str) -> MissingTableError:
         return MissingTableError(

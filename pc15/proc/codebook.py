@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import MissingTableError
-from pc15.paths import read_bounded, write_atomic
+from pc15.paths import file_stamp, read_bounded, write_atomic
 from pc15.proc.codebook_ids import FINE_CLASSES, FINE_MAX, GRID_ID, OFFSET_MAX, find_codebook, offset_reach
 from pc15.proc.generators import NAMES, load
 from pc15.runtime.memo import cached_method
@@ -182,8 +182,7 @@ def load_codebook(codebook_id: str) -> Codebook:
     place = find_codebook(codebook_id)
     if place is None:
         return _grid_codebook()
-    stat = place.stat()
-    return _kept(codebook_id, place, stat.st_mtime_ns, stat.st_size)
+    return _kept(codebook_id, place, *file_stamp(place))
 
 
 @functools.cache
@@ -192,8 +191,8 @@ def _grid_codebook() -> Codebook:
 
 
 @functools.lru_cache(maxsize=8)
-def _kept(codebook_id: str, path: Path, mtime_ns: int, size: int) -> Codebook:
-    """A file as it was read; its time and size are there so that one that changed is read again."""
+def _kept(codebook_id: str, path: Path, *stamp: int) -> Codebook:
+    """A file as it was read; its stamp is there so that one that changed is read again."""
     return _read(codebook_id, path)
 
 

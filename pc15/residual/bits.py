@@ -23,12 +23,29 @@ from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 Ints = npt.NDArray[Any]
 
 
-def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> dict[str, float]:
-    """Where the bits of a payload of a plane [h,w] went: by what a decision is about, the sum of -log2 of its chance.
+class ResidualReport(NamedTuple):
+    """Bits and patterns that a payload is made of.
+
+    bits: by what a decision is about, the sum of -log2 of its chance: the payload's size to within four bytes, of which
+        three and a fraction are the coder's own.
+    layers: patterns in squares, by generator's id: how many, and pixels of their squares.
+    drawn: pixels of the squares that have patterns.
+    """
+
+    bits: dict[str, float]
+    layers: dict[int, tuple[int, int]]
+    drawn: int
+
+    @property
+    def layer_count(self) -> int:
+        """Patterns of all generators together."""
+        return sum(layers for layers, _ in self.layers.values())
+
+
+def residual_report(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> ResidualReport:
+    """Bits and patterns of a payload of a plane [h,w], which is read once.
 
     `plane` is its number among the picture's, as of `read_field`.
-
-    The sum is the payload's size to within four bytes, of which three and a fraction are the coder's own.
 
     Raises:
         BitstreamError: the payload is cut, too long or damaged.
@@ -37,8 +54,16 @@ def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: 
     check_step(step)
     check_tools(tools)
     if not payload:
-        return {}
+        return ResidualReport({}, {}, 0)
     field, strength, loop = read_field(payload, h, w, step, tools, plane)
+    used: dict[int, tuple[int, int]] = {}
+    if tools & PATTERNS:
+        generators = generators_of_squares()
+        for s, entry, _ in layers_of(field):
+            gen = int(generators[s - 1][entry])
+            layers, area = used.get(gen, (0, 0))
+            used[gen] = layers + 1, area + (16 << 2 * s)
+    drawn = 16 * int(np.count_nonzero(field.layers))
     tapes = [filter_decisions(strength, loop, tools)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
     models, stack, around = start_models(step, tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
@@ -46,7 +71,12 @@ def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: 
         io[MODE], io[FILL] = ENCODE, TAPE
         done = write_plane(models, io, field, done, ROOM, stack, around)
         tapes.append(io[TAPE : io[FILL]].copy())
-    return bits_by_kind(np.concatenate(tapes))
+    return ResidualReport(bits_by_kind(np.concatenate(tapes)), used, drawn)
+
+
+def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> dict[str, float]:
+    """Bits of a payload by kind; arguments and errors as of `residual_report`."""
+    return residual_report(payload, h, w, step, tools, plane).bits
 
 
 class Square(NamedTuple):
@@ -160,29 +190,6 @@ def mode_name(mode: int) -> str:
         return exact[mode]
     side, angle = ("left", mode - HORIZONTAL) if mode < DIAGONAL else ("top", mode - VERTICAL)
     return f"from the {side}, direction {angle:+d} of 8"
-
-
-def residual_layers(
-    payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0
-) -> tuple[dict[int, tuple[int, int]], int]:
-    """Patterns in a payload of a plane [h,w]: by generator's id (layers, pixels of their squares), and pixels drawn.
-
-    Raises:
-        BitstreamError: the payload is cut, too long or damaged.
-        ConfigError: the step or the tools are out of range.
-    """
-    check_step(step)
-    check_tools(tools)
-    used: dict[int, tuple[int, int]] = {}
-    if not payload or not tools & PATTERNS:
-        return used, 0
-    field, _, _ = read_field(payload, h, w, step, tools, plane)
-    generators = generators_of_squares()
-    for s, entry, _ in layers_of(field):
-        gen = int(generators[s - 1][entry])
-        layers, area = used.get(gen, (0, 0))
-        used[gen] = layers + 1, area + (16 << 2 * s)
-    return used, 16 * int(np.count_nonzero(field.layers))
 
 
 def filter_decisions(strength: int, loop: Loop, tools: int) -> Ints:

@@ -104,11 +104,14 @@ class KeptLoop(LazyLoop):
 
     def _prepared(self, key: tuple[str, ...], arguments: tuple[Any, ...]) -> Callable[..., Any] | None:
         """The loop for kinds of arguments, from its file or compiled; None if numba has to run it."""
+        source = Path(self.py_func.__code__.co_filename)
+        folder = _folder(source)
         about = {"loop": f"{self.py_func.__module__}.{self.py_func.__qualname__}", "for": [*key], **_machine()}
+        if folder != source.parent / "__pycache__":  # which installations share: each keeps its own files
+            about["from"] = str(source.parent)
         name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         about["sources"] = self._digest()  # not in the name: what is out of date is written over
-        source = Path(self.py_func.__code__.co_filename)
-        path = _folder(source) / f"{source.stem}.{self.py_func.__name__}-{name}.loop"
+        path = folder / f"{source.stem}.{self.py_func.__name__}-{name}.loop"
         found = _read(path, about)
         if found is None:
             found = self._machine_code(self.py_func, arguments)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pc15.bitstream.programs import MAX_LAYERS, Programs
+from pc15.bitstream.programs import MAX_LAYERS, MAX_PARAMS, Programs
 from pc15.config import CodecConfig
 from pc15.draw import dc_samples, draw_tiles
 from pc15.errors import ConfigError, SchemaError
@@ -103,7 +103,7 @@ class LabelBatch:
             dc=_array(columns["dc"]).astype(np.int64),
             layer_start=starts,
             layer={name: _wide(layers.field(name)) for name in LAYER_TYPES},
-            offsets=_wide(layers.field("offsets").flatten()).reshape(len(layers), -1),
+            offsets=_wide(layers.field("offsets").flatten()).reshape(-1, MAX_PARAMS),
             tried_start=_starts(lists),
             tried={name: _wide(tried.field(name)) for name in TRIED_TYPES},
         )

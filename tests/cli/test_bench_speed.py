@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pc15 import cli, render
-from pc15.bench import speed
+from pc15.bench import processes, speed
+from pc15.errors import Pc15Error
 from pc15.images import save_image
 
 
@@ -59,6 +60,24 @@ def test_timings_come_as_json(photo: Path, capsys: pytest.CaptureFixture[str], m
     assert cli.main(["bench", "speed", "--images", str(photo), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["machine"]["threads"] >= 1 and content["timings"][0]["seconds"] == 0.5
+
+
+def test_commands_are_timed_as_processes(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "speed", "--images", str(photo), "--presets", "fast", "--repeats", "1", "--processes"]
+    assert cli.main([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["timings"]
+    assert [row["stage"] for row in rows] == ["pc15 encode", "pc15 decode", "pc15 info"]
+    for row in rows:
+        assert row["seconds"] > 0.05 and row["rate"] == pytest.approx(48 * 70 / row["seconds"] / 1e6)
+        assert 20 < row["peak_mib"] < 2000
+    photo.write_bytes(photo.read_bytes()[:-200])
+    assert cli.main([*command, "--device", "cpu"]) != 0
+    assert "photo.png" in capsys.readouterr().err
+
+
+def test_a_command_that_fails_is_named(photo: Path) -> None:
+    with pytest.raises(Pc15Error, match="a.pc15: no such file|cannot read stream"):
+        processes._process("info", [str(photo.with_name("a.pc15"))])
 
 
 def test_a_curve_is_over_the_size_of_the_picture(

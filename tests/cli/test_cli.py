@@ -436,6 +436,8 @@ def test_metrics_compare_pictures_and_streams(photo: Path, stream: Path, capsys:
     save_image(small, torch.zeros(1, 5, 5, dtype=torch.uint8))
     assert run("metrics", large, large) == 0
     assert "MS-SSIM-Y  1.000000" in capsys.readouterr().out
+    assert run("metrics", large, large, "--perceptual") == 0
+    assert "VIF-Y      1.000000" in capsys.readouterr().out
     assert run("metrics", small, small) == 0
     assert capsys.readouterr().out.split() == ["PSNR-Y", "inf", "dB"]
     assert run("metrics", large, small) == 1

@@ -144,6 +144,22 @@ def test_a_picture_of_one_pixel_warns_of_nothing() -> None:
     assert load_rgb(io.BytesIO(one.getvalue())).flatten().tolist() == [1, 2, 3]
 
 
+def test_reading_a_picture_leaves_the_process_s_warnings_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They belong to all threads, so that whoever sets them for a moment sets them for all."""
+    import warnings
+
+    for name in ("a.png", "a.jpg", "a.tif"):
+        save_image(tmp_path / name, torch.full((3, 5, 7), 90, dtype=torch.uint8))
+
+    def touched(*_: object, **__: object) -> None:
+        raise AssertionError("the filters of warnings are those of all threads")
+
+    for name in ("catch_warnings", "simplefilter", "filterwarnings", "resetwarnings"):
+        monkeypatch.setattr(warnings, name, touched)
+    for path in sorted(tmp_path.iterdir()):
+        assert load_rgb(path).shape == (3, 5, 7) and load_luma(path).shape == (1, 5, 7)
+
+
 def test_float_files_are_luma_in_0_1_or_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32)).save(tmp_path / "f.tif")
     assert load_luma(tmp_path / "f.tif").tolist() == [[[0, 128, 255]]]

@@ -27,8 +27,9 @@ from pc15.inspection import inspect_stream
 from pc15.plan.write import tile_bits
 from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 from pc15.proc.generators import NAMES
-from pc15.residual.bits import Square, mode_name, residual_bits, residual_layers, square_bits
+from pc15.residual.bits import Square, mode_name, residual_bits, residual_report, square_bits
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS
+from pc15.residual.decode import read_field
 from pc15.stream_map import stream_map
 from pc15learn.train_tables import starting_tables
 
@@ -77,12 +78,29 @@ def drawn_squares(data: bytes) -> list[Square]:
         spec, width = stream.header.planes[0], plane_size(stream.header, 0)[1]
         what = payload or b"", span.row_stop - span.row_start, width, spec.residual - 1, spec.tools
         squares = square_bits(*what)
-        used, pixels = residual_layers(*what)
+        _, used, pixels = residual_report(*what)
         assert sum(len(square.layers) for square in squares) == sum(layers for layers, _ in used.values()) > 0
         assert {gen for square in squares for gen, _, _ in square.layers} == set(used)
         assert sum(square.side**2 for square in squares if square.layers) == pixels
         found += [square._replace(y=square.y + span.row_start) for square in squares if square.layers]
     return found
+
+
+@pytest.mark.parametrize("name", PATTERNS_IN_SQUARES)
+def test_what_is_said_of_a_residual_takes_reading_it_once(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, read = GOLDEN / f"{name}.pc15", []
+
+    def counted(*what: Any) -> Any:
+        read.append(what[0])
+        return read_field(*what)
+
+    monkeypatch.setattr("pc15.residual.bits.read_field", counted)
+    assert cli.main(["info", str(source), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["squares"]["layers"] > 0 and told["bits_by_kind"]["residual pattern"] > 0
+    assert read == [part for part in read_container(source.read_bytes()).residuals if part]
 
 
 @pytest.mark.parametrize("name", PATTERNS_IN_SQUARES)

@@ -17,6 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pc15.errors import ConfigError, ImageError
 from pc15.metrics import MS_SSIM_WEIGHTS, _pchip, bd_rate, ms_ssim, psnr, ssim
+from pc15.perceptual import vif
 
 
 def picture(*shape: int, seed: int = 0, noise: float = 0.0) -> npt.NDArray[np.float64]:
@@ -35,6 +36,46 @@ def test_ssim_and_psnr_agree_with_scikit_image(shape: tuple[int, int], noise: fl
     theirs = structural_similarity(a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0)
     assert ssim(a, b) == pytest.approx(theirs, abs=1e-9)
     assert psnr(a, b) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=1.0), abs=1e-9)
+
+
+def vif_of_the_paper(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    """VIF in the pixel domain as its authors' vifp_mscale computes it."""
+    gained = there = 0.0
+    for scale in range(1, 5):
+        side = 2 ** (5 - scale) + 1
+
+        def mean(x: npt.NDArray[np.float64], side: int = side) -> npt.NDArray[np.float64]:
+            wide = gaussian_filter(x, side / 5, truncate=(side // 2) / (side / 5), mode="constant")
+            return wide[side // 2 : -(side // 2), side // 2 : -(side // 2)]
+
+        if scale > 1:
+            a, b = mean(a)[::2, ::2], mean(b)[::2, ::2]
+        va, vb = (np.maximum(mean(x * x) - mean(x) ** 2, 0.0) for x in (a, b))
+        both = mean(a * b) - mean(a) * mean(b)
+        g = both / (va + 1e-10)
+        noise = vb - g * both
+        g[va < 1e-10], noise[va < 1e-10] = 0.0, vb[va < 1e-10]
+        va[va < 1e-10] = 0.0
+        g[vb < 1e-10], noise[vb < 1e-10] = 0.0, 0.0
+        noise[g < 0], g[g < 0] = vb[g < 0], 0.0
+        noise = np.maximum(noise, 1e-10)
+        gained += np.log10(1 + g * g * va / (noise + 2.0)).sum()
+        there += np.log10(1 + va / 2.0).sum()
+    return float(gained / there)
+
+
+def test_vif_is_that_of_the_paper_and_falls_with_noise_and_blur() -> None:
+    pytest.importorskip("torchmetrics")
+    a = picture(64, 80)
+    others = [a, picture(64, 80, noise=0.01), picture(64, 80, noise=0.1), gaussian_filter(a, 3.0)]
+    found = [vif(a, other) for other in others]
+    assert found[0] == pytest.approx(1.0, abs=1e-6) and found[0] > found[1] > found[2] > 0 and found[3] < found[1]
+    assert found == pytest.approx([vif_of_the_paper(255 * a, 255 * other) for other in others], abs=1e-3)
+    eight = (255 * a).round().astype(np.uint8)
+    assert vif(eight, 255 - eight, 255) == vif(eight / 255, 1 - eight / 255)
+    assert vif(np.stack([a, a]), np.stack([a, others[1]])) == pytest.approx((found[0] + found[1]) / 2)
+    with pytest.raises(ImageError, match="41 pixels a side, not 40x64"):
+        vif(a[:, :40], a[:, :40])
 
 
 def test_colour_is_the_mean_over_channels() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import heapq
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from pc15.entropy.tables import (
     save_tables,
 )
 from pc15.errors import ConfigError, MissingTableError
-from pc15.proc.codebook import load_codebook, save_codebook
+from pc15.proc.codebook import Codebook, load_codebook, save_codebook
 
 TOTAL = 1 << PRECISION
 
@@ -178,6 +179,36 @@ def test_a_changed_file_is_read_again(models: Path) -> None:
     assert load_table("small").version == 1
     save_tables(path, small_set(version=22))
     assert load_table("small").version == 22
+
+
+def test_a_file_that_another_of_its_size_and_date_has_replaced_is_read_again(models: Path) -> None:
+    path, other = models / "rans" / "small.json", models / "other.json"
+    save_tables(path, small_set(version=1))
+    assert load_table("small").version == 1
+    save_tables(other, small_set(version=2))
+    was = path.stat()
+    os.utime(other, ns=(was.st_atime_ns, was.st_mtime_ns))
+    other.replace(path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (was.st_size, was.st_mtime_ns)
+    assert load_table("small").version == 2
+
+
+def test_a_codebook_that_another_of_its_size_and_date_has_replaced_is_read_again(models: Path) -> None:
+    (models / "codebooks").mkdir()
+    path, other = models / "codebooks" / "mine.npz", models / "codebooks" / "other.npz"
+    grid = load_codebook("v15_grid")
+    save_codebook(path, Codebook("mine", grid.entries))
+    first = load_codebook("mine")
+    turned = [grid.entries[0].flip(0), *grid.entries[1:]]
+    save_codebook(other, Codebook("mine", turned))
+    size = max(path.stat().st_size, other.stat().st_size)
+    stamp = path.stat().st_mtime_ns
+    for one in (path, other):  # what lies behind an archive is not read
+        one.write_bytes(one.read_bytes().ljust(size, b"\0"))
+        os.utime(one, ns=(stamp, stamp))
+    assert load_codebook("mine").fingerprint == first.fingerprint
+    other.replace(path)
+    assert load_codebook("mine").fingerprint != first.fingerprint
 
 
 def test_an_unknown_table_gets_a_guess() -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from pc15 import AiHooks, CodecConfig, decode_y, encode_y
 from pc15.bitstream.container import read_container
+from pc15.bitstream.read import read_programs
 from pc15.cli import main
 from pc15.hooks.roles import ROLES
 from pc15.images import save_image
@@ -97,6 +98,19 @@ def test_the_command_line_takes_the_guides_hook(my_hooks: Path, capsys: pytest.C
     ]:
         assert main([*command, spec]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_the_french_guides_hook_draws_stripes_and_waves_alone(my_hooks: Path) -> None:
+    code = blocks("fr/hooks.md", "python")[0]
+    (my_hooks / code.splitlines()[0].removeprefix("# ")).write_text(code)
+    save_image("a.png", (texture()[0] * 255).round().to(torch.uint8))
+    options = ["--preset", "fast", "--tile", "16", "--overlap", "4", "--residual", "off", "--codebook", "v15_grid"]
+    command = ["encode", "a.png", "-o", "a.pc15", *options, "--hooks", "mes_hooks:Rayures"]
+    assert main(command) == 0
+    stream = Path("a.pc15").read_bytes()
+    assert hooks_named(stream) == {"name": "rayures", "version": "1"}
+    used = {NAMES[layer.gen] for record in read_programs(stream)[1][0].records() for layer in record.layers}
+    assert used and all(name.startswith(("STRIPES", "WAVES")) for name in used)
 
 
 @pytest.fixture

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from pc15 import CodecConfig
 from pc15.errors import ConfigError, SchemaError
+from pc15.images import save_image
 from pc15learn.cli import main
 from pc15learn.labels.manifest import Oracle
+from pc15learn.labels.read import LabelFolder, load_labels
 from pc15learn.labels.verify import verify_labels
+from pc15learn.labels.write import LabelOptions, make_labels
+from pc15learn.tiles import make_tiles
+from tests.fake_oracle import FakeOracle
 
 LABELS = Path(__file__).resolve().parents[2] / "datasets" / "samples" / "labels"
 
@@ -32,6 +40,19 @@ def test_a_label_that_was_changed_is_found(tmp_path: Path, capsys: pytest.Captur
     assert verify_labels(folder, share=1.0, device="cpu").wrong == [rows[number]["tile_id"]]
     assert main(["verify", str(folder), "--sample", "1.0", "--device", "cpu"]) == 1
     assert rows[number]["tile_id"] in capsys.readouterr().err
+
+
+def test_labels_that_were_replaced_under_their_date_are_read_again(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    folder = shutil.copytree(LABELS, tmp_path / "labels")
+    path = folder / "labels-00000.jsonl"
+    first, was = load_labels(folder), path.stat()
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(reversed(lines)))
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert path.stat().st_size == was.st_size
+    again = load_labels(folder)
+    assert again["tile_id"][: len(lines)] == first["tile_id"][: len(lines)][::-1]
 
 
 def test_labels_of_another_oracle_are_not_compared(tmp_path: Path) -> None:
@@ -55,3 +76,22 @@ def test_a_page_shows_tiles_layers_and_candidates(tmp_path: Path) -> None:
     main(["show", str(LABELS), "--out", str(again), "--tiles", "3"])
     assert again.read_bytes() == page.read_bytes()
     assert main(["show", str(LABELS), "--out", str(again), "--tiles", "0"]) == 2
+
+
+def test_labels_without_any_layer_are_read_shown_and_refused_by_a_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "flat").mkdir()
+    for shade in (40, 90, 140, 190):
+        save_image(tmp_path / "flat" / f"{shade}.png", torch.full((1, 20, 20), shade, dtype=torch.uint8))
+    make_tiles(tmp_path / "flat", tmp_path / "tiles.jsonl", tile=16, overlap=4, val_percent=50, test_percent=0)
+    cfg = CodecConfig.preset("fast", tile=16, overlap=4, residual=False, codebook_id="v15_grid")
+    options = LabelOptions(cfg=cfg, top=4, random=2, device="cpu")
+    make_labels(tmp_path / "tiles.jsonl", tmp_path / "labels", options, search=FakeOracle(options.cfg))
+    (batch,) = LabelFolder.open(tmp_path / "labels").batches("labels")
+    assert len(batch.pixels) == 16 and len(batch.offsets) == 0
+    assert main(["show", str(tmp_path / "labels"), "--out", str(tmp_path / "page.html")]) == 0
+    pytest.importorskip("lightning")
+    words = ["fit", "--config", "selector", "--labels", str(tmp_path / "labels"), "--out", str(tmp_path / "made")]
+    assert main(words) == 2
+    assert "no tile with a layer: none paid for its bits" in capsys.readouterr().err

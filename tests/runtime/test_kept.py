@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import json
 import os
+import shutil
 import subprocess
 import sys
 from decimal import Decimal
@@ -108,6 +109,16 @@ def test_machine_code_is_kept_and_needs_no_numba_until_something_changes(folder:
     (folder / "loops" / "all.py").write_text(LOOPS.replace("STEP = 1", "STEP = 3"))
     assert json.loads(asked(folder).stdout)[0] == [[3, 5, 7], [13, 15, 17]]
     assert len(files(folder)) == 2, "what is out of date is written over"
+
+
+def test_two_installations_that_share_a_cache_do_not_compile_anew_in_turns(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder / "loops", other / "loops")
+    (other / "loops" / "all.py").write_text(LOOPS.replace("STEP = 1", "STEP = 3"))
+    shared = {"NUMBA_CACHE_DIR": str(folder / "kept")}
+    asked(folder, **shared), asked(other, **shared)
+    assert json.loads(asked(folder, **shared).stdout) == [*RIGHT, False]
+    assert json.loads(asked(other, **shared).stdout)[3] is False
 
 
 def test_what_needs_numba_s_runtime_and_what_checks_bounds_is_run_by_numba(folder: Path) -> None:
