@@ -27,7 +27,10 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         **_PHOTO, "search": "screened", "shortlist": 6, "refine": 0, "passes": 0, "sweeps": 1, "tries": 1,
         "tools": tuple(name for name in TOOLS if name != "trellis"),
     },
-    "balanced": {**_PHOTO, "search": "screened", "shortlist": 16, "refine": 0, "passes": 1, "sweeps": 2, "tries": 3},
+    "balanced": {
+        **_PHOTO, "search": "screened", "shortlist": 8, "beam": 8, "recall": 64, "refine": 0, "passes": 1, "sweeps": 2,
+        "tries": 3,
+    },
     "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 24, "refine": 1, "passes": 1, "sweeps": 2, "tries": 8},
 }  # fmt: skip
 

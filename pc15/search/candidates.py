@@ -188,19 +188,13 @@ def shortlist(
         rows = scorer.within(cells.chosen, tiles, layer, keep, cells.of)
     else:
         rows = scorer.screen(tiles, layer, keep, allowed)
-    if rows.shape[1] == 1:
-        return rows, offsets
-    if (predicted := hooks.rank(view, rows, keep)) is None:
-        return (
-            (rows, offsets)
-            if proposals is None or offsets is not None
-            else (scorer.finer(rows, tiles, layer, keep), None)
-        )
-    else:
+    if rows.shape[1] > 1 and (predicted := hooks.rank(view, rows, keep)) is not None:
         order = torch.sort(predicted, dim=1, stable=True).indices[:, :keep]
         rows = torch.gather(rows, 1, order)
         if offsets is not None:
             offsets = torch.gather(offsets, 1, order[:, :, None].expand(-1, -1, offsets.shape[2]))
+    elif proposals is not None and offsets is None and rows.shape[1] > keep:
+        rows = scorer.finer(rows, tiles, layer, keep)
     return rows, offsets
 
 

@@ -10,18 +10,20 @@ from pc15.blend_weights import axis_weights
 from pc15.config import CodecConfig
 from pc15.grids import TileGridCfg
 from pc15.hooks.inputs import NUMBERS, PIXELS, NetInputs, net_inputs
+from pc15.search.backend.protocol import TileBatch
+from pc15.search.expansion import expansion_of
 from pc15.search.label import lone_scorer
 from pc15.search.windows import Windows
 
 
-def seen(e: Tensor, x: Tensor, *, lambda_rd: float = 0.5, layer: int = 0) -> NetInputs:
+def seen(e: Tensor, x: Tensor, *, lambda_rd: float = 0.5, layer: int = 0, alpha: float = 0.7) -> NetInputs:
     """Inputs of lone tiles."""
     side = e.shape[1]
     cfg = CodecConfig.preset("fast", tile=side, overlap=side // 4, lambda_rd=lambda_rd)
     wide = axis_weights(side, TileGridCfg(size=side, overlap=side // 4))
     windows = Windows.of_grid(wide, wide, cfg, blended=False)
-    prices = torch.full((64,), lambda_rd * 2.0**-17)
-    return net_inputs(e, x, torch.zeros(len(e), dtype=torch.int64), windows.linear_weight, prices, layer)
+    expansions = (expansion_of(windows, weight, share, lambda_rd) for weight, share in ((19.2, alpha), (1.0, 0.0)))
+    return net_inputs(TileBatch(e, x, torch.zeros(len(e), dtype=torch.int64)), *expansions, layer)
 
 
 def tiles(n: int, side: int) -> tuple[Tensor, Tensor]:
@@ -52,7 +54,7 @@ def test_the_price_follows_lambda_and_the_layer_its_numbers() -> None:
     assert torch.equal(dear.error, cheap.error)
     first, second, later, last = (seen(e, x, layer=layer).numbers for layer in (0, 1, 2, 40))
     assert torch.equal(first[:, :5], last[:, :5])
-    assert [n[0, 5:].tolist() for n in (first, second, later, last)] == [
+    assert [n[0, 5:8].tolist() for n in (first, second, later, last)] == [
         [0, 64, 0],
         [8, 0, 64],
         [16, 0, 0],
@@ -63,7 +65,7 @@ def test_the_price_follows_lambda_and_the_layer_its_numbers() -> None:
 def test_a_brighter_picture_looks_the_same_and_a_negative_residual_negative() -> None:
     e, x = tiles(4, 32)
     assert torch.equal(seen(e, x // 2).picture, seen(e, x // 2 + 1500).picture)
-    plus, minus = seen(e, x), seen(-e, x)
+    plus, minus = seen(e, x, alpha=0.0), seen(-e, x, alpha=0.0)
     assert (plus.error.int() + minus.error.int()).abs().max() <= 1
     assert torch.equal(plus.price, minus.price)
 
@@ -72,7 +74,6 @@ def test_flat_tiles_have_inputs_too() -> None:
     flat = torch.zeros((2, 16, 16), dtype=torch.int32)
     made = seen(flat, flat + 7)
     assert not made.error.any() and not made.picture.any()
-    assert made.energy.tolist() == [1, 1]
     assert made.price.isfinite().all()
     none = seen(flat[:0], flat[:0])
     assert none.error.shape == (0, PIXELS) and none.numbers.shape == (0, NUMBERS)
@@ -80,8 +81,6 @@ def test_flat_tiles_have_inputs_too() -> None:
 
 def test_the_encoder_shows_nets_what_a_fit_shows_them() -> None:
     """Inputs of a scorer are those that labels get; small tiles have none."""
-    from pc15.search.backend.protocol import TileBatch
-
     e, x = tiles(3, 16)
     batch = TileBatch(e, x, torch.zeros(3, dtype=torch.int64))
     cfg = CodecConfig.preset("fast", tile=16, codebook_id="v15_grid")

@@ -23,16 +23,26 @@ from pc15.grids import Stack, TileGridCfg, stacks
 from pc15.quant import step_q15
 from pc15.search import backend
 from pc15.search.backend import backend_of, numba_ops, numba_samples, torch_ops
-from pc15.search.backend.protocol import Backend, CellRows, DrawnLayers, Patterns, TileBatch, TileLayers
+from pc15.search.backend.protocol import (
+    Backend,
+    BankTerms,
+    CellRows,
+    DrawnLayers,
+    Patterns,
+    TileBatch,
+    TileLayers,
+    TileTerms,
+)
 from pc15.search.backend.sort_keys import Terms
 from pc15.search.bank import Bank
 from pc15.search.beam import Beam
 from pc15.search.blend_state import Canvas
 from pc15.search.cost import AMP_SEARCHED
 from pc15.search.dc_surfaces import DcSurfaces
+from pc15.search.expansion import energy_terms
 from pc15.search.score import DROP, SAMPLE_ONE, Scorer
 from pc15.search.turns import turn_groups
-from pc15.search.windows import Windows
+from pc15.search.windows import W_ONE, Surroundings, Windows
 from pc15.tiling import SAMPLE_MAX
 
 CPU = torch.device("cpu")
@@ -133,35 +143,65 @@ print([name for name in sys.modules if name.split(".")[0] == "triton" or "backen
 # ---------------------------------------------------------------- every candidate
 
 
+def bank_terms(draw: torch.Generator, rows: int, length: int, weights: int) -> BankTerms:
+    """Patterns of noise, one of them flat."""
+    pixels = torch.randint(-127, 128, (rows, length), generator=draw, dtype=torch.int8)
+    energies = torch.randint(0, 128, (rows, weights), generator=draw, dtype=torch.int8)
+    scale = torch.rand((2, rows), generator=draw)
+    pixels[3], energies[3], scale[:, 3] = 0, 1, 0.0
+    return BankTerms(pixels, energies, scale)
+
+
+def tile_terms(draw: torch.Generator, n: int, length: int, weights: int) -> TileTerms:
+    """Tiles of noise; nothing is left to draw of one, so that all that is left of its scores is bits."""
+    rows = torch.randint(-127, 128, (n, length), generator=draw, dtype=torch.int8)
+    rows[1] = 0
+    place = torch.randint(0, 2, (n,), generator=draw)
+    own = torch.randint(1, 128, (n, 2, weights // 2), generator=draw, dtype=torch.int8)
+    own[torch.arange(n), 1 - place] = 0
+    return TileTerms(rows, own.flatten(1), place, torch.rand(n, generator=draw))
+
+
 @pytest.mark.parametrize(("side", "m", "keep"), [(4, 1, 1), (8, 9, 4), (13, 21, 21), (16, 17, 3), (32, 12, 5)])
-def test_ranking_again(side: int, m: int, keep: int, way: Way) -> None:
+@pytest.mark.parametrize("weights", [4, 64])
+def test_ranking_again(side: int, m: int, keep: int, weights: int, way: Way) -> None:
     draw = torch.Generator().manual_seed(side)
-    n, classes, length = 7, 3, side * side
-    pixels = torch.randint(-127, 128, (ROWS, length), generator=draw, dtype=torch.int8)
-    pixels[3], pixels[6] = 0, pixels[5]
+    n, bank = 7, bank_terms(draw, ROWS, side * side, weights)
+    for part in bank[:2]:
+        part[6] = part[5]
+    bank.scale[:, 6] = bank.scale[:, 5]
     rows = torch.stack([torch.randperm(ROWS, generator=draw)[:m] for _ in range(n)])
     rows[torch.rand(rows.shape, generator=draw) < 0.2] = -1
-    packed = torch.randint(-127, 128, (n, length), generator=draw, dtype=torch.int8)
-    packed[1] = 0  # nothing to draw: all that is left of a score is its cost
-    quad = torch.randint(0, 1 << 20, (classes, length), generator=draw)
-    cls = torch.randint(0, classes, (n,), generator=draw)
-    price, bits = torch.rand(n, generator=draw), torch.rand(ROWS, generator=draw) * 4000
+    own, bits = tile_terms(draw, n, side * side, weights), torch.rand(ROWS, generator=draw) * 4000
     bits[6] = bits[5]
 
-    def found(own: Way) -> Tensor:
-        rank = own.ops.ranker(*own.moved(pixels, quad))
-        return rank(*own.moved(rows, packed, cls, price, bits), keep)
+    def found(at: Way) -> Tensor:
+        given = at.moved(rows, bits)
+        return at.ops.ranked(given[0], BankTerms(*at.moved(*bank)), given[1], TileTerms(*at.moved(*own)), keep)
 
     equal(found(way), found(REFERENCE))
 
 
-@pytest.mark.parametrize("side", [4, 9, 32])
-def test_inverse_norms(side: int, way: Way) -> None:
+@pytest.mark.parametrize(("tile", "overlap", "side"), [(4, 0, 4), (16, 4, 16), (20, 5, 10), (24, 6, 12), (32, 8, 16),
+                                                       (64, 16, 32), (39, 3, 32)])  # fmt: skip
+@pytest.mark.parametrize("blended", [True, False])
+def test_energies(tile: int, overlap: int, side: int, blended: bool, way: Way) -> None:
     draw = torch.Generator().manual_seed(side)
-    pixels = torch.randint(-127, 128, (2500, side * side), generator=draw, dtype=torch.int8)
-    pixels[7] = 0
-    quad = torch.randint(0, 1 << 20, (3, side * side), generator=draw)
-    equal(way.ops.inverse_norms(*way.moved(pixels, quad)), torch_ops.inverse_norms(pixels, quad))
+    around = Surroundings(tile, overlap, "hann", None, 0.0, blended)
+    pixels = torch.randint(-127, 128, (2100, side * side), generator=draw, dtype=torch.int8)
+    pixels[7], pixels[8] = 0, 1
+    expected = torch_ops.energies(pixels, energy_terms(around, side, CPU))
+    equal(way.ops.energies(*way.moved(pixels), energy_terms(around, side, way.device)), expected)
+    energies, scale = expected
+    assert (energies[7] == 1).all() and (scale[:, 7] == 0).all()
+    half = energies.shape[1] // 2
+    assert (energies[:, :half].amax(dim=1)[8:] == 127).all() and (energies[:, half:].amax(dim=1)[8:] == 127).all()
+    if tile % side:
+        return
+    # all regions together are the whole of the energy, of a tile alone
+    whole = energies[:, half:].double().sum(dim=1) / scale[1].double().clamp(min=1e-9) / W_ONE
+    boxes = (tile / side) ** 2
+    assert torch.allclose(whole[8:], pixels[8:].double().square().sum(dim=1) * boxes, rtol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -172,20 +212,22 @@ def test_candidates_are_the_best_of_all_blocks_of_products(count: int, keep: int
     draw = torch.Generator().manual_seed(count)
     first, n, rows = 11, 4, count + 40
     product = torch.randint(-(1 << 20), 1 << 20, (n, count), generator=draw, dtype=torch.int32)
-    inverse, cls = torch.rand((4, rows), generator=draw) * 1e-9, torch.arange(n)
+    curve = torch.randint(127, 1 << 20, (n, count), generator=draw, dtype=torch.int32)
+    scale, place = torch.rand((2, rows), generator=draw) * 1e-4, torch.tensor([0, 1, 1, 0])
     bits, price = torch.rand(rows, generator=draw) * 4000, torch.rand(n, generator=draw)
     few = torch.randint(0, count, (count // 2,), generator=draw)
-    product[:, few], inverse[:, first + few], bits[first + few] = product[:, :1], 1.0, 9.0  # ties
+    product[:, few], curve[:, few], scale[:, first + few], bits[first + few] = product[:, :1], 500, 1.0, 9.0  # ties
     product[3], price[3] = 0, 0.0  # nothing but ties
 
     def found(own: Way) -> Tensor:
         best = own.ops.best_of(n, keep, own.device)
         for start, stop, tiles in ((0, count // 2, None), (count // 2, count, torch.tensor([3, 0, 2]))):
-            part = product[:, start:stop] if tiles is None else product[tiles, start:stop]
-            given = inverse, bits, *((cls, price) if tiles is None else (cls[tiles], price[tiles]))
+            parts = [each[:, start:stop] if tiles is None else each[tiles, start:stop] for each in (product, curve)]
+            given = scale, bits, *((place, price) if tiles is None else (place[tiles], price[tiles]))
             at = None if tiles is None else tiles.to(own.device)
-            part = part.to(torch.float32).contiguous() if own.ops is numba_ops else part
-            best.merge(at, part.to(own.device), Terms(*own.moved(*given)), first + start)
+            if own.ops is numba_ops:
+                parts = [part.to(torch.float32).contiguous() for part in parts]
+            best.merge(at, *own.moved(*parts), Terms(*own.moved(*given)), first + start)
         return best.rows
 
     equal(found(way), found(REFERENCE))
@@ -201,37 +243,42 @@ def test_candidates_are_the_best_of_all_blocks_of_products(count: int, keep: int
 @pytest.mark.usefixtures("threads")
 def test_the_best_in_cells(length: int, kind: torch.dtype, keep: int, way: Way) -> None:
     draw = torch.Generator().manual_seed(length + keep)
-    rows, cells, n, classes = 600, 40, 23, 3
-    pixels = torch.randint(-127, 128, (rows, length), generator=draw, dtype=torch.int8)
-    pixels[30], pixels[31], pixels[500:520] = 0, 0, pixels[7]  # flat ones, and ties across cells
+    rows, cells, n = 600, 40, 23
+    bank = bank_terms(draw, rows, length, 64)
     of = torch.randint(0, cells - 3, (rows,), generator=draw)  # some cells are empty
+    bits = torch.rand(rows, generator=draw) * 4000
+    for part in (*bank[:2], bits):
+        part[500:520] = part[7]  # ties across cells
+    bank.scale[:, 500:520] = bank.scale[:, 7:8]
+    own = tile_terms(draw, n, length, 64)
     top = 127 if kind == torch.int8 else 2047
     packed = torch.randint(-top, top + 1, (n, length), generator=draw).to(kind)
     packed[1] = 0
+    own = TileTerms(packed, own.weights, own.place, own.price * 1e-1)
     chosen = torch.stack([torch.randperm(cells, generator=draw)[:9] for _ in range(n)])
     chosen[torch.rand(chosen.shape, generator=draw) < 0.2] = -1
     chosen[2], chosen[3, 1:] = -1, -1
-    inverse, bits = torch.rand((classes, rows), generator=draw) * 1e-6, torch.rand(rows, generator=draw) * 4000
-    inverse[:, 500:520], bits[500:520] = inverse[:, 7:8], bits[7]
-    cls, price = torch.randint(0, classes, (n,), generator=draw), torch.rand(n, generator=draw) * 1e-3
-    grouped = CellRows.of_cells(of, cells, pixels)
+    grouped = CellRows.of_cells(of, cells, bank)
 
-    def found(own: Way) -> Tensor:
-        members = CellRows(*own.moved(grouped.rows, grouped.start, grouped.pixels))
-        given = own.moved(chosen, packed, inverse, bits, cls, price)
-        return own.ops.best_in_cells(given[0], members, given[1], Terms(*given[2:]), keep)
+    def found(at: Way) -> Tensor:
+        members = CellRows(*at.moved(grouped.rows, grouped.start), BankTerms(*at.moved(*grouped.terms)))
+        given = at.moved(chosen, bits)
+        return at.ops.best_in_cells(given[0], members, given[1], TileTerms(*at.moved(*own)), keep)
 
     expected = found(REFERENCE)
     equal(found(way), expected)
     assert (expected[2] == -1).all()
     for tile in range(n):
-        own = expected[tile][expected[tile] >= 0]
+        mine = expected[tile][expected[tile] >= 0]
         inside = torch.isin(of, chosen[tile][chosen[tile] >= 0])
-        assert len(own.unique()) == len(own) == min(keep, int(inside.sum()))
-        product = (pixels.double() @ packed[tile].double()).float()
-        score = (product * product) * inverse[cls[tile]] - price[tile] * bits
-        wanted = torch.sort(torch.where(inside, score, -torch.inf), descending=True, stable=True).indices[: len(own)]
-        assert torch.equal(own, wanted)
+        assert len(mine.unique()) == len(mine) == min(keep, int(inside.sum()))
+        product, curve = (
+            (patterns.double() @ part[tile].double()).float()
+            for patterns, part in ((bank.pixels, own.rows), (bank.energies, own.weights))
+        )
+        score = (product * product) * bank.scale[own.place[tile]] / curve - own.price[tile] * bits
+        wanted = torch.sort(torch.where(inside, score, -torch.inf), descending=True, stable=True).indices[: len(mine)]
+        assert torch.equal(mine, wanted)
 
 
 @pytest.mark.parametrize("kind", ["abs", "relu", "answer"])
@@ -269,19 +316,24 @@ def test_the_likeliest_cells(cells: int, keep: int, way: Way) -> None:
     answers[:, -1] = torch.arange(-9, n - 9)
     product = torch.randint(-(1 << 21), 1 << 21, (n, cells), generator=draw, dtype=torch.int32)
     product[1], answers[2, :-1], product[2] = 0, 7, 5  # nothing alike; nothing but ties
-    inverse = torch.rand((1, cells), generator=draw) * 1e-6
-    inverse[0, 1] = 0.0
-    inverse[0, 2:] = torch.where(torch.rand(cells - 2, generator=draw) < 0.1, 1e-7, inverse[0, 2:])
-    energy = torch.randint(1, 1 << 22, (n,), generator=draw, dtype=torch.int32)
+    curve = torch.randint(127, 1 << 20, (n, cells), generator=draw, dtype=torch.int32)
+    scale = torch.rand((2, cells), generator=draw) * 1e-6
+    scale[:, 1] = 0.0
+    scale[:, 2:] = torch.where(torch.rand(cells - 2, generator=draw) < 0.1, 1e-7, scale[:, 2:])
+    place, price = torch.randint(0, 2, (n,), generator=draw), torch.rand(n, generator=draw)
     gain = torch.randint(-64, 64, (cells,), generator=draw, dtype=torch.int32)
     gain[2] = (1 << 31) - 1
-    given = answers, product, inverse, energy, gain
+
+    def found(own: Way, least: int) -> Tensor:
+        given, terms = own.moved(answers, product, curve, gain), own.moved(scale, torch.zeros(cells), place, price)
+        return own.ops.likeliest_cells(*given[:3], Terms(*terms), given[3], least, keep)
+
     for least in (-(1 << 24), 0, 1 << 24):
-        wanted = torch_ops.likeliest_cells(*given, least, keep)
+        wanted = found(REFERENCE, least)
         assert wanted.shape == (n, min(keep, cells))
         assert ((wanted == -1).all(dim=1) == (answers[:, -1] < least)).all()
         assert all(len(set(own)) == len(own) for own in wanted.tolist() if own[0] >= 0)
-        equal(way.ops.likeliest_cells(*way.moved(*given), least, keep), wanted)
+        equal(found(way, least), wanted)
 
 
 def test_kernels_leave_cells_and_nets_to_tensor_operations() -> None:
@@ -571,11 +623,12 @@ def test_kernels_take_tensors_of_other_layouts_and_kinds() -> None:
 
 @pytest.mark.parametrize("tile", [4, 12, 16, 32, 64])
 def test_tiles_are_packed_alike(tile: int, way: Way) -> None:
-    e, _, cls = tiles(tile)
+    e, x, cls = tiles(tile)
     e[7] = -SAMPLE_MAX
     found, expected = (scorer_of(own, tile, 0.7, 0.75) for own in (way, REFERENCE))
     for side in {min(tile, 32), min(tile, 32) // 2, min(tile, 7)}:
-        equal(found.packed(*way.moved(e, cls), side), expected.packed(e, cls, side))
+        own = found.packed(TileBatch(*way.moved(e, x, cls)), side)
+        equal(tuple(own), tuple(expected.packed(TileBatch(e, x, cls), side)))
 
 
 @pytest.mark.parametrize(("tile", "alpha"), [(4, 0.7), (12, 0.7), (17, 0.7), (16, 0.0), (32, 0.7)])

@@ -14,7 +14,7 @@ from pc15.proc.codebook import load_codebook
 from pc15.quant import MSE_SCALE
 from pc15.search.backend import product, torch_ops
 from pc15.search.backend.product import Product
-from pc15.search.backend.protocol import Patterns
+from pc15.search.backend.protocol import BankTerms, Patterns, TileBatch
 from pc15.search.plane_state import PlaneState, SearchTask
 from pc15.search.score import SAMPLE_ONE, Scorer, plane_distortion
 from pc15.search.windows import W_ONE, seam_q8
@@ -35,6 +35,44 @@ def plane_state(cfg: CodecConfig, height: int = 32, width: int = 48) -> PlaneSta
 def residual(state: PlaneState) -> torch.Tensor:
     noise = torch.Generator().manual_seed(2)
     return torch.randint(-900, 901, state.x.shape, generator=noise, dtype=torch.int32)
+
+
+def reference_scores(scorer: Scorer, tiles: TileBatch, terms: BankTerms, layer: int) -> torch.Tensor:
+    """Scores of all patterns as `sort_keys` has them, [n,K] float32."""
+    own = scorer.packed(tiles, round(terms.pixels.shape[1] ** 0.5))
+    product, curve = (
+        (part.long() @ patterns.long().t()).to(torch.float32)
+        for part, patterns in ((own.rows, terms.pixels), (own.weights, terms.energies))
+    )
+    paid = own.price[:, None] * scorer.costs.rows(layer).to(torch.float32)
+    return ((product * product) * terms.scale[own.place]) / curve - paid
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(16, 4), (32, 8), (24, 0)])
+def test_scores_are_what_an_exact_score_of_a_small_step_says(tile: int, overlap: int) -> None:
+    """The slope of D along each pattern is the one that D has when a little of the pattern is drawn."""
+    cfg = CodecConfig.preset("oracle", tile=tile, overlap=overlap, lambda_rd=0.05)
+    state = plane_state(cfg, 3 * tile, 3 * tile)
+    scorer, bank = state.scorer, state.bank
+    smooth = torch.nn.functional.avg_pool2d(state.x[:, None].double(), 5, 1, 2)[:, 0]
+    x = smooth.round().to(torch.int32)
+    e = (residual(state) // 4).to(torch.int32)
+    tiles = TileBatch(e, x, state.windows.class_of_tile)
+    own = scorer.packed(tiles, bank.side)
+    rows = torch.arange(0, bank.rows, bank.rows // 40)[:40]
+    slope = (own.rows.double() @ bank.pixels[rows].double().t()) / (bank.rms[rows] + 1e-9)
+    blend = state.windows.blend[tiles.cls].double() / W_ONE
+    step = 8.0
+    for tile_number in range(len(e)):
+        patterns = bank.pixels[rows].double().view(-1, tile, tile) / (bank.rms[rows] + 1e-9)[:, None, None]
+        moved = [(e[tile_number].double() - sign * step * blend[tile_number] * patterns).round().to(torch.int32)
+                 for sign in (1, -1)]  # fmt: skip
+        each = torch.full((len(rows),), int(tiles.cls[tile_number]))
+        many = x[tile_number].expand(len(rows), -1, -1).contiguous()
+        less, more = (scorer.distortion(part.contiguous(), many, each) for part in moved)
+        true = (more - less) / step
+        likeness = torch.corrcoef(torch.stack([true, slope[tile_number]]))[0, 1]
+        assert likeness > 0.97
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -168,10 +206,10 @@ def test_compiled_loops_and_tensor_operations_agree_to_the_last_bit(
     scorer, bank = state.scorer, state.bank
     plain = Scorer(cfg, bank, state.windows, state.costs, state.spec.amp_step, torch_ops)
     e, x, cls = residual(state), state.x, state.windows.class_of_tile
-    assert torch.equal(scorer._inverse, plain._inverse)
+    tiles = TileBatch(e, x, cls)
     for side in (tile, tile // 2, 7):
-        for own, wanted in zip(scorer.packed(e, cls, side), plain.packed(e, cls, side), strict=True):
-            assert torch.equal(own, wanted)
+        for own, wanted in zip(scorer.packed(tiles, side), plain.packed(tiles, side), strict=True):
+            assert own.dtype == wanted.dtype and torch.equal(own, wanted)
     draw = torch.Generator().manual_seed(5)
     for store in (bank.pixels, bank.drawn >> 4):
         rms = store.double().square().mean(dim=1).sqrt()
@@ -204,11 +242,9 @@ def test_screening_keeps_the_best_by_score_and_the_lowest_row_on_a_tie(generator
         allowed[:, list(generators)] = True
         allowed[4, generators[0]] = False
         usable = allowed[:, bank.gen]
-    rows = scorer.screen(e, cls, 1, 40, allowed)
-    packed, price = scorer.packed(e, cls)
-    score = (packed.long() @ bank.pixels.long().t()).to(torch.float32)
-    score = (score * score) * scorer._inverse[cls] - price[:, None] * scorer.costs.rows(1).to(torch.float32)
-    score = torch.where(usable, score, float("-inf"))
+    tiles = TileBatch(e, state.x, cls)
+    rows = scorer.screen(tiles, 1, 40, allowed)
+    score = torch.where(usable, reference_scores(scorer, tiles, bank.terms(False, state.windows.around), 1), -torch.inf)
     assert torch.equal(rows, torch.sort(score, dim=1, descending=True, stable=True).indices[:, :40])
 
 
@@ -225,21 +261,19 @@ def test_what_passes_coarse_screening_is_ranked_at_full_resolution(generators: t
         allowed[:, list(generators)] = True
         allowed[4] = False
     plain = Scorer(cfg, bank, state.windows, state.costs, state.spec.amp_step, torch_ops)
-    found = state.scorer.screen(e, cls, 1, 12, allowed)
-    assert torch.equal(found, plain.screen(e, cls, 1, 12, allowed))
+    tiles, around = TileBatch(e, state.x, cls), state.windows.around
+    found = state.scorer.screen(tiles, 1, 12, allowed)
+    assert torch.equal(found, plain.screen(tiles, 1, 12, allowed))
 
     usable = torch.ones(len(e), bank.rows, dtype=torch.bool) if allowed is None else allowed[:, bank.gen]
-    bits = plain.costs.rows(1).to(torch.float32)
 
-    def best(pixels: torch.Tensor, side: int, inverse: torch.Tensor, among: torch.Tensor, keep: int) -> torch.Tensor:
-        packed, price = plain.packed(e, cls, side)
-        product = (packed.long() @ pixels.long().t()).to(torch.float32)
-        score = torch.where(among, (product * product) * inverse - price[:, None] * bits, float("-inf"))
+    def best(terms: BankTerms, among: torch.Tensor, keep: int) -> torch.Tensor:
+        score = torch.where(among, reference_scores(plain, tiles, terms, 1), float("-inf"))
         return torch.sort(score, dim=1, descending=True, stable=True).indices[:, :keep]
 
-    passed = torch.zeros_like(usable).scatter_(1, best(bank.halved, TILE // 2, plain._inverse[cls], usable, 48), True)
-    norms = state.windows.power_weight[cls].flatten(1).double() @ bank.pixels.double().square().t()
-    expected = best(bank.pixels, TILE, (1 / norms.clamp(min=1)).float(), passed & usable & (norms > 0), 12)
+    half, whole = bank.terms(True, around), bank.terms(False, around)
+    passed = torch.zeros_like(usable).scatter_(1, best(half, usable, 48), True)
+    expected = best(whole, passed & usable & (whole.scale > 0).all(dim=0), 12)
     own = [row for row in range(len(e)) if usable[row].any()]
     assert torch.equal(found[own], expected[own])
     assert (found[4] == -1).all() == (generators is not None)
@@ -249,7 +283,7 @@ def test_fewer_candidates_than_asked_for_leave_places_empty() -> None:
     cfg = CodecConfig.preset("fast", tile=TILE, overlap=4)
     state = plane_state(cfg)
     allowed = torch.zeros(len(state.x), len(state.bank.start) - 1, dtype=torch.bool)
-    rows = state.scorer.screen(residual(state), state.windows.class_of_tile, 0, 24, allowed)
+    rows = state.scorer.screen(TileBatch(residual(state), state.x, state.windows.class_of_tile), 0, 24, allowed)
     assert torch.equal(rows, torch.full((len(state.x), 24), -1))
 
 
