@@ -204,7 +204,7 @@ class LabelData(LightningDataModule):
 
     @property
     def around(self) -> Surroundings:
-        """What lies around tiles: of labels they stand alone."""
+        """Surroundings of tiles: of labels they stand alone."""
         return Surroundings.of(self.cfg, blended=self.online is not None)
 
     @property

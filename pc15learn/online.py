@@ -40,6 +40,8 @@ _TOGETHER_CPU = 1
 _HELD_BACK = 4  # times as many crops are validated on
 _MOST_HELD = 1 << 13  # rows of them, at each rate
 _SHORTLIST = 32
+_SEARCH = {"search": "exhaustive", "shortlist": _SHORTLIST, "recall": 0, "beam": 2, "passes": 0, "sweeps": 0}
+"""Layers are added one after the other, each by an exhaustive search: there hooks are asked."""
 
 
 class Crops:
@@ -84,9 +86,7 @@ class OnlineLabels:
     def __init__(self, photos: Path, lambdas: Sequence[float], *, seed: int = 1234, device: str = "auto") -> None:
         if not lambdas:
             raise ConfigError("no rate to search at; give lambdas, as [4, 2, 1, 0.5, 0.25]")
-        self.cfg = CodecConfig.preset(
-            "balanced", **PROGRAMS, search="exhaustive", shortlist=_SHORTLIST, passes=0, sweeps=0, device=device
-        )
+        self.cfg = CodecConfig.preset("balanced", **{**PROGRAMS, **_SEARCH}, device=device)
         self.lambdas, self.seed, self.codebook = tuple(lambdas), seed, load_codebook(self.cfg.codebook_id)
         self.device = resolve_device(device)
         found: dict[str, list[Tensor]] = {"train": [], "val": []}

@@ -57,7 +57,7 @@ class NetInputs:
 
     @property
     def terms(self) -> TileTerms:
-        """What scores need of the tiles, as nets see them."""
+        """Terms of scores, of the tiles as nets see them."""
         return TileTerms(self.error, self.weights, self.place, self.price)
 
 

@@ -123,7 +123,7 @@ class Bank:
 
     @cached_method
     def terms(self, half: bool, around: Surroundings) -> BankTerms:
-        """What scores need of all candidates; at half the side, if asked."""
+        """Terms of scores, of all candidates; at half the side, if asked."""
         return terms_of(self.halved if half else self.pixels, around)
 
     @cached_method
@@ -166,7 +166,7 @@ class Bank:
 
 
 def terms_of(pixels: Tensor, around: Surroundings) -> BankTerms:
-    """What scores need of patterns [K,S*S] int8."""
+    """Terms of scores, of patterns [K,S*S] int8."""
     terms = energy_terms(around, math.isqrt(pixels.shape[1]), pixels.device)
     return BankTerms(pixels, *backend_of(pixels.device).energies(pixels, terms))
 

@@ -37,7 +37,7 @@ from pc15.search.windows import W_ONE, Surroundings, Windows, box_edges, pooled,
 
 @functools.lru_cache(maxsize=64)
 def energy_terms(around: Surroundings, side: int, device: torch.device) -> EnergyTerms:
-    """What energies of patterns [side,side] are made with."""
+    """Terms of the energies of patterns [side,side]."""
     regions = regions_of(around.tile)
     power, linear = (pooled(weights, side).flatten(1).to(device) for weights in around.weights())
     return EnergyTerms(power, linear, box_edges(side, regions, device), _count(around.tile, regions).to(device))

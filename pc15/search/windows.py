@@ -23,7 +23,7 @@ _REGIONS = 4
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What lies around tiles, by all that decides it: patterns' energies are known for two of its cases.
+    """Surroundings of tiles, by all that decides them: patterns' energies are known for two of its cases.
 
     Case 0 is a tile with neighbours on all sides, case 1 one that has none and all of its pixels to itself.  Errors are
     those of the blended picture, or with `blended` False of tiles that stand alone, each weighted by w.

@@ -25,13 +25,14 @@ WAYS: dict[str, dict[str, Any]] = {
     "programs": PROGRAMS,
     "tiles of 16": {**PROGRAMS, "tile": 16, "lambda_rd": 0.25},
     "tiles of 8": {**PROGRAMS, "tile": 8},
+    "tiles of 8, overlapping less": {**PROGRAMS, "tile": 8, "overlap": 2, "lambda_rd": 1.0},
     "chosen size": {"tile": 0, "residual": False, "max_layers": 1, "lambda_rd": 2.0},
     "coarse": {**PROGRAMS, "tile": 16, "coarse": 48},
     "merge": {**PROGRAMS, "merge": True, "window": "tukey"},
     "sections": {**PROGRAMS, "section_rows": 1, "residual": True, "seam_weight": 0.5},
     "heuristic hooks": {**PROGRAMS, "hooks": 8},
 }
-_ONE_PRESET = {"tiles of 16", "tiles of 8", "coarse", "sections", "chosen size"}
+_ONE_PRESET = {"tiles of 16", "tiles of 8", "tiles of 8, overlapping less", "coarse", "sections", "chosen size"}
 _ONE_PICTURE = {"chosen size", "coarse"}
 """Ways that are pinned with `balanced` alone, or for the scene alone, for the time they take."""
 

@@ -188,12 +188,13 @@ def test_fitted_hooks_have_learned_what_the_oracle_does(exported: dict[str, Path
     paid = data.pick(data.pays.nonzero().flatten())
     selector = Selector(exported["selector"], strict=True)
     folder = LabelFolder.open(labels)
-    bank = lone_scorer(folder.cfg(folder.rates[0])).bank
+    scorer = lone_scorer(folder.cfg(folder.rates[0]))
+    bank = scorer.bank
     assert bank.seen is not None
-    of = Cells.of_centroids(bank, selector.centroids, bank.seen).of
-    chosen = selector.cells(paid.inputs, 16, -math.inf)
-    assert (chosen == of[paid.rows[:, :1]]).any(dim=1).float().mean() > 0.5  # of 2,048 cells
-    searched = selector.cells(data.inputs, 1, 0.0)[:, 0] >= 0
+    cells = Cells.of_centroids(bank, selector.centroids, bank.seen, scorer.windows.around)
+    chosen = selector.cells(paid.inputs, cells, 64, -math.inf)
+    assert (chosen == cells.of[paid.rows[:, :1]]).any(dim=1).float().mean() > 0.5  # of 8,192 cells
+    searched = selector.cells(data.inputs, cells, 1, 0.0)[:, 0] >= 0
     assert (searched == data.pays).float().mean() > 0.72  # two of three rows pay
     described = AiHooks(*exported.values(), strict=True).describe()
     assert described["name"] == "selector+params+rd"

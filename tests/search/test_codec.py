@@ -41,6 +41,7 @@ from pc15.luma import to_pixels
 from pc15.plan import together
 from pc15.plan.plan import plan_header, residual_lambda
 from pc15.search import score as score_module
+from pc15.search.backend.protocol import TileBatch
 from pc15.search.cost import Costs
 from pc15.search.plane import PlaneEncoder
 from pc15.search.score import Scorer, plane_distortion
@@ -493,11 +494,11 @@ def test_screening_that_finds_too_little_gpu_memory_takes_fewer_tiles_at_once(mo
     usual = encode(picture, FAST)["bitstream"]
     packed, seen = Scorer.packed, []
 
-    def short(self: Scorer, e: Tensor, *args: object) -> object:
-        seen.append(len(e))
-        if len(e) > 3:
+    def short(self: Scorer, tiles: TileBatch, *args: object) -> object:
+        seen.append(len(tiles.e))
+        if len(tiles.e) > 3:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return packed(self, e, *args)  # type: ignore[arg-type]
+        return packed(self, tiles, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Scorer, "packed", short)
     monkeypatch.setattr(score_module, "LEAST_TOGETHER", 1)

@@ -30,5 +30,5 @@ def test_a_price_that_is_off_by_seven_parts_of_256_of_a_bit_breaks_pins(monkeypa
         return usual(self, *arguments, **options) + 7
 
     monkeypatch.setattr(cost.Costs, "one_more", dearer)
-    many_tiles = [("weave", "balanced", way) for way in ("tiles of 8", "tiles of 16")]
+    many_tiles = [("scene", "balanced", "tiles of 8"), ("weave", "balanced", "tiles of 8, overlapping less")]
     assert all(encoded.digest(*case) != PINS[", ".join(case)] for case in many_tiles)

@@ -175,7 +175,7 @@ class Expansion:
 
 
 class TileTerms(NamedTuple):
-    """What scores need of n tiles.
+    """Terms of scores, of n tiles.
 
     rows: [n,P] int8, the slope of D in their samples.   weights: [n,W] int8, what energy costs in each region, 0 where
     another case than the tile's own is meant.   place: [n] int64, that case.   price: [n] float32, of 1/256 bit.
@@ -192,7 +192,7 @@ class TileTerms(NamedTuple):
 
 
 class BankTerms(NamedTuple):
-    """What scores need of K patterns.
+    """Terms of scores, of K patterns.
 
     pixels: [K,P] int8.   energies: [K,W] int8, of each region in both cases of `Surroundings`, within blocks and of
     their means, in steps of a pattern's own.   scale: [2,K] float32, what these steps divide by; 0 for flat ones.
@@ -214,7 +214,7 @@ def powers_of(patterns: BankTerms) -> Tensor:
 
 
 class EnergyTerms(NamedTuple):
-    """What energies are made with: power, linear [2,P] int64, weights of p^2 and of p, Q16, summed over what a pixel
+    """Terms of energies: power, linear [2,P] int64, weights of p^2 and of p, Q16, summed over what a pixel
     stands for; edges [R+1] int64, where regions begin, in pixels; area [R*R] float64, px of each."""
 
     power: Tensor
