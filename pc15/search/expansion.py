@@ -16,8 +16,7 @@ SSIM per region s = (2 cov + C2) / (var_x + var_y + C2), which is 1 - var(x - y)
     v = mse + A (s + 1) / 2,    m = mse + B,    B = alpha s / (mean_x^2 + mean_y^2 + C1)
 
 so that errors count for more where contrast is low, and structure for more than means.  v would have s if steps were
-small; layers take s towards 1, hence the middle.  Ranked by it, the best of 8 candidates saves more than that of 64
-ranked by squared error.
+small; layers take s towards 1, hence the middle.
 
 Patterns' energies are known for two cases, a tile with neighbours on all sides and one without (`Surroundings`); tiles
 at the border count as the latter, each region by its mean weight.

@@ -35,6 +35,7 @@ from pc15.search.backend.protocol import (
     TileBatch,
     TileLayers,
     TileTerms,
+    powers_of,
 )
 from pc15.search.backend.torch_ops import ssim
 from pc15.search.bank import Bank
@@ -182,12 +183,10 @@ class Scorer:
     @functools.cached_property
     def powers(self) -> Tensor:
         """Sum of squares of each pattern, as nets see it, [K] float32."""
-        return torch.cat(
-            [chunk.to(torch.int32).square().sum(dim=1) for chunk in self.seen.pixels.split(1 << 14)]
-        ).float()
+        return powers_of(self.seen)
 
     def norms(self, inputs: NetInputs, rows: Tensor) -> Tensor:
-        """Gain of bank rows [n,M] per squared product with a pattern at unit norm, [n,M] float32; see `LayerView`."""
+        """Gain of bank rows [n,M] per squared product with a pattern at unit norm, [n,M] float32."""
         energies, weights = self.seen.energies[rows].float(), inputs.terms.weights.float()
         curve = torch.bmm(energies, weights[:, :, None])[:, :, 0]  # below 2^24: exact
         return self.seen.scale[inputs.terms.place[:, None], rows] * self.powers[rows] / curve
