@@ -8,7 +8,7 @@ from torch import Tensor
 from pc15.search.backend.protocol import Backend, TileBatch
 from pc15.search.candidates import Layers
 from pc15.search.plane_state import PlaneState
-from pc15.search.refine import BestLayers, LayerSearch, best_layers
+from pc15.search.refine import BestLayers, LayerSearch, Lists, best_layers
 
 
 class Beam:
@@ -64,7 +64,7 @@ def _best_programs(
     steps: list[tuple[BestLayers, Tensor]] = []  # per layer, what was found for each state, and what of that was kept
     for layer in range(state.cfg.max_layers):
         x_of = bare.x if not layer else bare.x[owner]
-        own = among if among is None or not layer else among[owner]
+        own = None if among is None else Lists(among, owner)
         found = best_layers(search, TileBatch(e, x_of, of), layer, width, own)
         j, kept = best.extend(owner, j, found.change, width, layer)
         if not len(kept):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,18 +85,25 @@ class LayerSearch:
     on_listed: Callable[[Tensor], None] | None = None
 
 
+class Lists(NamedTuple):
+    """Lists of bank rows: rows [m,M] int64, -1 for none, and the list of each of n tiles, [n] int64."""
+
+    rows: Tensor
+    of: Tensor
+
+
 def best_layers(
-    search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1, among: Tensor | None = None
+    search: LayerSearch, tiles: TileBatch, layer: int, keep: int = 1, among: Lists | None = None
 ) -> BestLayers:
     """The `keep` best next layers of each tile.
 
     Args:
-        among: [n,M] int64, bank rows to choose from, -1 for none; None for the whole bank.
+        among: bank rows to choose from; None for the whole bank.
     """
     scorer, codebook, continuous = search.scorer, search.codebook, search.continuous
     e, x, cls = tiles
     if among is not None:
-        rows, offered = scorer.finer(among, tiles, layer, scorer.cfg.shortlist), None
+        rows, offered = scorer.finer(among.rows, tiles, layer, scorer.cfg.shortlist, among.of), None
     elif continuous is None or search.hooks is not None:
         listed = max(scorer.cfg.shortlist, scorer.cfg.recall if search.on_listed is not None else 0)
         rows, offered = shortlist(scorer, search.hooks, tiles, layer, listed)

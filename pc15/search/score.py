@@ -170,10 +170,16 @@ class Scorer:
         members = (self.cells if cells is None else cells).rows_as(self.bank.terms(False, self.windows.around))
         return self.ops.best_in_cells(chosen, members, self.bits(layer), self.packed(tiles, self.bank.side), keep)
 
-    def finer(self, rows: Tensor, tiles: TileBatch, layer: int, keep: int) -> Tensor:
-        """The best `keep` of candidates [n,M] at the bank's own resolution, best first, a tie to the lower row."""
+    def finer(self, rows: Tensor, tiles: TileBatch, layer: int, keep: int, of: Tensor | None = None) -> Tensor:
+        """The best `keep` of candidates at the bank's own resolution, best first, a tie to the lower row.
+
+        Args:
+            rows: [m,M] int64, -1 for none.   of: [n] int64, the row of `rows` that each tile chooses from; None for
+                its own.
+        """
         terms = self.bank.terms(False, self.windows.around)
-        return self.ops.ranked(rows, terms, self.bits(layer), self.packed(tiles, self.bank.side), keep)
+        of = torch.arange(len(rows), device=rows.device) if of is None else of
+        return self.ops.ranked(rows, of, terms, self.bits(layer), self.packed(tiles, self.bank.side), keep)
 
     @functools.cached_property
     def seen(self) -> BankTerms:

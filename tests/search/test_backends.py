@@ -166,18 +166,19 @@ def tile_terms(draw: torch.Generator, n: int, length: int, weights: int) -> Tile
 @pytest.mark.parametrize("weights", [4, 64])
 def test_ranking_again(side: int, m: int, keep: int, weights: int, way: Way) -> None:
     draw = torch.Generator().manual_seed(side)
-    n, bank = 7, bank_terms(draw, ROWS, side * side, weights)
+    n, bank, lists = 23, bank_terms(draw, ROWS, side * side, weights), 4
     for part in bank[:2]:
         part[6] = part[5]
     bank.scale[:, 6] = bank.scale[:, 5]
-    rows = torch.stack([torch.randperm(ROWS, generator=draw)[:m] for _ in range(n)])
+    rows = torch.stack([torch.randperm(ROWS, generator=draw)[:m] for _ in range(lists)])
     rows[torch.rand(rows.shape, generator=draw) < 0.2] = -1
     own, bits = tile_terms(draw, n, side * side, weights), torch.rand(ROWS, generator=draw) * 4000
     bits[6] = bits[5]
+    of = torch.sort(torch.randint(0, lists, (n,), generator=draw)).values
 
     def found(at: Way) -> Tensor:
-        given = at.moved(rows, bits)
-        return at.ops.ranked(given[0], BankTerms(*at.moved(*bank)), given[1], TileTerms(*at.moved(*own)), keep)
+        given, lists_of, costs = at.moved(rows, of, bits)
+        return at.ops.ranked(given, lists_of, BankTerms(*at.moved(*bank)), costs, TileTerms(*at.moved(*own)), keep)
 
     equal(found(way), found(REFERENCE))
 

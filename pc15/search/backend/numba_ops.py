@@ -163,10 +163,10 @@ def best_of(n: int, keep: int, device: torch.device) -> Best:
     return LoopedBest(n, keep)
 
 
-def ranked(rows: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
-    out = torch.empty((len(rows), min(keep, rows.shape[1])), dtype=torch.int64)
-    tensors = (rows, *bank, bits, *own, out)
-    parallel_range(numba_scores.rank_again, len(rows), *(t.contiguous().numpy() for t in tensors))
+def ranked(rows: Tensor, of: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+    out = torch.empty((len(of), min(keep, rows.shape[1])), dtype=torch.int64)
+    tensors = (rows, of, *bank, bits, *own, out)
+    parallel_range(numba_scores.rank_again, len(of), *(t.contiguous().numpy() for t in tensors))
     return out
 
 

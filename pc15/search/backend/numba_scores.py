@@ -22,13 +22,14 @@ Array = NDArray[Any]
 _STRIP = 64  # scores computed before any of them is looked at
 _LAST_ROW = (1 << INDEX_BITS) - 1
 _NEARLY = np.float32(1.0 - 2.0**-18)
+_TOGETHER = 8  # tiles with one list that a pattern is compared with while it is near
 _AHEAD = 3  # candidates whose patterns are on their way, which takes as long as it does to rank as many
 
 
-@jit_inner()
-def _gather_best(keys: Array, keep: int) -> int:
-    """Bring the `keep` largest of different keys to the front, in any order; returns the least of them."""
-    low, high, last = 0, len(keys) - 1, keep - 1
+@jit_inner(allocates=False)
+def _gather_best(keys: Array, keep: int, count: int) -> int:
+    """Bring the `keep` largest of the first `count` different keys to the front, in any order; returns the least."""
+    low, high, last = 0, count - 1, keep - 1
     while low < high:
         middle = (low + high) >> 1
         pivot = keys[middle]
@@ -103,18 +104,18 @@ def keep_best(
                     n += 1
                     if n == room:
                         n = room >> 1
-                        ordered = _gather_best(own, n) >> INDEX_BITS
+                        ordered = _gather_best(own, n, room) >> INDEX_BITS
                         found[0] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
                         least = found.view(np.float32)[0]
         used[tile], bar[tile] = n, least
 
 
-@jit_inner(inline="always")
+@jit_inner(allocates=False)
 def _dot(a: Array, b: Array) -> Any:
-    """Sum of a * b, exact below 2^31."""
+    """Sum of a * b, exact in 32 bits."""
     total = np.int32(0)
     for k in range(len(a)):
-        total += np.int32(a[k]) * np.int32(b[k])
+        total = np.int32(total + np.int32(np.int32(a[k]) * np.int32(b[k])))
     return total
 
 
@@ -142,38 +143,82 @@ def best_in_cells(
         bits: [K].   packed: [n,P], weights: [n,W], place, price: [n], as `TileTerms`.
         best: [n,keep] int64, filled.
     """
+    listed, keys = np.empty(len(rows), np.int64), np.empty(2 * best.shape[1], np.int64)
+    numbers = np.empty(2, np.float32)
+    _rank_cells(
+        start, stop, chosen, first, rows, pixels, energies, scale, bits, packed, weights, place, price, best, listed,
+        keys, numbers, numbers.view(np.int32),
+    )  # fmt: skip
+
+
+@jit_inner(allocates=False)
+def _rank_cells(
+    start: int,
+    stop: int,
+    chosen: Array,
+    first: Array,
+    rows: Array,
+    pixels: Array,
+    energies: Array,
+    scale: Array,
+    bits: Array,
+    packed: Array,
+    weights: Array,
+    place: Array,
+    price: Array,
+    best: Array,
+    listed: Array,
+    keys: Array,
+    numbers: Array,
+    raw: Array,
+) -> None:
+    """`best_in_cells`; listed: [K], keys: [2*keep], room.   numbers: [2] float32, the same memory as `raw`."""
     keep, half = best.shape[1], weights.shape[1] // 2
-    keys = np.empty(2 * keep, np.int64)
-    score, found = np.empty(1, np.float32), np.empty(1, np.float32)
-    raw, found_raw = score.view(np.int32), found.view(np.int32)
     for i in range(start, stop):
         own, pay, case = packed[i], price[i], place[i]
         weight, scales = weights[i, half * case : half * (case + 1)], scale[case]
-        n, least = 0, -np.float32(np.inf)
+        n, least, count = 0, -np.float32(np.inf), 0
         for c in range(chosen.shape[1]):
-            if chosen[i, c] < 0:
-                continue
-            for at in range(first[chosen[i, c]], first[chosen[i, c] + 1]):
-                row = rows[at]
-                value = np.float32(_dot(pixels[at], own))
-                curve = np.float32(_dot(energies[at, half * case : half * (case + 1)], weight))
-                score[0] = ((value * value) * scales[at]) / curve - pay * bits[row]
-                if score[0] >= least:  # rows of other cells may be lower ones: an equal score may come first
-                    ordered = np.int64(raw[0] if raw[0] >= 0 else raw[0] ^ MAGNITUDE)
-                    keys[n] = (ordered << INDEX_BITS) + (_LAST_ROW - row)
-                    n += 1
-                    if n == len(keys):
-                        n = keep
-                        ordered = _gather_best(keys, n) >> INDEX_BITS
-                        found_raw[0] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
-                        least = found[0]
+            if chosen[i, c] >= 0:
+                for at in range(first[chosen[i, c]], first[chosen[i, c] + 1]):
+                    listed[count] = at
+                    count += 1
+        for j in range(count):
+            if j + _AHEAD < count:
+                prefetch(pixels, listed[j + _AHEAD])
+                prefetch(energies, listed[j + _AHEAD])
+            at = listed[j]
+            row = rows[at]
+            value = np.float32(_dot(pixels[at], own))
+            curve = np.float32(_dot(energies[at, half * case : half * (case + 1)], weight))
+            numbers[0] = ((value * value) * scales[at]) / curve - pay * bits[row]
+            if numbers[0] >= least:  # rows of other cells may be lower ones: an equal score may come first
+                ordered = np.int64(raw[0] if raw[0] >= 0 else raw[0] ^ MAGNITUDE)
+                keys[n] = (ordered << INDEX_BITS) + (_LAST_ROW - row)
+                n += 1
+                if n == len(keys):
+                    n = keep
+                    ordered = _gather_best(keys, n, len(keys)) >> INDEX_BITS
+                    raw[1] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
+                    least = numbers[1]
         if n > keep:
-            _gather_best(keys[:n], keep)
+            _gather_best(keys, keep, n)
             n = keep
-        keys[:n].sort()
+        _insertion_sort(keys, n)
         for k in range(n):
-            best[i, k] = _LAST_ROW - (keys[n - 1 - k] & _LAST_ROW)
+            best[i, k] = _LAST_ROW - (keys[k] & _LAST_ROW)
         best[i, n:] = -1
+
+
+@jit_inner(allocates=False)
+def _insertion_sort(keys: Array, n: int) -> None:
+    """Sort the first n of few keys, the largest first."""
+    for k in range(1, n):
+        key, at = keys[k], k
+        while at > 0 and keys[at - 1] < key:
+            keys[at] = keys[at - 1]
+            at -= 1
+        keys[at] = key
 
 
 @jit_entry()
@@ -212,27 +257,54 @@ def likeliest_cells(
 ) -> None:
     """`Backend.likeliest_cells` of tiles start..stop; scale: [2,C]; place: [n]; best: [n,keep] int64, filled."""
     cells, keep = product.shape[1], best.shape[1]
-    scores = np.empty(cells, np.float32)
+    scores, keys = np.empty(cells, np.float32), np.empty(2 * keep + _STRIP, np.int64)
     raw = scores.view(np.int32)
-    keys = np.empty(cells, np.int64)
     for i in range(start, stop):
         if answers[i, cells] < least:
             best[i, :] = -1
             continue
-        own, top = scale[place[i]], np.int32(0)
-        for c in range(cells):
-            value = np.float32(product[i, c])
-            scores[c] = ((value * value) * own[c]) / np.float32(curve[i, c])
-        for c in range(cells):
-            top = max(top, raw[c])
-        against = np.int64(top >> 15)
-        for c in range(cells):
-            like = max(np.int64(raw[c] >> 15) - against, np.int64(log_floor))
-            keys[c] = (np.int64(answers[i, c]) + ((np.int64(gain[c]) * like) >> 4)) * cells + (cells - 1 - c)
-        _gather_best(keys, keep)
-        keys[:keep].sort()
-        for k in range(keep):
-            best[i, k] = cells - 1 - keys[keep - 1 - k] % cells
+        _score_cells(product[i], curve[i], scale[place[i]], scores)
+        _likeliest(answers[i], raw, gain, log_floor, keys, best[i])
+
+
+@jit_inner(allocates=False)
+def _score_cells(product: Array, curve: Array, scale: Array, scores: Array) -> None:
+    for c in range(len(scores)):
+        value = np.float32(product[c])
+        scores[c] = ((value * value) * scale[c]) / np.float32(curve[c])
+
+
+@jit_inner(allocates=False)
+def _likeliest(answers: Array, raw: Array, gain: Array, log_floor: int, keys: Array, best: Array) -> None:
+    """`likeliest_cells` of one tile; raw: [C] int32, scores as they lie in memory.   keys: room for twice the best."""
+    cells, keep, top = len(raw), len(best), np.int32(0)
+    for c in range(cells):
+        top = max(top, raw[c])
+    against, bar, n = np.int32(top >> 15), np.int64(-(2**63)), 0
+    for begin in range(0, cells, _STRIP):
+        answer, scored, share = answers[begin : begin + _STRIP], raw[begin : begin + _STRIP], gain[begin : begin + _STRIP]
+        some, better = keys[n : n + len(scored)], np.int64(0)
+        for k in range(len(scored)):
+            like = max(np.int32(scored[k] >> 15) - against, np.int32(log_floor))
+            value = np.int64(answer[k]) + ((np.int64(share[k]) * np.int64(like)) >> 4)
+            some[k] = value * cells + (cells - 1 - begin - k)
+        for k in range(len(some)):
+            better += np.int64(some[k] > bar)
+        if not better:
+            continue
+        at = n
+        for k in range(len(some)):
+            key = some[k]
+            keys[at] = key
+            at += np.int64(key > bar)
+        n = at
+        if n >= 2 * keep:
+            bar, n = _gather_best(keys, keep, n), keep
+    if n > keep:
+        _gather_best(keys, keep, n)
+    _insertion_sort(keys, keep)
+    for k in range(keep):
+        best[k] = cells - 1 - keys[k] % cells
 
 
 @jit_entry()
@@ -251,7 +323,7 @@ def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> N
                 every[n] = keys[lane, i, k]
                 n += 1
         if n > keep:
-            _gather_best(every[:n], keep)
+            _gather_best(every, keep, n)
             n = keep
         every[:n].sort()
         for k in range(n):
@@ -259,20 +331,12 @@ def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> N
         rows[i, n:] = -1
 
 
-@jit_inner(allocates=False)
-def _product(a: Array, b: Array) -> Any:
-    """Sum of a * b, exact in 32 bits."""
-    product = np.int32(0)
-    for k in range(len(a)):
-        product = np.int32(product + np.int32(np.int32(a[k]) * np.int32(b[k])))
-    return product
-
-
 @jit_entry()
 def rank_again(
     start: int,
     stop: int,
-    candidates: Array,
+    lists: Array,
+    of: Array,
     pixels: Array,
     energies: Array,
     scale: Array,
@@ -285,34 +349,75 @@ def rank_again(
 ) -> None:
     """`Backend.ranked` of tiles start..stop.
 
+    Neighbours that choose from one list, as the hypotheses of a beam do, share the reading of each pattern.
+
     Args:
-        candidates: [n,M] int64 bank rows, -1 for none.   pixels: [K,P], energies: [K,W], scale: [2,K], as `BankTerms`.
-        bits: [K] float32.   packed: [n,P], weights: [n,W], place, price: [n], as `TileTerms`.
-        rows: [n,keep] int64, filled.
+        lists: [m,M] int64 bank rows, -1 for none.   of: [n], the list of each tile.
+        pixels: [K,P], energies: [K,W], scale: [2,K], as `BankTerms`.   bits: [K] float32.
+        packed: [n,P], weights: [n,W], place, price: [n], as `TileTerms`.   rows: [n,keep] int64, filled.
     """
-    keep, half = rows.shape[1], weights.shape[1] // 2
-    best = np.empty(keep, np.float32)
-    for i in range(start, stop):
-        own, case, found = packed[i], place[i], rows[i]
-        weight = weights[i, half * case : half * (case + 1)]
-        best[:] = -np.inf
-        found[:] = -1
-        for j in range(candidates.shape[1]):
-            if j + _AHEAD < candidates.shape[1]:
-                prefetch(pixels, candidates[i, j + _AHEAD])
-            row = candidates[i, j]
-            if row < 0 or scale[case, row] == 0.0:
-                continue
-            value = np.float32(_product(own, pixels[row]))
-            curve = np.float32(_dot(energies[row, half * case : half * (case + 1)], weight))
-            score = ((value * value) * scale[case, row]) / curve - price[i] * bits[row]
-            at = keep - 1
-            if score < best[at] or (score == best[at] and row > found[at] >= 0):
-                continue
-            while at > 0 and (best[at - 1] < score or (best[at - 1] == score and found[at - 1] > row)):
-                best[at], found[at] = best[at - 1], found[at - 1]
-                at -= 1
-            best[at], found[at] = score, row
+    best, least = np.empty((_TOGETHER, rows.shape[1]), np.float32), np.empty(_TOGETHER, np.float32)
+    first = start
+    while first < stop:
+        last = first + 1
+        while last < min(stop, first + _TOGETHER) and of[last] == of[first] and place[last] == place[first]:
+            last += 1
+        _rank_list(
+            first, last, lists[of[first]], pixels, energies, scale[place[first]], bits, packed, weights, place[first],
+            price, best, least, rows,
+        )  # fmt: skip
+        first = last
+
+
+@jit_inner(allocates=False)
+def _rank_list(
+    first: int,
+    last: int,
+    candidates: Array,
+    pixels: Array,
+    energies: Array,
+    scale: Array,
+    bits: Array,
+    packed: Array,
+    weights: Array,
+    case: int,
+    price: Array,
+    best: Array,
+    least: Array,
+    rows: Array,
+) -> None:
+    """`rank_again` of tiles first..last that choose from one list; best: [_TOGETHER,keep], least: [_TOGETHER], room."""
+    half, keep = weights.shape[1] // 2, rows.shape[1]
+    best[:], least[:] = -np.inf, -np.inf
+    rows[first:last] = -1
+    for j in range(len(candidates)):
+        if j + _AHEAD < len(candidates):
+            prefetch(pixels, candidates[j + _AHEAD])
+            prefetch(energies, candidates[j + _AHEAD])
+        row = candidates[j]
+        if row < 0 or scale[row] == 0.0:
+            continue
+        pattern, energy = pixels[row], energies[row, half * case : half * (case + 1)]
+        own, cost = scale[row], bits[row]
+        for i in range(first, last):
+            value = np.float32(_dot(pattern, packed[i]))
+            curve = np.float32(_dot(energy, weights[i, half * case : half * (case + 1)]))
+            score, k = ((value * value) * own) / curve - price[i] * cost, i - first
+            if score >= least[k]:
+                _insert(best[k], rows[i], score, row)
+                least[k] = best[k, keep - 1]
+
+
+@jit_inner(allocates=False)
+def _insert(best: Array, found: Array, score: float, row: int) -> None:
+    """Put a row where it belongs among those found, best first, of equal ones the lowest."""
+    at = len(best) - 1
+    if score == best[at] and row > found[at] >= 0:
+        return
+    while at > 0 and (best[at - 1] < score or (best[at - 1] == score and found[at - 1] > row)):
+        best[at], found[at] = best[at - 1], found[at - 1]
+        at -= 1
+    best[at], found[at] = score, row
 
 
 @jit_entry()

@@ -330,13 +330,13 @@ class Backend(Protocol):
     def best_of(self, n: int, keep: int, device: device) -> Best:
         """A collector of the `keep` best candidates of n tiles."""
 
-    def ranked(self, rows: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
-        """The best `keep` of bank rows [n,M] int64, best first, a tie to the lower row; [n,min(keep,M)] int64.
+    def ranked(self, rows: Tensor, of: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+        """The best `keep` of each tile's list of bank rows, best first, a tie to the lower row; [n,min(keep,M)] int64.
 
         Scores are those of `sort_keys`.  Left out are flat rows and places of -1; -1 where there are fewer.
 
         Args:
-            bits: [K] float32.
+            rows: [m,M] int64, lists.   of: [n] int64, the list of each tile.   bits: [K] float32.
         """
 
     def best_in_cells(self, chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms, keep: int) -> Tensor:

@@ -126,8 +126,8 @@ def best_of(n: int, keep: int, device: torch.device) -> Best:
     return GroupedBest(n, keep, device)
 
 
-def ranked(rows: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
-    rows = rows.sort(dim=1).values  # so that a stable sort by score keeps the lower one first
+def ranked(rows: Tensor, of: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+    rows = rows.sort(dim=1).values[of]  # so that a stable sort by score keeps the lower one first
     at = rows.clamp(min=0)
     product, curve = (
         torch.bmm(patterns[at].to(torch.float32), part.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24

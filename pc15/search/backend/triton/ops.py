@@ -102,8 +102,8 @@ def best_of(n: int, keep: int, device: torch.device) -> Best:
     return _KernelBest(n, keep, device)
 
 
-def ranked(rows: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
-    return screen.best_rows(screen.rank_again(rows, bank, bits, own), keep)
+def ranked(rows: Tensor, of: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+    return screen.best_rows(screen.rank_again(rows[of], bank, bits, own), keep)
 
 
 # ---------------------------------------------------------------- a few, exactly
