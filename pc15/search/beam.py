@@ -11,19 +11,41 @@ from pc15.search.plane_state import PlaneState
 from pc15.search.refine import BestLayers, LayerSearch, Lists, best_layers
 
 
-class Beam:
-    """The best state of each of n tiles so far, as a beam moves on; all [n].
+_SPREAD, _MIX = -7046029254386353131, -4658895280553007687
+"""Odd numbers by which hashes are multiplied, the rest falling out of 64 bits: G. Steele et al., OOPSLA 2014."""
 
-    j: of the best state, at first of none.   depth: its layers.   offer: which offer made the last of them.
+
+def _hashes(rows: Tensor) -> Tensor:
+    """Numbers of 64 bits for bank rows, such that sums of them tell sets of rows apart."""
+    mixed = (rows + 1) * _SPREAD
+    mixed = (mixed ^ (mixed >> 30)) * _MIX
+    return mixed ^ (mixed >> 27)
+
+
+class Beam:
+    """States of n tiles as a beam moves on, and the best of each so far.
+
+    j: [n], of the best state, at first of none.   depth: [n], its layers.   offer: [n], which offer made the last of
+        them.   sets: [S], sums of `_hashes`, of what the states of now are made of.
     """
 
     def __init__(self, j: Tensor, ops: Backend) -> None:
         self._ops = ops
         self.j, self.depth, self.offer = j, *(torch.zeros(len(j), dtype=torch.int64, device=j.device) for _ in range(2))
+        self.sets = torch.zeros_like(self.depth)
 
-    def extend(self, owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int) -> tuple[Tensor, Tensor]:
-        """Extend states [S] by `Backend.offered`, and note each tile's best."""
-        return self._ops.offered(owner, j, change, width, layer, self.j, self.depth, self.offer)
+    def extend(
+        self, owner: Tensor, j: Tensor, change: Tensor, rows: Tensor, width: int, layer: int
+    ) -> tuple[Tensor, Tensor]:
+        """Extend states [S] by `Backend.offered`, and note each tile's best.
+
+        Args:
+            rows: [S*K], what is offered.
+        """
+        sets = self.sets[:, None] + _hashes(rows).view(change.shape)
+        every, kept = self._ops.offered(owner, j, change, sets, width, layer, self.j, self.depth, self.offer)
+        self.sets = sets.reshape(-1)[kept]
+        return every, kept
 
 
 def search_again(state: PlaneState, group: Tensor) -> None:
@@ -66,7 +88,7 @@ def _best_programs(
         x_of = bare.x if not layer else bare.x[owner]
         own = None if among is None else Lists(among, owner)
         found = best_layers(search, TileBatch(e, x_of, of), layer, width, own)
-        j, kept = best.extend(owner, j, found.change, width, layer)
+        j, kept = best.extend(owner, j, found.change, found.layers.row, width, layer)
         if not len(kept):
             break
         steps.append((found, kept))

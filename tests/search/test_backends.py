@@ -372,15 +372,36 @@ def test_beams_keep_the_best_offers(width: int, way: Way) -> None:
     change = torch.rand((len(owners), 3), generator=draw, dtype=torch.float64).mul(4).round() - 2
     base = torch.full((90,), 1.0, dtype=torch.float64)
 
+    rows = torch.randint(0, 4, (change.numel(),), generator=draw)
+    before = torch.randint(0, 2, (len(owners),), generator=draw)
+
     def found(own: Way) -> tuple[Tensor, ...]:
         beam = Beam(base.clone().to(own.device), own.ops)
-        every, kept = beam.extend(*own.moved(owners, j, change), width, 3)
-        return every, kept, beam.j, beam.depth, beam.offer
+        beam.sets = before.to(own.device)
+        every, kept = beam.extend(*own.moved(owners, j, change, rows), width, 3)
+        return every, kept, beam.j, beam.depth, beam.offer, beam.sets
 
     expected = found(REFERENCE)
     equal(found(way), expected)
     assert 0 < len(expected[1]) < change.numel()
     assert len(expected[3].unique()) == 2
+    every, kept = expected[0].tolist(), expected[1].tolist()
+    for tile in range(90):
+        own = [at for at, owner in enumerate(owners.repeat_interleave(3).tolist()) if owner == tile]
+        ends: dict[tuple[int, int], int] = {}
+        for at in sorted((at for at in own if change.flatten()[at] < 0), key=lambda at: (every[at], at)):
+            ends.setdefault((int(before[at // 3]), int(rows[at])), at)
+        assert [at for at in kept if at in own] == list(ends.values())[:width]
+
+
+def test_programs_are_one_in_any_order() -> None:
+    beam = Beam(torch.ones(1, dtype=torch.float64), REFERENCE.ops)
+    none, two = torch.zeros(1, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+    change = torch.tensor([[-0.2, -0.1]], dtype=torch.float64)
+    every, kept = beam.extend(none, beam.j, change, torch.tensor([5, 9]), 2, 0)
+    change = torch.tensor([[-0.3, -0.2], [-0.41, -0.05]], dtype=torch.float64)  # 5 then 9, 5 then 7, 9 then 5, ...
+    every, kept = beam.extend(two, every[kept], change, torch.tensor([9, 7, 5, 5]), 2, 1)
+    assert kept.tolist() == [2, 1]
 
 
 # ---------------------------------------------------------------- the picture so far

@@ -33,6 +33,20 @@ def _insert(costs: Array, j: int, order: Array, used: int) -> int:
     return used + 1
 
 
+@_inner()
+def _insert_set(costs: Array, sets: Array, j: int, order: Array, used: int) -> int:
+    """`_insert` of a candidate unless one of its set that is no worse is there; a worse one goes."""
+    for at in range(used):
+        if sets[order[at]] == sets[j]:
+            if costs[order[at]] <= costs[j]:
+                return used
+            for k in range(at, used - 1):
+                order[k] = order[k + 1]
+            used -= 1
+            break
+    return _insert(costs, j, order, used)
+
+
 @_entry()
 def _lowest(cost: Array, order: Array) -> None:
     for i in range(len(cost)):
@@ -80,10 +94,10 @@ def pick(
 
 @_entry()
 def _offered(
-    owner: Array, j: Array, change: Array, width: int, layer: int, best_j: Array, depth: Array, best: Array,
-    every: Array, kept: Array,
+    owner: Array, j: Array, change: Array, sets: Array, width: int, layer: int, best_j: Array, depth: Array,
+    best: Array, every: Array, kept: Array,
 ) -> int:  # fmt: skip
-    """`Backend.offered`; every: [S*K], written; kept: [S*width], of which the first are written; returns how many."""
+    """`Backend.offered`; sets: [S*K].   every: [S*K], written; kept: [S*width], of which the first are written; returns how many."""
     states, offers, total, first = len(owner), change.shape[1], 0, 0
     while first < states:
         tile, after = owner[first], first
@@ -94,7 +108,7 @@ def _offered(
             for k in range(offers):
                 every[s * offers + k] = j[s] + change[s, k]
                 if change[s, k] < 0.0:
-                    used = _insert(every, s * offers + k, found, used)
+                    used = _insert_set(every, sets, s * offers + k, found, used)
         if used and every[found[0]] < best_j[tile]:
             best_j[tile], depth[tile], best[tile] = every[found[0]], layer + 1, found[0]
         total, first = total + used, after
@@ -102,12 +116,20 @@ def _offered(
 
 
 def offered(
-    owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int, best_j: Tensor, depth: Tensor, best: Tensor
+    owner: Tensor,
+    j: Tensor,
+    change: Tensor,
+    sets: Tensor,
+    width: int,
+    layer: int,
+    best_j: Tensor,
+    depth: Tensor,
+    best: Tensor,
 ) -> tuple[Tensor, Tensor]:
     every = torch.empty(change.numel(), dtype=torch.float64)
     kept = torch.empty(change.numel(), dtype=torch.int64)
     if not change.numel():
         return every, kept
-    arrays = (each.numpy() for each in (owner, j, change.contiguous()))
+    arrays = (each.numpy() for each in (owner, j, change.contiguous(), sets.reshape(-1)))
     own = (each.numpy() for each in (best_j, depth, best, every, kept))
     return every, kept[: _offered(*arrays, width, layer, *own)]

@@ -440,6 +440,7 @@ class Backend(Protocol):
         owner: Tensor,
         j: Tensor,
         change: Tensor,
+        sets: Tensor,
         width: int,
         layer: int,
         best_j: Tensor,
@@ -448,11 +449,13 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Extend every beam state by its K candidates: J of all S*K offers, float64, and which are kept, [S'] int64.
 
-        Kept are the `width` best of each tile that lower J, tile by tile, best first, ties to the first.
+        Kept are the `width` best of each tile that lower J, tile by tile, best first, ties to the first; of those with
+        one number in `sets` the best alone, so that no beam is full of one program's layers in every order.
 
         Args:
             owner: [S] int64, tile of each state, ascending; `width` states at most are of one.
             j: [S] float64, of the states.   change: [S,K] float64, what the offers change it by.
+            sets: [S,K] int64, equal where offers end in the same patterns.
             best_j, depth, best: [n] float64, int64, int64, in place: where an offer has less J than any state of its
                 tile before, its J, layer + 1 and the offer's number.
         """

@@ -347,10 +347,25 @@ def pick(
 
 
 def offered(
-    owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int, best_j: Tensor, depth: Tensor, best: Tensor
+    owner: Tensor,
+    j: Tensor,
+    change: Tensor,
+    sets: Tensor,
+    width: int,
+    layer: int,
+    best_j: Tensor,
+    depth: Tensor,
+    best: Tensor,
 ) -> tuple[Tensor, Tensor]:
     every = (j[:, None] + change).reshape(-1)
     at = torch.nonzero(change.reshape(-1) < 0).flatten()
+    at = at[torch.sort(every[at], stable=True).indices]
+    at = at[torch.sort(sets.reshape(-1)[at], stable=True).indices]
+    at = at[torch.sort(owner[torch.div(at, change.shape[1], rounding_mode="floor")], stable=True).indices]
+    of, made = owner[torch.div(at, change.shape[1], rounding_mode="floor")], sets.reshape(-1)[at]
+    again = torch.zeros(len(at), dtype=torch.bool, device=of.device)
+    again[1:] = (of[1:] == of[:-1]) & (made[1:] == made[:-1])
+    at = torch.sort(at[~again]).values
     at = at[torch.sort(every[at], stable=True).indices]
     of, order = torch.sort(owner[torch.div(at, change.shape[1], rounding_mode="floor")], stable=True)
     at = at[order]

@@ -170,9 +170,17 @@ def pick(
 
 
 def offered(
-    owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int, best_j: Tensor, depth: Tensor, best: Tensor
+    owner: Tensor,
+    j: Tensor,
+    change: Tensor,
+    sets: Tensor,
+    width: int,
+    layer: int,
+    best_j: Tensor,
+    depth: Tensor,
+    best: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    every, table = screen.offered(owner, j, change, width, layer, best_j, depth, best)
+    every, table = screen.offered(owner, j, change, sets, width, layer, best_j, depth, best)
     return every, table[table >= 0]
 
 

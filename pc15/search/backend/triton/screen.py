@@ -293,26 +293,47 @@ def rank_again(candidates: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms
     return out
 
 
+@triton.jit(do_not_specialize=["total"])
+def _once(  # type: ignore[no-untyped-def]
+    owner, j, change, sets, total, every, once, K: tl.constexpr, WIDTH: tl.constexpr, SPAN: tl.constexpr,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    """J of offers, and the change of J of those that are the best of their set, of others 0."""
+    at = tl.program_id(0).to(tl.int64) * SPAN + tl.arange(0, SPAN)
+    inside = at < total
+    gain, made = tl.load(change + at, mask=inside, other=0.0), tl.load(sets + at, mask=inside, other=0)
+    own, mine = tl.load(owner + at // K, mask=inside, other=-1), tl.load(j + at // K, mask=inside, other=0.0) + gain
+    tl.store(every + at, mine, mask=inside)
+    beaten = tl.zeros([SPAN], tl.int32)
+    for away in range(1 - WIDTH * K, WIDTH * K):  # a tile has that many offers at most, all side by side
+        other = at + away
+        real = inside & (other >= 0) & (other < total)
+        real &= tl.load(sets + other, mask=real, other=0) == made
+        real &= tl.load(owner + other // K, mask=real, other=-2) == own
+        theirs_gain = tl.load(change + other, mask=real, other=0.0)
+        theirs = tl.load(j + other // K, mask=real, other=0.0) + theirs_gain
+        before = (theirs < mine) | ((theirs == mine) & (away < 0))
+        beaten += (real & (theirs_gain < 0.0) & before).to(tl.int32)
+    tl.store(once + at, tl.where(beaten == 0, gain, 0.0), mask=inside)
+
+
 @triton.jit(do_not_specialize=["total", "layer"])
 def _offered(  # type: ignore[no-untyped-def]
-    owner, j, change, total, layer, best_j, depth, best, every, table,
+    owner, every, once, total, layer, best_j, depth, best, table,
     K: tl.constexpr, WIDTH: tl.constexpr, SPAN: tl.constexpr,
 ):  # type: ignore[no-untyped-def] # fmt: skip
     at = tl.program_id(0).to(tl.int64) * SPAN + tl.arange(0, SPAN)
     inside = at < total
-    gain = tl.load(change + at, mask=inside, other=0.0)
-    own, mine = tl.load(owner + at // K, mask=inside, other=-1), tl.load(j + at // K, mask=inside, other=0.0) + gain
-    tl.store(every + at, mine, mask=inside)
-    inside &= gain < 0.0
+    own, mine = tl.load(owner + at // K, mask=inside, other=-1), tl.load(every + at, mask=inside, other=0.0)
+    inside &= tl.load(once + at, mask=inside, other=0.0) < 0.0
     rank = tl.zeros([SPAN], tl.int32)
-    for away in range(1 - WIDTH * K, WIDTH * K):  # a tile has that many offers at most, all side by side
+    for away in range(1 - WIDTH * K, WIDTH * K):
         other = at + away
         real = inside & (other >= 0) & (other < total)
         real &= tl.load(owner + other // K, mask=real, other=-2) == own
-        gain = tl.load(change + other, mask=real, other=0.0)
-        theirs = tl.load(j + other // K, mask=real, other=0.0) + gain
+        real &= tl.load(once + other, mask=real, other=0.0) < 0.0
+        theirs = tl.load(every + other, mask=real, other=0.0)
         before = (theirs < mine) | ((theirs == mine) & (away < 0))
-        rank += (real & (gain < 0.0) & before).to(tl.int32)
+        rank += (real & before).to(tl.int32)
     tl.store(table + own * WIDTH + rank, at, mask=inside & (rank < WIDTH))
     leads = inside & (rank == 0)
     leads &= mine < tl.load(best_j + own, mask=leads, other=0.0)
@@ -322,15 +343,28 @@ def _offered(  # type: ignore[no-untyped-def]
 
 
 def offered(
-    owner: Tensor, j: Tensor, change: Tensor, width: int, layer: int, best_j: Tensor, depth: Tensor, best: Tensor
+    owner: Tensor,
+    j: Tensor,
+    change: Tensor,
+    sets: Tensor,
+    width: int,
+    layer: int,
+    best_j: Tensor,
+    depth: Tensor,
+    best: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """`Backend.offered`, with the numbers of what is kept as [n,width], -1 for none."""
     every = torch.empty(change.numel(), dtype=torch.float64, device=j.device)
     table = torch.full((len(best_j), width), -1, dtype=torch.int64, device=j.device)
     if change.numel():
-        _offered[(triton.cdiv(change.numel(), LANES),)](
-            owner.contiguous(), j.contiguous(), change.contiguous(), change.numel(), layer, best_j, depth, best,
-            every, table, K=change.shape[1], WIDTH=width, SPAN=LANES, enable_fp_fusion=False,
+        total, grid, once = change.numel(), (triton.cdiv(change.numel(), LANES),), torch.empty_like(every)
+        owner, j, change, sets = (part.contiguous() for part in (owner, j, change, sets))
+        _once[grid](
+            owner, j, change, sets, total, every, once, K=change.shape[1], WIDTH=width, SPAN=LANES,
+            enable_fp_fusion=False,
+        )  # fmt: skip
+        _offered[grid](
+            owner, every, once, total, layer, best_j, depth, best, table, K=change.shape[1], WIDTH=width, SPAN=LANES,
         )  # fmt: skip
     return every, table
 
