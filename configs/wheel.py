@@ -1,4 +1,4 @@
-"""Build step that pyproject.toml names: wheels carry configs/ inside the package, where `--config NAME` finds them."""
+"""Build step that pyproject.toml names: wheels carry configs/ and the baseline weights of hooks inside the package."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithConfigs(build_py):
-    """`build_py`, and the YAML files of configs/ as pc15/configs/; an editable installation reads configs/ itself."""
+    """`build_py`, and below pc15/ the files where `--config NAME` and `--hooks baseline` find them.
+
+    An editable installation reads them where they are.
+    """
 
     def run(self) -> None:
         """Build."""
         super().run()
         if self.editable_mode:
             return
-        for source in sorted(Path("configs").glob("*/*.yaml")):
+        for source in [*sorted(Path("configs").glob("*/*.yaml")), *sorted(Path("checkpoints/baseline").iterdir())]:
             target = Path(self.build_lib, "pc15", source)
             self.mkpath(str(target.parent))
             self.copy_file(str(source), str(target))

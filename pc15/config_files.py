@@ -1,4 +1,4 @@
-"""Packaged configs: the YAML files of configs/, which a wheel carries inside the package, by their names."""
+"""Files that a wheel carries inside the package: the YAML files of configs/ by their names, and weights of hooks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Literal
 
 from pc15.errors import ConfigError, did_you_mean
 
-__all__ = ["ConfigKind", "config_names", "find_config"]
+__all__ = ["ConfigKind", "baseline_weights", "config_names", "find_config"]
 
 ConfigKind = Literal["codec", "learn"]
 
 _PACKAGE = Path(__file__).parent
-_PLACES = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
+_PLACES = (_PACKAGE, _PACKAGE.parent)
 """In a wheel, where `configs/wheel.py` puts them, and in a checkout."""
 
 
@@ -40,13 +40,22 @@ def find_config(given: str | Path, kind: ConfigKind) -> Path:
     return packaged
 
 
-def _folder(kind: ConfigKind) -> Path:
-    """The folder of one kind's configs.
+def baseline_weights() -> Path:
+    """The folder of the published weights of hooks, `--hooks baseline`.
 
     Raises:
         ConfigError: it is nowhere: an installation that is not whole.
     """
+    return _packaged("checkpoints", "baseline")
+
+
+def _folder(kind: ConfigKind) -> Path:
+    """The folder of one kind's configs; raises as `baseline_weights`."""
+    return _packaged("configs", kind)
+
+
+def _packaged(*parts: str) -> Path:
     for place in _PLACES:
-        if (place / kind).is_dir():
-            return place / kind
-    raise ConfigError(f"the packaged configs are in none of {', '.join(map(str, _PLACES))}; install pc15 again")
+        if (folder := place.joinpath(*parts)).is_dir():
+            return folder
+    raise ConfigError(f"{'/'.join(parts)} is in none of {', '.join(map(str, _PLACES))}; install pc15 again")

@@ -35,7 +35,7 @@ from pc15learn.tiles import list_images, open_luma, read_bytes, split_of
 __all__ = ["Crops", "OnlineLabels"]
 
 _SIDE = 320  # px of a crop
-_TOGETHER = 48  # crops that a GPU searches at once
+_TOGETHER = 384  # crops that a GPU searches at once: fewer leave it waiting for the CPU that directs it
 _TOGETHER_CPU = 1
 _HELD_BACK = 4  # times as many crops are validated on
 _MOST_HELD = 1 << 13  # rows of them, at each rate

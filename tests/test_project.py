@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pc15.config_files import find_config
+from pc15.config_files import baseline_weights, find_config
 from pc15.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,7 +134,8 @@ def test_a_wheel_carries_the_configs_where_names_are_looked_for(
     pytest.importorskip("setuptools", minversion="77")
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for folder in ("configs", "checkpoints"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     for package in PACKAGES:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
@@ -150,9 +151,11 @@ def test_a_wheel_carries_the_configs_where_names_are_looked_for(
     texts = {path.relative_to(built): path.read_text() for path in built.rglob("*.yaml")}
     own = ROOT / "configs"
     assert texts == {path.relative_to(own): path.read_text() for path in own.rglob("*.yaml")}
-    monkeypatch.setattr("pc15.config_files._PLACES", (built,))
+    monkeypatch.setattr("pc15.config_files._PLACES", (built.parent,))
+    weights = {path.name: path.read_bytes() for path in baseline_weights().iterdir()}
+    assert weights == {path.name: path.read_bytes() for path in (ROOT / "checkpoints" / "baseline").iterdir()}
     assert find_config("selector", "learn") == built / "learn" / "selector.yaml"
-    monkeypatch.setattr("pc15.config_files._PLACES", (tmp_path,))
+    monkeypatch.setattr("pc15.config_files._PLACES", (tmp_path / "built",))
     with pytest.raises(ConfigError, match="install pc15 again"):
         find_config("selector", "learn")
 

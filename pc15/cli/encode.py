@@ -188,9 +188,10 @@ def add_arguments(add: Parser) -> None:
         "--hooks",
         default="none",
         metavar="HOOKS",
-        help="what narrows the search of tile programs: none, heuristic, a plugin's name, a folder of weights, "
-        "hf:org/name for some of the Hugging Face Hub, or a class of your own, package.module:Class; with hooks the "
-        "picture is programs alone, of 32 px, unless flags say otherwise (default: none)",
+        help="what narrows the search of tile programs: none, heuristic, baseline (nets that come with pc15), a "
+        "plugin's name, a folder of weights, hf:org/name for some of the Hugging Face Hub, or a class of your own, "
+        "package.module:Class; with hooks the picture is programs alone, of 32 px, unless flags say otherwise "
+        "(default: none)",
     )
     add_max_pixels(add, PICTURE_PIXELS)
     add.add_argument(

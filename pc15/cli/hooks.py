@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from pc15.config_files import baseline_weights
 from pc15.errors import ConfigError, did_you_mean
 from pc15.plugins import load_plugin, plugin_names
 
@@ -29,6 +30,10 @@ def hooks_of(spec: str) -> EncoderHooks | None:
         from pc15.hooks.heuristic import HeuristicHooks
 
         return HeuristicHooks()
+    if spec == "baseline":
+        from pc15.hooks.learned import AiHooks
+
+        return AiHooks.from_folder(baseline_weights())
     folder = Path(spec)
     if folder.is_dir():
         from pc15.hooks.learned import AiHooks
@@ -48,10 +53,11 @@ def hooks_of(spec: str) -> EncoderHooks | None:
     module, colon, name = spec.partition(":")
     if colon and all(part.isidentifier() for part in module.split(".")) and name.isidentifier():
         return _made(_class(_imported(module, spec), name, spec), spec)
-    near = did_you_mean(spec, ["none", "heuristic", *offered])
+    near = did_you_mean(spec, ["none", "heuristic", "baseline", *offered])
+    names = "".join(f"{name}, " for name in ("none", "heuristic", "baseline", *offered))
     raise ConfigError(
-        f"--hooks {spec} is no folder{near}; give none, heuristic, {''.join(f'{name}, ' for name in offered)}a folder "
-        "of .safetensors files, hf:org/name, or package.module:Class"
+        f"--hooks {spec} is no folder{near}; give {names}a folder of .safetensors files, hf:org/name, or "
+        "package.module:Class"
     )
 
 

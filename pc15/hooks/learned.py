@@ -11,7 +11,7 @@ import math
 import numbers
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,8 @@ from pc15.search.cells import Cells
 __all__ = ["AiHooks"]
 
 _P = TypeVar("_P", bound=Predictor)
+TOPK = (32, 64, 128, 256)
+"""Cells of the first layers, and of later ones: more, the less there is left that cells differ by."""
 
 
 class AiHooks:
@@ -41,7 +43,8 @@ class AiHooks:
 
     Args:
         selector, param_predictor, rd_predictor: hooks, or paths of their weights.
-        topk: cells kept per tile and layer.
+        topk: cells kept per tile and layer; or several such numbers, for the first layers in turn, the last of them
+            for all others as well.  What is left after many layers is like noise, and single cells promise less.
         keep: most rows proposed per tile and layer where M3 ranks them; without it, the search's shortlist is.
         pays: least probability of a layer that pays, by M1, with which a tile is searched at all.
         strict: as in `Selector`, for weights that are given as paths.
@@ -56,21 +59,24 @@ class AiHooks:
         param_predictor: ParamPredictor | str | Path | None = None,
         rd_predictor: RdPredictor | str | Path | None = None,
         *,
-        topk: int = 16,
+        topk: int | Sequence[int] = TOPK,
         keep: int = 48,
         pays: float = 0.1,
         strict: bool = False,
     ) -> None:
         if selector is None and param_predictor is None and rd_predictor is None:
             raise ConfigError("AiHooks got no role at all; give selector=Selector(weights='m1.safetensors')")
-        for name, value in (("topk", topk), ("keep", keep)):
+        counts: tuple[int, ...] = tuple(topk) if isinstance(topk, Sequence) else (topk,)
+        if not counts:
+            raise ConfigError("AiHooks topk is empty; give at least one number of cells")
+        for name, value in (*(("topk", count) for count in counts), ("keep", keep)):
             if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= value <= CELLS:
                 raise ConfigError(f"AiHooks {name} is {shown(value)}; give a whole number from 1 to {CELLS}")
         if isinstance(pays, bool) or not isinstance(pays, numbers.Real) or not 0.0 <= pays < 1.0:
             raise ConfigError(
                 f"AiHooks pays is {shown(pays)}; give a probability from 0, which searches all, to below 1"
             )
-        self.topk: int = int(topk)
+        self.topk: tuple[int, ...] = tuple(int(count) for count in counts)
         self.keep: int = int(keep)
         self.pays: float = float(pays)
         self.selector: Selector | None = (
@@ -124,18 +130,18 @@ class AiHooks:
         """No opinion: cells are a finer choice."""
 
     def cells(self, view: LayerView, allowed: Tensor | None) -> CellChoice | None:
-        """The `topk` likeliest cells of each tile, none where no layer is thought to pay; None without M1."""
+        """The likeliest cells of each tile, none where no layer is thought to pay; None without M1."""
         if (selector := self._asked(self.selector, view)) is None or view.inputs is None:
             return None
         least = math.log(self.pays / (1.0 - self.pays)) if self.pays else -math.inf
         cells = self._cells(selector, view)
-        return CellChoice(cells, selector.cells(view.inputs, cells, self.topk, least))
+        return CellChoice(cells, selector.cells(view.inputs, cells, self._count(view), least))
 
     def propose(self, view: LayerView, allowed: Tensor | None, cells: CellChoice | None) -> Proposals | None:
         """The most promising rows of the cells; None without M2."""
         if (params := self._asked(self.param_predictor, view)) is None or view.inputs is None:
             return None
-        cells = view.nearest_cells(self.topk) if cells is None else cells
+        cells = view.nearest_cells(self._count(view)) if cells is None else cells
         keys = self._keys(params, view, cells.of)
         return Proposals(params.best(view.inputs, cells.chosen, keys, view.bits, self.keep))
 
@@ -147,6 +153,10 @@ class AiHooks:
         if "traits" not in known:
             known["traits"] = rd.traits(seen.pixels)
         return rd.cost(view.inputs, rows, seen, known["traits"], view.bits)
+
+    def _count(self, view: LayerView) -> int:
+        """Cells of each tile in a layer."""
+        return self.topk[min(view.layer, len(self.topk) - 1)]
 
     def _asked(self, predictor: _P | None, view: LayerView) -> _P | None:
         """A predictor that can be asked about these tiles; None, and one warning per reason, otherwise.
@@ -206,8 +216,8 @@ class AiHooks:
         return {
             "name": "+".join(str(card["name"]) for card in cards.values()),
             "version": str(next(iter(cards.values()))["version"]),
-            "norm": hashlib.sha256(norms.encode()).hexdigest()[:8],
-            "sha256": files[:16],
+            "norm": hashlib.sha256(norms.encode()).hexdigest()[:4],
+            "sha256": files[:8],
         }
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pc15.search.backend.protocol import Backend, TileBatch
+from pc15.search.backend.protocol import Backend, Leads, TileBatch
 from pc15.search.candidates import Layers
 from pc15.search.plane_state import PlaneState
 from pc15.search.refine import BestLayers, LayerSearch, Lists, best_layers
-
 
 _SPREAD, _MIX = -7046029254386353131, -4658895280553007687
 """Odd numbers by which hashes are multiplied, the rest falling out of 64 bits: G. Steele et al., OOPSLA 2014."""
@@ -25,14 +24,13 @@ def _hashes(rows: Tensor) -> Tensor:
 class Beam:
     """States of n tiles as a beam moves on, and the best of each so far.
 
-    j: [n], of the best state, at first of none.   depth: [n], its layers.   offer: [n], which offer made the last of
-        them.   sets: [S], sums of `_hashes`, of what the states of now are made of.
+    leads: at first the states without a layer.   sets: [S], sums of `_hashes`, of what the states of now are made of.
     """
 
     def __init__(self, j: Tensor, ops: Backend) -> None:
         self._ops = ops
-        self.j, self.depth, self.offer = j, *(torch.zeros(len(j), dtype=torch.int64, device=j.device) for _ in range(2))
-        self.sets = torch.zeros_like(self.depth)
+        self.sets, depth, offer = (torch.zeros(len(j), dtype=torch.int64, device=j.device) for _ in range(3))
+        self.leads = Leads(j, depth, offer)
 
     def extend(
         self, owner: Tensor, j: Tensor, change: Tensor, rows: Tensor, width: int, layer: int
@@ -43,7 +41,7 @@ class Beam:
             rows: [S*K], what is offered.
         """
         sets = self.sets[:, None] + _hashes(rows).view(change.shape)
-        every, kept = self._ops.offered(owner, j, change, sets, width, layer, self.j, self.depth, self.offer)
+        every, kept = self._ops.offered(owner, j, change, sets, width, layer, self.leads)
         self.sets = sets.reshape(-1)[kept]
         return every, kept
 
@@ -81,7 +79,7 @@ def _best_programs(
     n, width, device = len(bare.e), state.cfg.beam, bare.e.device
     best = Beam(state.scorer.distortion(*bare), state.ops)
     owner = torch.arange(n, device=device)  # state -> tile, ascending
-    e, j, of = bare.e, best.j.clone(), bare.cls
+    e, j, of = bare.e, best.leads.j.clone(), bare.cls
     search = LayerSearch(state.scorer, state.codebook, state.cfg.ai, on_scored=state.on_scored)
     steps: list[tuple[BestLayers, Tensor]] = []  # per layer, what was found for each state, and what of that was kept
     for layer in range(state.cfg.max_layers):
@@ -97,13 +95,13 @@ def _best_programs(
         of = bare.cls[owner]
         e = state.without(e, parent, of, found.layers.pick(kept), found.amp.reshape(-1)[kept])
     trail = []
-    at = best.offer
+    at = best.leads.offer
     for layer in range(len(steps) - 1, -1, -1):
         found, _ = steps[layer]
-        has = best.depth > layer
+        has = best.leads.depth > layer
         now = torch.where(has, at, 0)
         trail.append((has, found.layers.pick(now), found.amp.reshape(-1)[now]))
         if layer:
             parent = torch.div(now, found.change.shape[1], rounding_mode="floor")
             at = torch.where(has, steps[layer - 1][1][parent], at)
-    return best.j, trail[::-1]
+    return best.leads.j, trail[::-1]

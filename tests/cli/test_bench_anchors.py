@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from pc15 import cli, render
 from pc15.bench import codecs, programs
@@ -330,5 +331,7 @@ def test_own_streams_are_read_whatever_their_size(monkeypatch: pytest.MonkeyPatc
     cfg = CodecConfig.preset("fast", device="cpu", lambda_rd=4.0)
     assert inclass._measure(Key("p", 48, 48, "pc15", "4"), y[None], cfg).bytes == len(data)
     assert count_stream(data) == {}
-    measured, _ = hook_bench._measure("p", y[None, None] / 255.0, cfg, "none", 1)
-    assert measured is not None
+    method = hook_bench.Method("none", {})
+    with tqdm(disable=True) as quiet:
+        ((measured, _),) = hook_bench._in_turn("p", y[None, None] / 255.0, cfg, [method], 1, quiet)
+    assert measured.bpp > 0.0

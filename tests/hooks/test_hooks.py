@@ -292,7 +292,7 @@ def test_a_tile_and_its_negative_get_the_same_cells(scorer: Scorer, weights: dic
     assert found[0] is not None and found[1] is not None
     pairs = zip(found[0].chosen.tolist(), found[1].chosen.tolist(), strict=True)
     assert (
-        sum(len(set(own) & set(other)) for own, other in pairs) > 0.95 * 5 * hooks.topk
+        sum(len(set(own) & set(other)) for own, other in pairs) > 0.95 * 5 * hooks.topk[0]
     )  # a half is rounded up in both
 
 
@@ -414,7 +414,7 @@ def test_what_goes_into_the_stream_is_short_json(weights: dict[str, Path]):
     assert described["version"] == pc15.__version__
     assert HeuristicHooks().describe() == {"name": "heuristic", "version": "1"}
     alone = AiHooks(weights["rd"].with_name("selector.safetensors")).describe()
-    assert alone["sha256"] == hashlib.sha256(weights["selector"].read_bytes()).hexdigest()[:16]
+    assert alone["sha256"] == hashlib.sha256(weights["selector"].read_bytes()).hexdigest()[:8]
 
 
 def test_tiles_that_nets_cannot_see_cost_one_warning_per_size(weights: dict[str, Path]) -> None:

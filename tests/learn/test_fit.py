@@ -678,7 +678,7 @@ def test_a_benchmark_goes_to_wandb_with_its_curves(
         for method in ("exhaustive", "M1")
         for bpp in (1, 2)
     ]
-    track_bench(BenchResult([], table, tmp_path / "bench.csv", tmp_path / "bench.html", [tmp_path / "M1.json"]))
+    track_bench(BenchResult([], table, [], tmp_path / "bench.csv", tmp_path / "bench.html", [tmp_path / "M1.json"]))
     told, artifact = logged
     assert set(told) == {"means", "curve/psnr", "curve/ssim"}
     assert len(told["means"].data) == 4

@@ -130,7 +130,7 @@ def test_the_guides_net_is_fitted_exported_and_asked(
 ) -> None:
     pytest.importorskip("lightning")
     pytest.importorskip("datasets")
-    from pc15learn.bench import methods_of
+    from pc15learn.bench import Searches, methods_of
     from pc15learn.config import load_config
     from pc15learn.export import export_weights
     from pc15learn.fit import fit_role
@@ -161,4 +161,4 @@ def test_the_guides_net_is_fitted_exported_and_asked(
     assert hooks_named(coded["bitstream"])["name"] == "linear"
     assert decode_y(coded["bitstream"]).shape == (1, 1, 48, 48)
     assert encode_y(texture(), PROGRAMS.but(ai=hooks))["bitstream"] == coded["bitstream"]
-    assert "M4" in [method.name for method in methods_of(tmp_path / "weights", [8])[0]]
+    assert "M4" in [method.name for method in methods_of(Searches([tmp_path / "weights"]), PROGRAMS)[0]]

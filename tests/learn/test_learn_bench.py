@@ -21,7 +21,8 @@ from pc15.errors import ConfigError, ImageError
 from pc15.images import load_rgb, save_image
 from pc15.report import Report, png_bytes, svg_plot
 from pc15learn import cli
-from pc15learn.bench import Measured, compressai_results, methods_of, run_bench, summary, table_text, verdict
+from pc15learn.bench import Searches, compressai_results, methods_of, run_bench
+from pc15learn.bench_tables import Measured, front, summary, table_text, verdict
 from pc15learn.demo import jpeg_of, made_of, pieces
 from pc15learn.labels.columns import read_shard
 from pc15learn.labels.manifest import read_manifest, shard_paths
@@ -99,21 +100,66 @@ def test_a_plot_leaves_out_what_is_not_finite():
 
 
 def test_the_table_is_means_and_deltas_against_exhaustive():
-    table = summary(
-        [
-            row("exhaustive", 4.0, 1.0),
-            row("exhaustive", 6.0, 2.0, image="b"),
-            row("screened", 1.0, 2.0),
-            row("x", 2.0, 1.0),
-        ]
-    )
+    measured = [
+        row("exhaustive", 4.0, 1.0),
+        row("exhaustive", 6.0, 2.0, image="b"),
+        row("screened", 1.0, 2.0),
+        row("x", 2.0, 1.0),
+    ]
+    table = summary(measured)
+    assert verdict(measured) == "At lambda 0.5 no other way is both faster and better than: screened, x."
     assert [r["method"] for r in table] == ["exhaustive", "screened", "x"]
     assert table[0]["seconds"] == 5.0
     assert table[0]["dRD %"] == 0.0
     assert table[1]["speed-up"] == 5.0
     assert table[1]["dRD %"] == pytest.approx(100 / 3)
     assert len({len(line) for line in table_text(table).splitlines()}) == 1
-    assert verdict(table) == "At lambda 0.5 no other way is both faster and better than: screened, x."
+
+
+def curve(method: str, seconds: float, share: float, *, learned: bool = False) -> list[Measured]:
+    """Points of two pictures at four rates that need a share of the bits of the others."""
+    return [
+        row(
+            method, seconds, 0.5 - 0.1 * i + 4.0 / 2**i * share * 0.1 * 2**i, image=image, lambda_rd=4.0 / 2**i,
+            bpp=share * 0.1 * 2**i, psnr=25.0 + i, ssim=0.7 + 0.05 * i, learned=learned,
+        )
+        for image in ("a", "b")
+        for i in range(4)
+    ]  # fmt: skip
+
+
+def test_the_front_is_time_against_bits_at_equal_quality() -> None:
+    measured = [
+        *curve("exhaustive", 8.0, 1.0), *curve("screened", 4.0, 1.02), *curve("M1", 2.0, 1.01, learned=True),
+        *curve("M1+M2", 5.0, 1.03, learned=True), *curve("M9", 1.0, 0.99, learned=True),
+    ]  # fmt: skip
+    table = {line["method"]: line for line in front(measured)}
+    for method, (speed, percent) in {"screened": (2.0, 2.0), "M1": (4.0, 1.0), "M9": (8.0, -1.0)}.items():
+        assert table[method]["speed-up"] == speed
+        for name in ("BD-PSNR %", "BD-SSIM %", "BD-RD %"):
+            assert table[method][name] == pytest.approx(percent)
+    assert [name for name, line in table.items() if line["front"]] == ["M9"]
+    said = verdict(measured).splitlines()
+    assert said[0] == "No other search is both faster and better than: M9."
+    assert said[1].startswith("M1 is 4.0 times as fast as exhaustive search, at +1.00 % by PSNR, +1.00 % by SSIM")
+    worse = "the fastest search without learning that is no worse: it"
+    assert said[1].endswith(f"4.00 times as fast as exhaustive, {worse} wins.")
+    assert said[2].endswith(f"0.80 times as fast as screened, {worse} loses.")
+    assert said[3].endswith("no search without learning is as good: it wins.")
+    assert "M1+M2  " in table_text(front(measured))
+    assert front(curve("M1", 1.0, 1.0)) == []
+    assert all("BD-RD %" not in line for line in front([line for line in measured if line.lambda_rd == 4.0]))
+
+
+def test_the_baseline_weights_are_among_the_methods() -> None:
+    cfg = CodecConfig.preset("balanced", tile=32)
+    methods, notes = methods_of(Searches(["baseline"], presets=True), cfg)
+    assert [m.name for m in methods] == [
+        "exhaustive", "screened", "indexed", "heuristic", "exhaustive, beam 8", "preset fast", "preset balanced",
+        "preset oracle", "M1",
+    ]  # fmt: skip
+    assert [m.learned for m in methods] == [False] * 8 + [True] and notes == []
+    assert cfg.but(**methods[0].changes).recall == 0
 
 
 def test_results_are_in_the_layout_of_compressai():
@@ -125,13 +171,14 @@ def test_results_are_in_the_layout_of_compressai():
 
 
 def test_missing_weights_leave_learned_hooks_out_with_a_note(tmp_path: Path):
-    methods, notes = methods_of(tmp_path, [4, 8])
+    cfg = CodecConfig.preset("fast")
+    methods, notes = methods_of(Searches([tmp_path], [4, 8]), cfg)
     assert [m.name for m in methods] == [
         "exhaustive", "screened", "indexed K=4", "indexed K=8", "heuristic K=4", "heuristic K=8"
     ]  # fmt: skip
-    assert [m.cells for m in methods] == [None, None, 4, 8, None, None]
-    assert len(notes) == 3
-    assert methods_of(None, [8])[1] == ["no weights were given, so learned hooks are left out"]
+    assert [m.changes.get("cells") for m in methods] == [None, None, 16, 32, None, None]
+    assert notes == [f"no weights in {tmp_path}, so learned hooks are left out"]
+    assert methods_of(Searches(topk=[8]), cfg)[1] == ["no weights were given, so learned hooks are left out"]
 
 
 def test_bench_compares_searches_on_the_same_pictures(tmp_path: Path):
@@ -150,7 +197,7 @@ def test_bench_compares_searches_on_the_same_pictures(tmp_path: Path):
     assert parser.open == []
 
 
-@pytest.mark.parametrize("bad", [{"limit": 0}, {"repeats": 0}, {"topk": ()}, {"topk": (0,)}])
+@pytest.mark.parametrize("bad", [{"limit": 0}, {"repeats": 0}, {"searches": Searches(["baseline"], [0])}])
 def test_bench_options_out_of_range_are_refused(tmp_path: Path, bad: dict[str, Any]):
     with pytest.raises(ConfigError):
         run_bench(SAMPLES, tmp_path, **bad)

@@ -379,7 +379,7 @@ def test_beams_keep_the_best_offers(width: int, way: Way) -> None:
         beam = Beam(base.clone().to(own.device), own.ops)
         beam.sets = before.to(own.device)
         every, kept = beam.extend(*own.moved(owners, j, change, rows), width, 3)
-        return every, kept, beam.j, beam.depth, beam.offer, beam.sets
+        return every, kept, *beam.leads, beam.sets
 
     expected = found(REFERENCE)
     equal(found(way), expected)
@@ -398,7 +398,7 @@ def test_programs_are_one_in_any_order() -> None:
     beam = Beam(torch.ones(1, dtype=torch.float64), REFERENCE.ops)
     none, two = torch.zeros(1, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
     change = torch.tensor([[-0.2, -0.1]], dtype=torch.float64)
-    every, kept = beam.extend(none, beam.j, change, torch.tensor([5, 9]), 2, 0)
+    every, kept = beam.extend(none, beam.leads.j, change, torch.tensor([5, 9]), 2, 0)
     change = torch.tensor([[-0.3, -0.2], [-0.41, -0.05]], dtype=torch.float64)  # 5 then 9, 5 then 7, 9 then 5, ...
     every, kept = beam.extend(two, every[kept], change, torch.tensor([9, 7, 5, 5]), 2, 1)
     assert kept.tolist() == [2, 1]

@@ -56,7 +56,6 @@ def test_the_baseline_weights_fit_this_build_and_find_nearly_the_same(monkeypatc
     monkeypatch.setattr(AiHooks, "describe", lambda _self: {})  # a hundred bytes, much of so small a stream
     hooks = AiHooks.from_folder(BASELINE)
     assert hooks is not None and hooks.selector is not None and hooks.selector.ready
-    hooks.topk = 64
     picture = plane(88, 88)
     cfg = CodecConfig.preset("balanced", **PROGRAMS, lambda_rd=0.5)
     costs = []

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pc15.runtime import jit
+from pc15.search.backend.protocol import Leads
 
 Array = NDArray[Any]
 
@@ -97,7 +98,11 @@ def _offered(
     owner: Array, j: Array, change: Array, sets: Array, width: int, layer: int, best_j: Array, depth: Array,
     best: Array, every: Array, kept: Array,
 ) -> int:  # fmt: skip
-    """`Backend.offered`; sets: [S*K].   every: [S*K], written; kept: [S*width], of which the first are written; returns how many."""
+    """`Backend.offered`; returns how many are kept.
+
+    Args:
+        sets: [S*K].   every: [S*K], written.   kept: [S*width], of which the first are written.
+    """
     states, offers, total, first = len(owner), change.shape[1], 0, 0
     while first < states:
         tile, after = owner[first], first
@@ -122,14 +127,12 @@ def offered(
     sets: Tensor,
     width: int,
     layer: int,
-    best_j: Tensor,
-    depth: Tensor,
-    best: Tensor,
+    leads: Leads,
 ) -> tuple[Tensor, Tensor]:
     every = torch.empty(change.numel(), dtype=torch.float64)
     kept = torch.empty(change.numel(), dtype=torch.int64)
     if not change.numel():
         return every, kept
     arrays = (each.numpy() for each in (owner, j, change.contiguous(), sets.reshape(-1)))
-    own = (each.numpy() for each in (best_j, depth, best, every, kept))
+    own = (each.numpy() for each in (*leads, every, kept))
     return every, kept[: _offered(*arrays, width, layer, *own)]

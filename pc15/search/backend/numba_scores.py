@@ -27,7 +27,7 @@ _AHEAD = 3  # candidates whose patterns are on their way, which takes as long as
 
 
 @jit_inner(allocates=False)
-def _gather_best(keys: Array, keep: int, count: int) -> int:
+def _gather_best(keys: Array, keep: int, count: int) -> Any:
     """Bring the `keep` largest of the first `count` different keys to the front, in any order; returns the least."""
     low, high, last = 0, count - 1, keep - 1
     while low < high:
@@ -280,9 +280,11 @@ def _likeliest(answers: Array, raw: Array, gain: Array, log_floor: int, keys: Ar
     cells, keep, top = len(raw), len(best), np.int32(0)
     for c in range(cells):
         top = max(top, raw[c])
-    against, bar, n = np.int32(top >> 15), np.int64(-(2**63)), 0
+    against, n = np.int32(top >> 15), 0
+    bar: Any = np.int64(-(2**63))
     for begin in range(0, cells, _STRIP):
-        answer, scored, share = answers[begin : begin + _STRIP], raw[begin : begin + _STRIP], gain[begin : begin + _STRIP]
+        last = min(begin + _STRIP, cells)
+        answer, scored, share = answers[begin:last], raw[begin:last], gain[begin:last]
         some, better = keys[n : n + len(scored)], np.int64(0)
         for k in range(len(scored)):
             like = max(np.int32(scored[k] >> 15) - against, np.int32(log_floor))
@@ -292,14 +294,15 @@ def _likeliest(answers: Array, raw: Array, gain: Array, log_floor: int, keys: Ar
             better += np.int64(some[k] > bar)
         if not better:
             continue
-        at = n
+        at: Any = n
         for k in range(len(some)):
             key = some[k]
             keys[at] = key
             at += np.int64(key > bar)
         n = at
         if n >= 2 * keep:
-            bar, n = _gather_best(keys, keep, n), keep
+            bar = _gather_best(keys, keep, n)
+            n = keep
     if n > keep:
         _gather_best(keys, keep, n)
     _insertion_sort(keys, keep)

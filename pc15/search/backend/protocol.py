@@ -256,6 +256,17 @@ class Candidates(NamedTuple):
     bits: Tensor
 
 
+class Leads(NamedTuple):
+    """The best state of each of n tiles so far, as a beam moves on.
+
+    j: [n] float64.   depth: [n] int64, its layers.   offer: [n] int64, the offer that made the last of them.
+    """
+
+    j: Tensor
+    depth: Tensor
+    offer: Tensor
+
+
 class Best(Protocol):
     """The best candidates of each tile so far, by the scores of `sort_keys`; a tie keeps the lower bank row."""
 
@@ -443,9 +454,7 @@ class Backend(Protocol):
         sets: Tensor,
         width: int,
         layer: int,
-        best_j: Tensor,
-        depth: Tensor,
-        best: Tensor,
+        leads: Leads,
     ) -> tuple[Tensor, Tensor]:
         """Extend every beam state by its K candidates: J of all S*K offers, float64, and which are kept, [S'] int64.
 
@@ -456,8 +465,7 @@ class Backend(Protocol):
             owner: [S] int64, tile of each state, ascending; `width` states at most are of one.
             j: [S] float64, of the states.   change: [S,K] float64, what the offers change it by.
             sets: [S,K] int64, equal where offers end in the same patterns.
-            best_j, depth, best: [n] float64, int64, int64, in place: where an offer has less J than any state of its
-                tile before, its J, layer + 1 and the offer's number.
+            leads: changed in place where an offer has less J than any state of its tile before.
         """
 
     # ------------------------------------------------------------ the picture so far

@@ -27,6 +27,7 @@ from pc15.search.backend.protocol import (
     DrawnSurface,
     ExactTerms,
     LayerCosts,
+    Leads,
     Patterns,
     Places,
     TileBatch,
@@ -353,9 +354,7 @@ def offered(
     sets: Tensor,
     width: int,
     layer: int,
-    best_j: Tensor,
-    depth: Tensor,
-    best: Tensor,
+    leads: Leads,
 ) -> tuple[Tensor, Tensor]:
     every = (j[:, None] + change).reshape(-1)
     at = torch.nonzero(change.reshape(-1) < 0).flatten()
@@ -371,9 +370,9 @@ def offered(
     at = at[order]
     rank = torch.arange(len(at), device=of.device) - torch.searchsorted(of, of)
     first = at[rank == 0]
-    first = first[every[first] < best_j[of[rank == 0]]]
+    first = first[every[first] < leads.j[of[rank == 0]]]
     tiles = owner[torch.div(first, change.shape[1], rounding_mode="floor")]
-    best_j[tiles], depth[tiles], best[tiles] = every[first], layer + 1, first
+    leads.j[tiles], leads.depth[tiles], leads.offer[tiles] = every[first], layer + 1, first
     return every, at[rank < width]
 
 

@@ -24,6 +24,7 @@ from pc15.search.backend.protocol import (
     ExactTerms,
     Expansion,
     LayerCosts,
+    Leads,
     Patterns,
     TileBatch,
     TileLayers,
@@ -176,11 +177,9 @@ def offered(
     sets: Tensor,
     width: int,
     layer: int,
-    best_j: Tensor,
-    depth: Tensor,
-    best: Tensor,
+    leads: Leads,
 ) -> tuple[Tensor, Tensor]:
-    every, table = screen.offered(owner, j, change, sets, width, layer, best_j, depth, best)
+    every, table = screen.offered(owner, j, change, sets, width, layer, leads)
     return every, table[table >= 0]
 
 

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pc15.search.backend.protocol import BankTerms, TileTerms
+from pc15.search.backend.protocol import BankTerms, Leads, TileTerms
 from pc15.search.backend.sort_keys import GROUP, INDEX_BITS, MAGNITUDE, NO_KEY, Terms, key_rows
 from pc15.search.backend.triton.sizes import LANES, RUN
 
@@ -349,13 +349,11 @@ def offered(
     sets: Tensor,
     width: int,
     layer: int,
-    best_j: Tensor,
-    depth: Tensor,
-    best: Tensor,
+    leads: Leads,
 ) -> tuple[Tensor, Tensor]:
     """`Backend.offered`, with the numbers of what is kept as [n,width], -1 for none."""
     every = torch.empty(change.numel(), dtype=torch.float64, device=j.device)
-    table = torch.full((len(best_j), width), -1, dtype=torch.int64, device=j.device)
+    table = torch.full((len(leads.j), width), -1, dtype=torch.int64, device=j.device)
     if change.numel():
         total, grid, once = change.numel(), (triton.cdiv(change.numel(), LANES),), torch.empty_like(every)
         owner, j, change, sets = (part.contiguous() for part in (owner, j, change, sets))
@@ -364,7 +362,7 @@ def offered(
             enable_fp_fusion=False,
         )  # fmt: skip
         _offered[grid](
-            owner, every, once, total, layer, best_j, depth, best, table, K=change.shape[1], WIDTH=width, SPAN=LANES,
+            owner, every, once, total, layer, *leads, table, K=change.shape[1], WIDTH=width, SPAN=LANES,
         )  # fmt: skip
     return every, table
 
