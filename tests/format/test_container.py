@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import zlib
 from dataclasses import replace
@@ -89,7 +90,7 @@ def test_a_damaged_section_leaves_the_others() -> None:
         parts = [*stream.sections, stream.metadata]
         assert parts.count(None) == 1 == len(stream.damage)
         assert all(got in (None, sent) for got, sent in zip(parts, [*SECTIONS, META], strict=True))
-    assert stream.damage == [f"metadata of {len(data) - 4 - data.index(b'{')} bytes fails its CRC"]
+    assert stream.damage == [f"metadata of {len(data) - 4 - data.index(b'\x01m1')} bytes fails its CRC"]
 
 
 def test_damage_says_which_tile_rows_are_lost() -> None:
@@ -225,6 +226,23 @@ def test_metadata_that_is_not_canonical_json_is_refused(text: bytes, why: str) -
     with pytest.raises(BitstreamError, match=why):
         read_container(with_metadata_text(text))
     assert read_container(with_metadata_text(text), strict=False).metadata is None
+
+
+def test_what_hooks_say_of_themselves_takes_few_bytes() -> None:
+    metadata = {"ai": {"name": "baseline-selector", "norm": "76a0", "sha256": "3a887902", "version": "0.1.0"}}
+    text = json.dumps(metadata, separators=(",", ":")).encode()
+    short, plain = stream_bytes(metadata, [b"a", b"b", b"c"]), with_metadata_text(text)
+    assert len(short) - len(stream_bytes(None, [b"a", b"b", b"c"])) <= 30 < len(plain) - len(short)
+    for data in (short, plain):
+        assert read_container(data).metadata == metadata
+    mixed = text.replace(b"baseline", b"\x06")
+    with pytest.raises(BitstreamError, match="canonical"):
+        read_container(with_metadata_text(mixed))
+
+
+@given(st.dictionaries(st.text(max_size=9), st.sampled_from(['"}}', "baseline", '","norm":"', "\x01", "\x0a"])))
+def test_any_text_of_metadata_survives_its_phrases(metadata: dict[str, Any]) -> None:
+    assert read_container(stream_bytes(metadata)).metadata == metadata
 
 
 def test_metadata_chunks_are_built_as_the_test_above_builds_them() -> None:
