@@ -90,7 +90,8 @@ def test_a_damaged_section_leaves_the_others() -> None:
         parts = [*stream.sections, stream.metadata]
         assert parts.count(None) == 1 == len(stream.damage)
         assert all(got in (None, sent) for got, sent in zip(parts, [*SECTIONS, META], strict=True))
-    assert stream.damage == [f"metadata of {len(data) - 4 - data.index(b'\x01m1')} bytes fails its CRC"]
+    first = data.index(b"\x01m1")
+    assert stream.damage == [f"metadata of {len(data) - 4 - first} bytes fails its CRC"]
 
 
 def test_damage_says_which_tile_rows_are_lost() -> None:
