@@ -171,6 +171,15 @@ def add_layers(field: BlockMap, x: int, y: int, log2: int, step: int, patterns: 
         add_layer(I64(field.entry[v, u]), I64(field.amount[v, u]), log2, step, patterns, pred)
 
 
+def layers_at(field: BlockMap, x: int, y: int, side: int) -> list[tuple[int, int]]:
+    """Entry and amount of each pattern of the square of `side` px at unit (x, y); none if there is no such square."""
+    per_super = SUPER // UNIT
+    if not field.on[y // per_super, x // per_super] or 1 << int(field.size[y, x]) != side:
+        return []
+    at = [(y + (layer >> 1), x + (layer & 1)) for layer in range(int(field.layers[y, x]))]
+    return [(int(field.entry[place]), int(field.amount[place])) for place in at]
+
+
 def layer_count(field: BlockMap) -> int:
     """Number of patterns of a field."""
     return int(np.ldexp(field.layers.astype(np.float64), 4 - 2 * field.size.astype(np.int64)).sum())

@@ -7,11 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pc15.cli.parser import DONE, FAILED, Parser, add_jobs, complain
+from pc15.errors import ConfigError
 from pc15learn.cli.options import codec_arguments, codec_config, part_of
 
 EXAMPLES = (
     "label --tiles tiles.jsonl --out labels --lambda 4,2,1,0.5,0.25",
     "label --tiles tiles.jsonl --out labels --part $SLURM_ARRAY_TASK_ID/16",
+    "label --squares photos/ --out squares --lambda 8,2,0.5,0.12 --jobs 2",
 )
 
 
@@ -21,10 +23,15 @@ def run(args: argparse.Namespace) -> int:
     Labels are Parquet shards with a dataset card, which `datasets.load_dataset(FOLDER)` reads.  The folder is continued
     shard by shard, and extended where tiles were added; it holds the labels of one oracle, at one rate or several.
     Several GPUs are used by --jobs, several machines by --part or --on ray.
+
+    With --squares the labels are of the residual's squares, where photographs have their patterns: a shard per picture,
+    of what the search of the luma tried in each square, what that saved, and whether it paid.
     """
+    lambdas, args.lambda_rd = tuple(args.lambda_rd), None
+    if args.squares is not None:
+        return _label_squares(args, lambdas)
     from pc15learn.labels.write import LabelOptions, make_labels
 
-    lambdas, args.lambda_rd = tuple(args.lambda_rd), None
     options = LabelOptions(
         cfg=codec_config(args),
         lambdas=lambdas,
@@ -59,11 +66,53 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if made.left_out else DONE
 
 
+_OF_TILES = ("codebook", "tables", "top", "random", "shard_size", "format", "anywhere", "on", "part", "alpha_mix")
+
+
+def _label_squares(args: argparse.Namespace, lambdas: tuple[float, ...]) -> int:
+    """`run` with --squares.
+
+    Raises:
+        ConfigError: an option that is about tiles.
+    """
+    from pc15.config import CodecConfig
+    from pc15learn.labels.squares import SquareOptions, label_squares
+
+    for name in _OF_TILES:
+        if getattr(args, name) != args.usual[name]:
+            option = {"alpha_mix": "alpha"}.get(name, name.replace("_", "-"))
+            raise ConfigError(f"--{option} is about tiles; leave it out with --squares")
+    options = SquareOptions(
+        cfg=CodecConfig.preset(args.preset), lambdas=lambdas, workers=args.workers, limit=args.limit
+    )
+    made = label_squares(args.squares, args.out, options)
+    args.answer.put(**{**asdict(made), "folder": str(made.folder)})
+    args.answer.say(
+        f"{made.folder}: squares of {made.pictures} pictures; {made.done} of them labelled now, in {made.rows} rows"
+    )
+    if made.left_out:
+        complain(
+            f"{made.left_out} pictures could not be read, see {made.folder}/failures.jsonl",
+            program="pc15learn",
+        )
+    return FAILED if made.left_out else DONE
+
+
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
-    add.add_argument("--tiles", required=True, type=Path, metavar="FILE", help="tiles.jsonl of make-tiles")
+    what = add.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tiles", type=Path, metavar="FILE", help="tiles.jsonl of make-tiles")
+    what.add_argument(
+        "--squares",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="pictures, or folders, whose residual's squares to label",
+    )
     add.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="folder of the labels")
-    add.add_argument("--limit", type=int, metavar="N", help="label N tiles, spread over all pictures")
+    add.add_argument(
+        "--limit", type=int, metavar="N", help="label N tiles, spread over all pictures; with --squares N pictures"
+    )
     add.add_argument("--codebook", metavar="ID", help="codebook to search (default: the trained one)")
     add.add_argument("--tables", metavar="ID", help="tables that say what bits cost (default: the codebook's)")
     codec_arguments(add, "oracle", several=True)
@@ -83,3 +132,4 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--part", type=part_of, default=(0, 1), metavar="I/N", help="do every N-th shard from I on, in 0..N-1"
     )
+    add.set_defaults(usual={name: add.get_default(name) for name in _OF_TILES})

@@ -44,7 +44,7 @@ from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.pattern_search import features
 from pc15.residual.enc.rdo import PlaneSearch, encode_plane
-from pc15.residual.enc.scratch import RECORD
+from pc15.residual.enc.scratch import LEFT, PLACED, RECORD
 from pc15.residual.enc.train import learnt, pool
 from pc15.residual.initial_models import (
     TRAINED_STEPS,
@@ -197,7 +197,7 @@ class _Targets:
         whole, cut = own[:, 3] / own[:, 1], own[:, 4] / own[:, 1]
         least = np.where(cut >= 0, np.minimum(whole, cut), whole)
         rows = rng.permutation(np.flatnonzero((least > _NEED) & (whole < least + _NEVER)))[:most]
-        return cls(np.ascontiguousarray(own[rows, 6:]), least[rows], whole[rows])
+        return cls(np.ascontiguousarray(own[rows, LEFT:PLACED]), least[rows], whole[rows])
 
     def part(self, rows: slice) -> _Targets:
         return _Targets(self.left[rows], self.least[rows], self.whole[rows])

@@ -33,6 +33,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "card",
+    "card_of",
     "jsonl_lines",
     "read_shard",
     "rows_in",
@@ -281,8 +282,17 @@ def card(kind: Format, tile: int, about: str) -> str:
     schema = _schema(tile)
     if kind == "jsonl":
         schema = schema.set(schema.get_field_index("pixels"), _AS_TEXT)
+    return card_of(schema, f"labels-*.{kind}", about)
+
+
+def card_of(schema: pa.Schema, files: str, about: str) -> str:
+    """A dataset card of files with these columns.
+
+    Args:
+        files: their pattern.   about: what the set is, in Markdown.
+    """
     lines = ["---", "pretty_name: PC15 labels", "configs:", "- config_name: default", "  data_files:"]
-    lines += ["  - split: train", f"    path: labels-*.{kind}", "dataset_info:", "  features:"]
+    lines += ["  - split: train", f"    path: {files}", "dataset_info:", "  features:"]
     return "\n".join([*lines, *_features(schema, 2), "---", "", about.strip(), ""])
 
 

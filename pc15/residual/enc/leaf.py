@@ -20,7 +20,7 @@ from pc15.residual.enc.levels import choose_levels, choose_path
 from pc15.residual.enc.mode_screen import coarse_error, error_left, fine_error, look_at
 from pc15.residual.enc.pattern_search import FEATURES, price_amount, shortlist
 from pc15.residual.enc.prices import price_modes, price_more
-from pc15.residual.enc.scratch import Scratch
+from pc15.residual.enc.scratch import LEFT, NOTED_TRIES, PLACED, TRIED, Scratch
 from pc15.residual.intra import MODES, ZERO, fill, references
 from pc15.residual.patterns import Patterns, add_layer, layer_step
 from pc15.residual.reconstruct import Work, predict_block, reconstruct_block, takes_sine
@@ -187,6 +187,8 @@ def try_layers(
                 last, levels, gain = choose_levels(s, step, lam, m, kind, near, find.coef, w)
             if last >= 0 and fixed + with_levels + own_energy + gain < j:
                 j, total = fixed + with_levels + own_energy + gain, levels
+            if len(w.record):
+                note_tried(w, log2, entry, layer, j)
             if j < least:
                 least, layer_bits, energy = j, bits, own_energy
                 find.entry[layer], find.amount[layer] = entry, amount
@@ -213,8 +215,19 @@ def try_layers(
 
 
 @jit_inner()
-def note_square(w: Scratch, log2: int, step: int, lam: float, mode: int) -> None:
-    """Begin a row of the record: what the prediction of a mode that was drafted left of a square."""
+def note_tried(w: Scratch, log2: int, entry: int, layer: int, j: float) -> None:
+    """Note in a square's row of the record that a pattern was coded in full, as which layer, and J."""
+    if w.recorded[log2] >= 0:
+        row = w.record[w.recorded[log2]]
+        at = I64(row[TRIED - 1])
+        row[TRIED - 1] = at + 1
+        if at < NOTED_TRIES:
+            row[TRIED + 3 * at], row[TRIED + 3 * at + 1], row[TRIED + 3 * at + 2] = entry, layer, j
+
+
+@jit_inner()
+def note_square(w: Scratch, x0: int, y0: int, log2: int, step: int, lam: float, mode: int, j: float) -> None:
+    """Begin a row of the record: what the prediction of a mode that was drafted left of a square, and J so far."""
     w.recorded[log2] = -1
     if w.recorded[0] == len(w.record):
         return
@@ -224,7 +237,8 @@ def note_square(w: Scratch, log2: int, step: int, lam: float, mode: int) -> None
             row = w.record[at]
             row[0], row[1], row[2] = log2, lam, step
             for f in range(FEATURES):
-                row[6 + f] = F32(w.coefs[k, PLACE[first + f, 1], PLACE[first + f, 0]]) / F32(step)
+                row[LEFT + f] = F32(w.coefs[k, PLACE[first + f, 1], PLACE[first + f, 0]]) / F32(step)
+            row[PLACED], row[PLACED + 1], row[PLACED + 2] = x0, y0, j
             w.recorded[log2] = at
             w.recorded[0] = at + 1
             return
@@ -308,11 +322,13 @@ def try_leaf(
     w.at[log2, 3], w.at[log2, 4], w.at[log2, 5] = best_mode, best_sum, 0
     if draws and best_j > lam * DRAW_FROM:
         if len(w.record):
-            note_square(w, log2, layer_step(step, field.tools), lam, best_mode)
+            note_square(w, x0, y0, log2, layer_step(step, field.tools), lam, best_mode, best_j)
         for k in range(min(w.means[4], len(w.rank))):
             if w.rank[k] < 0 or w.costs[k] > RANK_RATIO * w.costs[0]:
                 break
             best_j = try_layers(field, below, rec, x0, y0, log2, k, best_j, step, lam, m, w, d, patterns)
+        if len(w.record) and w.recorded[log2] >= 0:
+            w.record[w.recorded[log2], LEFT - 1] = best_j
     return best_j
 
 

@@ -93,8 +93,16 @@ class Parts:
 ALL_PARTS = Parts()
 
 
-RECORD = 6 + FEATURES
-"""Columns of a record: log2 size, lambda, step, J whole, J cut, 0; then what was left, in steps, at the features."""
+NOTED_TRIES = 32
+"""Patterns of a square that a record has room for."""
+LEFT = 6
+"""Column of a record from which on there is what was left, in steps, at the features."""
+PLACED = LEFT + FEATURES
+"""Column from which on there are x, y, J without patterns, and how many of these were coded in full."""
+TRIED = PLACED + 4
+"""Column from which on there are entry, layer and J of each, as far as there is room."""
+RECORD = TRIED + 3 * NOTED_TRIES
+"""Columns of a record: log2 size, lambda, step, J whole, J cut or -1, J as the square is tried alone; then as above."""
 
 
 def scratch(tries: int, parts: Parts, tools: int, step: int, patterns: Patterns, record: Ints | None = None) -> Scratch:
