@@ -45,7 +45,7 @@ from pc15.runtime.notices import say_once
 from pc15.runtime.parallel import parallel_map
 from pc15.runtime.progress import Progress
 from pc15.runtime.tensors import has_torch
-from pc15.search.coherence import is_coherent, may_be_pattern
+from pc15.search.coherence import is_coherent, is_sum_of_waves, may_be_pattern
 from pc15.search.sizes import SCREEN
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ class PlaneCoder:
         if not may_be_pattern(self.plane, most):
             return []
         if not has_torch():
-            if is_coherent(self.plane):
+            if is_coherent(self.plane) or is_sum_of_waves(self.plane):
                 say_once("pattern", NO_PATTERNS)
             return []
         from pc15.plan.tiles import layers_of_plane

@@ -8,7 +8,9 @@ Whatever its profile, frequency and phase, a pattern moves luma in few direction
     around      rings, rays and spirals: at one distance from the centre, all have the same angle to the way there
 
 Each is a share of the gradients' (the second derivatives') energy, close to 1 for its patterns; one photograph in a
-hundred comes as close in any of the four.  Sums are in an order that is written down: the same answer on every machine.
+hundred comes as close in any of the four.  Several sets of stripes and waves upon each other have no such directions,
+but a spectrum of few peaks, which no photograph has.  Sums are in an order that is written down: the same answer on
+every machine.
 Source: J. Bigun, G. Granlund, "Optimal orientation detection of linear symmetry", ICCV 1987 (the structure tensor).
 """
 
@@ -164,6 +166,93 @@ def coherence(plane: Array) -> Coherence:
     return Coherence(float(out[0]), float(out[1]), float(out[2]), around)
 
 
+_PEAKS = 12
+_WAVES = 0.95
+"""Share of the energy that lies in so few peaks of the spectrum: of 324 photographs none has more than 0.88, of sums of
+two to four stripes and waves all have 0.97."""
+_AROUND = 2  # a windowed wave's energy lies within so many cycles of its own
+
+
+def _spectrum(boxes: Array) -> Array:
+    """Power of boxes [h,w] by cycles, [h,w] float64, through a window; all sums are of integers below 2^53."""
+    windows, waves = [], []
+    for side in boxes.shape:
+        at, cycle = np.arange(side), 2.0 * np.pi / side
+        windows.append(np.round(128.0 - 128.0 * np.cos((at + 0.5) * cycle)))
+        turns = np.outer(at, at) % side * cycle
+        waves.append((np.round(np.cos(turns) * 4096.0), np.round(np.sin(turns) * 4096.0)))
+    scaled = np.round(boxes * (2047.0 / max(np.abs(boxes).max(), 1.0)))
+    scaled = np.round(scaled * np.outer(*windows) * 2.0**-10)
+    (cy, sy), (cx, sx) = waves
+    power = np.zeros(boxes.shape)
+    _transform(scaled, cy, sy, cx, sx, power)
+    return power
+
+
+@jit_entry(error_model="numpy")
+def _transform(boxes: Array, cy: Array, sy: Array, cx: Array, sx: Array, power: Array) -> None:
+    """Power [h,w] of boxes [h,w] by cycles, from cosines and sines of both axes, 2^12."""
+    rows, columns = boxes.shape
+    c, s = np.zeros((rows, columns)), np.zeros((rows, columns))
+    for y in range(rows):
+        along, across = c[y], s[y]
+        for x in range(columns):
+            value, cosines, sines = boxes[y, x], cx[x], sx[x]
+            for k in range(columns):
+                along[k] += value * cosines[k]
+                across[k] += value * sines[k]
+        for k in range(columns):
+            along[k], across[k] = np.rint(along[k] * 2.0**-12), np.rint(across[k] * 2.0**-12)
+    real, imaginary = np.zeros(columns), np.zeros(columns)
+    for j in range(rows):
+        real[:], imaginary[:] = 0.0, 0.0
+        for y in range(rows):
+            cosine, sine, along, across = cy[j, y], sy[j, y], c[y], s[y]
+            for k in range(columns):
+                real[k] += cosine * along[k] - sine * across[k]
+                imaginary[k] += cosine * across[k] + sine * along[k]
+        for k in range(columns):
+            power[j, k] = real[k] * real[k] + imaginary[k] * imaginary[k]
+
+
+@jit_entry(error_model="numpy")
+def _peaked(power: Array, peaks: int) -> float:
+    """Share of the power [h,w] that lies around its strongest peaks, those of less than two cycles left out."""
+    rows, columns = power.shape
+    total, taken = 0.0, 0.0
+    for y in range(rows):
+        for x in range(columns):
+            total += power[y, x]
+    for y in range(-1, 2):
+        for x in range(-1, 2):
+            power[y % rows, x % columns] = 0.0
+    for _ in range(peaks):
+        best, at_y, at_x = 0.0, 0, 0
+        for y in range(rows):
+            for x in range(columns):
+                if power[y, x] > best:
+                    best, at_y, at_x = power[y, x], y, x
+        for sign in (1, -1):
+            for i in range(-_AROUND, _AROUND + 1):
+                for j in range(-_AROUND, _AROUND + 1):
+                    y, x = (sign * at_y + i) % rows, (sign * at_x + j) % columns
+                    taken += power[y, x]
+                    power[y, x] = 0.0
+    return taken / max(total, 1.0)
+
+
+def is_sum_of_waves(plane: Array) -> bool:
+    """True if a plane [h,w] of integers may be a few sets of stripes and waves, one upon the other."""
+    h, w = plane.shape
+    box = -(-max(h, w) // BOXES)
+    boxes = np.zeros((h // box, w // box))
+    if min(boxes.shape) < BOXES // 4:
+        return False
+    _reduce(plane, box, boxes)
+    boxes = np.round(boxes - boxes.mean())
+    return bool(_peaked(_spectrum(boxes), _PEAKS) >= _WAVES)
+
+
 def is_coherent(plane: Array) -> bool:
     """True if a plane [h,w] of integers may be one pattern."""
     return any(share >= least for share, least in zip(coherence(plane), PATTERN, strict=True))
@@ -175,4 +264,4 @@ def may_be_pattern(plane: Array, left: float) -> bool:
     Args:
         plane: [h,w] int32 Q12.   left: as of `single_pattern.detect_single_pattern`.
     """
-    return left >= RIVAL or max(plane.shape) < BOXES or is_coherent(plane)
+    return left >= RIVAL or max(plane.shape) < BOXES or is_coherent(plane) or is_sum_of_waves(plane)

@@ -146,6 +146,8 @@ class ContinuousSearch(Climber):
         That is where it leaves, with those after it, neither next to nothing nor so much that there is no pattern.
         The detected states from this layer on become the climbed ones.
         """
+        if len(self.detected) > 2:
+            return self._climbed_summand(e, cls, layer)
         states, one = self.detected[layer:], 1 << self.fine
         side, no_pattern = COARSE_SIDE, False
         while states:
@@ -169,6 +171,22 @@ class ContinuousSearch(Climber):
                 return states[0]
             side *= 2
         return None
+
+    def _climbed_summand(self, e: Tensor, cls: Tensor, layer: int) -> States | None:
+        """The detected state of a layer of many; all are climbed before the first, each in what the others leave."""
+        if layer >= len(self.detected):
+            return None
+        if not self._settled:
+            step, least = max(1, (1 << self.fine) // 8), 1
+            for side in sorted({min(size, self.scorer.tile) for size in (_SPECTRUM_SIDE, 2 * _SPECTRUM_SIDE)}):
+                view = self._view(e, cls, side)
+                for at in range(len(self.detected)):
+                    rest = view
+                    for other in (*self.detected[:at], *self.detected[at + 1 :]):
+                        rest = self.without(rest, self.again(rest, [other])[0])
+                    self.detected[at] = self.climb(rest, self.again(rest, [self.detected[at]])[0], step, _LONG, least)
+            self._settled, self.confirmed = True, True
+        return self.detected[layer]
 
     def _rivalling(self, e: Tensor, cls: Tensor, layer: int) -> list[States]:
         """Other generators' answers to a plane that is one layer: a blurred edge may cost hardly any squared error."""

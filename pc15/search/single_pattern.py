@@ -1,4 +1,4 @@
-"""Detection of planes that are one pattern, or two on top of each other, and roughly which: before the search.
+"""Detection of planes that are one pattern, or a few on top of each other, and roughly which: before the search.
 
 That search takes seconds, and on a photograph it finds nothing.  So where only a good match could win, most photographs
 are out by how their gradients run (`coherence`).  Any other plane is reduced to a few dozen boxes a side; the best
@@ -6,6 +6,8 @@ starts there (from the bank, the spectrum and where gradients point) climb a lit
 leaves.  At this resolution two layers draw nearly all of most pictures of one pattern, and far less of most
 photographs.  Where even the plane's cheapest code leaves much of the variance, less will do, if it is the plane's
 variance and not that of its boxes.
+
+Sums of stripes and waves are told by their spectrum, and taken apart wave after wave.
 
 The layers found are where `continuous` begins.
 
@@ -20,12 +22,13 @@ from torch import Tensor
 from pc15.proc.codebook import Codebook
 from pc15.proc.registry import gen_id
 from pc15.proc.spec import fine_bits
+from pc15.runtime.parallel import single_thread
 from pc15.search.analysis import resolution, spectrum_peaks, turning
 from pc15.search.bank import get_bank
 from pc15.search.climb import Climber, States, leading
-from pc15.search.coherence import may_be_pattern
+from pc15.search.coherence import is_sum_of_waves, may_be_pattern
 from pc15.search.sizes import SCREEN
-from pc15.search.view import view_of
+from pc15.search.view import View, view_of
 
 LEFT = 0.07
 """Share of the variance that may be left: climbing on at higher resolutions will still take most of it."""
@@ -58,12 +61,22 @@ _LEADERS = 3
 _CLIMBERS = 4
 """Starts that climb, of all leaders."""
 
+_STRAIGHT = ("STRIPES", "WAVES_DIR")
+"""Generators of what runs in one direction, of which many may lie upon each other."""
+
+_MOST_SUMMANDS = 6
+_WORTH = 0.02
+"""Share of what is left that a further one of them must draw."""
+
+_LEFT_BY_SUM = 0.12
+"""Share of the variance that all of them may leave, before their edges are climbed to at the plane's own resolution."""
+
 _RAYS = 8
 """Arms around a centre beyond which they meet in what coarse boxes blur: then the resolution is not halved."""
 
 
 def detect_single_pattern(plane: Tensor, codebook: Codebook, seed: int, left: float) -> list[list[States]]:
-    """The one or two layers, roughly, of one tile over the whole plane if a search for them may pay; else none.
+    """The layers, roughly, of one tile over the whole plane if a search for them may pay; else none.
 
     Args:
         plane: [h,w] int32 Q12, its longer side above SCREEN px.
@@ -85,7 +98,13 @@ def pattern_layers(plane: Tensor, codebook: Codebook, seed: int, left: float) ->
     quad = torch.zeros_like(linear)
     linear[:h, :w], quad[:h, :w] = (plane - mean) << 16, 1 << 16
     climber = Climber(get_bank(tile, codebook, seed, plane.device), codebook, fine_bits(tile), seed)
-    peaks = spectrum_peaks(view_of(linear, quad, _SPECTRUM_SIDE))
+    fine = view_of(linear, quad, _SPECTRUM_SIDE)
+    if is_sum_of_waves(plane.cpu().numpy()):
+        with single_thread(only_if=True):
+            summands = _summands(climber, fine)
+        if len(summands) > 1:
+            return [[state] for state in summands]
+    peaks = spectrum_peaks(fine)
     side, slow = resolution(peaks)
     small = view_of(linear, quad, SCREEN)
     turns = turning(small)
@@ -122,3 +141,20 @@ def pattern_layers(plane: Tensor, codebook: Codebook, seed: int, left: float) ->
         view = rough = climber.without(view, best)
         small = climber.without(small, climber.again(small, [best])[0])
     return []
+
+
+def _summands(climber: Climber, view: View) -> list[States]:
+    """Stripes and waves that add up to a view, each found in what those before it leave; none if they do not."""
+    one, straight, found = 1 << climber.fine, [gen_id(name) for name in _STRAIGHT], list[States]()
+    most = _LEFT_BY_SUM * view.energy
+    for _ in range(_MOST_SUMMANDS):
+        begun = climber.starting(view, spectrum_peaks(view), {}, only=straight, most=_STARTS)
+        if not begun:
+            break
+        states = [climber.climb(view, s, one, 6, 1) for s in leading(begun, _CLIMBERS, each=2)]
+        best = climber.climb(view, leading(states, 1)[0], max(1, one // 4), 8, 1)
+        if float(best.gain) < _WORTH * view.energy:
+            break
+        found.append(best)
+        view = climber.without(view, best)
+    return found if view.energy <= most else []
