@@ -25,7 +25,7 @@ _PHOTO: dict[str, Any] = {"tile": 0, "overlap": 8, "lambda_rd": 0.5, "residual":
 PRESETS: dict[Preset, dict[str, Any]] = {
     "fast": {
         **_PHOTO, "search": "screened", "shortlist": 6, "refine": 0, "passes": 0, "sweeps": 1, "tries": 1,
-        "tools": tuple(name for name in TOOLS if name != "trellis"),
+        "tools": tuple(name for name in TOOLS if name not in ("trellis", "splits")),
     },
     "balanced": {
         **_PHOTO, "search": "screened", "shortlist": 8, "beam": 8, "recall": 64, "refine": 0, "passes": 1, "sweeps": 2,

@@ -173,7 +173,8 @@ def _data(plane: PlaneContent) -> dict[str, Any]:
     modes = sorted({square.mode for square in plane.squares if square.mode is not None})
     kinds = list(dict.fromkeys(kind for square in plane.squares for kind in square.bits))
     squares = [
-        [square.x, square.y, square.side, -1 if square.mode is None else modes.index(square.mode), int(square.coded)]
+        [square.x, square.y, square.wide, square.high]
+        + [-1 if square.mode is None else modes.index(square.mode), int(square.coded)]
         + [value for kind, cost in square.bits.items() for value in (kinds.index(kind), round(cost, 1))]
         for square in plane.squares
     ]
@@ -246,9 +247,9 @@ for (const plane of planes) {                      // which square lies on each 
   const [h, w] = plane.size, across = Math.ceil(w / 4);
   plane.across = across;
   plane.at = new Int32Array(across * Math.ceil(h / 4)).fill(-1);
-  plane.squares.forEach(([x, y, side], n) => {
-    for (let v = y; v < Math.min(h, y + side); v += 4)
-      for (let u = x; u < Math.min(w, x + side); u += 4) plane.at[(v >> 2) * across + (u >> 2)] = n;
+  plane.squares.forEach(([x, y, wide, high], n) => {
+    for (let v = y; v < Math.min(h, y + high); v += 4)
+      for (let u = x; u < Math.min(w, x + wide); u += 4) plane.at[(v >> 2) * across + (u >> 2)] = n;
   });
 }
 function element(tag, text, into) {
@@ -281,7 +282,7 @@ function grid(plane) {
   pen.clearRect(0, 0, over.width, over.height);
   if (!document.getElementById("outlines").checked) return;
   pen.lineWidth = 1;
-  for (const [x, y, side] of plane.squares) outline(plane, x, y, side, side, "#ffffff66");
+  for (const [x, y, wide, high] of plane.squares) outline(plane, x, y, wide, high, "#ffffff66");
   for (const g of plane.grids) for (const y of g.ys) for (const x of g.xs)
     outline(plane, x, y, g.tile, g.tile, "#2fd0de88");
 }
@@ -292,9 +293,9 @@ function tell(px, py) {
   told.textContent = "";
   const n = plane.at[(y >> 2) * plane.across + (x >> 2)];
   if (n >= 0) {
-    const [sx, sy, side, mode, coded, ...costs] = plane.squares[n];
-    outline(plane, sx, sy, side, side, "#ffd21f");
-    element("h3", `square ${side}x${side} at x ${sx}, y ${sy}`, told);
+    const [sx, sy, wide, high, mode, coded, ...costs] = plane.squares[n];
+    outline(plane, sx, sy, wide, high, "#ffd21f");
+    element("h3", `${wide == high ? "square" : "part of a square,"} ${wide}x${high} at x ${sx}, y ${sy}`, told);
     const rows = [["prediction", mode < 0 ? "none: the superblock is left out" : plane.modes[mode]],
                   ["levels", coded ? "yes" : "none"]];
     let total = 0;
@@ -302,7 +303,7 @@ function tell(px, py) {
       rows.push([plane.kinds[costs[i]], `${costs[i + 1].toFixed(1)} bits`]);
       total += costs[i + 1];
     }
-    rows.push(["together", `${total.toFixed(1)} bits, ${(total / side / side).toFixed(3)} per pixel`]);
+    rows.push(["together", `${total.toFixed(1)} bits, ${(total / wide / high).toFixed(3)} per pixel`]);
     for (const [name, entry, amount] of plane.layers[n] || [])
       rows.push(["pattern", `${amount > 0 ? "+" : ""}${amount} ${name}, entry ${entry}`]);
     table(rows, told);

@@ -130,7 +130,7 @@ def bits_per_pixel(header: Header, planes: Sequence[PlaneContent]) -> npt.NDArra
         h, w = plane.size
         own = np.zeros((h, w))
         for square in plane.squares:
-            part = own[square.y : square.y + square.side, square.x : square.x + square.side]
+            part = own[square.y : square.y + square.high, square.x : square.x + square.wide]
             part += sum(square.bits.values()) / max(1, part.size)
         for grid in plane.grids:
             for (top, below, left, right), tile in zip(_owned(grid, h, w), grid["tiles"], strict=True):
@@ -223,7 +223,7 @@ def _areas(luma: PlaneContent) -> list[_Area]:
                 areas.append(_Area(left, top, right - left, below - top, names))
     for square in luma.squares:
         if square.layers:
-            wide, high = min(square.side, w - square.x), min(square.side, h - square.y)
+            wide, high = min(square.wide, w - square.x), min(square.high, h - square.y)
             areas.append(_Area(square.x, square.y, wide, high, tuple(NAMES[gen] for gen, _, _ in square.layers)))
     return areas
 
@@ -243,9 +243,9 @@ def _program(
     picture = _enlarged(np.rint(pixels).astype(np.uint8), zoom)
     pen = ImageDraw.Draw(picture, "RGBA")
     for square in plane.squares:  # the left and upper edges: the other two are the neighbours'
-        x, y, end = zoom * square.x, zoom * square.y, zoom * square.side - 1
-        pen.line((x, y, x + end, y), fill=(0, 0, 0, 70))
-        pen.line((x, y, x, y + end), fill=(0, 0, 0, 70))
+        x, y = zoom * square.x, zoom * square.y
+        pen.line((x, y, x + zoom * square.wide - 1, y), fill=(0, 0, 0, 70))
+        pen.line((x, y, x, y + zoom * square.high - 1), fill=(0, 0, 0, 70))
     return picture
 
 

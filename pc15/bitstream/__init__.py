@@ -31,7 +31,7 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
                             1..80, plus 128 if tools follows
       tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend,
                             bit 3 trellis, bit 4 patterns (of the codebook v15_squares),
-                            bit 5 cross (Cb and Cr only)
+                            bit 5 cross (Cb and Cr only), bit 6 splits
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
                             or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained
     seed          4 bytes   if announced, not 1234
@@ -135,7 +135,7 @@ Residual
 --------
 A section of a residual is empty, or one rANS stream of binary decisions: two raw bits for the strength of the
 deblocking filter, with the tool wiener that filter, then superblocks of 64x64 in raster order, as in
-`pc15/residual/syntax.py`.  Samples are Q12; `>>` rounds down.
+`pc15/residual/tree.py`.  Samples are Q12; `>>` rounds down.
 
     sine          bit 0: squares of 4x4 with a prediction (a mode other than zero) have the DST-VII of 4 points in both
                   directions in place of the DCT: Q14, row k is 2/3 sin(pi (2k + 1)(x + 1) / 9), rounded
@@ -166,6 +166,23 @@ deblocking filter, with the tool wiener that filter, then superblocks of 64x64 i
       0, 1, 2     a line through g by the whole border, its left part, its upper part
       3           lines through g of their own for g up to mean(g) and above; with under 4 samples that of all
       4, 5        a line through b, a plane through g and b
+    splits        bit 6: squares of side 8, 16, 32 that are not split into four may be cut, by adaptive models:
+      cut         0 whole, 1 0 into an upper and a lower half, 1 1 into a left and a right one
+      again       before each half: 0 as it is, 1 0 along the first cut into two strips, 1 1 across it into two squares;
+                  halves of squares of 8 px are not cut along it, and this is left out after their first bit
+
+A square that is cut has no patterns, but a prediction and levels for each of its parts, upper before lower and left
+before right, each predicted from what is drawn of those before.  A part of w x h px is coded as a square is:
+
+    border        of the column on the left down to w + h, of the row above to w + h on the right, and smoothed if w h
+                  is 64 or more; in the row above a part of a left half that is cut across, nothing of the right half is
+                  decoded, and in the column on the left of a right half only what is beside the part itself
+    plane         (((w - 1 - x) left(y) + (x + 1) right) h + ((h - 1 - y) top(x) + (y + 1) below) w + w h) / (2 w h),
+                  rounded down, right and below being the samples of the border at w above and at h on the left
+    mean          (w sum(left(y)) + h sum(top(x)) + w h) / (2 w h), rounded down
+    blend         with s = log2(w h) - 2 >> 2
+    transform     the DCTs of h and of w points, columns first; with sine those of 4 points are the sine transform's
+    levels        along diagonals, from the lowest frequency; contexts are those of its own shape
 
 The border of a square of side n is what of the column on its left, down to 2n, and of the row above, to 2n on the
 right, is decoded and inside the section.  c are its samples, prediction and residual together; with none of them the
@@ -201,8 +218,8 @@ levels if either side has a layer.
 Adaptive models start at packaged tables, files of `pc15/residual`.  Those that every stream has are in v15_default,
 and learnt again with trellis in v15_trellis, and from chroma with cross in v15_chroma: a plane with cross starts at
 the last, else one with trellis at v15_trellis, else at v15_default.  Those that a tool adds start at its own table
-whatever the other tools are: trellis' at v15_trellis, cross' at v15_chroma, patterns' at v15_squares.  A square from
-guides counts as one predicted by the mean where more, above, looks at its mode.
+whatever the other tools are: trellis' at v15_trellis, cross' at v15_chroma, patterns' at v15_squares, splits' at
+v15_splits.  A square from guides counts as one predicted by the mean where more, above, looks at its mode.
 
 The filter: every pixel p becomes p + (sum of tap_i (a_i + b_i - 2p) + 64 >> 7); a_i and b_i are its neighbours at
 (down, right) and the opposite place, (3,0) (2,-1) (2,0) (2,1) (1,-2) (1,-1) (1,0) (1,1) (1,2) (0,1) (0,2) (0,3) in

@@ -60,7 +60,7 @@ COARSE = 1
 MAX_TILES = 1 << 24  # of all grids: a small stride must not turn few pixels into endless tiles
 MAX_STEP = 63  # amp_step and dc_step have six bits each
 MAX_RESIDUAL = 80
-MAX_TOOLS = 63
+MAX_TOOLS = 127
 """All bits of `PlaneSpec.tools` that there are, see `pc15.residual.tools`,"""
 CHROMA_TOOLS = 32
 """and those that only Cb and Cr may have: they look at planes before their own."""

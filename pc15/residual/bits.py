@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import ENCODE, FILL, HALF, KIND_SHIFT, MODE, TAPE, jit_entry
-from pc15.residual.contexts import KIND_NAMES, RAW_FILTER, W_CROSS, W_ON, W_SPLIT, W_ZERO
+from pc15.residual.contexts import KIND_NAMES, RAW_FILTER, W_AGAIN, W_CROSS, W_CUT, W_ON, W_SPLIT, W_ZERO
 from pc15.residual.cross import BY_ALL, BY_CLASS, BY_LEFT, BY_TOP, FIRST_CROSS, FROM_BLUE, FROM_BOTH
 from pc15.residual.decode import check_step, check_tools, read_field
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import DIAGONAL, FIRST_ANGLE, HORIZONTAL, VERTICAL
 from pc15.residual.patterns import generators_of_squares, layers_of
-from pc15.residual.syntax import RIM, ROOM, SUPER, SUPER_LOG2, UNIT, BlockMap, write_plane
+from pc15.residual.shapes import PARTS, part_of
+from pc15.residual.syntax import RIM, ROOM, SUPER, SUPER_LOG2, UNIT, BlockMap
 from pc15.residual.tools import PATTERNS, WIENER
+from pc15.residual.tree import write_plane
 from pc15.residual.wiener import LOOP_ROOM, Loop, code_loop, loop_models
 
 Ints = npt.NDArray[Any]
@@ -80,17 +82,18 @@ def residual_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: 
 
 
 class Square(NamedTuple):
-    """A square of a residual and what it cost.
+    """A square of a residual, or a part of one that is cut, and what it cost.
 
-    x, y, side: px of its plane; of a superblock that is left out as a whole, 64 or what the plane has of it.
+    x, y, wide, high: px of its plane; those of a superblock that is left out as a whole may reach beyond it.
     mode: its prediction, see `mode_name`; None in a superblock that is left out.   coded: whether levels follow.
     layers: patterns that it adds, (generator's id, entry of its size's codebook, amount in steps) each.
-    bits: by kind, splits before it and the superblock's own decision included.
+    bits: by kind, splits and cuts before it and the superblock's own decision included.
     """
 
     x: int
     y: int
-    side: int
+    wide: int
+    high: int
     mode: int | None
     coded: bool
     layers: tuple[tuple[int, int, int], ...]
@@ -119,20 +122,21 @@ def _squares(field: BlockMap, x0: int, y0: int, tape: Ints) -> list[Square]:
     """The squares of one superblock, whose decisions are given."""
     kinds, one = tape >> KIND_SHIFT, tape >> 1 & 65535
     costs = _information()[np.where(tape & 1, one, 65536 - one)]
-    # a square's decisions begin with splits, or with the superblock's own, and then its mode: in planes with guides
+    # a square's decisions begin with splits and cuts, or the superblock's own, and then its mode: in planes with guides
     # whether and how it is from them, and if not, as in others, whether it is zero
-    heads = np.isin(kinds, (W_ON, W_SPLIT, W_CROSS))
+    heads = np.isin(kinds, (W_ON, W_SPLIT, W_CROSS, W_CUT, W_CUT + 1, W_AGAIN, W_AGAIN + 1))
     starts = np.flatnonzero((heads | (kinds == W_ZERO)) & ~np.append(False, heads[:-1]))
     ends = [*starts[1:].tolist(), len(tape)]
     parts = [_by_name(kinds[a:b], costs[a:b]) for a, b in zip(starts.tolist(), ends, strict=True)]
     if not field.on[y0 >> SUPER_LOG2, x0 >> SUPER_LOG2]:
-        return [Square(x0, y0, SUPER, None, False, (), parts[0])]
+        return [Square(x0, y0, SUPER, SUPER, None, False, (), parts[0])]
     leaves = list(_leaves(field, x0, y0, SUPER_LOG2))
     found = []
-    for (x, y, log2), bits in zip(leaves, parts, strict=True):
+    for (x, y, wide, high), bits in zip(leaves, parts, strict=True):
         v, u = y >> 2, x >> 2
-        layers = _layers(field, v, u, log2)
-        found.append(Square(x, y, 1 << log2, int(field.mode[v, u]), bool(field.active[v, u]), layers, bits))
+        layers = _layers(field, v, u, int(field.size[v, u]))
+        mode, coded = int(field.mode[v, u]), bool(field.active[v, u])
+        found.append(Square(x, y, 1 << wide, 1 << high, mode, coded, layers, bits))
     return found
 
 
@@ -148,17 +152,20 @@ def _layers(field: BlockMap, v: int, u: int, log2: int) -> tuple[tuple[int, int,
     return tuple((int(generators[e]), e, a) for e, a in zip(entries, amounts, strict=True))
 
 
-def _leaves(field: BlockMap, x: int, y: int, log2: int) -> Iterator[tuple[int, int, int]]:
-    """x, y and log2 of the side of each square, in coding order, below one that may be split."""
-    high, wide = (UNIT * units for units in field.size.shape)
-    if x >= wide or y >= high:
+def _leaves(field: BlockMap, x: int, y: int, log2: int) -> Iterator[tuple[int, int, int, int]]:
+    """x, y and log2 of the sides of each square or part, in coding order, below a square that may be split."""
+    H, W = (UNIT * units for units in field.size.shape)
+    if x >= W or y >= H:
         return
     side = 1 << log2
-    if x + side > wide or y + side > high or field.size[y >> 2, x >> 2] < log2:
+    if x + side > W or y + side > H or field.size[y >> 2, x >> 2] < log2:
         for i in range(4):
             yield from _leaves(field, x + (side >> 1) * (i & 1), y + (side >> 1) * (i >> 1), log2 - 1)
-    else:
-        yield x, y, log2
+        return
+    cut = int(field.cut[y >> 2, x >> 2])
+    for part in range(int(PARTS[cut])):
+        dx, dy, wide, high = map(int, part_of.py_func(log2, cut, part))
+        yield x + dx, y + dy, wide, high
 
 
 def _by_name(kinds: Ints, costs: Ints) -> dict[str, float]:

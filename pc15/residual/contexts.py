@@ -17,7 +17,19 @@ import numpy.typing as npt
 from pc15.residual.context_models import HALF_CONTEXT, I64, jit_inner
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, VERTICAL, ZERO
-from pc15.residual.tools import CROSS, PATTERNS, TRELLIS
+from pc15.residual.shapes import (
+    CODED_HIGH,
+    CODED_WIDE,
+    LEAST_CUT,
+    MOST_CUT,
+    PART_SIZES,
+    PLACES_OF,
+    SHAPES,
+    SIZE,
+    SIZES,
+    TALL,
+)
+from pc15.residual.tools import CROSS, PATTERNS, SPLITS, TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -37,7 +49,6 @@ SUMS = 12
 _PLACE = [0, 1, 2, 3, 4, 4, 5, 5] + [6] * 4 + [7] * 4 + [8] * 8 + [9] * 8
 _DIAGONAL = [0, 1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5] + [6] * 9 + [7] * 40
 DIAGONALS = 8
-SIZES = 5
 NEAR = 7  # sum of two activities of 0..3
 FULL = 8
 KINDS = 4  # direction of prediction
@@ -53,6 +64,8 @@ def _kinds() -> Ints:
 
 
 KIND = _kinds()
+TURNED_KIND = np.array([0, 2, 1, 3], dtype=np.int64)
+"""The same with rows and columns exchanged, as blocks that are higher than wide are looked at."""
 BIT_LENGTH = np.array([i.bit_length() for i in range(128)], dtype=np.int64)
 
 # ------------------------------------------------------------------ states of the tool `trellis`
@@ -97,12 +110,14 @@ _sizes = {
     "gtn_c": MAX_FLAGS * NEAR,
     "gtn_d": MAX_FLAGS * FULL,
 }
+_CUT_SIZES = MOST_CUT - LEAST_CUT + 1
+_by_state = {"sig_a": 2, "sig_b": 2, "sig_d": 2, "gt1_a": 1, "gt1_b": 1}
+"""Times that the other states of `trellis` have more of something."""
+_by_size = ("zero_a", "mpm", "coded_a", "coded_b", "last_a", "last_b", "low_a", "gt1_d", *_by_state)
+"""Names that parts of squares have more of, for their own size classes, and some of them for those states."""
 _sizes_of = {
     0: _sizes,
-    TRELLIS: {  # the same again for the other states
-        f"{_name}_states": _further * _sizes[_name]
-        for _name, _further in (("sig_a", 2), ("sig_b", 2), ("sig_d", 2), ("gt1_a", 1), ("gt1_b", 1))
-    },
+    TRELLIS: {f"{_name}_states": _more * _sizes[_name] for _name, _more in _by_state.items()},
     PATTERNS: {
         "more_a": SIZES * MAX_LAYERS * 3,
         "more_b": SIZES * KINDS * 2,
@@ -122,6 +137,16 @@ _sizes_of = {
         "coded_d": SIZES * (MAX_LAYERS + 1),
     },
     CROSS: {"cross_a": 3 * SIZES, "cross_b": 3 * 3, "way": 5 * 3},
+    SPLITS: {
+        "cut_a": 2 * _CUT_SIZES * 3 * 3,
+        "cut_b": 2 * _CUT_SIZES * NEAR,
+        "cut_c": 2 * _CUT_SIZES * 9,
+        "again_a": 2 * _CUT_SIZES * 2 * 4,
+        "again_b": 2 * _CUT_SIZES * NEAR,
+        "again_c": 2 * _CUT_SIZES * 9,
+        **{f"{_name}_parts": _sizes[_name] // SIZES * PART_SIZES for _name in _by_size},
+        **{f"{_name}_parts_states": _more * _sizes[_name] // SIZES * PART_SIZES for _name, _more in _by_state.items()},
+    },
 }
 BASE: dict[str, int] = {}
 CONTEXTS_OF: dict[int, tuple[int, int]] = {}
@@ -135,10 +160,8 @@ for _tool, _own in _sizes_of.items():
     CONTEXTS_OF[_tool] = _first, CONTEXTS
 
 ON, SPLIT_A, SPLIT_B = BASE["on"], BASE["split_a"], BASE["split_b"]
-_ZERO_A, _ZERO_B, _MPM, _MPM_B, ANGLE_TREE = BASE["zero_a"], BASE["zero_b"], BASE["mpm"], BASE["mpm_b"], BASE["angle"]
-CODED_A, CODED_B, CODED_C = BASE["coded_a"], BASE["coded_b"], BASE["coded_c"]
-LAST_A, LAST_B, LOW_A = BASE["last_a"], BASE["last_b"], BASE["low_a"]
-SIG_C, GT1_C, GT1_D = BASE["sig_c"], BASE["gt1_c"], BASE["gt1_d"]
+_ZERO_B, _MPM_B, ANGLE_TREE = BASE["zero_b"], BASE["mpm_b"], BASE["angle"]
+_CODED_C, SIG_C, GT1_C = BASE["coded_c"], BASE["sig_c"], BASE["gt1_c"]
 GTN_A, GTN_B, GTN_C, GTN_D = BASE["gtn_a"], BASE["gtn_b"], BASE["gtn_c"], BASE["gtn_d"]
 _CROSS_A, _CROSS_B, _WAY = BASE["cross_a"], BASE["cross_b"], BASE["way"]
 _MORE_A, _MORE_B, _MORE_C, _MORE_D = BASE["more_a"], BASE["more_b"], BASE["more_c"], BASE["more_d"]
@@ -146,15 +169,31 @@ _RANK_A, _RANK_B, _RANK_C, _RANK_D = BASE["rank_a"], BASE["rank_b"], BASE["rank_
 RANK_TREE, _MINUS_A, _MINUS_B = BASE["tree"], BASE["minus_a"], BASE["minus_b"]
 _AMOUNT_A, _AMOUNT_B, _AMOUNT_C, _AMOUNT_D = BASE["amount_a"], BASE["amount_b"], BASE["amount_c"], BASE["amount_d"]
 _CODED_D = BASE["coded_d"]
+_CUT_A, _CUT_B, _CUT_C = BASE["cut_a"], BASE["cut_b"], BASE["cut_c"]
+_AGAIN_A, _AGAIN_B, _AGAIN_C = BASE["again_a"], BASE["again_b"], BASE["again_c"]
 
 
-def _by_state(name: str, which: Ints) -> Ints:
-    """Where the contexts of a name start in each state."""
-    return np.where(which > 0, BASE[f"{name}_states"] + (which - 1) * _sizes[name], BASE[name])
+def _of_parts(name: str, more: str = "") -> int:
+    """Where the contexts of a name would start for size class 0, were those of parts numbered on from squares'."""
+    return BASE[f"{name}_parts{more}"] - _sizes[name]
 
 
-SIG_A_AT, SIG_B_AT, SIG_D_AT = (_by_state(name, SIG_SET) for name in ("sig_a", "sig_b", "sig_d"))
-GT1_A_AT, GT1_B_AT = (_by_state(name, GT1_SET) for name in ("gt1_a", "gt1_b"))
+_ZERO_A_AT, _MPM_AT, _CODED_A_AT, _CODED_B_AT, LAST_A_AT, LAST_B_AT, LOW_A_AT, GT1_D_AT = (
+    np.array([BASE[name], _of_parts(name)]) for name in _by_size[:8]
+)
+"""Where contexts start for squares, and for parts of squares."""
+
+
+def _in_states(name: str, which: Ints) -> Ints:
+    """The same in each state: four numbers for squares, then four for parts."""
+    own, parts = _sizes[name], _sizes[name] // SIZES * PART_SIZES
+    further = np.maximum(which - 1, 0)
+    squares = np.where(which > 0, BASE[f"{name}_states"] + further * own, BASE[name])
+    return np.concatenate((squares, np.where(which > 0, _of_parts(name, "_states") + further * parts, _of_parts(name))))
+
+
+SIG_A_AT, SIG_B_AT, SIG_D_AT = (_in_states(name, SIG_SET) for name in ("sig_a", "sig_b", "sig_d"))
+GT1_A_AT, GT1_B_AT = (_in_states(name, GT1_SET) for name in ("gt1_a", "gt1_b"))
 
 # weight sets
 W_ON, W_SPLIT, W_ZERO, W_MPM, W_ANGLE, W_CODED, W_LAST = 0, 1, 2, 3, 4, 5, 6
@@ -162,16 +201,22 @@ W_LOW, W_SIG, W_GT1, W_GTN = 7, 8, 8 + 3 * SIZES, 8 + 4 * SIZES
 W_SIG_STATES, W_GT1_STATES = W_GTN + 3, W_GTN + 3 + 2 * 3 * SIZES
 W_MORE, W_RANK, W_TREE, W_MINUS, W_AMOUNT = tuple(range(W_GT1_STATES + SIZES, W_GT1_STATES + SIZES + 5))
 W_CROSS = W_AMOUNT + 1
-WEIGHT_SETS = W_CROSS + 1
+W_CUT, W_AGAIN, W_SIG_PARTS = W_CROSS + 1, W_CROSS + 3, W_CROSS + 5
+W_GT1_PARTS = W_SIG_PARTS + 3 * 3 * PART_SIZES
+WEIGHT_SETS = W_GT1_PARTS + 2 * PART_SIZES
 SETS_OF = {
     0: (0, W_SIG_STATES),
     TRELLIS: (W_SIG_STATES, W_MORE),
     PATTERNS: (W_MORE, W_CROSS),
-    CROSS: (W_CROSS, WEIGHT_SETS),
+    CROSS: (W_CROSS, W_CUT),
+    SPLITS: (W_CUT, WEIGHT_SETS),
 }
 """Weight sets likewise."""
-W_SIG_AT = np.where(SIG_SET > 0, W_SIG_STATES + (SIG_SET - 1) * 3 * SIZES, W_SIG)
-W_GT1_AT = np.where(GT1_SET > 0, W_GT1_STATES, W_GT1)
+_squares, _parts = np.where(SIG_SET > 0, W_SIG_STATES + (SIG_SET - 1) * 3 * SIZES, W_SIG), 3 * PART_SIZES * SIG_SET
+W_SIG_AT = np.concatenate((_squares, W_SIG_PARTS - 3 * SIZES + _parts))
+_squares, _parts = np.where(GT1_SET > 0, W_GT1_STATES, W_GT1), PART_SIZES * GT1_SET
+W_GT1_AT = np.concatenate((_squares, W_GT1_PARTS - SIZES + _parts))
+"""By state, of squares and then of parts, as above."""
 
 RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER, RAW_AMOUNT = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 5))
 """Kinds of decisions without a model; those with one are told apart by their weight set."""
@@ -185,22 +230,32 @@ KIND_NAMES = (
     + ["level not 0"] * (W_GT1_STATES - W_SIG_STATES)
     + ["level size"] * (W_MORE - W_GT1_STATES)
     + ["pattern"] * (W_CROSS - W_MORE)
-    + ["mode"]
+    + ["mode", "split", "split", "split", "split"]
+    + ["level not 0"] * (W_GT1_PARTS - W_SIG_PARTS)
+    + ["level size"] * (WEIGHT_SETS - W_GT1_PARTS)
     + ["last place", "level size", "sign", "filter", "pattern", "filter"]
 )
 """Name of each kind of decision, for people."""
-FIRST_PLACE = np.array([0, 16, 80, 336, 1360], dtype=np.int64)
-"""Where the scan of a size class starts in `PLACE`."""
+FIRST_PLACE = np.cumsum([0, *PLACES_OF[:-1]], dtype=np.int64)
+"""Where the scan of a shape starts in `PLACE`."""
+SQUARE = np.array([0, 1, 2, 3, 4, 1, 2, 3, 2, 3], dtype=np.int64)
+"""Size class of the square that is as long as the longer side."""
+SIG_C_SIZE = np.array([0, 1, 1, 2, 2, 1, 1, 2, 1, 2], dtype=np.int64)
+"""Size classes taken together where "not 0" is predicted by neighbours and direction."""
 
 
 def _places() -> Ints:
-    """Parts of contexts that each place of a scan says by itself, [2384, 8] int32: u, v, then its parts of contexts."""
+    """Parts of contexts that each place of a scan says by itself, [n, 8] int32: u, v, then its parts of contexts.
+
+    Those of shapes that are higher than wide have rows and columns exchanged.
+    """
     rows = []
-    for s in range(SIZES):
-        n = min(4 << s, 32)
-        half = 0 if s < 2 else 1
-        for i, (u, v) in enumerate(sorted(((u, v) for u in range(n) for v in range(n)), key=lambda c: (sum(c), c[0]))):
-            across, down = _PLACE[u], _PLACE[v]
+    for shape in range(SHAPES):
+        s, wide, high = int(SIZE[shape]), CODED_WIDE[shape], CODED_HIGH[shape]
+        half = 0 if max(wide, high) < 16 else 1
+        places = ((u, v) for u in range(wide) for v in range(high))
+        for i, (u, v) in enumerate(sorted(places, key=lambda c: (sum(c), c[0]))):
+            across, down = (_PLACE[v], _PLACE[u]) if TALL[shape] else (_PLACE[u], _PLACE[v])
             diagonal = _DIAGONAL[u + v]
             rows.append((
                 u, v, (s * DIAGONALS + diagonal) * SUMS, (s * PLACES + down) * PLACES + across,
@@ -220,13 +275,19 @@ def zero_class(around: int) -> int:
 
 
 @jit_inner()
+def of_part(s: int) -> int:
+    """1 for size classes of parts of squares, 0 for those of squares."""
+    return 1 if s >= SIZES else 0
+
+
+@jit_inner()
 def contexts(
     k: int, s: int, row: int, around: int, kind: int, near: int, filled: int, state: int
 ) -> tuple[int, int, int, int, int]:
     """Contexts and weight set of "is this level larger than k".
 
     Args:
-        s: size class 0..4.   row: of the place in PLACE.   around: template sum.   kind, near: of the block.
+        s: size class.   row: of the place in PLACE.   around: template sum.   kind, near: of the block.
         filled: levels' sum so far.   state: 0 but with the tool `trellis`.
     """
     t = min(around, 32)
@@ -236,12 +297,13 @@ def contexts(
         a, b = GTN_A + i * SUMS + SUM_CLASS[t], GTN_B + i * DIAGONALS + PLACE[row, 7]
         return a, b, GTN_C + i * NEAR + near, GTN_D + i * FULL + f, W_GTN + min(2, i - 1)
     a, b, d = PLACE[row, 2] + SUM_CLASS[t], I64(PLACE[row, 3]), (s * FULL + f) * FULL + PLACE[row, 6]
+    own = state if s < SIZES else STATES + state
     if k == 1:
         c = GT1_C + (kind * NEAR + near) * 25 + PLACE[row, 5]
-        return GT1_A_AT[state] + a, GT1_B_AT[state] + b, c, GT1_D + d, W_GT1_AT[state] + s
+        return GT1_A_AT[own] + a, GT1_B_AT[own] + b, c, GT1_D_AT[of_part(s)] + d, W_GT1_AT[own] + s
     z = zero_class(t)
-    c = SIG_C + ((min(2, (s + 1) >> 1) * KINDS + kind) * NEAR + near) * 25 + PLACE[row, 4]
-    return SIG_A_AT[state] + a, SIG_B_AT[state] + b * 3 + z, c, SIG_D_AT[state] + d, W_SIG_AT[state] + s * 3 + z
+    c = SIG_C + ((SIG_C_SIZE[s] * KINDS + kind) * NEAR + near) * 25 + PLACE[row, 4]
+    return SIG_A_AT[own] + a, SIG_B_AT[own] + b * 3 + z, c, SIG_D_AT[own] + d, W_SIG_AT[own] + s * 3 + z
 
 
 @jit_inner()
@@ -249,9 +311,10 @@ def mode_contexts(flag: int, left: int, above: int, s: int) -> tuple[int, int]:
     """Contexts of "is the mode zero" (flag 0) and "is it the flag-th most probable one" (1..3)."""
     if flag == 0:
         zeros = (1 if left == ZERO else 0) + (1 if above == ZERO else 0)
-        return _ZERO_A + zeros * SIZES + s, _ZERO_B + zeros
+        return _ZERO_A_AT[of_part(s)] + (zeros * SIZES + s if s < SIZES else zeros + 3 * s), _ZERO_B + zeros
     same = 0 if left != above else 1 if left < FIRST_ANGLE else 2
-    return _MPM + (flag - 1) * SIZES + s, _MPM_B + same * 3 + flag - 1
+    at = (flag - 1) * SIZES + s if s < SIZES else flag - 1 + 3 * s
+    return _MPM_AT[of_part(s)] + at, _MPM_B + same * 3 + flag - 1
 
 
 @jit_inner()
@@ -259,7 +322,7 @@ def cross_contexts(left: int, above: int, s: int) -> tuple[int, int]:
     """Contexts of "is the block predicted from guides"."""
     a = 0 if left == ZERO else 1 if left < FIRST_CROSS else 2
     b = 0 if above == ZERO else 1 if above < FIRST_CROSS else 2
-    return _CROSS_A + ((a >> 1) + (b >> 1)) * SIZES + s, _CROSS_B + 3 * a + b
+    return _CROSS_A + ((a >> 1) + (b >> 1)) * SIZES + SQUARE[s], _CROSS_B + 3 * a + b
 
 
 @jit_inner()
@@ -301,5 +364,52 @@ def amount_contexts(k: int, s: int, kind: int, near: int, rank: int) -> tuple[in
 @jit_inner()
 def coded_contexts(s: int, kind: int, a: int, b: int, layers: int, tools: int) -> tuple[int, int, int, int]:
     """Contexts of "has the block levels", from its neighbours' activities and its own layers."""
-    d = _CODED_D + s * (MAX_LAYERS + 1) + layers if tools & PATTERNS else HALF_CONTEXT
-    return CODED_A + s * NEAR + a + b, CODED_B + s * KINDS + kind, CODED_C + a * 4 + b, d
+    d = _CODED_D + s * (MAX_LAYERS + 1) + layers if tools & PATTERNS and s < SIZES else HALF_CONTEXT
+    own = of_part(s)
+    return _CODED_A_AT[own] + s * NEAR + a + b, _CODED_B_AT[own] + s * KINDS + kind, _CODED_C + a * 4 + b, d
+
+
+@jit_inner()
+def cut_contexts(way: int, log2: int, left: int, above: int, busy: int, near: int) -> tuple[int, int, int]:
+    """Contexts of "is the square cut" (way 0) and "into a left and a right half, then" (1).
+
+    Args:
+        left, above: how the neighbours are cut first.   busy, near: see `tree.cut_near`.
+    """
+    at = way * _CUT_SIZES + log2 - LEAST_CUT
+    return _CUT_A + (at * 3 + left) * 3 + above, _CUT_B + at * NEAR + busy, _CUT_C + at * 9 + near
+
+
+@jit_inner()
+def again_contexts(way: int, log2: int, cut: int, before: int, busy: int, near: int) -> tuple[int, int, int]:
+    """Contexts of "is the half cut again" (way 0) and "across the first cut, then" (1).
+
+    Args:
+        cut: the first one.   before: 0 for the first half; of the second how the first one is cut again, plus 1.
+    """
+    at = way * _CUT_SIZES + log2 - LEAST_CUT
+    return _AGAIN_A + (at * 2 + cut - 1) * 4 + before, _AGAIN_B + at * NEAR + busy, _AGAIN_C + at * 9 + near
+
+
+def parts_like_squares() -> tuple[Ints, Ints]:
+    """Contexts of parts beside those of squares as long as they are, [n, 2], and weight sets likewise: for training.
+
+    Models of parts that start there before they are trained end better than those that start from nothing.
+    """
+    pairs, sets = [], []
+    for part, like in enumerate(SQUARE[SIZES:].tolist()):
+        for name in _by_size:
+            own = _sizes[name] // SIZES
+            for i in range(own):
+                # three classes of sizes in a row, not sizes of three in a row
+                at = i * SIZES + like if name in ("zero_a", "mpm") else like * own + i
+                pairs.append((BASE[f"{name}_parts"] + part * own + i, BASE[name] + at))
+                for more in range(_by_state.get(name, 0)):
+                    first = BASE[f"{name}_parts_states"] + (more * PART_SIZES + part) * own
+                    pairs.append((first + i, BASE[f"{name}_states"] + (more * SIZES + like) * own + i))
+        for state in range(STATES):
+            sets += [
+                (W_SIG_AT[STATES + state] + 3 * (SIZES + part) + z, W_SIG_AT[state] + 3 * like + z) for z in range(3)
+            ]
+            sets.append((W_GT1_AT[STATES + state] + SIZES + part, W_GT1_AT[state] + like))
+    return np.array(pairs, dtype=np.int64), np.array(sets, dtype=np.int64)

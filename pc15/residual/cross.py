@@ -82,22 +82,23 @@ def _add(guides: Ints, below: Ints, rec: Ints, y: int, x: int, cut: int, sums: I
 
 @jit_inner()
 def _add_border(
-    guides: Ints, below: Ints, rec: Ints, x0: int, y0: int, n: int, left: bool, top: bool, cut: int, sums: Ints
-) -> None:
-    """Fill sums over what is decoded of a square's border."""
-    H, W = rec.shape
+    guides: Ints, below: Ints, rec: Ints, x0: int, y0: int, w: int, h: int, end: int, left: bool, top: bool, cut: int,
+    sums: Ints,
+) -> None:  # fmt: skip
+    """Fill sums over what is decoded of a block's border."""
+    H = rec.shape[0]
     for k in range(sums.shape[0]):
         for i in range(sums.shape[1]):
             sums[k, i] = 0
     if left and x0 > 0:
-        for y in range(y0, min(H, y0 + 2 * n), 4):
-            if y >= y0 + n and not is_coded((x0 - 1) >> 2, y >> 2, x0 >> 2, y0 >> 2):
+        for y in range(y0, min(H, y0 + w + h), 4):
+            if y >= y0 + h and not is_coded((x0 - 1) >> 2, y >> 2, x0 >> 2, y0 >> 2):
                 break
             for v in range(y, y + 4):
                 _add(guides, below, rec, v, x0 - 1, cut, sums)
     if top and y0 > 0:
-        for x in range(x0, min(W, x0 + 2 * n), 4):
-            if x >= x0 + n and not is_coded(x >> 2, (y0 - 1) >> 2, x0 >> 2, y0 >> 2):
+        for x in range(x0, min(end, x0 + w + h), 4):
+            if x >= x0 + w and not is_coded(x >> 2, (y0 - 1) >> 2, x0 >> 2, y0 >> 2):
                 break
             for u in range(x, x + 4):
                 _add(guides, below, rec, y0 - 1, u, cut, sums)
@@ -148,20 +149,23 @@ def _plane(s: Ints) -> tuple[int, int]:
 
 @jit_inner()
 def predict_cross(
-    guides: Ints, below: Ints, rec: Ints, x0: int, y0: int, log2: int, mode: int, sums: Ints, out: Ints
-) -> None:
-    """Prediction of the square at (x0, y0), out [>=n,>=n] int32: of what is to be added to `below`.
+    guides: Ints, below: Ints, rec: Ints, x0: int, y0: int, wide: int, high: int, end: int, mode: int, sums: Ints,
+    out: Ints,
+) -> None:  # fmt: skip
+    """Prediction of the block at (x0, y0), out [>=h,>=w] int32: of what is to be added to `below`.
+
+    It is of w = 2^wide x h = 2^high px; nothing is decoded above it from column `end` on.
 
     Args:
         guides: [k,H,W] int16, see `guides_of`.   below, rec: as of `reconstruct.decode_plane`.   mode: FIRST_CROSS on.
         sums: SUMS, int64, work space.
     """
-    n, way = 1 << log2, mode - FIRST_CROSS
-    _add_border(guides, below, rec, x0, y0, n, way != BY_TOP, way != BY_LEFT, _SAMPLE_ONE, sums)
+    w, h, way = 1 << wide, 1 << high, mode - FIRST_CROSS
+    _add_border(guides, below, rec, x0, y0, w, h, end, way != BY_TOP, way != BY_LEFT, _SAMPLE_ONE, sums)
     s = sums[0]
     count = s[COUNT]
     if not count:
-        fill(out, 0, 0, n, n, 0)
+        fill(out, 0, 0, w, h, 0)
         return
     guide = 1 if way == FROM_BLUE else 0
     mean, middle, cut = s[SUM_C] // count, (s[SUM_B] if guide else s[SUM_G]) // count, I64(_SAMPLE_ONE)
@@ -176,7 +180,7 @@ def predict_cross(
     high_mean, high_middle, high_slope = mean, middle, slope
     if way == BY_CLASS:
         cut = middle
-        _add_border(guides, below, rec, x0, y0, n, True, True, cut, sums)
+        _add_border(guides, below, rec, x0, y0, w, h, end, True, True, cut, sums)
         if s[COUNT] >= FEW:
             mean, middle = s[SUM_C] // s[COUNT], s[SUM_G] // s[COUNT]
             slope = _line(s[COUNT], s[SUM_G], s[SUM_C], s[SUM_GG], s[SUM_GC])
@@ -184,10 +188,10 @@ def predict_cross(
         if s[COUNT] >= FEW:
             high_mean, high_middle = s[SUM_C] // s[COUNT], s[SUM_G] // s[COUNT]
             high_slope = _line(s[COUNT], s[SUM_G], s[SUM_C], s[SUM_GG], s[SUM_GC])
-    for y in range(n):
-        base, row = below[(y0 + y) % below.shape[0], x0 : x0 + n], out[y]
-        line, second = guides[guide, y0 + y, x0 : x0 + n], guides[guides.shape[0] - 1, y0 + y, x0 : x0 + n]
-        for x in range(n):
+    for y in range(h):
+        base, row = below[(y0 + y) % below.shape[0], x0 : x0 + w], out[y]
+        line, second = guides[guide, y0 + y, x0 : x0 + w], guides[guides.shape[0] - 1, y0 + y, x0 : x0 + w]
+        for x in range(w):
             g = I64(line[x])
             if g > cut:
                 drawn = high_mean + ((high_slope * (g - high_middle) + HALF_SLOPE) >> SLOPE_BITS)

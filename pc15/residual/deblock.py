@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pc15.residual.context_models import jit_entry, jit_inner
 from pc15.residual.intra import ZERO
 from pc15.residual.syntax import BlockMap
+from pc15.residual.tree import high_at, wide_at
 
 Ints = npt.NDArray[Any]
 
@@ -104,15 +105,16 @@ def _edge(src: Ints, dst: Ints, at: int, far: int, near: int, reach_p: int, reac
 def _pass(src: Ints, dst: Ints, field: BlockMap, across: bool, tc: int, beta: int) -> None:
     """All vertical edges (across) or all horizontal ones of a flat picture, from src into its copy dst."""
     rows, cols = field.size.shape
-    size, mode, active, layers = field.size, field.mode, field.active, field.layers
+    mode, active, layers = field.mode, field.active, field.layers
     W = 4 * cols
     far, near = (W, 1) if across else (1, W)
     dx, dy = (1, 0) if across else (0, 1)
     for y in range(dy, rows):
         for x in range(dx, cols):
-            log2, before = np.int64(size[y, x]), np.int64(size[y - dy, x - dx])
+            log2 = wide_at(field, x, y) if across else high_at(field, x, y)
             if (4 * x if across else 4 * y) & ((1 << log2) - 1):
                 continue
+            before = wide_at(field, x - 1, y) if across else high_at(field, x, y - 1)
             changed = active[y, x] | active[y - dy, x - dx] | layers[y, x] | layers[y - dy, x - dx]
             if mode[y, x] == ZERO and mode[y - dy, x - dx] == ZERO and not changed:
                 continue

@@ -120,11 +120,11 @@ def empty_field(
 ) -> BlockMap:
     """A field of a padded plane of which nothing is known yet; `levels` is the size of its levels, see `BlockMap`."""
     units, supers = (H // UNIT, W // UNIT), (-(-H // SUPER), -(-W // SUPER))
-    mode, size, active, layers = (np.zeros(units, np.uint8) for _ in range(4))
+    mode, size, active, layers, cut = (np.zeros(units, np.uint8) for _ in range(5))
     entry, amount = (np.zeros(units if tools & PATTERNS else (1, 1), np.int16) for _ in range(2))
     level, on = np.zeros(levels or (H, W), np.int32), np.zeros(supers, np.uint8)
     seen = np.zeros((0, H, W), np.int16) if guides is None else guides
-    return BlockMap(level, mode, size, active, on, tools, layers, entry, amount, seen)
+    return BlockMap(level, mode, size, active, on, tools, layers, entry, amount, seen, cut)
 
 
 def read_field(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> tuple[BlockMap, int, Loop]:

@@ -13,7 +13,7 @@ from pc15.errors import ConfigError, MissingTableError
 from pc15.residual.context_models import FROZEN, HALF_CONTEXT, MIX_RATE, STRETCH, WEIGHT_ONE
 from pc15.residual.contexts import CONTEXTS, CONTEXTS_OF, SETS_OF, W_TREE, WEIGHT_SETS
 from pc15.residual.patterns import DAMAGE, SQUARES_FILE
-from pc15.residual.tools import CROSS, PATTERNS, TRELLIS
+from pc15.residual.tools import CROSS, PATTERNS, SPLITS, TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -26,9 +26,10 @@ START_FILES = {
     TRELLIS: Path(__file__).with_name("v15_trellis.npz"),
     PATTERNS: SQUARES_FILE,
     CROSS: Path(__file__).with_name("v15_chroma.npz"),
+    SPLITS: Path(__file__).with_name("v15_splits.npz"),
 }
 """Tables by the tools that they are for."""
-_PARTS = {0: (0,), TRELLIS: (0, TRELLIS), PATTERNS: (PATTERNS,), CROSS: (0, CROSS)}
+_PARTS = {0: (0,), TRELLIS: (0, TRELLIS), PATTERNS: (PATTERNS,), CROSS: (0, CROSS), SPLITS: (SPLITS,)}
 """And the models that each holds, one after the other: of what all streams have (0), and of what a tool adds."""
 TRAINED_STEPS = (6, 12, 18, 24, 30, 38)
 """Quantizer indices that have tables of their own."""
@@ -113,10 +114,10 @@ def start_models(step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
     return models
 
 
-def models_without_patterns(step: int, tools: int) -> Ints:
-    """Models for these tools with all but patterns trained, to train those with, [C + S, 4] int32."""
+def models_without(tool: int, step: int, tools: int) -> Ints:
+    """Models for these tools with all trained but what one of them adds, to train that with, [C + S, 4] int32."""
     models = start_models(step, tools)
-    replace_part(models, PATTERNS, flat_models())
+    replace_part(models, tool, flat_models())
     return ready(models)
 
 

@@ -55,15 +55,19 @@ def is_coded(x: int, y: int, bx: int, by: int) -> bool:
 
 
 @jit_inner()
-def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
-    """Border of a block: ref [2, 4n+1] int32 from bottom left over the corner (at 2n) to top right; row 1 smoothed."""
-    H, W = plane.shape
-    known = -1
-    count = 4 * n + 1
+def references(plane: Ints, x0: int, y0: int, w: int, h: int, end: int, ref: Ints) -> None:
+    """Border of a block: ref [2, 2(w+h)+1] int32 from bottom left over the corner to top right; row 1 smoothed.
+
+    On each side it is as long as width and height together.   end: columns from here on are not coded above the block.
+    """
+    H = plane.shape[0]
+    known, reach = -1, w + h
+    count = 2 * reach + 1
     i = 0
-    while i < 2 * n:  # left column, upwards, in runs of 4
-        y = y0 + 2 * n - 1 - i
-        if x0 > 0 and y < H and is_coded((x0 - 1) >> 2, y >> 2, x0 >> 2, y0 >> 2):
+    while i < reach:  # left column, upwards, in runs of 4
+        y = y0 + reach - 1 - i
+        # beside the block itself all is coded, of a right half that is later in z-order, too
+        if x0 > 0 and y < H and (y < y0 + h or is_coded((x0 - 1) >> 2, y >> 2, x0 >> 2, y0 >> 2)):
             for j in range(4):
                 ref[0, i + j] = plane[y - j, x0 - 1]
             if known < 0:
@@ -84,8 +88,8 @@ def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
         ref[0, i] = ref[0, i - 1]
     i += 1
     while i < count:
-        x = x0 + i - 2 * n - 1
-        if y0 > 0 and x < W and is_coded(x >> 2, (y0 - 1) >> 2, x0 >> 2, y0 >> 2):
+        x = x0 + i - reach - 1
+        if y0 > 0 and x < end and is_coded(x >> 2, (y0 - 1) >> 2, x0 >> 2, y0 >> 2):
             for j in range(4):
                 ref[0, i + j] = plane[y0 - 1, x + j]
             if known < 0:
@@ -105,25 +109,25 @@ def references(plane: Ints, x0: int, y0: int, n: int, ref: Ints) -> None:
 
 
 @jit_inner()
-def is_smoothed(mode: int, n: int) -> int:
-    """1 if a square of this side is predicted from the smoothed border."""
-    return 1 if n >= 8 and mode != MEAN and mode != HORIZONTAL and mode != VERTICAL else 0
+def is_smoothed(mode: int, area: int) -> int:
+    """1 if a block of so many px is predicted from the smoothed border."""
+    return 1 if area >= 64 and mode != MEAN and mode != HORIZONTAL and mode != VERTICAL else 0
 
 
 @jit_inner()
-def _blend(ref: Ints, mode: int, log2: int, smooth: int, out: Ints) -> None:
+def _blend(ref: Ints, mode: int, wide: int, high: int, smooth: int, out: Ints) -> None:
     """Mix a prediction by plane, mean, row or column with the border: its share falls from 32/64 on."""
-    n, corner, scale = 1 << log2, 2 << log2, (log2 - 1) >> 1
-    reach = min(n, 3 << scale)  # from here on the share is 0
-    border = ref[smooth]
-    for y in range(n):
+    w, h, scale = 1 << wide, 1 << high, (wide + high - 2) >> 2
+    corner, reach = w + h, 3 << scale  # from here on the share is 0
+    border, across = ref[smooth], min(w, reach)
+    for y in range(h):
         row = out[y]
         left, share = border[corner - 1 - y], I32(0) if y >= reach else I32(32) >> (2 * y >> scale)
         if mode == HORIZONTAL:
-            for x in range(n if share else 0):
+            for x in range(w if share else 0):
                 row[x] += (share * (border[corner + 1 + x] - border[corner]) + 32) >> 6
             continue
-        for x in range(n if share and mode != VERTICAL else reach):
+        for x in range(w if share and mode != VERTICAL else across):
             near = I32(0) if x >= reach else I32(32) >> (2 * x >> scale)
             if mode == VERTICAL:
                 row[x] += (near * (left - border[corner]) + 32) >> 6
@@ -132,55 +136,61 @@ def _blend(ref: Ints, mode: int, log2: int, smooth: int, out: Ints) -> None:
 
 
 @jit_inner()
-def predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints, tools: int) -> None:
-    """Prediction of one block, out [>=n,>=n] int32, from its border `ref`; `line` [>= 3n + 2] is scratch."""
-    _predict(ref, mode, log2, line, out)
+def predict(ref: Ints, mode: int, wide: int, high: int, line: Ints, out: Ints, tools: int) -> None:
+    """Prediction of a block of w = 2^wide x h = 2^high, out [>=h,>=w] int32, from its border `ref`.
+
+    line: [>= 2 * max(w, h) + min(w, h) + 2], work space.
+    """
+    _predict(ref, mode, wide, high, line, out)
     if tools & BLEND and mode in (PLANAR, MEAN, HORIZONTAL, VERTICAL):
-        _blend(ref, mode, log2, is_smoothed(mode, 1 << log2), out)
+        _blend(ref, mode, wide, high, is_smoothed(mode, 1 << wide + high), out)
 
 
 @jit_inner()
-def _predict(ref: Ints, mode: int, log2: int, line: Ints, out: Ints) -> None:
+def _predict(ref: Ints, mode: int, wide: int, high: int, line: Ints, out: Ints) -> None:
     """`predict` without blending."""
-    n = 1 << log2
+    w, h = 1 << wide, 1 << high
     if mode == ZERO:
-        fill(out, 0, 0, n, n, 0)
+        fill(out, 0, 0, w, h, 0)
         return
-    corner = 2 * n
+    corner, area = w + h, w * h
     if mode == MEAN:
-        total = np.int64(0)
-        for i in range(n):
-            total += ref[0, corner - 1 - i] + ref[0, corner + 1 + i]
-        fill(out, 0, 0, n, n, (total + n) >> (log2 + 1))
+        left, top = np.int64(0), np.int64(0)
+        for i in range(h):
+            left += ref[0, corner - 1 - i]
+        for i in range(w):
+            top += ref[0, corner + 1 + i]
+        fill(out, 0, 0, w, h, (left * w + top * h + area) >> (wide + high + 1))
         return
-    smooth = is_smoothed(mode, n)
+    smooth = is_smoothed(mode, area)
     if mode == PLANAR:
-        right, below = ref[smooth, corner + 1 + n], ref[smooth, corner - 1 - n]
-        top = ref[smooth, corner + 1 : corner + 1 + n]
-        for y in range(n):
-            left, row = ref[smooth, corner - 1 - y], out[y]
-            for x in range(n):
-                total = (n - 1 - x) * left + (x + 1) * right + (n - 1 - y) * top[x] + (y + 1) * below + n
-                row[x] = I32(total) >> (log2 + 1)
+        right, below = ref[smooth, corner + 1 + w], ref[smooth, corner - 1 - h]
+        top_row = ref[smooth, corner + 1 : corner + 1 + w]
+        for y in range(h):
+            near, row = ref[smooth, corner - 1 - y], out[y]
+            for x in range(w):
+                total = ((w - 1 - x) * near + (x + 1) * right) * h + ((h - 1 - y) * top_row[x] + (y + 1) * below) * w
+                row[x] = (total + area) >> (wide + high + 1)
         return
     vertical = mode >= DIAGONAL
     sign = 1 if vertical else -1  # along the main side, away from the corner
+    steps, across = (h, w) if vertical else (w, h)
     angle = ANGLE[mode]
-    for i in range(2 * n + 1):
-        line[n + i] = ref[smooth, corner + sign * i]
-    line[3 * n + 1] = line[3 * n]
+    for i in range(corner + 1):
+        line[steps + i] = ref[smooth, corner + sign * i]
+    line[steps + corner + 1] = line[steps + corner]
     if angle < 0:
         inverse = (8192 + (-angle >> 1)) // -angle
-        for i in range(1, n + 1):
+        for i in range(1, steps + 1):
             at = (i * inverse + 128) >> 8
-            line[n - i] = ref[smooth, corner - sign * min(at, 2 * n)]
-    for j in range(n):  # j-th row (vertical) or column (horizontal)
+            line[steps - i] = ref[smooth, corner - sign * min(at, corner)]
+    for j in range(steps):  # j-th row (vertical) or column (horizontal)
         shift = (j + 1) * angle
-        base, part = n + 1 + (shift >> 5), shift & 31
-        near, far, row = line[base : base + n], line[base + 1 : base + 1 + n], out[j]
+        base, part = steps + 1 + (shift >> 5), shift & 31
+        near, far, row = line[base : base + across], line[base + 1 : base + 1 + across], out[j]
         if vertical:
-            for i in range(n):
+            for i in range(across):
                 row[i] = I32((32 - part) * near[i] + part * far[i] + 16) >> 5
         else:
-            for i in range(n):
+            for i in range(across):
                 out[i, j] = I32((32 - part) * near[i] + part * far[i] + 16) >> 5

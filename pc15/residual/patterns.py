@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from pc15.errors import MissingTableError
 from pc15.residual.context_models import I64, jit_inner
-from pc15.residual.contexts import RANK_BITS, SIZES
+from pc15.residual.contexts import RANK_BITS
+from pc15.residual.shapes import SIZES
 from pc15.residual.syntax import SUPER, UNIT, BlockMap
 from pc15.residual.tools import PATTERNS, TRELLIS
 

@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from pc15.residual.context_models import BROKEN, I64, UNKNOWN, jit_entry, jit_inner
 from pc15.residual.cross import FIRST_CROSS, SUMS, predict_cross
-from pc15.residual.dct import inverse, inverse_sine
+from pc15.residual.dct import inverse
 from pc15.residual.intra import ZERO, fill, predict, references
 from pc15.residual.patterns import Patterns, add_layers, layer_step, unknown_layers
-from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, BlockMap, code_super
+from pc15.residual.shapes import PARTS, end_above, part_of
+from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, BlockMap
 from pc15.residual.tools import PATTERNS, SINE
+from pc15.residual.tree import code_super
 
 Ints = npt.NDArray[Any]
 
@@ -48,70 +50,91 @@ def work() -> Work:
 
 
 @jit_inner()
-def dequantize(level: Ints, x0: int, y0: int, c: int, step: int, w: Work) -> tuple[int, int]:
-    """w.coef [c, c] = level * step, clamped; returns how many of its rows and columns hold anything."""
+def dequantize(level: Ints, x0: int, y0: int, wide: int, high: int, step: int, w: Work) -> tuple[int, int]:
+    """w.coef [high, wide] = level * step, clamped; returns how many of its rows and columns hold anything."""
     seen = w.seen
-    for u in range(c):
+    for u in range(wide):
         seen[u] = 0
     rows = 0
-    for v in range(c):
-        line, coef, here = level[y0 + v, x0 : x0 + c], w.coef[v], np.int32(0)
-        for u in range(c):
+    for v in range(high):
+        line, coef, here = level[y0 + v, x0 : x0 + wide], w.coef[v], np.int32(0)
+        for u in range(wide):
             here |= line[u]
         if not here:
-            for u in range(c):
+            for u in range(wide):
                 coef[u] = 0
             continue
         rows = v + 1
-        for u in range(c):
+        for u in range(wide):
             seen[u] |= line[u]
             coef[u] = min(COEF_MAX, max(-COEF_MAX, I64(line[u]) * step))
-    cols = c
+    cols = wide
     while cols and not seen[cols - 1]:
         cols -= 1
     return rows, cols
 
 
 @jit_inner()
-def takes_sine(tools: int, mode: int, log2: int) -> bool:
-    """True for squares whose transform is the sine."""
-    return log2 == 2 and mode != ZERO and (tools & SINE) != 0
+def takes_sine(tools: int, mode: int) -> bool:
+    """True for blocks whose sides of 4 px have the sine transform."""
+    return mode != ZERO and (tools & SINE) != 0
 
 
 @jit_inner()
 def reconstruct_block(
-    field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, mode: int, coded: int, w: Work
-) -> None:
-    """The block at (x0, y0) of rec = w.pred + inverse transform of level * step; `coded` 0: no levels.
+    field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, wide: int, high: int, step: int, mode: int, coded: int,
+    space: Work,
+) -> None:  # fmt: skip
+    """The block at (x0, y0) of rec = space.pred + inverse transform of level * step; `coded` 0: no levels.
 
-    Clamped so that below + rec is a sample of 0..1; below as of `decode_plane`.
+    Clamped so that below + rec is a sample of 0..1; below as of `decode_plane`.   wide, high: log2 of its sides.
     """
-    n, level = 1 << log2, field.level
+    w, h, level = 1 << wide, 1 << high, field.level
     if coded:
-        rows, cols = dequantize(level, x0 % level.shape[1], y0 % level.shape[0], min(n, 32), step, w)
-        if takes_sine(field.tools, mode, log2):
-            inverse_sine(w.coef, w.mid, w.block)
-        else:
-            inverse(w.coef, log2, rows, cols, w.even, w.odd, w.mid, w.block)
-        for v in range(n):
-            line, more = w.pred[v], w.block[v]
-            for u in range(n):
+        at_x, at_y = x0 % level.shape[1], y0 % level.shape[0]
+        rows, cols = dequantize(level, at_x, at_y, min(w, 32), min(h, 32), step, space)
+        sine = takes_sine(field.tools, mode)
+        inverse(space.coef, wide, high, sine, rows, cols, space.even, space.odd, space.mid, space.block)
+        for v in range(h):
+            line, more = space.pred[v], space.block[v]
+            for u in range(w):
                 line[u] += more[u]
-    for v in range(n):
-        base = below[(y0 + v) % below.shape[0], x0 : x0 + n]
-        line, pred = rec[y0 + v, x0 : x0 + n], w.pred[v]
-        for u in range(n):
-            low, high = np.int32(-base[u]), np.int32(SAMPLE_ONE - base[u])
-            line[u] = min(high, max(low, pred[u]))
+    for v in range(h):
+        base = below[(y0 + v) % below.shape[0], x0 : x0 + w]
+        line, pred = rec[y0 + v, x0 : x0 + w], space.pred[v]
+        for u in range(w):
+            least, most = np.int32(-base[u]), np.int32(SAMPLE_ONE - base[u])
+            line[u] = min(most, max(least, pred[u]))
 
 
 @jit_inner()
-def predict_block(field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, log2: int, mode: int, w: Work) -> None:
-    """w.pred of the block at (x0, y0), whose border is in w.ref, without what patterns add."""
+def predict_block(
+    field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, wide: int, high: int, end: int, mode: int, w: Work
+) -> None:
+    """w.pred of the block at (x0, y0), whose border is in w.ref, without what patterns add; end: see `end_above`."""
     if mode >= FIRST_CROSS:
-        predict_cross(field.guides, below, rec, x0, y0, log2, mode, w.sums, w.pred)
+        predict_cross(field.guides, below, rec, x0, y0, wide, high, end, mode, w.sums, w.pred)
     else:
-        predict(w.ref, mode, log2, w.line, w.pred, field.tools)
+        predict(w.ref, mode, wide, high, w.line, w.pred, field.tools)
+
+
+@jit_inner()
+def draw_leaf(
+    field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, w: Work, patterns: Patterns
+) -> None:
+    """Draw the leaf of side 2^log2 at (x0, y0) of a field into rec, part by part."""
+    cut = I64(field.cut[y0 >> 2, x0 >> 2])
+    for part in range(PARTS[cut]):
+        dx, dy, wide, high = part_of(log2, cut, part)
+        px, py = x0 + dx, y0 + dy
+        x, y = px >> 2, py >> 2
+        mode, coded = I64(field.mode[y, x]), I64(field.active[y, x])
+        end = end_above(rec.shape[1], x0, log2, cut, dx, dy)
+        references(rec, px, py, 1 << wide, 1 << high, end, w.ref)
+        predict_block(field, below, rec, px, py, wide, high, end, mode, w)
+        if field.layers[y, x]:
+            add_layers(field, x, y, log2, layer_step(step, field.tools), patterns, w.pred)
+        reconstruct_block(field, below, rec, px, py, wide, high, step, mode, coded, w)
 
 
 @jit_inner()
@@ -133,16 +156,9 @@ def reconstruct_super(
         if x0 >= W or y0 >= H:
             z += 1
             continue
-        x, y = x0 >> 2, y0 >> 2
-        log2 = I64(field.size[y, x])
-        n = 1 << log2
-        mode, coded = I64(field.mode[y, x]), I64(field.active[y, x])
-        references(rec, x0, y0, n, w.ref)
-        predict_block(field, below, rec, x0, y0, log2, mode, w)
-        if field.layers[y, x]:
-            add_layers(field, x, y, log2, layer_step(step, field.tools), patterns, w.pred)
-        reconstruct_block(field, below, rec, x0, y0, log2, step, mode, coded, w)
-        z += (n >> 2) * (n >> 2)
+        log2 = I64(field.size[y0 >> 2, x0 >> 2])
+        draw_leaf(field, below, rec, x0, y0, log2, step, w, patterns)
+        z += 1 << 2 * (log2 - 2)
 
 
 @jit_entry()
@@ -152,7 +168,7 @@ def decode_plane(
 ) -> None:  # fmt: skip
     """Read superblocks into a field and draw them into rec [H,W], while the stream lasts.
 
-    m, io, stack, around: as of `syntax.code_super`.   below: the prediction, [H,W], or [1,W] if all rows are alike.
+    m, io, stack, around: as of `tree.code_super`.   below: the prediction, [H,W], or [1,W] if all rows are alike.
     """
     H, W = rec.shape
     for y in range(0, H, SUPER):

@@ -1,16 +1,10 @@
-"""The order of decisions in a residual stream: one walk that estimates, writes or reads.
-
-Superblocks of 64x64 in raster order, each
-
-    on                       0: the superblock is prediction alone
-    tree                     split flags from 64 down to 8; a square that crosses the border is split without a flag
-
-and every leaf inside the picture
+"""The order of decisions of one block of a residual stream: one walk that estimates, writes or reads; see `tree`.
 
     mode                     with guides first: from them? by which way? (see cross); else
                              zero? most probable? which? (see intra)
-    layers                   with the tool PATTERNS, of squares of 8x8 and more: another one? its entry in the codebook
-                             of this size, as a class of its rank and the bits below; less than nothing? amount - 1
+    layers                   with the tool PATTERNS, of leaves of 8x8 and more that are not cut: another one? its entry
+                             in the codebook of this size, as a class of its rank and the bits below; less than
+                             nothing? amount - 1
     coded                    0: no coefficients
     last                     place of the last level in the scan, as a length class and its low bits
     levels, last first       zero?, sign, larger than 1?, 2?, ... 14?, then an Exp-Golomb rest
@@ -28,14 +22,12 @@ import numpy.typing as npt
 from pc15.residual.context_models import (
     BROKEN,
     DECODE,
-    FILL,
     HALF_CONTEXT,
     I64,
     MODE,
     OUTSIDE,
     code,
     code_raw,
-    jit_entry,
     jit_inner,
 )
 from pc15.residual.contexts import (
@@ -43,16 +35,15 @@ from pc15.residual.contexts import (
     FIRST_PLACE,
     KIND,
     KINDS,
-    LAST_A,
-    LAST_B,
-    LOW_A,
+    LAST_A_AT,
+    LAST_B_AT,
+    LOW_A_AT,
     MAX_AMOUNT_FLAGS,
     MAX_FLAGS,
     MAX_LAYERS,
     NEAR,
     NEXT_STATE,
     ODD,
-    ON,
     PLACE,
     RANK_BITS,
     RANK_TREE,
@@ -60,8 +51,7 @@ from pc15.residual.contexts import (
     RAW_ESCAPE,
     RAW_LAST,
     RAW_SIGN,
-    SPLIT_A,
-    SPLIT_B,
+    TURNED_KIND,
     W_AMOUNT,
     W_ANGLE,
     W_CODED,
@@ -71,9 +61,7 @@ from pc15.residual.contexts import (
     W_MINUS,
     W_MORE,
     W_MPM,
-    W_ON,
     W_RANK,
-    W_SPLIT,
     W_TREE,
     W_ZERO,
     amount_contexts,
@@ -83,11 +71,13 @@ from pc15.residual.contexts import (
     minus_contexts,
     mode_contexts,
     more_contexts,
+    of_part,
     rank_contexts,
     way_context,
 )
 from pc15.residual.cross import FIRST_CROSS, WAYS
 from pc15.residual.intra import FIRST_ANGLE, MEAN, MODES, PLANAR, VERTICAL, ZERO
+from pc15.residual.shapes import CODED_HIGH, LAST_TOP, LOG2_HIGH, LOG2_WIDE, PLACES_OF, SIZE, TALL
 from pc15.residual.tools import PATTERNS, TRELLIS
 
 Ints = npt.NDArray[Any]
@@ -109,6 +99,7 @@ class BlockMap(NamedTuple):
     layers: per unit uint8, how many patterns its square adds; of the i-th one, entry and amount, int16, stand in unit
         (i & 1, i >> 1) of the square.
     guides: [k,H,W] int16, planes that squares may be predicted from, see `cross`; k is 0 without that tool.
+    cut: per unit uint8, how its leaf is cut, see `shapes`; size is that of the leaf.
     """
 
     level: Ints
@@ -121,6 +112,7 @@ class BlockMap(NamedTuple):
     entry: Ints
     amount: Ints
     guides: Ints
+    cut: Ints
 
 
 RIM = 36
@@ -130,9 +122,9 @@ ROOM = SUPER * SUPER * 64
 
 
 @jit_inner()
-def clear_template(around: Ints, s: int) -> None:
+def clear_template(around: Ints, shape: int) -> None:
     """Template sums of a block without levels."""
-    for i in range(min(4 << s, 32) * RIM + 2 * RIM):
+    for i in range(CODED_HIGH[shape] * RIM + 2 * RIM):
         around[i] = 0
 
 
@@ -148,16 +140,17 @@ def add_template(around: Ints, at: int, size: int) -> None:
 
 
 @jit_inner()
-def code_last(m: Ints, io: Ints, last: int, s: int, near: int, kind: int) -> int:
+def code_last(m: Ints, io: Ints, last: int, shape: int, near: int, kind: int) -> int:
     """Place of the last level in the scan; one beyond the block, as only damage says, sets `io[BROKEN]`."""
-    top = 2 * min(s + 2, 5)  # length classes 0..top of last + 1
+    s, top = SIZE[shape], LAST_TOP[shape]  # length classes 0..top of last + 1
+    own = of_part(s)
     length = 0
     while (last + 1) >> (length + 1):
         length += 1
     h = HALF_CONTEXT
     k = 0
     while k < top:
-        a, b = LAST_A + (s * 11 + k) * NEAR + near, LAST_B + (s * 11 + k) * KINDS + kind
+        a, b = LAST_A_AT[own] + (s * 11 + k) * NEAR + near, LAST_B_AT[own] + (s * 11 + k) * KINDS + kind
         if not code(m, io, 1 if length > k else 0, a, b, h, h, W_LAST):
             break
         k += 1
@@ -165,13 +158,13 @@ def code_last(m: Ints, io: Ints, last: int, s: int, near: int, kind: int) -> int
     for i in range(k):
         bit = (last + 1) >> (k - 1 - i) & 1
         if i < 2:
-            a = LOW_A + (s * 11 + k) * 4 + (i if i == 0 else 1 + (value & 1) + 1)
+            a = LOW_A_AT[own] + (s * 11 + k) * 4 + (i if i == 0 else 1 + (value & 1) + 1)
             bit = code(m, io, bit, a, h, h, h, W_LOW)
         else:
             bit = code_raw(io, bit, RAW_LAST)
         value = value << 1 | bit
     # The topmost length class says more than the block has: every loop after this one takes the place as an index.
-    places = min(1024, 16 << 2 * s)
+    places = PLACES_OF[shape]
     if value > places:
         io[BROKEN] = OUTSIDE
         value = places
@@ -195,16 +188,16 @@ def code_escape(io: Ints, value: int, kind: int) -> int:
 
 @jit_inner()
 def code_levels(
-    m: Ints, io: Ints, level: Ints, x0: int, y0: int, s: int, kind: int, near: int, last: int, trellis: bool,
+    m: Ints, io: Ints, level: Ints, x0: int, y0: int, shape: int, kind: int, near: int, last: int, trellis: bool,
     around: Ints,
 ) -> int:  # fmt: skip
     """Levels of the block at (x0, y0) of the plane, last first; returns the sum of their magnitudes.
 
     trellis: the array holds, and receives, in place of a level the multiple of half a step that it stands for.
     """
-    last = code_last(m, io, last, s, near, kind)
-    clear_template(around, s)
-    first = FIRST_PLACE[s]
+    last = code_last(m, io, last, shape, near, kind)
+    clear_template(around, shape)
+    first, s = FIRST_PLACE[shape], SIZE[shape]
     filled, state = 0, I64(0)
     for i in range(last, -1, -1):
         row = first + i
@@ -346,9 +339,9 @@ def code_layers(m: Ints, io: Ints, field: BlockMap, x: int, y: int, s: int, mode
 
 
 @jit_inner()
-def activity(total: int, log2: int) -> int:
+def activity(total: int, area_log2: int) -> int:
     """Class of what a coded block holds, 1..3, from the sum of its levels over its area."""
-    return 1 if 16 * total < 1 << 2 * log2 else 2 if 16 * total < 4 << 2 * log2 else 3
+    return 1 if 16 * total < 1 << area_log2 else 2 if 16 * total < 4 << area_log2 else 3
 
 
 @jit_inner()
@@ -372,109 +365,38 @@ def neighbours(field: BlockMap, x: int, y: int) -> tuple[int, int, int, int]:
 
 
 @jit_inner()
-def split_contexts(field: BlockMap, x: int, y: int, log2: int) -> tuple[int, int]:
-    """Contexts of "is the square at unit (x, y) cut in four"."""
-    near, busy = 0, 2
-    if x > 0:
-        left = I64(field.size[y, x - 1])
-        near += 0 if left >= log2 else 3 if left == log2 - 1 else 6
-        busy += I64(field.active[y, x - 1]) - 1
-    elif log2 > 4:
-        near += 3 if log2 == 5 else 6
-    if y > 0:
-        above = I64(field.size[y - 1, x])
-        near += 0 if above >= log2 else 1 if above == log2 - 1 else 2
-        busy += I64(field.active[y - 1, x]) - 1
-    elif log2 > 4:
-        near += 1 if log2 == 5 else 2
-    return SPLIT_A + (log2 - 2) * 9 + near, SPLIT_B + (log2 - 2) * 11 + busy
-
-
-@jit_inner()
-def on_context(field: BlockMap, x: int, y: int) -> int:
-    """Context of "has superblock (x, y) a residual"."""
-    near = (I64(field.on[y, x - 1]) if x > 0 else 1) + (I64(field.on[y - 1, x]) if y > 0 else 1)
-    return ON + near
-
-
-@jit_inner()
-def last_level(level: Ints, x0: int, y0: int, s: int) -> int:
+def last_level(level: Ints, x0: int, y0: int, shape: int) -> int:
     """Place of the last level that is not 0 in the scan, -1 if there is none."""
-    first = FIRST_PLACE[s]
-    for i in range(min(1024, 16 << 2 * s) - 1, -1, -1):
+    first = FIRST_PLACE[shape]
+    for i in range(PLACES_OF[shape] - 1, -1, -1):
         if level[y0 + PLACE[first + i, 1], x0 + PLACE[first + i, 0]]:
             return i
     return -1
 
 
 @jit_inner()
-def code_leaf(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, log2: int, around: Ints) -> None:
-    """One block and its place in the field."""
-    x, y, s = x0 >> 2, y0 >> 2, log2 - 2
-    left, above, a, b = neighbours(field, x, y)
-    mode = code_mode(m, io, I64(field.mode[y, x]), left, above, s, WAYS[field.guides.shape[0]])
-    kind = KIND[mode]
-    layers = code_layers(m, io, field, x, y, s, mode, a + b) if may_draw(field.tools, log2) else 0
-    c0, c1, c2, c3 = coded_contexts(s, kind, a, b, layers, field.tools)
-    active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, c3, W_CODED)
-    if active:
-        rows, cols = field.level.shape
-        u, v = x0 % cols, y0 % rows
-        last = 0 if io[MODE] == DECODE else last_level(field.level, u, v, s)
-        trellis = (field.tools & TRELLIS) != 0
-        active = activity(code_levels(m, io, field.level, u, v, s, kind, a + b, last, trellis, around), log2)
-    mark(field, x, y, 1 << s, 1 << s, mode, log2, active, layers)
+def kind_of(mode: int, shape: int) -> int:
+    """Class of direction of a block's prediction, of one that is higher than wide as if it were turned."""
+    return TURNED_KIND[KIND[mode]] if TALL[shape] else KIND[mode]
 
 
 @jit_inner()
-def code_super(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, stack: Ints, around: Ints) -> None:
-    """One superblock: the field holds it (ENCODE) or receives it (DECODE).
-
-    Args:
-        m: models.   io: see `context_models`.   x0, y0: of its first pixel.   stack: [20, 3] int64, work space.
-        around: [38 * RIM] int32, work space.
-    """
-    H, W = field.size.shape[0] * UNIT, field.size.shape[1] * UNIT
-    x, y, h = x0 >> SUPER_LOG2, y0 >> SUPER_LOG2, HALF_CONTEXT
-    on = code(m, io, I64(field.on[y, x]), on_context(field, x, y), h, h, h, W_ON)
-    field.on[y, x] = on
-    if not on:
-        wide, high = min(SUPER, W - x0) >> 2, min(SUPER, H - y0) >> 2
-        mark(field, x0 >> 2, y0 >> 2, wide, high, ZERO, SUPER_LOG2, 0, 0)
-        return
-    # A stack instead of recursion: at most three brothers wait on each of five levels.
-    stack[0, 0], stack[0, 1], stack[0, 2] = x0, y0, SUPER_LOG2
-    waiting = 1
-    while waiting and not io[BROKEN]:
-        waiting -= 1
-        x, y, log2 = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2]
-        n = 1 << log2
-        if x >= W or y >= H:
-            continue
-        split = 0
-        if x + n > W or y + n > H:
-            split = 1
-        elif log2 > 2:
-            a, b = split_contexts(field, x >> 2, y >> 2, log2)
-            split = code(m, io, 1 if field.size[y >> 2, x >> 2] < log2 else 0, a, b, h, h, W_SPLIT)
-        if split:
-            n >>= 1
-            for i in range(3, -1, -1):
-                stack[waiting, 0], stack[waiting, 1], stack[waiting, 2] = x + n * (i & 1), y + n * (i >> 1), log2 - 1
-                waiting += 1
-            continue
-        code_leaf(m, io, field, x, y, log2, around)
-
-
-@jit_entry()
-def write_plane(m: Ints, io: Ints, field: BlockMap, first: int, room: int, stack: Ints, around: Ints) -> int:
-    """Superblocks from number `first` on, until `io` has less than `room` left; returns the number of the next one.
-
-    Arguments as of `code_super`.
-    """
-    across = field.on.shape[1]
-    i = first
-    while i < field.on.size and len(io) - io[FILL] >= room:
-        code_super(m, io, field, i % across << SUPER_LOG2, i // across << SUPER_LOG2, stack, around)
-        i += 1
-    return i
+def code_block(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, log2: int, shape: int, around: Ints) -> None:
+    """One block, a leaf of side 2^log2 or a part of it, and its place in the field."""
+    x, y, s = x0 >> 2, y0 >> 2, SIZE[shape]
+    left, above, a, b = neighbours(field, x, y)
+    mode = code_mode(m, io, I64(field.mode[y, x]), left, above, s, WAYS[field.guides.shape[0]])
+    kind, layers = kind_of(mode, shape), 0
+    if shape == log2 - 2 and may_draw(field.tools, log2):
+        layers = code_layers(m, io, field, x, y, s, mode, a + b)
+    c0, c1, c2, c3 = coded_contexts(s, kind, a, b, layers, field.tools)
+    active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, c3, W_CODED)
+    wide, high = LOG2_WIDE[shape], LOG2_HIGH[shape]
+    if active:
+        rows, cols = field.level.shape
+        u, v = x0 % cols, y0 % rows
+        last = 0 if io[MODE] == DECODE else last_level(field.level, u, v, shape)
+        trellis = (field.tools & TRELLIS) != 0
+        total = code_levels(m, io, field.level, u, v, shape, kind, a + b, last, trellis, around)
+        active = activity(total, wide + high)
+    mark(field, x, y, 1 << wide - 2, 1 << high - 2, mode, log2, active, layers)

@@ -6,15 +6,24 @@ BLEND     predictions by plane, mean, row and column are mixed with the border b
 TRELLIS   which of two quantizers a level has follows from the parities of those before it, see `syntax`
 PATTERNS  squares of 8x8 and more may add patterns of the codebook of `patterns` to their prediction
 CROSS     of Cb and Cr alone: squares may be predicted from the planes that are decoded already, see `cross`
+SPLITS    squares of 8x8 to 32x32 may be cut into parts with predictions and levels of their own, see `shapes`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-SINE, WIENER, BLEND, TRELLIS, PATTERNS, CROSS = 1, 2, 4, 8, 16, 32
+SINE, WIENER, BLEND, TRELLIS, PATTERNS, CROSS, SPLITS = 1, 2, 4, 8, 16, 32, 64
 
-TOOLS = {"sine": SINE, "wiener": WIENER, "blend": BLEND, "trellis": TRELLIS, "patterns": PATTERNS, "cross": CROSS}
+TOOLS = {
+    "sine": SINE,
+    "wiener": WIENER,
+    "blend": BLEND,
+    "trellis": TRELLIS,
+    "patterns": PATTERNS,
+    "cross": CROSS,
+    "splits": SPLITS,
+}
 """Every tool by its name in options."""
 ALL_TOOLS = sum(TOOLS.values())
 CHROMA_TOOLS = CROSS

@@ -39,7 +39,7 @@ from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels
 from pc15.proc.spec import fine_bits
-from pc15.residual.contexts import BASE, RANK_BITS, RANK_TREE, SIZES
+from pc15.residual.contexts import BASE, RANK_BITS, RANK_TREE
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.pattern_search import features
@@ -49,12 +49,13 @@ from pc15.residual.enc.train import learnt, pool
 from pc15.residual.initial_models import (
     TRAINED_STEPS,
     arrays_of,
-    models_without_patterns,
+    models_without,
     ready,
     replace_part,
 )
 from pc15.residual.patterns import DRAWN_SIDES, MAX_ENTRIES, SQUARES_FILE, Patterns, layers_of, no_patterns, packed
-from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, PATTERNS, TRELLIS
+from pc15.residual.shapes import SIZES
+from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, PATTERNS, SPLITS, TRELLIS
 from pc15.search.bank import stretch
 from pc15learn.codebooks.loops import best_matches, by_entry, choose_greedily, match_gains
 from pc15learn.train_tables import middle
@@ -86,8 +87,9 @@ _DRAWN_POOL = 32
 """Side up to which a pool is drawn; larger squares compare by the transforms of this one."""
 _EVERY = 3
 """One picture in so many is coded to see how often entries are used, before they are put in order."""
-_TOOLS = ALL_TOOLS & ~(CHROMA_TOOLS | TRELLIS)
-"""Tools that pictures are coded with: levels on a trellis would take thrice the time, for amounts in as wide steps."""
+_TOOLS = ALL_TOOLS & ~(CHROMA_TOOLS | TRELLIS | SPLITS)
+"""Tools that pictures are coded with: levels on a trellis would take thrice the time, for amounts in as wide steps, and
+parts of squares, which have no patterns, twice."""
 _TRUST, _FIRST_CHANCE = 30, 6000
 """Times that decisions of an address count as made before, and the chance, in 1/65536, of a layer at first."""
 
@@ -175,7 +177,7 @@ def _recorded(task: tuple[Array, int]) -> Array:
     plane, step = task
     h, w = plane.shape
     record, field = np.zeros((_RECORDS, RECORD), np.float32), empty_field(h, w, _TOOLS)
-    nearest = models_without_patterns(min(TRAINED_STEPS, key=lambda anchor: (abs(anchor - step), anchor)), _TOOLS)
+    nearest = models_without(PATTERNS, min(TRAINED_STEPS, key=lambda anchor: (abs(anchor - step), anchor)), _TOOLS)
     nearest[BASE["more_a"] : BASE["rank_a"], 0] = 1000  # "no layer" is all but free: there are no entries
     search = PlaneSearch(level_q4(step, _TOOLS), lambda_for(step, _TOOLS), 3, record=record, patterns=no_patterns())
     gray, drawn = np.full_like(plane, MIDDLE), np.zeros_like(plane)
@@ -300,7 +302,7 @@ def _start_models(
     """Models that patterns start with, [anchors, C + S, 4] int32, and how often entries were used in the last round."""
     tables, counted = [], np.zeros_like(uses)
     for step in TRAINED_STEPS:
-        start = models_without_patterns(step, _TOOLS)
+        start = models_without(PATTERNS, step, _TOOLS)
         start[BASE["more_a"] : BASE["rank_a"], 0] = _FIRST_CHANCE
         start = _tree(start, uses)
         for turn in range(rounds):

@@ -54,7 +54,7 @@ def test_squares_cover_the_plane_and_their_bits_are_the_residuals(photo: bytes) 
         squares = square_bits(payload or b"", *shape, spec.residual - 1, spec.tools, span.plane)
         covered = np.zeros(shape, np.int64)
         for square in squares:
-            covered[square.y : square.y + square.side, square.x : square.x + square.side] += 1
+            covered[square.y : square.y + square.high, square.x : square.x + square.wide] += 1
             left_out += square.mode is None
             crossed += square.mode is not None and square.mode >= FIRST_CROSS
         if payload:
@@ -81,7 +81,7 @@ def drawn_squares(data: bytes) -> list[Square]:
         _, used, pixels = residual_report(*what)
         assert sum(len(square.layers) for square in squares) == sum(layers for layers, _ in used.values()) > 0
         assert {gen for square in squares for gen, _, _ in square.layers} == set(used)
-        assert sum(square.side**2 for square in squares if square.layers) == pixels
+        assert sum(square.wide * square.high for square in squares if square.layers) == pixels
         found += [square._replace(y=square.y + span.row_start) for square in squares if square.layers]
     return found
 
@@ -116,12 +116,12 @@ def test_the_map_is_tinted_where_patterns_lie_and_nowhere_else(name: str, tmp_pa
     coloured = (left.max(axis=2) != left.min(axis=2))[::2, ::2]
     drawn = np.zeros((header.height, header.width), bool)
     for square in squares:
-        drawn[square.y : square.y + square.side, square.x : square.x + square.side] = True
+        drawn[square.y : square.y + square.high, square.x : square.x + square.wide] = True
     inner = np.zeros_like(drawn)
     layers = Counter(NAMES[gen] for square in squares for gen, _, _ in square.layers)
     named = sorted(layers, key=lambda name: (-layers[name], name))[:7]
     for square in squares:  # outlines are no measure of a tint, nor is white, which the rarest are tinted with
-        inner[square.y + 1 : square.y + square.side, square.x + 1 : square.x + square.side] = (
+        inner[square.y + 1 : square.y + square.high, square.x + 1 : square.x + square.wide] = (
             NAMES[square.layers[0][0]] in named
         )
     assert inner.any()
@@ -138,7 +138,7 @@ def test_the_page_names_the_patterns_of_squares() -> None:
     said = told["planes"][0]
     assert len(said["layers"]) == len(squares)
     for (number, layers), square in zip(said["layers"].items(), squares, strict=True):
-        assert said["squares"][int(number)][:3] == [square.x, square.y, square.side]
+        assert said["squares"][int(number)][:4] == [square.x, square.y, square.wide, square.high]
         assert layers == [[NAMES[gen], entry, amount] for gen, entry, amount in square.layers]
 
 
@@ -176,7 +176,7 @@ def test_the_page_holds_the_picture_its_bits_and_its_squares(photo: bytes) -> No
     assert bright[:60, :60].mean() + 50 < bright[80:].mean(), "noise costs more than a flat corner"
     assert [plane["size"] for plane in data["planes"]] == [[150, 140], [75, 70], [75, 70]]
     luma = data["planes"][0]
-    assert all(row[3] < len(luma["modes"]) and len(row) % 2 == 1 for row in luma["squares"])
+    assert all(row[4] < len(luma["modes"]) and len(row) % 2 == 0 for row in luma["squares"])
     assert not re.search(r'(src|href)="(?!data:)', page) and "http" not in page, "no network is needed"
     assert page == inspect_stream(photo, "<photo> & co")
 

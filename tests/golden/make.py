@@ -345,6 +345,11 @@ def streams() -> Iterator[tuple[str, bytes]]:
         ("patterns_tiles", 61, 70, {"tools": "patterns", "lambda_rd": 0.1, **tiles}),
         ("five", 97, 75, {"tools": f"{three},trellis,patterns", "lambda_rd": 0.3}),
         ("five_sections", 130, 101, {"tools": "trellis,patterns", "section_rows": 1, "lambda_rd": 2.0}),
+        ("splits", 130, 101, {"tools": f"{three},trellis,patterns,splits", "lambda_rd": 0.3}),
+        ("splits_coarse", 131, 97, {"tools": f"{three},splits", "lambda_rd": 4.0}),
+        ("splits_fine", 33, 18, {"tools": f"{three},trellis,splits", "lambda_rd": 1e-4}),
+        ("splits_sections", 72, 150, {"tools": "trellis,splits", "section_rows": 1, "lambda_rd": 0.1}),
+        ("splits_tiles", 61, 70, {"tools": f"{three},splits", "lambda_rd": 0.05, **tiles}),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_EDGES", H, W, seed=3)[0] * 0.5
         options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})

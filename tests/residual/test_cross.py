@@ -62,7 +62,7 @@ def planes_of(h: int, w: int, seed: int, count: int) -> tuple[np.ndarray, np.nda
 
 @njit
 def predict(guides, below, rec, x0, y0, log2, mode, sums, out):  # type: ignore[no-untyped-def]
-    predict_cross(guides, below, rec, x0, y0, log2, mode, sums, out)
+    predict_cross(guides, below, rec, x0, y0, log2, log2, rec.shape[1], mode, sums, out)
 
 
 # ---------------------------------------------------------------- the prediction

@@ -16,7 +16,6 @@ from pc15.residual.contexts import (
     MAX_FLAGS,
     NEAR,
     SIG_SET,
-    SIZES,
     STATES,
     SUM_CLASS,
     WEIGHT_SETS,
@@ -24,12 +23,13 @@ from pc15.residual.contexts import (
 )
 from pc15.residual.enc.level_prices import COSTS, ENTRIES, gt1_row, gtn_row, price_levels, sig_row
 from pc15.residual.initial_models import start_models
+from pc15.residual.shapes import ALL_SIZES, PLACES_OF, SHAPES, SIZE
 from pc15.residual.tools import TRELLIS
 
 
 @njit
 def made(m, sets, table):  # type: ignore[no-untyped-def]
-    price_levels(m, sets, table)
+    price_levels(m, sets, ALL_SIZES, table)
 
 
 @njit
@@ -52,19 +52,19 @@ def both(m, table, k, state, s, row, around, kind, near, filled):  # type: ignor
     seed=st.integers(0, 2**32 - 1),
     spread=st.sampled_from([0, 1 << 12, 1 << 17]),
     trellis=st.booleans(),
-    s=st.integers(0, SIZES - 1),
+    shape=st.integers(0, SHAPES - 1),
 )
-def test_prices_are_those_of_the_models(seed: int, spread: int, trellis: bool, s: int) -> None:
+def test_prices_are_those_of_the_models(seed: int, spread: int, trellis: bool, shape: int) -> None:
     random = np.random.default_rng(seed)
     m = start_models(24, TRELLIS if trellis else 0, "mixed").copy()
     m[:, 2] = np.clip(m[:, 2] + random.integers(-300, 301, len(m)), -STRETCH_MAX, STRETCH_MAX)
     m[-WEIGHT_SETS:] += random.integers(-spread, spread + 1, (WEIGHT_SETS, 4)).astype(np.int32)
     table = np.zeros(ENTRIES, np.int64)
     made(m, 3 if trellis else 1, table)
-    seen = set()
+    seen, s = set(), int(SIZE[shape])
     for _ in range(200):
         k, state = int(random.integers(MAX_FLAGS)), int(random.integers(STATES)) if trellis else 0
-        row = int(FIRST_PLACE[s]) + int(random.integers(min(1024, 16 << 2 * s)))
+        row = int(FIRST_PLACE[shape]) + int(random.integers(PLACES_OF[shape]))
         kind, near = int(random.integers(KINDS)), int(random.integers(NEAR))
         around, filled = int(random.integers(60)), int(random.integers(300))
         zero, one, *models = both(m, table, k, state, s, row, around, kind, near, filled)

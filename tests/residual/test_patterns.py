@@ -32,8 +32,9 @@ from pc15.residual.patterns import (
     read_books,
     squares,
 )
-from pc15.residual.syntax import MAX_AMOUNT, RIM, ROOM, BlockMap, write_plane
+from pc15.residual.syntax import MAX_AMOUNT, RIM, ROOM, BlockMap
 from pc15.residual.tools import PATTERNS
+from pc15.residual.tree import write_plane
 from pc15.residual.wiener import no_loop
 from pc15learn.codebooks.squares import draw_entries, read_entries
 

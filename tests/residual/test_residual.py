@@ -203,8 +203,9 @@ def test_the_transform_is_orthonormal_to_within_its_rounding(log2: int):
 
 @njit(error_model="numpy")
 def draw(coef: np.ndarray, log2: int, space: Work, block: np.ndarray) -> None:
-    rows, cols = dequantize(coef, 0, 0, min(1 << log2, 32), 1, space)
-    inverse(space.coef, log2, rows, cols, space.even, space.odd, space.mid, block)
+    coded = min(1 << log2, 32)
+    rows, cols = dequantize(coef, 0, 0, coded, coded, 1, space)
+    inverse(space.coef, log2, log2, False, rows, cols, space.even, space.odd, space.mid, block)
 
 
 @settings(max_examples=100, deadline=None)
@@ -244,7 +245,7 @@ def screened(goal: np.ndarray, ref: np.ndarray, log2: int, w: Screen, coarse: np
 @njit(error_model="numpy")
 def predicted(ref: np.ndarray, log2: int, line: np.ndarray, out: np.ndarray, tools: int) -> None:
     for mode in range(MODES):
-        predict(ref, mode, log2, line, out[mode], tools)
+        predict(ref, mode, log2, log2, line, out[mode], tools)
 
 
 def square_and_border(log2: int, seed: int, tools: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,13 +14,24 @@ from pc15.config import CodecConfig
 from pc15.errors import ConfigError, UnknownNameError
 from pc15.residual.bits import filter_decisions, residual_bits
 from pc15.residual.context_models import DECODE, MODE, POS, STATE, TAPE, rans_bytes
-from pc15.residual.dct import DST, MID_BITS, SCALE_BITS, inverse_sine
+from pc15.residual.dct import DST, MID_BITS, SCALE_BITS, inverse
 from pc15.residual.decode import STEPS, decode_residual, read_field
 from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import flat_models, part_of, start_models
 from pc15.residual.intra import HORIZONTAL, MEAN, PLANAR, VERTICAL, predict
-from pc15.residual.tools import ALL_TOOLS, BLEND, CHROMA_TOOLS, CROSS, PATTERNS, TOOLS, TRELLIS, WIENER, tools_of
+from pc15.residual.tools import (
+    ALL_TOOLS,
+    BLEND,
+    CHROMA_TOOLS,
+    CROSS,
+    PATTERNS,
+    SPLITS,
+    TOOLS,
+    TRELLIS,
+    WIENER,
+    tools_of,
+)
 from pc15.residual.wiener import (
     CLASSES,
     MAX_TAP,
@@ -43,7 +54,7 @@ def test_models_that_a_tool_adds_start_at_its_own_table() -> None:
         flat = flat_models()
         for tools in range(ALL_TOOLS + 1):
             models, common = start_models(step, tools), tools & CROSS or tools & TRELLIS
-            for part in (0, TRELLIS, PATTERNS, CROSS):
+            for part in (0, TRELLIS, PATTERNS, CROSS, SPLITS):
                 for found, wanted in zip(
                     part_of(models, part), part_of(start_models(step, part or common), part), strict=True
                 ):
@@ -93,7 +104,7 @@ def test_a_tool_makes_another_stream_and_a_better_one_of_this_picture(tool: int)
 
 @njit
 def undone(coef: np.ndarray, mid: np.ndarray, block: np.ndarray) -> None:
-    inverse_sine(coef, mid, block)
+    inverse(coef, 2, 2, True, 4, 4, np.zeros(32, np.int64), np.zeros(32, np.int64), mid, block)
 
 
 def test_the_sine_transform_is_orthonormal_and_undone_as_written() -> None:
@@ -111,7 +122,7 @@ def test_the_sine_transform_is_orthonormal_and_undone_as_written() -> None:
 
 @njit
 def predicted(ref: np.ndarray, mode: int, log2: int, tools: int, line: np.ndarray, out: np.ndarray) -> None:
-    predict(ref, mode, log2, line, out, tools)
+    predict(ref, mode, log2, log2, line, out, tools)
 
 
 @pytest.mark.parametrize(("mode", "log2"), [*itertools.product((PLANAR, MEAN, HORIZONTAL, VERTICAL), range(2, 7))])

@@ -31,6 +31,7 @@ from pc15.residual.enc.level_prices import ENTRIES, price_levels
 from pc15.residual.enc.prices import price_last
 from pc15.residual.enc.trellis import best_path, paths, start_of
 from pc15.residual.initial_models import start_models
+from pc15.residual.shapes import ALL_SIZES, CODED_HIGH, CODED_WIDE, LAST_TOP, SHAPES
 from pc15.residual.syntax import RIM, code_levels, last_level
 from pc15.residual.tools import TRELLIS
 
@@ -46,9 +47,9 @@ def searched(s, unit, lam, m, kind, near, coef, last_price, level, work):  # typ
     start = start_of(coef, s, unit)
     if start < 0:
         return -1, 0, 0.0
-    price_last(m, 2 * min(s + 2, 5), s, near, kind, last_price)
+    price_last(m, LAST_TOP[s], s, near, kind, last_price)
     prices = np.zeros(ENTRIES, np.int64)
-    price_levels(m, 3, prices)
+    price_levels(m, 3, ALL_SIZES, prices)
     return best_path(s, unit, lam, prices, kind * NEAR + near, coef, start, last_price, level, work)
 
 
@@ -90,18 +91,18 @@ def cost_of(coef: np.ndarray, level: np.ndarray, s: int, lam: float, kind: int =
 def best(coef: np.ndarray, s: int, lam: float, kind: int = 0, near: int = 0) -> tuple[np.ndarray, int, int, float]:
     level = np.full((32, 32), 9, np.int32)
     found = searched(s, UNIT, lam, frozen(), kind, near, coef, np.zeros((12, 4), np.int64), level, paths())
-    c = min(4 << s, 32)
-    assert np.all(level[c:] == 9) and np.all(level[:, c:] == 9)
-    level[c:] = level[:, c:] = 0
+    w, h = CODED_WIDE[s], CODED_HIGH[s]
+    assert np.all(level[h:] == 9) and np.all(level[:, w:] == 9)
+    level[h:] = level[:, w:] = 0
     return level, *found
 
 
 def block(s: int, seed: int, scale: float) -> np.ndarray:
     """Coefficients of a block, large at low frequencies, [32,32] int32."""
-    c = min(4 << s, 32)
+    w, h = CODED_WIDE[s], CODED_HIGH[s]
     v, u = np.mgrid[:32, :32]
-    coef = np.random.default_rng(seed).laplace(0, scale * UNIT / (1 + (u + v) * 16 / c), (32, 32))
-    coef[c:] = coef[:, c:] = 0
+    coef = np.random.default_rng(seed).laplace(0, scale * UNIT / (1 + u * 16 / w + v * 16 / h), (32, 32))
+    coef[h:] = coef[:, w:] = 0
     return coef.astype(np.int32)
 
 
@@ -110,7 +111,7 @@ LAMBDA_HERE = 0.4 * (UNIT / 16) ** 2
 
 @settings(max_examples=60, deadline=None)
 @given(
-    s=st.integers(0, 4), seed=st.integers(0, 10**6), scale=st.floats(0.3, 60), kind=st.integers(0, 3),
+    s=st.integers(0, SHAPES - 1), seed=st.integers(0, 10**6), scale=st.floats(0.3, 60), kind=st.integers(0, 3),
     near=st.integers(0, 6), lam=st.sampled_from([0.0, 0.05, 1.0, 4.0]),
 )  # fmt: skip
 def test_the_path_costs_what_its_levels_cost(s: int, seed: int, scale: float, kind: int, near: int, lam: float) -> None:
@@ -152,11 +153,14 @@ def test_no_choice_of_levels_is_much_cheaper_than_the_path() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(s=st.integers(0, 4), seed=st.integers(0, 10**6), density=st.floats(0, 1), top=st.sampled_from([1, 3, 20, 10**5]))
+@given(
+    s=st.integers(0, SHAPES - 1), seed=st.integers(0, 10**6), density=st.floats(0, 1),
+    top=st.sampled_from([1, 3, 20, 10**5]),
+)  # fmt: skip
 def test_any_levels_come_back(s: int, seed: int, density: float, top: int) -> None:
-    rng, c = np.random.default_rng(seed), min(4 << s, 32)
+    rng, w, h = np.random.default_rng(seed), CODED_WIDE[s], CODED_HIGH[s]
     sizes = rng.integers(1, top + 1, (32, 32)) * (rng.random((32, 32)) < density)
-    sizes[c:] = sizes[:, c:] = 0
+    sizes[h:] = sizes[:, w:] = 0
     sizes[0, 0] |= 1
     level, state = np.zeros((32, 32), np.int32), 0
     for i in range(last_of(sizes.astype(np.int32), s), -1, -1):

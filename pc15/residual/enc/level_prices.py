@@ -19,7 +19,7 @@ from pc15.residual.contexts import (
     GT1_A_AT,
     GT1_B_AT,
     GT1_C,
-    GT1_D,
+    GT1_D_AT,
     GTN_A,
     GTN_B,
     GTN_C,
@@ -32,14 +32,17 @@ from pc15.residual.contexts import (
     SIG_A_AT,
     SIG_B_AT,
     SIG_C,
+    SIG_C_SIZE,
     SIG_D_AT,
-    SIZES,
+    STATES,
     SUMS,
     W_GT1_AT,
     W_GTN,
     W_SIG_AT,
+    of_part,
     zero_class,
 )
+from pc15.residual.shapes import ALL_SIZES, SIZES
 
 Ints = npt.NDArray[Any]
 
@@ -48,10 +51,10 @@ _BLOCKS = KINDS * NEAR  # kinds of blocks that contexts know, of one size
 _ZEROS = 3  # classes of template sums that "not 0" has weights for
 
 # Lengths of the tables of one set, and where they start.
-SIG_A_SET, SIG_B_SET = SIZES * DIAGONALS * SUMS, SIZES * PLACES * PLACES * _ZEROS
-SIG_C_SET, SIG_D_SET = SIZES * _BLOCKS * _CORNER * _ZEROS, SIZES * FULL * FULL * _ZEROS
-GT1_A_SET, GT1_B_SET = SIZES * DIAGONALS * SUMS, SIZES * PLACES * PLACES
-GT1_C_SET, GT1_D_SET = SIZES * _BLOCKS * _CORNER, SIZES * FULL * FULL
+SIG_A_SET, SIG_B_SET = ALL_SIZES * DIAGONALS * SUMS, ALL_SIZES * PLACES * PLACES * _ZEROS
+SIG_C_SET, SIG_D_SET = ALL_SIZES * _BLOCKS * _CORNER * _ZEROS, ALL_SIZES * FULL * FULL * _ZEROS
+GT1_A_SET, GT1_B_SET = ALL_SIZES * DIAGONALS * SUMS, ALL_SIZES * PLACES * PLACES
+GT1_C_SET, GT1_D_SET = ALL_SIZES * _BLOCKS * _CORNER, ALL_SIZES * FULL * FULL
 _lengths = [
     *(3 * n for n in (SIG_A_SET, SIG_B_SET, SIG_C_SET, SIG_D_SET)),
     *(2 * n for n in (GT1_A_SET, GT1_B_SET, GT1_C_SET, GT1_D_SET)),
@@ -67,16 +70,17 @@ COSTS = np.array([[COST[(65536 - SQUASH[i]) >> 4], COST[SQUASH[i] >> 4]] for i i
 
 
 @jit_inner()
-def price_levels(m: Ints, sets: int, table: Ints) -> None:
+def price_levels(m: Ints, sets: int, sizes: int, table: Ints) -> None:
     """Fill the tables, [ENTRIES] int64, from models that stay as they are from here on.
 
     Args:
         sets: of contexts of "not 0" that the states choose among: 3 with the tool `trellis`, else 1.
+        sizes: size classes: ALL_SIZES with the tool `splits`, else SIZES.
     """
     end = len(m) - 1
     for q in range(sets):
-        state = 0 if q == 0 else q + 1
-        for s in range(SIZES):
+        for s in range(sizes):
+            state = (0 if q == 0 else q + 1) + (0 if s < SIZES else STATES)
             for z in range(_ZEROS):
                 w = end - (W_SIG_AT[state] + s * 3 + z)
                 w0, w1, w2, w3 = I64(m[w, 0]), I64(m[w, 1]), I64(m[w, 2]), I64(m[w, 3])
@@ -88,14 +92,15 @@ def price_levels(m: Ints, sets: int, table: Ints) -> None:
                 for i in range(PLACES * PLACES):
                     at = (s * PLACES * PLACES + i) * _ZEROS + z
                     table[_SIG_B + q * SIG_B_SET + at] = w1 * m[SIG_B_AT[state] + at, 2]
-                from_c, to_c = SIG_C + min(2, (s + 1) >> 1) * _BLOCKS * _CORNER, _SIG_C + q * SIG_C_SET
+                from_c, to_c = SIG_C + SIG_C_SIZE[s] * _BLOCKS * _CORNER, _SIG_C + q * SIG_C_SET
                 for i in range(_BLOCKS * _CORNER):
                     table[to_c + (s * _BLOCKS * _CORNER + i) * _ZEROS + z] = w2 * m[from_c + i, 2]
                 for i in range(s * FULL * FULL, (s + 1) * FULL * FULL):
                     table[_SIG_D + q * SIG_D_SET + i * _ZEROS + z] = w3 * m[SIG_D_AT[state] + i, 2]
     for g in range(min(sets, 2)):
-        state = 2 * g
-        for s in range(SIZES):
+        for s in range(sizes):
+            state = 2 * g + (0 if s < SIZES else STATES)
+            d_at = GT1_D_AT[of_part(s)]
             w = end - (W_GT1_AT[state] + s)
             w0, w1, w2, w3 = I64(m[w, 0]), I64(m[w, 1]), I64(m[w, 2]), I64(m[w, 3])
             for i in range(s * DIAGONALS * SUMS, (s + 1) * DIAGONALS * SUMS):
@@ -105,7 +110,7 @@ def price_levels(m: Ints, sets: int, table: Ints) -> None:
             for i in range(_BLOCKS * _CORNER):
                 table[_GT1_C + g * GT1_C_SET + s * _BLOCKS * _CORNER + i] = w2 * m[GT1_C + i, 2]
             for i in range(s * FULL * FULL, (s + 1) * FULL * FULL):
-                table[_GT1_D + g * GT1_D_SET + i] = w3 * m[GT1_D + i, 2]
+                table[_GT1_D + g * GT1_D_SET + i] = w3 * m[d_at + i, 2]
     for k in range(1, MAX_FLAGS - 1):
         w = end - (W_GTN + min(2, k - 1))
         for i in range(SUMS):

@@ -18,6 +18,7 @@ from pc15.residual.enc.level_prices import COSTS, gt1_row, gtn_row, sig_row
 from pc15.residual.enc.prices import price_last
 from pc15.residual.enc.scratch import Scratch
 from pc15.residual.enc.trellis import best_path, start_of
+from pc15.residual.shapes import CODED_HIGH, CODED_WIDE, PLACES_OF, SIZE
 from pc15.residual.syntax import RIM, add_template, clear_template
 
 Ints = npt.NDArray[Any]
@@ -28,31 +29,31 @@ Ints = npt.NDArray[Any]
 
 @jit_inner()
 def choose_levels(
-    s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, w: Scratch
+    shape: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, w: Scratch
 ) -> tuple[int, int, float]:
-    """w.level [c, c] from coef (MID_BITS); returns the last place, -1 for none, their sum and J relative to none.
+    """w.level of a block from coef (MID_BITS); returns the last place, -1 for none, their sum and J relative to none.
 
     step: Q4 of a sample, so that coefficient = level * step exactly as coefficients have MID_BITS = 4.
     """
-    c, block = min(4 << s, 32), kind * NEAR + near
-    first = FIRST_PLACE[s]
+    s, block = SIZE[shape], kind * NEAR + near
+    first = FIRST_PLACE[shape]
     start = -1
     by_rate = w.means[2]
     near_zero = 0.58 * step
-    for i in range(c * c - 1, -1, -1):
+    for i in range(PLACES_OF[shape] - 1, -1, -1):
         if abs(coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > near_zero:
             start = i
             break
     if start < 0:
         return -1, 0, 0.0
-    for v in range(c):
-        for u in range(c):
+    for v in range(CODED_HIGH[shape]):
+        for u in range(CODED_WIDE[shape]):
             w.level[v, u] = 0
-    clear_template(w.around, s)
+    clear_template(w.around, shape)
     top = 0
     while (start + 1) >> (top + 1):
         top += 1
-    price_last(m, top, s, near, kind, w.last)
+    price_last(m, top, shape, near, kind, w.last)
     scale = 1.0 / (1 << (2 * MID_BITS))  # of squared coefficients
     per_bit = lam / COST_ONE
     inverse_step = 1.0 / step
@@ -126,16 +127,16 @@ def choose_levels(
 
 @jit_inner()
 def choose_path(
-    s: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, w: Scratch
+    shape: int, step: int, lam: float, m: Ints, kind: int, near: int, coef: Ints, w: Scratch
 ) -> tuple[int, int, float]:
     """`choose_levels` with the tool `trellis`: step and w.level are in half steps."""
-    start = start_of(coef, s, step)
+    start = start_of(coef, shape, step)
     if start < 0:
         return -1, 0, 0.0
     top = 0
     while (start + 1) >> (top + 1):
         top += 1
-    price_last(m, top, s, near, kind, w.last)
+    price_last(m, top, shape, near, kind, w.last)
     return best_path(
-        s, step, lam, w.level_prices, kind * NEAR + near, coef, start, w.last, w.level, w.paths
+        shape, step, lam, w.level_prices, kind * NEAR + near, coef, start, w.last, w.level, w.paths
     )  # fmt: skip

@@ -21,7 +21,6 @@ from pc15.residual.contexts import (
     PLACE,
     RANK_BITS,
     RANK_TREE,
-    SIZES,
     W_AMOUNT,
     W_MINUS,
     W_RANK,
@@ -32,6 +31,7 @@ from pc15.residual.contexts import (
 )
 from pc15.residual.dct import MID_BITS, forward
 from pc15.residual.patterns import DRAWN_SIDES, MAX_ENTRIES, Patterns
+from pc15.residual.shapes import SIZES
 from pc15.residual.syntax import MAX_AMOUNT, bit_length
 
 Ints = npt.NDArray[Any]
@@ -91,7 +91,7 @@ def _transform_all(pixels: Ints, log2: int, block: Ints, mid: Ints, coef: Ints, 
         for v in range(n):
             for u in range(n):
                 block[v, u] = F32(pixels[e, v, u])
-        forward(block, log2, mid, coef)
+        forward(block, log2, log2, False, mid, coef)
         for f in range(FEATURES):
             out[e, f] = F32(coef[PLACE[first + f, 1], PLACE[first + f, 0]])
 

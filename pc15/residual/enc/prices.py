@@ -10,26 +10,33 @@ from pc15.residual.context_models import COST_ONE, HALF_CONTEXT, I64, bit_cost, 
 from pc15.residual.contexts import (
     ANGLE_TREE,
     KINDS,
-    LAST_A,
-    LAST_B,
-    LOW_A,
+    LAST_A_AT,
+    LAST_B_AT,
+    LOW_A_AT,
     MAX_LAYERS,
     NEAR,
+    W_AGAIN,
     W_ANGLE,
     W_CROSS,
+    W_CUT,
     W_LAST,
     W_LOW,
     W_MORE,
     W_MPM,
     W_ZERO,
+    again_contexts,
     cross_contexts,
+    cut_contexts,
     mode_contexts,
     more_contexts,
+    of_part,
     way_context,
 )
 from pc15.residual.cross import FIRST_CROSS
 from pc15.residual.intra import MODES, ZERO
-from pc15.residual.syntax import probable_modes
+from pc15.residual.shapes import ACROSS, ALONG, COLUMNS, LAST_TOP, LEAST_CUT, ONCE, ROWS, SIZE, WHOLE
+from pc15.residual.syntax import BlockMap, probable_modes
+from pc15.residual.tree import cut_near, half_near
 
 Ints = npt.NDArray[Any]
 
@@ -85,18 +92,18 @@ def price_modes(m: Ints, left: int, above: int, s: int, ways: int, angles: Ints,
 
 
 @jit_inner()
-def price_last(m: Ints, top: int, s: int, near: int, kind: int, out: Ints) -> None:
+def price_last(m: Ints, top: int, shape: int, near: int, kind: int, out: Ints) -> None:
     """Costs of the last place, by length class up to `top` and the two bits behind the first."""
-    h = HALF_CONTEXT
+    h, s, own = HALF_CONTEXT, SIZE[shape], of_part(SIZE[shape])
     before = 0
     for k in range(top + 1):
         here = before
-        if k < 2 * min(s + 2, 5):
-            a, b = LAST_A + (s * 11 + k) * NEAR + near, LAST_B + (s * 11 + k) * KINDS + kind
+        if k < LAST_TOP[shape]:
+            a, b = LAST_A_AT[own] + (s * 11 + k) * NEAR + near, LAST_B_AT[own] + (s * 11 + k) * KINDS + kind
             p = chance(m, a, b, h, h, W_LAST)
             here += bit_cost(p, 0)
             before += bit_cost(p, 1)
-        low = LOW_A + (s * 11 + k) * 4
+        low = LOW_A_AT[own] + (s * 11 + k) * 4
         for bits in range(4):
             total = here + max(0, k - 2) * COST_ONE
             if k > 0:
@@ -113,3 +120,31 @@ def price_more(m: Ints, bit: int, layer: int, s: int, drawn: int, kind: int, nea
         return I64(0)
     c0, c1, c2, c3 = more_contexts(layer, s, drawn, kind, near, mode)
     return price(m, bit, c0, c1, c2, c3, W_MORE)
+
+
+@jit_inner()
+def price_cuts(m: Ints, field: BlockMap, x: int, y: int, log2: int, out: Ints) -> None:
+    """Costs of the first cuts of the leaf at unit (x, y): WHOLE, ROWS, COLUMNS."""
+    h = HALF_CONTEXT
+    left, above, busy, near = cut_near(field, x, y, log2, log2)
+    a, b, c = cut_contexts(0, log2, left, above, busy, near)
+    p = chance(m, a, b, c, h, W_CUT)
+    out[WHOLE], before = bit_cost(p, 0), bit_cost(p, 1)
+    a, b, c = cut_contexts(1, log2, left, above, busy, near)
+    p = chance(m, a, b, c, h, W_CUT + 1)
+    out[ROWS], out[COLUMNS] = before + bit_cost(p, 0), before + bit_cost(p, 1)
+
+
+@jit_inner()
+def price_again(m: Ints, field: BlockMap, x: int, y: int, log2: int, cut: int, half: int, out: Ints) -> None:
+    """Costs of the ways to cut a half of the leaf at unit (x, y) again: ONCE, ALONG, ACROSS."""
+    h, first = HALF_CONTEXT, cut & 3
+    before, busy, near = half_near(field, x, y, log2, cut, half)
+    a, b, c = again_contexts(0, log2, first, before, busy, near)
+    p = chance(m, a, b, c, h, W_AGAIN)
+    out[ONCE], out[ACROSS] = bit_cost(p, 0), bit_cost(p, 1)
+    if log2 > LEAST_CUT:
+        a, b, c = again_contexts(1, log2, first, before, busy, near)
+        p = chance(m, a, b, c, h, W_AGAIN + 1)
+        out[ALONG] = out[ACROSS] + bit_cost(p, 0)
+        out[ACROSS] += bit_cost(p, 1)

@@ -33,8 +33,10 @@ from pc15.residual.enc.prices import price_angles
 from pc15.residual.enc.scratch import ALL_PARTS, Parts, Scratch, scratch
 from pc15.residual.patterns import Patterns, patterns_for
 from pc15.residual.reconstruct import Work, work
-from pc15.residual.syntax import ROOM, SUPER, SUPER_LOG2, BlockMap, code_super, on_context, split_contexts
-from pc15.residual.tools import PATTERNS, TRELLIS
+from pc15.residual.shapes import ALL_SIZES, SIZES
+from pc15.residual.syntax import ROOM, SUPER, SUPER_LOG2, BlockMap
+from pc15.residual.tools import PATTERNS, SPLITS, TRELLIS
+from pc15.residual.tree import code_super, on_context, split_contexts
 
 Ints = npt.NDArray[Any]
 
@@ -55,7 +57,8 @@ def search_super(
     at, js, h = w.at, w.js, HALF_CONTEXT
     per_bit = lam / COST_ONE
     price_angles(m, w.angles)
-    price_levels(m, 3 if field.tools & TRELLIS else 1, w.level_prices)
+    sets, sizes = 3 if field.tools & TRELLIS else 1, ALL_SIZES if field.tools & SPLITS else SIZES
+    price_levels(m, sets, sizes, w.level_prices)
     if field.tools & PATTERNS:
         price_entries(m, patterns, w.finder)
     log2 = I64(SUPER_LOG2)

@@ -26,6 +26,10 @@ THOROUGH = 6
 DRAWN_MODES, FINE_MODES, FINE_STEP = 4, 2, 20000
 """Predictions per square that patterns are tried with: the first, and the second at steps below the third, Q4, where
 patterns gain a fifth of what they gain at coarse ones."""
+NO_LIMIT = 1 << 40
+CUT_BITS = NO_LIMIT, 300, 120
+"""Bits per square of 8, 16, 32 px, error included, above which it is not cut into parts but split in four, unless the
+search is thorough: 0.4 % of the bytes for two fifths of the time."""
 LIKELY = 4
 """More modes than are drafted are compared at 8x8 boxes."""
 
@@ -53,14 +57,16 @@ class Scratch(NamedTuple):
     drafts: Ints  # [tries] and places in `rank`, by what is drafted
     draft_costs: Ints
     barred: Ints  # [ALL_MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
-    means: Ints  # [6] log2 of smallest and largest square, whether levels are chosen by rate, layers, modes, thorough?
-    at: Ints  # [8,6] per size: x, y, next part, mode, sum of levels (-1: none), layers
+    means: Ints  # [9] log2 of smallest and largest square, levels by rate?, layers, modes, thorough?, then CUT_BITS
+    at: Ints  # [8,6] per size: x, y, next part, mode, sum of levels (-1: none), layers; 0 is a part
     js: Ints  # [8,3] per size: J whole, J cut, bound
-    best_level: Ints  # [7,64,64]
+    best_level: Ints  # [9,64,64] likewise; 0, 7 and 8 are those of parts, see `leaf`
     paths: Paths
     level_prices: Ints  # [ENTRIES], see `level_prices`
     finder: Finder
     record: Ints  # [n, RECORD] float32 of squares that may add patterns, for training; [0, RECORD] in encoders
+    cut_prices: Ints  # [2,3] of first cuts, and of cutting a half again
+    cuts: Ints  # [9,9] per size, as in best_level: how it is cut, then mode and sum of levels of each part
     recorded: Ints  # [8] int64: rows written, then per size - 2 the row of the square at hand, -1 for none
 
 
@@ -114,7 +120,9 @@ def scratch(tries: int, parts: Parts, tools: int, step: int, patterns: Patterns,
     barred[[ZERO, *parts.modes]] = 0
     sides = parts.smallest.bit_length() - 1, parts.largest.bit_length() - 1
     modes = 1 if tries == 1 else DRAWN_MODES if step >= FINE_STEP else FINE_MODES  # one try: of patterns, too
-    means = np.array([*sides, parts.by_rate, parts.layers, modes, parts.thorough or tries >= THOROUGH], i64)
+    thorough = parts.thorough or tries >= THOROUGH
+    limits = [NO_LIMIT if thorough else bits for bits in CUT_BITS]
+    means = np.array([*sides, parts.by_rate, parts.layers, modes, thorough, *limits], i64)
     return Scratch(
         goal=np.zeros(square, f32), diff=np.zeros(square, f32), mid=np.zeros((32, 64), f32), sums=np.zeros(64, f32),
         coefs=np.zeros((drafted, 32, 32), i32), energies=np.zeros(drafted), around=np.zeros(38 * RIM, i32),
@@ -123,8 +131,8 @@ def scratch(tries: int, parts: Parts, tools: int, step: int, patterns: Patterns,
         likely=np.zeros(drafted + LIKELY, i64), likely_costs=np.zeros(drafted + LIKELY),
         rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
         barred=barred, means=means,
-        at=np.zeros((8, 6), i64), js=np.zeros((8, 3)), best_level=np.zeros((7, 64, 64), i32), paths=paths(),
+        at=np.zeros((8, 6), i64), js=np.zeros((8, 3)), best_level=np.zeros((9, 64, 64), i32), paths=paths(),
         level_prices=np.zeros(ENTRIES, i64),
         finder=make_finder(patterns, tries), record=np.zeros((0, RECORD), f32) if record is None else record,
-        recorded=np.zeros(8, i64),
+        recorded=np.zeros(8, i64), cut_prices=np.zeros((2, 3), i64), cuts=np.zeros((9, 9), i64),
     )  # fmt: skip

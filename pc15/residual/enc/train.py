@@ -4,7 +4,8 @@ Every picture is encoded at every anchor step; what a counter has become by the 
 is where it starts next time, once more in a second round.  How fast it may leave that place follows from how far the
 pictures disagree: a counter whose chance p differs by a variance v starts as if it had been used p(1-p)/v times.
 Between the anchors the decoder interpolates, so the file holds one table per anchor.
-With --chroma the planes learnt from are Cb and Cr, predicted from luma and Cb as they are coded at half the price.
+With --chroma the planes learnt from are Cb and Cr, predicted from luma and Cb as they are coded at half the price; with
+--splits only what that tool adds is learnt, upon the packaged tables of the others.
 """
 
 from __future__ import annotations
@@ -24,16 +25,24 @@ from PIL import Image
 from pc15.color import rgb_to_ycbcr420
 from pc15.luma import MIDDLE, as_q12, to_pixels
 from pc15.residual.context_models import HALF_CONTEXT
-from pc15.residual.contexts import CONTEXTS
+from pc15.residual.contexts import CONTEXTS, parts_like_squares
 from pc15.residual.cross import guides_of
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
 from pc15.residual.enc.rdo import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import Parts
-from pc15.residual.initial_models import START_FILES, TRAINED_STEPS, flat_models, ready, save_trained
+from pc15.residual.initial_models import (
+    START_FILES,
+    TRAINED_STEPS,
+    flat_models,
+    models_without,
+    ready,
+    replace_part,
+    save_trained,
+)
 from pc15.residual.patterns import Patterns
 from pc15.residual.syntax import BlockMap
-from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, CROSS, TRELLIS, tools_of
+from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, CROSS, SPLITS, TRELLIS, tools_of
 
 Ints = npt.NDArray[Any]
 
@@ -128,15 +137,32 @@ def models_after(plane: Ints, step: int, start: Ints, tools: int, guides: Ints |
     return learnt(plane, step, start, tools, guides)[0]
 
 
-def train(pictures: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS) -> Ints:
-    """Tables for TRAINED_STEPS, [anchors, C + S, 4] int32, from pictures as of `ends_of`."""
+def seeded(models: Ints) -> Ints:
+    """The same models with those of parts of squares as those of squares are."""
+    contexts, sets = parts_like_squares()
+    models[contexts[:, 0]] = models[contexts[:, 1]]
+    models[len(models) - 1 - sets[:, 0]] = models[len(models) - 1 - sets[:, 1]]
+    return models
+
+
+def train(
+    pictures: list[Ints], rounds: int = 2, workers: int = 1, tools: int = ALL_TOOLS, adds: int | None = None
+) -> Ints:
+    """Tables for TRAINED_STEPS, [anchors, C + S, 4] int32, from pictures as of `ends_of`.
+
+    adds: SPLITS to learn only what that adds; None for everything.
+    """
     tables = []
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
         for step in TRAINED_STEPS:
-            start = flat_models()
+            start = flat_models() if adds is None else seeded(models_without(adds, step, tools))
             for _ in range(rounds):
                 after = functools.partial(ends_of, step=step, start=start, tools=tools)
-                start = pool(start, [end for ends in processes.map(after, pictures, chunksize=1) for end in ends])
+                found = pool(start, [end for ends in processes.map(after, pictures, chunksize=1) for end in ends])
+                if adds is None:
+                    start = found
+                else:
+                    replace_part(start, adds, found)
             tables.append(start)
             print(f"step {step}: {len(pictures)} pictures, {rounds} rounds", flush=True)
     return np.stack(tables)
@@ -150,8 +176,13 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=150, help="of each folder")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--tools", default="all", help="A,B: coding tools to train with, or none (default: all)")
+    parser.add_argument(
+        "--tools",
+        default="all",
+        help="A,B: coding tools to train with, or none (default: all, splits only to learn that)",
+    )
     parser.add_argument("--chroma", action="store_true", help="learn where planes with guides start")
+    parser.add_argument("--splits", action="store_true", help="learn what the tool splits adds")
     parser.add_argument("--out", type=Path, help="the table (default: the packaged one for the tools)")
     args = parser.parse_args()
     left_out = set(args.exclude.read_text(encoding="utf-8").split()) if args.exclude else set()
@@ -160,9 +191,11 @@ def main() -> None:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
         kept = [path for path in files if path.name not in left_out]
         pictures += crops(kept, args.pictures, args.side, "RGB" if args.chroma else "L")
-    tools = ALL_TOOLS if args.tools == "all" else 0 if args.tools == "none" else tools_of(args.tools.split(","))
-    own = CROSS if args.chroma else tools & TRELLIS
-    save_trained(train(pictures, workers=args.workers, tools=tools), own, args.out or START_FILES[own])
+    every = ALL_TOOLS if args.splits else ALL_TOOLS & ~SPLITS
+    tools = every if args.tools == "all" else 0 if args.tools == "none" else tools_of(args.tools.split(","))
+    own = SPLITS if args.splits else CROSS if args.chroma else tools & TRELLIS
+    models = train(pictures, workers=args.workers, tools=tools, adds=SPLITS if args.splits else None)
+    save_trained(models, own, args.out or START_FILES[own])
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from pc15.residual.contexts import (
 )
 from pc15.residual.dct import MID_BITS
 from pc15.residual.enc.level_prices import COSTS, gt1_row, gtn_row, sig_row
+from pc15.residual.shapes import CODED_HIGH, CODED_WIDE, PLACES_OF, SIZE
 
 Ints = npt.NDArray[Any]
 
@@ -130,10 +131,10 @@ def _around(sizes: Ints, d1: int, d2: int) -> int:
 
 
 @jit_inner()
-def start_of(coef: Ints, s: int, step: int) -> int:
+def start_of(coef: Ints, shape: int, step: int) -> int:
     """First place, from the last one on, at which a path may start; -1 for none."""
-    first = FIRST_PLACE[s]
-    for i in range(min(1024, 16 << 2 * s) - 1, -1, -1):
+    first = FIRST_PLACE[shape]
+    for i in range(PLACES_OF[shape] - 1, -1, -1):
         if abs(coef[PLACE[first + i, 1], PLACE[first + i, 0]]) > LEAST_START * 2 * step:
             return i
     return -1
@@ -141,10 +142,10 @@ def start_of(coef: Ints, s: int, step: int) -> int:
 
 @jit_inner()
 def best_path(
-    s: int, step: int, lam: float, prices: Ints, block: int, coef: Ints, start: int, last_price: Ints, level: Ints,
+    shape: int, step: int, lam: float, prices: Ints, block: int, coef: Ints, start: int, last_price: Ints, level: Ints,
     w: Paths,
 ) -> tuple[int, int, float]:  # fmt: skip
-    """level [c, c], in half steps, from coef (MID_BITS); returns the last place, the sum of levels and J.
+    """Levels of a block, in half steps, from coef (MID_BITS); returns the last place, the sum of levels and J.
 
     Args:
         step: half a quantizer step, Q4 of a sample.   prices: of `price_levels`.   block: kind * NEAR + near.
@@ -152,8 +153,8 @@ def best_path(
         last_price: as of `rdo.price_last`, up to start.
     J is relative to a block without levels.
     """
-    c = min(4 << s, 32)
-    first = FIRST_PLACE[s]
+    s = SIZE[shape]
+    first = FIRST_PLACE[shape]
     at = 0
     per_bit = lam / COST_ONE
     scale = 1.0 / (1 << (2 * MID_BITS))
@@ -223,8 +224,8 @@ def best_path(
         if w.cost[at, state] < w.cost[at, best]:
             best = state
     j, total = w.cost[at, best], w.filled[at, best]
-    for v in range(c):
-        for u in range(c):
+    for v in range(CODED_HIGH[shape]):
+        for u in range(CODED_WIDE[shape]):
             level[v, u] = 0
     state, i, last = best, 0, -1
     while last < 0:
