@@ -76,12 +76,12 @@ class Searches:
     weights: folders of exported weights, or "baseline" for those that come with pc15.
     topk: cells that learned hooks keep of every layer, one run each, "indexed" four times as many, HeuristicHooks half
         as many generators; each one's own number if empty.
-    presets: also the presets, and exhaustive search with the whole beam.
+    presets: names of presets to compare as well; with any, exhaustive search with the whole beam, too.
     """
 
     weights: Sequence[str | Path] = ()
     topk: Sequence[int] = ()
-    presets: bool = False
+    presets: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,9 @@ def methods_of(searches: Searches, cfg: CodecConfig) -> tuple[list[Method], list
     if searches.presets:
         if cfg.beam > _EXHAUSTIVE_BEAM:
             methods.append(Method(f"exhaustive, beam {cfg.beam}", whole))
-        methods += [Method(f"preset {name}", {**options, **PROGRAMS}) for name, options in PRESETS.items()]
+    for name in searches.presets:
+        CodecConfig.preset(name)  # says which there are
+        methods.append(Method(f"preset {name}", {**PRESETS[name], **PROGRAMS}))  # type: ignore[index]
     if not weights:
         return methods, ["no weights were given, so learned hooks are left out"]
     notes: list[str] = []

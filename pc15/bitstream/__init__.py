@@ -70,8 +70,9 @@ Metadata
 At most 65536 bytes of UTF-8: one JSON object in canonical form (keys sorted, no spaces, no escapes that are
 not needed, no NaN).  Nothing in it changes a pixel: a decoder may skip it.
 
-Every occurrence of these phrases is written as one byte, in this order: 1 {"ai":{"name":" - 2 ","norm":" -
-3 ","sha256":" - 4 ","version":" - 5 "}} - 6 baseline - 7 heuristic - 8 -selector - 9 -params - 10 -rd.
+With the one key ai, every occurrence of these phrases is written as one byte, in this order:
+1 {"ai":{"name":" - 2 ","norm":" - 3 ","sha256":" - 4 ","version":" - 5 "}} - 6 baseline - 7 heuristic -
+8 -selector - 9 -params - 10 -rd.
 
 Symbols of a section
 --------------------

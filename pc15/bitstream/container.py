@@ -104,8 +104,10 @@ def _metadata_text(metadata: dict[str, Any]) -> bytes:
     return text.encode("utf-8")
 
 
-def _shortened(text: bytes) -> bytes:
-    """Metadata as it lies in the stream."""
+def _shortened(metadata: dict[str, Any], text: bytes) -> bytes:
+    """Metadata as it lies in the stream: phrases stand for themselves where there is more than hooks have to say."""
+    if list(metadata) != ["ai"]:
+        return text
     for code, phrase in enumerate(_PHRASES, 1):
         text = text.replace(phrase, bytes([code]))
     return text
@@ -148,7 +150,7 @@ def _checked_metadata(metadata: dict[str, Any]) -> bytes:
         raise ConfigError("metadata does not survive JSON: it must be a dict with str keys, and lists, not tuples")
     if len(text) > MAX_METADATA_BYTES:
         raise ConfigError(f"metadata is {len(text)} bytes of JSON, over the limit of {MAX_METADATA_BYTES}")
-    return _shortened(text)
+    return _shortened(metadata, text)
 
 
 def _parse_metadata(chunk: bytes) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _parse_metadata(chunk: bytes) -> dict[str, Any]:
     try:
         metadata = json.loads(text.decode("utf-8"))
         plain = _metadata_text(metadata)  # as it once was written
-        canonical = isinstance(metadata, dict) and chunk in (plain, _shortened(plain))
+        canonical = isinstance(metadata, dict) and chunk in (plain, _shortened(metadata, plain))
     except (TypeError, ValueError, RecursionError) as e:
         raise BitstreamError(f"metadata of {len(chunk)} bytes is not JSON: {e}") from e
     if not canonical:

@@ -21,7 +21,7 @@ COMMANDS = {
     "evaluate": "say what nets lose on the val split of one set, whatever each was fitted to",
     "export": "write a checkpoint's net as safetensors with the YAML card that the encoder checks",
     "push": "upload weights or labels to the Hugging Face Hub, in the form that its users expect",
-    "bench": "compare searches with and without hooks on the same pictures: seconds, quality, rate",
+    "bench": "compare searches with and without hooks on the same pictures: time against BD-rate, and a verdict",
     "codebooks": "train a codebook: the patterns that layers of training pictures gain most from",
     "tables": "train rANS tables for a codebook: count the symbols of training pictures' programs",
     "demo": "show the whole tool in a few minutes: encode a photo, then tiles, labels, fits, weights, benchmark",

@@ -6,7 +6,8 @@ import argparse
 import itertools
 from pathlib import Path
 
-from pc15.cli.parser import DONE, Parser, numbers
+from pc15.cli.parser import DONE, Parser, names, numbers
+from pc15.config import PRESETS
 from pc15learn.cli.options import codec_arguments, codec_config, whole_numbers
 
 EXAMPLES = (
@@ -67,8 +68,9 @@ def add_arguments(add: Parser) -> None:
     add.add_argument("--limit", type=int, metavar="N", help="the first N pictures")
     add.add_argument("--repeats", type=int, default=3, metavar="N", help="encode N times, take the median (default: 3)")
     add.add_argument(
-        "--presets", action="store_true", help="also the presets, and exhaustive search with the whole beam"
-    )
+        "--presets", type=names, default=[], metavar="A,B",
+        help=f"also these, of {', '.join(PRESETS)}, and exhaustive search with the whole beam (default: none)",
+    )  # fmt: skip
     add.add_argument("--tile", type=int, metavar="PX", help="tile side, px, instead of the preset's")
     add.add_argument("--logger", choices=["none", "wandb"], default="none", help="also show table and curves there")
     codec_arguments(add, "balanced")
