@@ -164,9 +164,8 @@ def methods_of(searches: Searches, cfg: CodecConfig) -> tuple[list[Method], list
     for k in counts:
         hooks = HeuristicHooks() if k is None else HeuristicHooks(max(1, k // 2))
         methods.append(Method(_named("heuristic", k, topk), {"search": "screened"}, hooks))
-    if searches.presets:
-        if cfg.beam > _EXHAUSTIVE_BEAM:
-            methods.append(Method(f"exhaustive, beam {cfg.beam}", whole))
+    if searches.presets and cfg.beam > _EXHAUSTIVE_BEAM:
+        methods.append(Method(f"exhaustive, beam {cfg.beam}", whole))
     for name in searches.presets:
         CodecConfig.preset(name)  # says which there are
         methods.append(Method(f"preset {name}", {**PRESETS[name], **PROGRAMS}))  # type: ignore[index]
