@@ -285,13 +285,14 @@ def card(kind: Format, tile: int, about: str) -> str:
     return card_of(schema, f"labels-*.{kind}", about)
 
 
-def card_of(schema: pa.Schema, files: str, about: str) -> str:
+def card_of(schema: pa.Schema, files: str, about: str, name: str = "default") -> str:
     """A dataset card of files with these columns.
 
     Args:
-        files: their pattern.   about: what the set is, in Markdown.
+        files: their pattern.   about: what the set is, in Markdown.   name: of the set; `datasets` takes folders of one
+            name for one set, and shows what it has seen first, unless this differs.
     """
-    lines = ["---", "pretty_name: PC15 labels", "configs:", "- config_name: default", "  data_files:"]
+    lines = ["---", "pretty_name: PC15 labels", "configs:", f"- config_name: {name}", "  data_files:"]
     lines += ["  - split: train", f"    path: {files}", "dataset_info:", "  features:"]
     return "\n".join([*lines, *_features(schema, 2), "---", "", about.strip(), ""])
 

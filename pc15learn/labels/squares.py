@@ -74,6 +74,8 @@ A row is one square of a photograph's luma at one rate, as the residual's search
   what each saves against `bits`
 - `kept`: the picture's coding has this square with patterns; `drawn`: entries and amounts of these
 - `left`: what the best prediction left, its lowest frequencies along the scan, in steps
+
+Squares of {pictures} pictures.
 """
 
 
@@ -144,11 +146,10 @@ def label_squares(images: Sequence[Path], out: Path, options: SquareOptions) -> 
     out.mkdir(parents=True, exist_ok=True)
     with sole_writer(out):
         _claim(out / MANIFEST, options.facts())
-        text = card_of(_SCHEMA, "squares-*.parquet", _ABOUT.format(tries=NOTED_TRIES))
-        write_atomic(out / "README.md", text.encode())
         job = SquareJob(out, options.rates, options.search)
         tasks = [Task(i, 1, str(path)) for i, path in enumerate(paths)]
         reports = list(run(tasks, job, workers=options.workers, what="labelling squares", unit="picture"))
+        _write_card(out, options)
     failed = [row for report in sorted(reports, key=lambda one: one.index) for row in report.left_out]
     if failed:
         write_atomic(out / "failures.jsonl", "".join(json.dumps(row) + "\n" for row in failed).encode())
@@ -157,6 +158,15 @@ def label_squares(images: Sequence[Path], out: Path, options: SquareOptions) -> 
     there = len(list(out.glob("squares-*.parquet")))
     rows = [int(report.seconds["rows"]) for report in reports if "rows" in report.seconds]
     return SquaresMade(out, there, len(rows), sum(rows), len(failed))
+
+
+def _write_card(out: Path, options: SquareOptions) -> None:
+    """README.md, with a name of its own for every other set."""
+    names = sorted(path.name for path in out.glob("squares-*.parquet"))
+    whole = hashlib.sha256(json.dumps([options.facts(), names], sort_keys=True).encode()).hexdigest()
+    about = _ABOUT.format(tries=NOTED_TRIES, pictures=len(names))
+    card = card_of(_SCHEMA, "squares-*.parquet", about, f"squares-{whole[:12]}")
+    write_atomic(out / "README.md", card.encode())
 
 
 def _claim(path: Path, facts: dict[str, Any]) -> None:

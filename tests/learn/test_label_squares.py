@@ -78,11 +78,21 @@ def test_a_folder_is_gone_on_with_and_ends_in_the_same_bytes(photos: Path, label
         SquareOptions(cfg=BALANCED.but(tools="none"))
 
 
-def test_the_folder_is_a_data_set(labelled: Path) -> None:
+def test_the_folder_is_a_data_set(labelled: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    rows = datasets.load_dataset(str(labelled), split="train")
+    rows = datasets.load_dataset(str(labelled), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(rows[0]["left"]) == 64
     assert len(rows) == sum(pq.read_table(shard).num_rows for shard in labelled.glob("*.parquet"))
+
+
+def test_sets_of_one_name_are_not_taken_for_each_other(photos: Path, labelled: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "squares").mkdir()
+    one = SquareOptions(cfg=BALANCED, lambdas=RATES[:1], limit=1)
+    made = label_squares([photos], tmp_path / "squares", one)
+    for folder in (labelled, tmp_path / "squares"):
+        rows = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(rows) == made.rows
 
 
 def test_the_command_leaves_out_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
