@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -158,6 +159,26 @@ def test_a_wheel_carries_the_configs_where_names_are_looked_for(
     monkeypatch.setattr("pc15.config_files._PLACES", (tmp_path / "built",))
     with pytest.raises(ConfigError, match="install pc15 again"):
         find_config("selector", "learn")
+
+
+def test_an_sdist_carries_what_its_wheel_is_built_of(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", minversion="77")
+    for name in ("pyproject.toml", "README.md", "MANIFEST.in"):
+        shutil.copy(ROOT / name, tmp_path)
+    for folder in ("configs", "checkpoints"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.ckpt"))
+    (tmp_path / "pc15").mkdir()
+    shutil.copy(ROOT / "pc15" / "_version.py", tmp_path / "pc15")
+    ran = subprocess.run(
+        [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "sdist"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    (archive,) = (tmp_path / "dist").iterdir()
+    with tarfile.open(archive) as files:
+        held = {name.partition("/")[2] for name in files.getnames()}
+    needed = [*(ROOT / "configs").rglob("*.*"), *(ROOT / "checkpoints" / "baseline").iterdir()]
+    assert {path.relative_to(ROOT).as_posix() for path in needed if path.suffix != ".pyc"} <= held
 
 
 def test_type_checkers_of_others_take_the_annotations(tmp_path: Path) -> None:
