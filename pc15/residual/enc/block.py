@@ -25,7 +25,7 @@ from pc15.residual.enc.mode_screen import (
     look_at,
     part_error_left,
 )
-from pc15.residual.enc.pattern_search import FEATURES, price_amount, shortlist
+from pc15.residual.enc.pattern_search import DRAFT_FIRST, DRAFT_MORE, FEATURES, price_amount, shortlist
 from pc15.residual.enc.prices import price_modes, price_more
 from pc15.residual.enc.scratch import LEFT, NOTED_TRIES, PLACED, TRIED, Scratch
 from pc15.residual.intra import MODES, ZERO, fill, references
@@ -49,8 +49,6 @@ RANK_RATIO = 1.3
 """A mode whose transformed error is so much larger than the least is not drafted,"""
 DRAFT_RATIO = 1.1
 """and one whose draft costs so much more than the cheapest is not coded in full."""
-DRAFT_FIRST, DRAFT_MORE = 0.05, 0.45
-"""About what a level costs in squared steps, error and bits: the first, plus the second times the root of its size."""
 
 
 # ------------------------------------------------------------------ prediction of a block
