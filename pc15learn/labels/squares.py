@@ -148,16 +148,17 @@ def label_squares(images: Sequence[Path], out: Path, options: SquareOptions) -> 
         _claim(out / MANIFEST, options.facts())
         job = SquareJob(out, options.rates, options.search)
         tasks = [Task(i, 1, str(path)) for i, path in enumerate(paths)]
+        before = set(out.glob("squares-*.parquet"))
         reports = list(run(tasks, job, workers=options.workers, what="labelling squares", unit="picture"))
+        made = set(out.glob("squares-*.parquet")) - before
         _write_card(out, options)
     failed = [row for report in sorted(reports, key=lambda one: one.index) for row in report.left_out]
     if failed:
         write_atomic(out / "failures.jsonl", "".join(json.dumps(row) + "\n" for row in failed).encode())
     else:
         (out / "failures.jsonl").unlink(missing_ok=True)
-    there = len(list(out.glob("squares-*.parquet")))
-    rows = [int(report.seconds["rows"]) for report in reports if "rows" in report.seconds]
-    return SquaresMade(out, there, len(rows), sum(rows), len(failed))
+    rows = sum(pa.parquet.read_metadata(shard).num_rows for shard in made)
+    return SquaresMade(out, len(before | made), len(made), rows, len(failed))
 
 
 def _write_card(out: Path, options: SquareOptions) -> None:
@@ -218,7 +219,7 @@ class SquareJob:
         tables = [squares_of(plane, self.cfg.but(lambda_rd=value), digest_of) for value in self.rates]
         table = pa.concat_tables(tables)
         write_shard(table, shard, FORMATS[0], {"picture": digest_of, "rows": len(table)})
-        return Report(task.index, 1, {"rows": float(len(table))})
+        return Report(task.index, 1)
 
 
 def squares_of(plane: Array, cfg: CodecConfig, picture: str) -> pa.Table:
