@@ -44,6 +44,7 @@ from pc15.hooks.learned import AiHooks
 from pc15.hooks.protocol import EncoderHooks
 from pc15.hooks.roles import ROLES
 from pc15.hooks.roles.selector import CELLS
+from pc15.hooks.roles.squares import SquareGuide
 from pc15.hooks.weights import HooksWarning, Predictor, Slot
 from pc15.images import find_images, load_luma, luma_tensor
 from pc15.metrics import ms_ssim, psnr, ssim
@@ -77,11 +78,14 @@ class Searches:
     topk: cells that learned hooks keep of every layer, one run each, "indexed" four times as many, HeuristicHooks half
         as many generators; each one's own number if empty.
     presets: names of presets to compare as well; with any, exhaustive search with the whole beam, too.
+    photographs: compare searches of the residual's squares, in place of those of tile programs: all presets, and hooks
+        upon the oracle's.
     """
 
     weights: Sequence[str | Path] = ()
     topk: Sequence[int] = ()
     presets: Sequence[str] = ()
+    photographs: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,11 +150,14 @@ def run_bench(
     return _write(out, measured, cfg, notes, [("original", _bytes(pictures[0][1])), *_as_bytes(shown)])
 
 
+_CORNER = 128  # px, of a photograph
 _EXHAUSTIVE_BEAM = 2  # as wide as a second search through the whole bank can be at a bearable price
 
 
 def methods_of(searches: Searches, cfg: CodecConfig) -> tuple[list[Method], list[str]]:
     """Methods that are compared, and notes about what cannot be."""
+    if searches.photographs:
+        return _methods_of_squares(searches)
     weights, topk = searches.weights, searches.topk
     whole = {"search": "exhaustive", "recall": 0}
     methods = [
@@ -190,6 +197,24 @@ def methods_of(searches: Searches, cfg: CodecConfig) -> tuple[list[Method], list
     return methods, notes
 
 
+def _methods_of_squares(searches: Searches) -> tuple[list[Method], list[str]]:
+    """Methods for photographs, and notes: exhaustive search is the oracle's."""
+    methods = [Method("exhaustive", PRESETS["oracle"])]
+    methods += [Method(f"preset {name}", PRESETS[name]) for name in PRESETS if name != "oracle"]
+    methods.append(Method("heuristic", PRESETS["oracle"], HeuristicHooks()))
+    notes: list[str] = []
+    for folder in searches.weights:
+        title = f" of {Path(folder).name}" if len(searches.weights) > 1 else ""
+        folder = baseline_weights() if str(folder) == "baseline" else Path(folder)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", HooksWarning)
+            guide = SquareGuide(folder / f"{SquareGuide.role}.safetensors")
+        notes += [str(w.message) for w in caught]
+        if guide.ready:
+            methods.append(Method(f"{guide.title}{title}", PRESETS["oracle"], AiHooks(squares=guide), learned=True))
+    return methods, notes
+
+
 def _chains(ready: Sequence[Predictor]) -> list[list[Predictor]]:
     """Predictors that go together: slot after slot, each upon the first one of all slots before it."""
     chains, before = [], list[Predictor]()
@@ -208,7 +233,7 @@ def _named(name: str, k: int | None, topk: Sequence[int]) -> str:
 
 def _warm_up(y: Tensor, cfg: CodecConfig, methods: Sequence[Method]) -> None:
     """Banks, tables and nets are loaded before the clock starts."""
-    corner = y[:, :, : 2 * cfg.tile, : 2 * cfg.tile]
+    corner = y[:, :, : 2 * cfg.tile or _CORNER, : 2 * cfg.tile or _CORNER]
     for method in methods:
         encode_y(corner, _options(cfg, method))
 

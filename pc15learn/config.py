@@ -161,7 +161,7 @@ def load_config(path: str | Path, **changes: Any) -> FitConfig:
     """A fit's YAML, with options changed; `train` takes a dict of changes.
 
     Args:
-        path: of a file, or the name of a packaged config: selector, params, rd.
+        path: of a file, or the name of a packaged config: selector, params, rd, squares.
     Raises:
         ConfigError: no such file or config, not YAML, an unknown key or a value out of range.
     """

@@ -28,7 +28,7 @@ from pc15learn.labels.manifest import Oracle
 from pc15learn.labels.read import LabelFolder
 from pc15learn.online import OnlineLabels
 
-__all__ = ["EpochSampler", "LabelData", "RankBatches"]
+__all__ = ["EpochSampler", "LabelData", "RankBatches", "with_validation"]
 
 _BLOCK = 1 << 10  # neighbours that are read together: 1.3 MB of features
 _TOGETHER = 1 << 20  # items that are shuffled together: 1.3 GB of features
@@ -208,6 +208,40 @@ class LabelData(LightningDataModule):
         return Surroundings.of(self.cfg, blended=self.online is not None)
 
     @property
+    def codec(self) -> str:
+        """Fingerprint of what the labels mean."""
+        return str(self.oracle.facts["codec"])
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """Arguments that a module takes of the data."""
+        return {"bank": self.bank, "around": self.around}
+
+    def facts(self) -> dict[str, Any]:
+        """Facts for the card about where a net comes from."""
+        facts = self.oracle.facts
+        return {
+            "oracle": {"fingerprint": self.oracle.fingerprint, "options": facts["options"]},
+            "codebook": facts["codebook"],
+            "codec": facts["codec"],
+            "training_set": {**self.counts, "tiles": facts["tiles"]},
+            "rates": [rate.lambda_rd for rate in self.oracle.rates],
+        }
+
+    def check_finite(self) -> None:
+        """Refuse targets that no net can be fitted to.
+
+        Raises:
+            SchemaError: one is infinite or not a number in 32 bits.
+        """
+        if self.features is not None:
+            return  # whoever made them has looked
+        held = self.held_back
+        for name, values in (("gain", held.gain), ("bits", held.bits), ("behind", held.behind)):
+            if not bool(values.isfinite().all()):
+                raise SchemaError(f"{self.labels}: a value that {name!r} is made of is not finite; label again")
+
+    @property
     def cfg(self) -> CodecConfig:
         """Options of the oracle, at one of its rates."""
         if self.online is not None:
@@ -230,7 +264,7 @@ class LabelData(LightningDataModule):
                 "the labels hold no tile with a layer: none paid for its bits; label pictures of more structure, "
                 "or at a lower --lambda"
             )
-        split = _with_validation(split, picture)
+        split = with_validation(split, picture)
         sets = []
         for which in (0, 1):
             own = np.flatnonzero(split == which)
@@ -302,7 +336,7 @@ _Set = tuple[
 """Maker of a set of some of the rows, by their numbers; and the split, the picture's number, whether a layer pays."""
 
 
-def _with_validation(split: np.ndarray[Any, Any], picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def with_validation(split: np.ndarray[Any, Any], picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The split of every row; a set too small to have a val picture lends its first one."""
     split = split.copy()
     for wanted, source in ((1, 0), (0, 1)):

@@ -18,7 +18,6 @@ import yaml
 
 from pc15._version import __version__
 from pc15.errors import HooksError
-from pc15.hooks.inputs import INPUT_VERSION
 from pc15.hooks.roles import ROLES
 from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, card_path
 from pc15.paths import write_atomic
@@ -48,7 +47,7 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
     ckpt, out = Path(ckpt), Path(out)
     facts, state = _read_net(ckpt)
     role = facts["role"]
-    stated = {"role": role, "input_version": INPUT_VERSION, "codec": facts["codec"], "version": __version__}
+    stated = {"role": role, "input_version": ROLES[role].input_version, "codec": facts["codec"], "version": __version__}
     text = json.dumps(stated, sort_keys=True, separators=(",", ":"))
     data = safetensors.torch.save(state, metadata={METADATA_KEY: text})
     card: dict[str, Any] = {
@@ -56,7 +55,7 @@ def export_weights(ckpt: str | Path, out: str | Path, *, name: str | None = None
         "name": name or facts["name"],
         "version": __version__,
         "role": role,
-        "input_version": INPUT_VERSION,
+        "input_version": ROLES[role].input_version,
         "sha256": hashlib.sha256(data).hexdigest(),
         "net": {"hidden": facts["hidden"]},
         "codec": facts["codec"],

@@ -48,7 +48,7 @@ ELSEWHERE = {
     "tests/learn/test_codebooks.py": ("codebooks --images", "tables --images", "--tables mine"),
     "tests/learn/test_features.py": ("pc15learn evaluate",),
     "tests/learn/test_fit.py": ("--devices 4", "--logger wandb"),
-    "tests/learn/test_guides.py": ("hooks:SmoothHooks", "hooks:Rayures", "linear"),
+    "tests/learn/test_guides.py": ("hooks:SmoothHooks", "hooks:FlatHooks", "hooks:Rayures", "linear"),
     "tests/learn/test_labelled.py": ("tables --streams",),
     "tests/learn/test_online.py": ("--online",),
     "tests/learn/test_runner.py": ("--on ray", "ray start"),

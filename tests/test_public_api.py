@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import pc15
+from pc15.hooks.base import NoOpinion
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMISED = """
@@ -328,7 +329,11 @@ def test_hooks_that_steer_nothing_cost_no_byte(tmp_path: Path) -> None:
     balanced = pc15.CodecConfig.preset("balanced")
     plain = pc15.encode_y(y, balanced)["bitstream"]
     assert not pc15.encode_y(y, balanced)["tile_map"]
-    assert pc15.encode_y_with_hooks(y, balanced, pc15.HeuristicHooks(topk=8))["bitstream"] == plain
+    assert pc15.encode_y_with_hooks(y, balanced, NoOpinion())["bitstream"] == plain
+    assert pc15.encode_y_with_hooks(y, balanced, pc15.HeuristicHooks(topk=8))["bitstream"] != plain  # busy squares
+    calm = 0.5 + y / 16  # in which rules leave nothing out
+    made = pc15.encode_y_with_hooks(calm, balanced, pc15.HeuristicHooks(topk=8))["bitstream"]
+    assert made == pc15.encode_y(calm, balanced)["bitstream"]
     tiles = pc15.CodecConfig.preset("fast", residual=False, tile=16, max_layers=1)
     with pytest.warns(UserWarning, match="without the selector hook"):
         broken = pc15.AiHooks(selector=pc15.Selector(weights=tmp_path / "m1.safetensors"))

@@ -30,7 +30,7 @@ from pc15.cli.parser import (
     add_max_pixels,
     on_or_off,
 )
-from pc15.config import PRESETS, PROGRAMS, CodecConfig, PayloadFormat, Preset, Search, WindowName
+from pc15.config import PRESETS, CodecConfig, PayloadFormat, Preset, Search, WindowName
 from pc15.errors import ConfigError
 from pc15.residual.tools import TOOLS
 
@@ -188,10 +188,9 @@ def add_arguments(add: Parser) -> None:
         "--hooks",
         default="none",
         metavar="HOOKS",
-        help="what narrows the search of tile programs: none, heuristic, baseline (nets that come with pc15), a "
-        "plugin's name, a folder of weights, hf:org/name for some of the Hugging Face Hub, or a class of your own, "
-        "package.module:Class; with hooks the picture is programs alone, of 32 px, unless flags say otherwise "
-        "(default: none)",
+        help="what narrows the search: none, heuristic, baseline (nets that come with pc15), a plugin's name, a folder "
+        "of weights, hf:org/name for some of the Hugging Face Hub, or a class of your own, package.module:Class; of a "
+        "photograph its squares, with --tile 32 --residual off its tiles (default: none)",
     )
     add_max_pixels(add, PICTURE_PIXELS)
     add.add_argument(
@@ -223,7 +222,7 @@ def _codec_config(args: argparse.Namespace) -> CodecConfig:
         if value is not None:
             changes[flag.option] = value
     if args.hooks != "none":
-        changes = {**PROGRAMS, **changes, "ai": hooks_of(args.hooks)}  # hooks steer the search of tile programs
+        changes["ai"] = hooks_of(args.hooks)
     return CodecConfig.preset(preset, **changes)
 
 

@@ -12,19 +12,28 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pc15.errors import ConfigError
+from pc15.hooks.base import NoOpinion
 from pc15.hooks.features import Structure, structure
-from pc15.hooks.protocol import CellChoice, LayerView
+from pc15.hooks.protocol import LayerView
+from pc15.hooks.squares import PARTS, PATTERNS, QUARTERS, SquareChoice, SquareView
 from pc15.proc.generators import NAMES
 
 __all__ = ["HeuristicHooks", "checked_topk", "family_scores", "top_generators"]
 
 
-class HeuristicHooks:
-    """Hooks without weights: generators by rules over the residual's structure, everything else left to the search.
+BUSY = {16: 400.0, 32: 400.0, 64: 400.0}
+"""Squares whose error about their mean is worth more bits hold much, by their side."""
+
+
+class HeuristicHooks(NoOpinion):
+    """Hooks without weights: generators by rules over the residual's structure; squares by what is in them.
+
+    Everything else is left to the search.
 
     Args:
         topk: generators kept per tile and layer, 1 or more.
@@ -40,14 +49,15 @@ class HeuristicHooks:
         scores = family_scores(structure(view.residual))
         return top_generators(scores, self.topk, view.candidates.start)
 
-    def cells(self, view: LayerView, allowed: Tensor | None) -> None:
-        """No opinion."""
-
-    def propose(self, view: LayerView, allowed: Tensor | None, cells: CellChoice | None) -> None:
-        """No opinion."""
-
-    def rank(self, view: LayerView, rows: Tensor, keep: int) -> None:
-        """No opinion."""
+    def squares(self, view: SquareView) -> SquareChoice | None:
+        """Neither patterns nor parts in large squares that hold much: these are cut in any case."""
+        busy = {side: view.energies(side) > most for side, most in BUSY.items()}
+        if not any(own.any() for own in busy.values()):
+            return None
+        ways = {
+            side: np.where(own, QUARTERS, PATTERNS | PARTS | QUARTERS).astype(np.uint8) for side, own in busy.items()
+        }
+        return SquareChoice(ways=ways, about={"name": "heuristic"})
 
     def describe(self) -> dict[str, Any]:
         """Name and version: there are no weights to name."""

@@ -23,6 +23,8 @@ from pc15.hooks.roles import ROLES
 from pc15.hooks.roles.params import ParamPredictor
 from pc15.hooks.roles.rd import RdPredictor
 from pc15.hooks.roles.selector import CELLS, Selector
+from pc15.hooks.roles.squares import SquareGuide
+from pc15.hooks.squares import SquareChoice, SquareView
 from pc15.hooks.weights import HooksWarning, Predictor, card_path, read_role
 from pc15.search.backend.protocol import BankTerms, CellRows
 from pc15.search.bank import Bank
@@ -36,13 +38,14 @@ TOPK = (32, 64, 128, 256)
 
 
 class AiHooks:
-    """Learned hooks: M1 chooses cells of the bank, M2 entries inside them, M3 the order of what is scored exactly.
+    """Learned hooks: in tiles M1 chooses cells of the bank, M2 entries inside them, M3 the order of what is scored
+    exactly; in the squares of photographs M4 says which ways to code them are worth trying.
 
     Any role may be left out.  Without M1 cells are chosen by their centroids; without M2 the search goes through all
-    rows of the cells.
+    rows of the cells; without M4 all ways are tried.
 
     Args:
-        selector, param_predictor, rd_predictor: hooks, or paths of their weights.
+        selector, param_predictor, rd_predictor, squares: hooks, or paths of their weights.
         topk: cells kept per tile and layer; or several such numbers, for the first layers in turn, the last of them
             for all others as well.  What is left after many layers is like noise, and single cells promise less.
         keep: most rows proposed per tile and layer where M3 ranks them; without it, the search's shortlist is.
@@ -58,13 +61,14 @@ class AiHooks:
         selector: Selector | str | Path | None = None,
         param_predictor: ParamPredictor | str | Path | None = None,
         rd_predictor: RdPredictor | str | Path | None = None,
+        squares: SquareGuide | str | Path | None = None,
         *,
         topk: int | Sequence[int] = TOPK,
         keep: int = 48,
         pays: float = 0.1,
         strict: bool = False,
     ) -> None:
-        if selector is None and param_predictor is None and rd_predictor is None:
+        if selector is None and param_predictor is None and rd_predictor is None and squares is None:
             raise ConfigError("AiHooks got no role at all; give selector=Selector(weights='m1.safetensors')")
         counts: tuple[int, ...] = tuple(topk) if isinstance(topk, Sequence) else (topk,)
         if not counts:
@@ -89,6 +93,9 @@ class AiHooks:
         )
         self.rd_predictor: RdPredictor | None = (
             RdPredictor(rd_predictor, strict=strict) if isinstance(rd_predictor, str | Path) else rd_predictor
+        )
+        self.guide: SquareGuide | None = (
+            SquareGuide(squares, strict=strict) if isinstance(squares, str | Path) else squares
         )
         self._of_bank: weakref.WeakKeyDictionary[Bank, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._unseen: set[int] = set()
@@ -153,6 +160,13 @@ class AiHooks:
         if "traits" not in known:
             known["traits"] = rd.traits(seen.pixels)
         return rd.cost(view.inputs, rows, seen, known["traits"], view.bits)
+
+    def squares(self, view: SquareView) -> SquareChoice | None:
+        """Ways that M4 thinks worth their time; None without M4."""
+        if self.guide is None or self.guide.card is None:
+            return None
+        about = {"name": self.guide.card["name"], "sha256": str(self.guide.card["sha256"])[:4]}
+        return SquareChoice(self.guide.net, self.guide.prune, tries=self.guide.tries, about=about)
 
     def _count(self, view: LayerView) -> int:
         """Cells of each tile in a layer."""

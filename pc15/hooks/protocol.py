@@ -1,8 +1,8 @@
-"""The questions that the encoder asks a hook before it adds a layer, and the types of the answers.
+"""The questions that the encoder asks a hook, and the types of the answers.
 
-A hook narrows the search: which generators (`select`) or which cells of the bank (`cells`), which candidates
-(`propose`), in which order (`rank`).  It decides nothing, so a stream made with hooks decodes like any other.
-docs/adding-a-hook.md has an example.
+A hook narrows the search: of a tile's layer, which generators (`select`) or which cells of the bank (`cells`), which
+candidates (`propose`), in which order (`rank`); of a residual, which ways to code each square (`squares`).  It decides
+nothing, so a stream made with hooks decodes like any other.  docs/adding-a-hook.md has examples.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from pc15.hooks.inputs import NetInputs
+from pc15.hooks.squares import SquareChoice, SquareView
 from pc15.search.backend.protocol import BankTerms
 from pc15.search.bank import Bank
 from pc15.search.cells import Cells
 from pc15.search.windows import Surroundings
 
-__all__ = ["HOOK_METHODS", "CellChoice", "EncoderHooks", "LayerView", "Proposals"]
+__all__ = ["HOOK_METHODS", "CellChoice", "EncoderHooks", "LayerView", "Proposals", "SquareHooks"]
 
 HOOK_METHODS = ("select", "cells", "propose", "rank", "describe")
-"""Methods of `EncoderHooks`, in the order in which they are called."""
+"""Methods that all hooks have; `squares` may be missing, which is no opinion."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,10 @@ class Proposals:
 
 
 class EncoderHooks(Protocol):
-    """Narrows the search of one layer.  Hooks propose, the integer search decides; None always means no opinion."""
+    """Narrows the search.  Hooks propose, the integer search decides; None always means no opinion.
+
+    The first four are asked about the tiles of programs; `SquareHooks` about photographs.
+    """
 
     def select(self, view: LayerView) -> Tensor | None:
         """Generators worth trying, [n,G] bool; None for all."""
@@ -108,7 +112,15 @@ class EncoderHooks(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Plain JSON for the stream's metadata: name, version, and for weights norm and sha256; it costs bytes.
+        """Plain JSON for a stream with tiles: name, version, and for weights norm and sha256; it costs bytes.
 
         Empty: there is nothing to say, and nothing is written."""
+        ...
+
+
+class SquareHooks(Protocol):
+    """Narrows the search of a residual's squares."""
+
+    def squares(self, view: SquareView) -> SquareChoice | None:
+        """Ways to code squares that are worth trying; asked once per section of the luma, before it is searched."""
         ...

@@ -45,7 +45,7 @@ __all__ = [
     "read_role",
 ]
 
-Slot = Literal["selector", "param_predictor", "rd_predictor"]
+Slot = Literal["selector", "param_predictor", "rd_predictor", "squares"]
 """Places in `AiHooks` that a predictor can take."""
 
 TensorSpec = dict[str, tuple[torch.dtype, tuple[int, ...]]]
@@ -93,14 +93,13 @@ class _Loaded:
 
     tensors: Mapping[str, Tensor]
     card: Mapping[str, Any]
-    codebook: Codebook
 
 
 def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
     """Read and check one predictor's files.
 
     Raises:
-        HooksError: missing, damaged, or made for another codec, codebook, feature version or role.
+        HooksError: missing, damaged, or made for another codec, codebook, version of inputs or role.
     """
     path, role = card_path(weights), kind.role
     card = _read_card(path)
@@ -108,18 +107,15 @@ def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
         raise HooksError(f"{path} is a card of role {card['role']!r}, not {role!r}; give it to that hook")
     if (problem := kind.card_problem(card)) is not None:
         raise HooksError(f"{path}: {problem}; export again")
-    if card["card"] != CARD_VERSION or card["input_version"] != INPUT_VERSION:
+    if card["card"] != CARD_VERSION or card["input_version"] != kind.input_version:
         raise HooksError(
             f"{path} was made for card version {card['card']} and inputs {card['input_version']}; this build has "
-            f"{CARD_VERSION} and {INPUT_VERSION}: fit and export again"
+            f"{CARD_VERSION} and {kind.input_version}: fit and export again"
         )
-    try:
-        codebook = load_codebook(card["codebook"]["id"])
-    except MissingTableError as error:
-        raise HooksError(f"{path} needs codebook {card['codebook']['id']!r}: {error}") from error
+    codebook, codec = kind.made_for(card["codebook"]["id"])
     for what, found, expected in (
-        ("codebook", card["codebook"]["fingerprint"], codebook.fingerprint),
-        ("codec", card["codec"], codec_fingerprint(codebook)),
+        ("codebook", card["codebook"]["fingerprint"], codebook),
+        ("codec", card["codec"], codec),
     ):
         if found != expected:
             raise HooksError(
@@ -143,7 +139,7 @@ def _load(weights: Path, kind: type[Predictor]) -> _Loaded:
     if stated.get("role") != role or stated.get("codec") != card["codec"]:
         raise HooksError(f"{weights} and {path.name} do not belong together; export again")
     _check_tensors(kind.tensors(hidden), state, weights)
-    return _Loaded(state, card, codebook)
+    return _Loaded(state, card)
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:
@@ -253,6 +249,7 @@ class Predictor(abc.ABC):
     title: ClassVar[str]
     slot: ClassVar[Slot]
     card_extra: ClassVar[tuple[str, ...]] = ()
+    input_version: ClassVar[int] = INPUT_VERSION
 
     def __init__(self, weights: str | Path, *, strict: bool = False) -> None:
         self.weights = Path(weights)
@@ -287,6 +284,19 @@ class Predictor(abc.ABC):
         """Say which of the fields in `card_extra` cannot be used; None if all can."""
         return None
 
+    @classmethod
+    def made_for(cls, codebook_id: str) -> tuple[str, str]:
+        """Fingerprints of a codebook, and of all that a net's outputs mean with it, in this build.
+
+        Raises:
+            HooksError: no such codebook.
+        """
+        try:
+            codebook = load_codebook(codebook_id)
+        except MissingTableError as error:
+            raise HooksError(f"the {cls.role} hook needs codebook {codebook_id!r}: {error}") from error
+        return codebook.fingerprint, codec_fingerprint(codebook)
+
     @property
     def ready(self) -> bool:
         """Tell if the weights could be used."""
@@ -299,10 +309,10 @@ class Predictor(abc.ABC):
 
     def usable(self, candidates: Bank) -> bool:
         """Tell if the weights fit these candidates; the first that do not cost the warning."""
-        if self._loaded is not None and tuple(candidates.start) != _rows_of(self._loaded.codebook):
+        if self.card is not None and tuple(candidates.start) != _rows_of(load_codebook(self.card["codebook"]["id"])):
             self._give_up(
-                f"{self.weights} was made for codebook {self._loaded.codebook.id!r}, the encoder's has other entries; "
-                "encode with that codebook_id, or label and fit for this one"
+                f"{self.weights} was made for codebook {self.card['codebook']['id']!r}, the encoder's has other "
+                "entries; encode with that codebook_id, or label and fit for this one"
             )
         return self._loaded is not None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,7 @@ from pc15.search.sizes import SCREEN
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pc15.hooks.squares import SquareChoice
     from pc15.search.climb import States
 
 __all__ = ["choose"]
@@ -75,13 +76,20 @@ NO_PATTERNS = (
 them to rule one out, as many chroma planes of photographs are, nothing is said: see docs/decisions/0007-light.md."""
 
 
+NOT_ASKED = (
+    "the hooks are about tile programs, of which a photograph has none: they change nothing; for a picture of programs "
+    "alone give --tile 32 --residual off, for the search of photographs hooks that answer `squares`"
+)
+"""Notice, given once."""
+
+
 @dataclass(eq=False)
 class Coded:
     """One plane, coded.
 
     programs: of each of its grids.
     residuals: payload of each section of the residual.   tallies: bits of each by kind.
-    patterns: how many the residual's squares add.
+    patterns: how many the residual's squares add.   about: how hooks that narrowed its search describe themselves.
     cost: J / lambda, in bits: rate + distortion / lambda.  The distortion is D for programs alone, the search's own
         measure, else squared error.
     squared: the same by squared error in any case.   bits: the rate alone.
@@ -98,12 +106,13 @@ class Coded:
     squared: float
     bits: float
     pixels: NDArray[np.uint8] | None
+    about: Mapping[str, Any] | None
 
 
 class CodedRows(NamedTuple):
     """Pixel rows of a plane, coded.
 
-    payload, tally, patterns: of their residual, if they have one.
+    payload, tally, patterns, about: of their residual, if they have one.
     squared, wrong: squared error / lambda, and D / lambda where programs are searched by D, in bits; 0 if there is
         nothing to compare them with.
     pixels: as of `Coded`.
@@ -115,6 +124,7 @@ class CodedRows(NamedTuple):
     squared: float
     wrong: float
     pixels: NDArray[np.uint8] | None
+    about: Mapping[str, Any] | None
 
 
 def choose(
@@ -139,14 +149,18 @@ def choose(
         section_rows = header_of((coded[0].spec,) * len(picture.planes), width, height, cfg).section_rows
     programs = [part for one in coded for part in one.programs]
     # what hooks did not steer costs no bytes to say
-    hooks = cfg.ai.describe() if cfg.ai is not None and any(part.tiles for part in programs) else None
+    hooks: Mapping[str, Any] | None = coded[0].about
+    if cfg.ai is not None and any(part.tiles for part in programs):
+        hooks = cfg.ai.describe()
+    elif cfg.ai is not None and hooks is None:
+        say_once("hooks", NOT_ASKED)
     return Chosen(
         header_of(tuple(one.spec for one in coded), width, height, cfg),
         programs,
         [payload for one in coded for payload in one.residuals],
         [tally for one in coded for tally in one.tallies],
         sum(one.patterns for one in coded),
-        {"ai": hooks} if hooks else None,
+        {"ai": dict(hooks)} if hooks else None,
     )
 
 
@@ -392,16 +406,18 @@ class PlaneCoder:
         cost = bits + (squared if self.cfg.residual else wrong)
         shown = [one.pixels for one in rows if one.pixels is not None]
         pixels = np.concatenate(shown) if shown else None
-        return Coded(spec, programs, residuals, tallies, patterns, cost, bits + squared, bits, pixels)
+        about = next((one.about for one in rows if one.about), None)
+        return Coded(spec, programs, residuals, tallies, patterns, cost, bits + squared, bits, pixels, about)
 
     def _rows(self, span: ResidualSpan, spec: PlaneSpec, drawn: NDArray[np.int32] | None) -> CodedRows:
         """Pixel rows upon what programs draw of the plane, [h,w] Q12, or middle grey."""
         part, price = slice(span.row_start, span.row_stop), residual_lambda(self.cfg.lambda_rd)
-        payload, tally, patterns, squared, wrong = b"", {}, 0, 0.0, 0.0
+        payload, tally, patterns, squared, wrong, choice = b"", {}, 0, 0.0, 0.0, None
         goal = self.plane[part]
         picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
         if spec.residual:
-            params = ResidualParams(spec.residual - 1, price, self.cfg.tries, spec.tools)
+            choice = self._asked(goal - picture, goal, price)
+            params = ResidualParams(spec.residual - 1, price, self.cfg.tries, spec.tools, choice=choice)
             guides = guides_of(self.before, *part.indices(len(self.plane))[:2]) if spec.tools & CROSS else None
             code = encode_residual(goal - picture, picture, params, guides)
             payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction
@@ -414,4 +430,14 @@ class PlaneCoder:
 
                 wrong = distortion(goal, picture, self.cfg)
         pixels = to_pixels(picture) if self.guiding else None
-        return CodedRows(payload, tally, patterns, squared, wrong, pixels)
+        return CodedRows(payload, tally, patterns, squared, wrong, pixels, choice.about if choice else None)
+
+    def _asked(self, wanted: NDArray[np.int32], picture: NDArray[np.int32], price: float) -> SquareChoice | None:
+        """A hook's opinion of which ways to code squares are worth trying."""
+        ask = getattr(self.cfg.ai, "squares", None)
+        if ask is None:
+            return None
+        from pc15.hooks.squares import SquareView
+
+        choice: SquareChoice | None = ask(SquareView(wanted, picture, price, self.cfg.tries, self.cfg.tools))
+        return choice

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from pc15.cli.parser import DONE, Parser, names, numbers
 from pc15.config import PRESETS
+from pc15.errors import ConfigError
 from pc15learn.cli.options import codec_arguments, codec_config, whole_numbers
 
 EXAMPLES = (
     "bench --images photos/ --out bench",
     "bench --images photos/ --weights weights --out bench --lambdas 4,1,0.25 --repeats 1",
+    "bench --images photos/ --photographs --out bench --lambdas 8,2,0.5,0.12,0.03",
 )
 
 _RATES = [4.0, 2.0, 1.0, 0.5, 0.25]
@@ -24,11 +26,14 @@ def run(args: argparse.Namespace) -> int:
     from pc15learn.bench_tables import table_text, verdict
     from pc15learn.tracking import track_bench
 
+    for name, value in (("tile", args.tile), ("presets", args.presets), ("topk", args.topk)):
+        if args.photographs and value:
+            raise ConfigError(f"--{name} is about tile programs; leave it out with --photographs")
     topk = [*itertools.chain(*args.topk)]
     result = run_bench(
         args.images,
         args.out,
-        searches=Searches([] if args.weights == ["none"] else args.weights, topk, args.presets),
+        searches=Searches([] if args.weights == ["none"] else args.weights, topk, args.presets, args.photographs),
         cfg=codec_config(args),
         lambdas=[*itertools.chain(*args.lambdas)] or ([] if args.lambda_rd else _RATES),
         limit=args.limit,
@@ -70,6 +75,10 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--presets", type=names, default=[], metavar="A,B",
         help=f"also these, of {', '.join(PRESETS)}, and exhaustive search with the whole beam (default: none)",
+    )  # fmt: skip
+    add.add_argument(
+        "--photographs", action="store_true",
+        help="compare searches of photographs' squares: presets, and hooks upon the oracle (default: tile programs)",
     )  # fmt: skip
     add.add_argument("--tile", type=int, metavar="PX", help="tile side, px, instead of the preset's")
     add.add_argument("--logger", choices=["none", "wandb"], default="none", help="also show table and curves there")

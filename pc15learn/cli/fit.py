@@ -20,8 +20,8 @@ EXAMPLES = (
 def run(args: argparse.Namespace) -> int:
     """Fit one net to labels, or to an oracle that searches photographs, as a config says.
 
-    Configs are YAML: selector (M1), params (M2) and rd (M3) are packaged and go by their names, your own go by their
-    paths.
+    Configs are YAML: selector (M1), params (M2), rd (M3) and squares (M4) are packaged and go by their names, your own
+    go by their paths.
 
     With --online no labels are needed: random crops of the photographs are encoded on the training device at every
     rate of `lambdas`, and the net learns from these searches, train.items rows an epoch; best on a GPU.
@@ -60,7 +60,11 @@ def run(args: argparse.Namespace) -> int:
 def add_arguments(add: Parser) -> None:
     """The command's arguments."""
     add.add_argument(
-        "--config", required=True, type=Path, metavar="NAME", help="selector, params or rd; or a path of your YAML"
+        "--config",
+        required=True,
+        type=Path,
+        metavar="NAME",
+        help="selector, params, rd or squares; or a path of your YAML",
     )
     add.add_argument("--labels", type=Path, metavar="DIR", help="folder of labels, instead of the config's")
     add.add_argument(

@@ -48,7 +48,8 @@ def codec_config(args: argparse.Namespace) -> CodecConfig:
     """The options that `codec_arguments` asked for."""
     from pc15.config import PROGRAMS, CodecConfig
 
-    changes = {**PROGRAMS, "lambda_rd": args.lambda_rd, "alpha_mix": args.alpha_mix, "device": args.device}
+    coded = {} if getattr(args, "photographs", False) else PROGRAMS
+    changes = {**coded, "lambda_rd": args.lambda_rd, "alpha_mix": args.alpha_mix, "device": args.device}
     if getattr(args, "tile", None) is not None:
         changes["tile"] = args.tile
     changes |= {"codebook_id": getattr(args, "codebook", None), "table_id": getattr(args, "tables", None)}

@@ -81,7 +81,6 @@ _NEVER = 50.0
 """A square whose parts cost so many bits less is of no use as a whole."""
 _BAND = 0.5
 """Least share of a pattern's energy at the features."""
-_RECORDS = 1 << 15
 _TURNS = 4
 _DRAWN_POOL = 32
 """Side up to which a pool is drawn; larger squares compare by the transforms of this one."""
@@ -176,7 +175,7 @@ def planes_of(images: Sequence[Path], crop: int) -> Iterator[Array]:
 def _recorded(task: tuple[Array, int]) -> Array:
     plane, step = task
     h, w = plane.shape
-    record, field = np.zeros((_RECORDS, RECORD), np.float32), empty_field(h, w, _TOOLS)
+    record, field = np.zeros((h * w // 32, RECORD), np.float32), empty_field(h, w, _TOOLS)
     nearest = models_without(PATTERNS, min(TRAINED_STEPS, key=lambda anchor: (abs(anchor - step), anchor)), _TOOLS)
     nearest[BASE["more_a"] : BASE["rank_a"], 0] = 1000  # "no layer" is all but free: there are no entries
     search = PlaneSearch(level_q4(step, _TOOLS), lambda_for(step, _TOOLS), 3, record=record, patterns=no_patterns())

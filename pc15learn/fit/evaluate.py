@@ -38,20 +38,18 @@ def evaluate_checkpoint(
     from lightning.pytorch import Trainer
 
     from pc15.runtime.device import resolve_device
-    from pc15learn.dataset import LabelData
     from pc15learn.fit.checkpoints import read_checkpoint
 
     stored = read_checkpoint(Path(ckpt))
     facts, train = stored["pc15"], stored["pc15_run"]["train"]
-    data = LabelData(labels, batch_size=batch_size, online=online, lambdas=tuple(lambdas), device=device)
-    if data.oracle.facts["codec"] != facts["codec"]:
+    kind = kinds[facts["role"]]
+    data = kind.data(labels, batch_size=batch_size, online=online, lambdas=tuple(lambdas), device=device)
+    if data.codec != facts["codec"]:
         raise HooksError(
             f"{ckpt} was fitted to other generators or another codebook than {labels} has; fit or label again"
         )
     data.setup()
-    module = kinds[facts["role"]](
-        bank=data.bank, around=data.around, hidden=int(facts["hidden"]), temperature=float(train["temperature"])
-    )
+    module = kind(**data.made_of, hidden=int(facts["hidden"]), temperature=float(train["temperature"]))
     module.load_state_dict(stored["state_dict"])
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pc15.errors import ConfigError, MissingExtraError, SchemaError
+from pc15.errors import ConfigError, MissingExtraError
 from pc15.runtime.notices import NOTE
 from pc15learn.config import FitConfig
 from pc15learn.fit.stopping import FitStopped, StopSignals, StopTraining
@@ -28,9 +28,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import LightningDataModule, Trainer
 
-    from pc15learn.dataset import LabelData
     from pc15learn.fit.checkpoints import Progress, SaveCheckpoints
     from pc15learn.roles.base import RoleModule
 
@@ -186,25 +185,24 @@ def train_rank(cfg: FitConfig, stop: StopSignals, *, resume: bool = False) -> Fi
     """This process's part of a fit, all of it if there is one; arguments and errors as in `fit_role`."""
     import torch
 
-    from pc15learn.dataset import LabelData
     from pc15learn.fit.checkpoints import Progress, SaveCheckpoints
     from pc15learn.fit.ranks import own_rank
     from pc15learn.tracking import close_logger, make_logger, track_end, track_start
 
     train, kind, last = cfg.train, trainings()[cfg.role], cfg.folder / "last.ckpt"
     rank = own_rank() if cfg.ranks > 1 else 0
-    data = LabelData(
+    data = kind.data(
         cfg.labels, batch_size=train.batch_size, seed=train.seed, online=cfg.online, lambdas=cfg.lambdas,
         items=train.items, device=cfg.device,
     )  # fmt: skip
     data.setup()
-    _check_finite(data)
+    data.check_finite()
     torch.manual_seed(train.seed)
     module = kind(
-        bank=data.bank, around=data.around, hidden=train.hidden, lr=train.lr, weight_decay=train.weight_decay,
+        **data.made_of, hidden=train.hidden, lr=train.lr, weight_decay=train.weight_decay,
         temperature=train.temperature,
     )  # fmt: skip
-    module.facts = _facts(cfg, data)
+    module.facts = {"name": cfg.name, "seed": train.seed, **data.facts()}
     resume = resume and last.exists()
     progress, metrics = _stored(cfg, module.facts, rank) if resume else (Progress(), {})
     if progress.ended(cfg) is not None:
@@ -295,7 +293,7 @@ def _trainer(cfg: FitConfig, logger: Any, saving: SaveCheckpoints, rank: int) ->
 
 
 def _train(
-    trainer: Trainer, module: RoleModule, data: LabelData, saving: SaveCheckpoints, *, ckpt: Path | None
+    trainer: Trainer, module: RoleModule, data: LightningDataModule, saving: SaveCheckpoints, *, ckpt: Path | None
 ) -> None:
     """Run Lightning's loops.
 
@@ -313,33 +311,6 @@ def _train(
         raise FitStopped(stop.received, stop.kept) from left
     finally:
         stop.deferring = False
-
-
-def _facts(cfg: FitConfig, data: LabelData) -> dict[str, Any]:
-    """Facts for the card about where a net comes from."""
-    return {
-        "name": cfg.name,
-        "seed": cfg.train.seed,
-        "oracle": {"fingerprint": data.oracle.fingerprint, "options": data.oracle.facts["options"]},
-        "codebook": data.oracle.facts["codebook"],
-        "codec": data.oracle.facts["codec"],
-        "training_set": {**data.counts, "tiles": data.oracle.facts["tiles"]},
-        "rates": [rate.lambda_rd for rate in data.oracle.rates],
-    }
-
-
-def _check_finite(data: LabelData) -> None:
-    """Refuse targets that no net can be fitted to.
-
-    Raises:
-        SchemaError: one is infinite or not a number in 32 bits.
-    """
-    if data.features is not None:
-        return  # whoever made them has looked
-    held = data.held_back
-    for name, values in (("gain", held.gain), ("bits", held.bits), ("behind", held.behind)):
-        if not bool(values.isfinite().all()):
-            raise SchemaError(f"{data.labels}: a value that {name!r} is made of is not finite; label again")
 
 
 def _start_at(trainer: Trainer, batch: int) -> None:

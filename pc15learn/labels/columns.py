@@ -8,6 +8,7 @@ read by eye.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ __all__ = [
     "jsonl_lines",
     "read_shard",
     "rows_in",
+    "set_name",
     "shard_facts",
     "table_of",
     "write_shard",
@@ -273,28 +275,30 @@ def _loosened(kind: pa.DataType) -> pa.DataType:
 # ---------------------------------------------------------------- what Hugging Face datasets reads
 
 
-def card(kind: Format, tile: int, about: str) -> str:
-    """A dataset card: which files `datasets.load_dataset(folder)` reads, and as what.
-
-    Args:
-        about: what the set is, in Markdown.
-    """
+def card(kind: Format, tile: int, about: str, name: str) -> str:
+    """A dataset card: which files `datasets.load_dataset(folder)` reads, and as what; about, name: see `card_of`."""
     schema = _schema(tile)
     if kind == "jsonl":
         schema = schema.set(schema.get_field_index("pixels"), _AS_TEXT)
-    return card_of(schema, f"labels-*.{kind}", about)
+    return card_of(schema, f"labels-*.{kind}", about, name)
 
 
-def card_of(schema: pa.Schema, files: str, about: str, name: str = "default") -> str:
+def card_of(schema: pa.Schema, files: str, about: str, name: str) -> str:
     """A dataset card of files with these columns.
 
     Args:
         files: their pattern.   about: what the set is, in Markdown.   name: of the set; `datasets` takes folders of one
-            name for one set, and shows what it has seen first, unless this differs.
+            name for one set, and shows what it has seen first, unless this differs: see `set_name`.
     """
     lines = ["---", "pretty_name: PC15 labels", "configs:", f"- config_name: {name}", "  data_files:"]
-    lines += ["  - split: train", f"    path: {files}", "dataset_info:", "  features:"]
+    lines += ["  - split: train", f"    path: {files}", "dataset_info:"]
+    lines += [f"  config_name: {name}", "  features:"]
     return "\n".join([*lines, *_features(schema, 2), "---", "", about.strip(), ""])
+
+
+def set_name(what: str, facts: dict[str, Any]) -> str:
+    """A name for a set that every other one differs in, by all that its rows depend on, as JSON has it."""
+    return f"{what}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def _features(columns: pa.Schema | pa.StructType, indent: int) -> list[str]:

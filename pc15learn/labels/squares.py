@@ -1,7 +1,7 @@
 """Photographs -> labels of squares: what the residual's search tried in each square, what it saved, whether it paid.
 
-The search is the encoder's own, of the luma alone.  A row is one square of 8 to 64 px at one rate that patterns were
-tried in, whether the tree of squares kept it or not.
+The search is the encoder's own, of the luma alone.  A row is one square of 8 to 64 px at one rate that the search has
+met, whether the tree of squares kept it or not.
 
     out/squares.json                    the options of the search, and the codebook
     out/squares-<sha256>.parquet        all squares of one picture, at all rates; 16 digits of the picture's own hash
@@ -31,20 +31,21 @@ from pc15.luma import MIDDLE, as_q12
 from pc15.paths import unicode_name, write_atomic
 from pc15.plan.plan import residual_lambda, residual_step
 from pc15.residual.decode import empty_field, level_q4, pad_edges
+from pc15.residual.enc.gate import INPUTS
 from pc15.residual.enc.pattern_search import FEATURES
 from pc15.residual.enc.rdo import PlaneSearch, encode_plane
-from pc15.residual.enc.scratch import LEFT, NOTED_TRIES, PLACED, RECORD, TRIED
+from pc15.residual.enc.scratch import LEFT, NOTED_TRIES, PLACED, RECORD, SEEN, TRIED
 from pc15.residual.initial_models import start_models
 from pc15.residual.patterns import SQUARES_FILE, digest, layers_at, read_books
 from pc15.residual.tools import CHROMA_TOOLS, tools_of
-from pc15learn.labels.columns import FORMATS, card_of, pa, write_shard
+from pc15learn.labels.columns import FORMATS, card_of, pa, set_name, write_shard
 from pc15learn.runner.run import run
 from pc15learn.runner.tasks import Report, Task
 from pc15learn.tiles import split_of
 
 __all__ = ["SquareOptions", "SquaresMade", "label_squares"]
 
-SQUARES_VERSION = 1
+SQUARES_VERSION = 2
 """Raised by one with every change of what the residual's search tries or what a row says of it."""
 MANIFEST = "squares.json"
 
@@ -56,9 +57,9 @@ _SCHEMA = pa.schema(
     [
         ("picture", pa.string()), ("split", pa.string()), ("lambda", pa.float64()), ("step", pa.float32()),
         ("y", pa.int32()), ("x", pa.int32()), ("side", pa.int16()),
-        ("bits", pa.float32()), ("saved", pa.float32()), ("cut", pa.float32()),
+        ("bits", pa.float32()), ("saved", pa.float32()), ("parts", pa.float32()), ("cut", pa.float32()),
         ("tried", pa.list_(_TRY)), ("kept", pa.bool_()), ("drawn", pa.list_(_DRAWN)),
-        ("left", pa.list_(pa.float32(), FEATURES)),
+        ("left", pa.list_(pa.float32(), FEATURES)), ("inputs", pa.list_(pa.int8(), INPUTS)),
     ]
 )  # fmt: skip
 _ABOUT = """# PC15: labels of squares
@@ -69,11 +70,13 @@ A row is one square of a photograph's luma at one rate, as the residual's search
 - `lambda`, `step`: the price of a bit, and the quantizer's step, in 1/16 of luma / 4096
 - `y`, `x`, `side`: the square, px
 - `bits`: J of its best coding without patterns, in bits; `saved`: by how much the patterns that were tried lower it, 0
-  where none pays; `cut`: J of the four quarters instead, -1 where that was not tried
+  where none pays; `parts`: J of the best cut into parts, -1 where none was better than all before it; `cut`: J of the
+  four quarters instead, -1 where that was not tried
 - `tried`: the patterns that were coded in full, in order, at most {tries}: entry of the side's codebook, layer, and
   what each saves against `bits`
 - `kept`: the picture's coding has this square with patterns; `drawn`: entries and amounts of these
 - `left`: what the best prediction left, its lowest frequencies along the scan, in steps
+- `inputs`: what a net that says which ways are worth trying sees of the square, see `pc15.residual.enc.gate`
 
 Squares of {pictures} pictures.
 """
@@ -164,9 +167,8 @@ def label_squares(images: Sequence[Path], out: Path, options: SquareOptions) -> 
 def _write_card(out: Path, options: SquareOptions) -> None:
     """README.md, with a name of its own for every other set."""
     names = sorted(path.name for path in out.glob("squares-*.parquet"))
-    whole = hashlib.sha256(json.dumps([options.facts(), names], sort_keys=True).encode()).hexdigest()
     about = _ABOUT.format(tries=NOTED_TRIES, pictures=len(names))
-    card = card_of(_SCHEMA, "squares-*.parquet", about, f"squares-{whole[:12]}")
+    card = card_of(_SCHEMA, "squares-*.parquet", about, set_name("squares", {**options.facts(), "shards": names}))
     write_atomic(out / "README.md", card.encode())
 
 
@@ -244,10 +246,11 @@ def squares_of(plane: Array, cfg: CodecConfig, picture: str) -> pa.Table:
             pa.array(np.full(len(rows), cfg.lambda_rd)), pa.array(rows[:, 2]),
             pa.array(y.astype(np.int32)), pa.array(x.astype(np.int32)), pa.array(side),
             pa.array(bits), pa.array((rows[:, PLACED + 2] - rows[:, LEFT - 1]) / per_bit),
-            pa.array(np.where(rows[:, 4] >= 0, rows[:, 4] / per_bit, np.float32(-1.0))),
+            *(pa.array(np.where(own > 0, own / per_bit, np.float32(-1.0))) for own in (rows[:, -1], rows[:, 4])),
             _tried(rows, bits), pa.array([bool(own) for own in layers]),
             pa.array([[{"entry": e, "amount": a} for e, a in own] for own in layers], pa.list_(_DRAWN)),
             pa.FixedSizeListArray.from_arrays(pa.array(rows[:, LEFT:PLACED].reshape(-1)), FEATURES),
+            pa.FixedSizeListArray.from_arrays(pa.array(rows[:, SEEN:-1].astype(np.int8).reshape(-1)), INPUTS),
         ],
         schema=_SCHEMA,
     )  # fmt: skip
@@ -255,7 +258,7 @@ def squares_of(plane: Array, cfg: CodecConfig, picture: str) -> pa.Table:
 
 def _tried(rows: Array, bits: Array) -> pa.Array:
     count = np.minimum(rows[:, TRIED - 1].astype(np.int64), NOTED_TRIES)
-    tries = rows[:, TRIED:].reshape(len(rows), NOTED_TRIES, 3)
+    tries = rows[:, TRIED:SEEN].reshape(len(rows), NOTED_TRIES, 3)
     there = np.arange(NOTED_TRIES) < count[:, None]
     saved = bits[:, None] - tries[:, :, 2] / rows[:, 1:2]
     values = pa.StructArray.from_arrays(

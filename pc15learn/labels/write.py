@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from pc15.locks import sole_writer
 from pc15.paths import any_place, write_atomic
 from pc15.runtime.device import resolve_device
 from pc15.search.label import TileLabels, TileOracle
-from pc15learn.labels.columns import FORMATS, Format, card, shard_facts, table_of, write_shard
+from pc15learn.labels.columns import FORMATS, Format, card, set_name, shard_facts, table_of, write_shard
 from pc15learn.labels.manifest import STEM, Oracle, claim, oracle_of, tiles_digest
 from pc15learn.runner.run import Place, run
 from pc15learn.runner.tasks import Clock, Report, Task
@@ -48,6 +49,8 @@ _log = logging.getLogger(__name__)
 Searcher = Callable[[Tensor, Sequence[int]], TileLabels]
 """`TileOracle`, or what stands in for it."""
 
+_SET_NAME = re.compile(rb"^((?:- |  )config_name: )(default|tiles-[0-9a-f]{12})$", re.MULTILINE)
+"""The name in a dataset card that is ours to change."""
 _GROUPS = 2
 """Groups of tiles whose pixels are kept: shards in flight are of one, or of one and the next."""
 
@@ -157,7 +160,7 @@ def make_labels(
     oracle = oracle_of(cfg, lambdas, rows, **shared)
     out.mkdir(parents=True, exist_ok=True)
     claim(out, oracle, rows)
-    _write_card(out, oracle, options.format)
+    _write_card(out, oracle, options.format, rows)
     shards = _plan(rows, lambdas, options, out, tiles.parent, anywhere)
     missing = [shard for shard in shards if not _is_there(shard, oracle.fingerprint)]
     own = [shard for shard in missing if shard.index % options.part[1] == options.part[0]]
@@ -256,11 +259,16 @@ def _is_there(shard: LabelShard, fingerprint: str) -> bool:
     return shard_facts(shard.path) == shard.facts(fingerprint, 0)
 
 
-def _write_card(out: Path, oracle: Oracle, kind: Format) -> None:
-    """README.md beside the shards, unless one is there."""
-    if (out / "README.md").exists():
+def _write_card(out: Path, oracle: Oracle, kind: Format, rows: Sequence[TileRow]) -> None:
+    """README.md beside the shards; of one that is there, the name of the set alone, which more tiles change."""
+    path, facts = out / "README.md", oracle.facts
+    name = set_name("tiles", {"oracle": oracle.fingerprint, "tiles": tiles_digest(rows), "format": kind})
+    if path.exists():
+        before = path.read_bytes()
+        after = _SET_NAME.sub(rb"\g<1>" + name.encode(), before)
+        if after != before:
+            write_atomic(path, after)
         return
-    facts = oracle.facts
     about = (
         f"# Tiles of {facts['options']['tile']} px, labelled by exhaustive search\n\n"
         f"Each row is a tile of luma and the program that the search found for it at a price of a bit: layers with "
@@ -271,7 +279,7 @@ def _write_card(out: Path, oracle: Oracle, kind: Format) -> None:
         f"- made by `pc15learn label`, version {facts['version']}; all options are in `labels.json`\n\n"
         "`split` says which pictures are held back: train, val or test.\n"
     )
-    write_atomic(out / "README.md", card(kind, facts["options"]["tile"], about).encode())
+    write_atomic(path, card(kind, facts["options"]["tile"], about, name).encode())
 
 
 def _write_failures(out: Path, failures: list[dict[str, Any]], part: tuple[int, int]) -> int:

@@ -9,6 +9,7 @@ from pc15learn.roles.base import RoleModule
 from pc15learn.roles.params import ParamModule
 from pc15learn.roles.rd import RdModule
 from pc15learn.roles.selector import SelectorModule
+from pc15learn.roles.squares import SquaresModule
 
 __all__ = ["TRAINING"]
 
@@ -16,5 +17,6 @@ TRAINING: dict[str, type[RoleModule]] = {
     "selector": SelectorModule,
     "params": ParamModule,
     "rd": RdModule,
+    "squares": SquaresModule,
 }
 """Training of every role of `pc15.hooks.roles.ROLES`."""

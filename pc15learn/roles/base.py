@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from pc15.hooks.roles import ROLES
 from pc15.search.bank import Bank
 from pc15.search.windows import Surroundings
 from pc15learn.config import TrainConfig
+from pc15learn.dataset import LabelData
 from pc15learn.label_tensors import LabelTensors
 
 __all__ = ["RoleModule"]
@@ -54,6 +56,11 @@ class RoleModule(LightningModule):
         self.facts: dict[str, Any] = {}
         self.lr_cap = 1.0
         self._sums: dict[str, Tensor] = {}
+
+    @classmethod
+    def data(cls, labels: str | Path, **options: Any) -> Any:
+        """Batches that it is fitted to, as `LabelData`, with options as that takes them."""
+        return LabelData(labels, **options)
 
     def of_bank(self, bank: Bank, around: Surroundings) -> dict[str, Any]:
         """Take over what training needs of a bank; what `make_net` of the role is to be given."""

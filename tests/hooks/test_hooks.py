@@ -30,9 +30,9 @@ from pc15.hooks.heuristic import HeuristicHooks, family_scores, top_generators
 from pc15.hooks.inputs import INPUT_VERSION
 from pc15.hooks.learned import AiHooks
 from pc15.hooks.protocol import LayerView, Proposals
-from pc15.hooks.roles import ROLES, ParamPredictor, RdPredictor, Selector
+from pc15.hooks.roles import ROLES, ParamPredictor, RdPredictor, Selector, SquareGuide
 from pc15.hooks.roles.selector import CELLS
-from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, HooksWarning, codec_fingerprint
+from pc15.hooks.weights import CARD_VERSION, METADATA_KEY, HooksWarning
 from pc15.proc.codebook import load_codebook
 from pc15.proc.generators import NAMES
 from pc15.proc.registry import render
@@ -113,7 +113,8 @@ def facts(role: str, bank: Bank) -> dict[str, Any]:
 
 def write(path: Path, role: str, state: Mapping[str, Tensor], **changes: Any) -> Path:
     """Weights with a card that fits them; `changes` go into the card."""
-    codec = codec_fingerprint(CODEBOOK)
+    book = "v15_squares" if role == "squares" else CODEBOOK.id
+    codebook, codec = ROLES[role].made_for(book) if role in ROLES else ROLES["rd"].made_for(book)
     text = json.dumps({"role": role, "codec": codec}, sort_keys=True, separators=(",", ":"))
     data = safetensors.torch.save(dict(state), metadata={METADATA_KEY: text})
     path.write_bytes(data)
@@ -122,11 +123,11 @@ def write(path: Path, role: str, state: Mapping[str, Tensor], **changes: Any) ->
         "name": role,
         "version": pc15.__version__,
         "role": role,
-        "input_version": INPUT_VERSION,
+        "input_version": ROLES[role].input_version if role in ROLES else INPUT_VERSION,
         "sha256": hashlib.sha256(data).hexdigest(),
         "net": {"hidden": HIDDEN},
         "codec": codec,
-        "codebook": {"id": CODEBOOK.id, "fingerprint": CODEBOOK.fingerprint},
+        "codebook": {"id": book, "fingerprint": codebook},
         "rates": [0.2],
         **changes,
     }
@@ -364,7 +365,9 @@ def test_a_stream_made_with_nets_repeats_decodes_and_names_them(
     assert made[0].stats["layers"] > 0
     decoded, flat = (decode_y(one["bitstream"]) for one in (made[0], encode_y(texture(), PROGRAMS.but(max_layers=0))))
     assert pc15.psnr(texture(), decoded) > pc15.psnr(texture(), flat) + 1
-    assert read_container(made[0]["bitstream"]).metadata["ai"]["name"] == "+".join(roles)
+    assert read_container(made[0]["bitstream"]).metadata["ai"]["name"] == "+".join(
+        role for role in roles if role != "squares"
+    )
 
 
 def hostile(state: Mapping[str, Tensor], how: str) -> dict[str, Tensor]:
@@ -400,11 +403,17 @@ def test_hostile_weights_make_streams_that_decode(
 @pytest.mark.parametrize(
     "options",
     [{"topk": 0}, {"topk": CELLS + 1}, {"topk": True}, {"keep": 0}, {"keep": 2.5}, {"pays": 1.0}, {"pays": -0.1},
-     {"pays": "0.5"}, {"pays": float("nan")}],
+     {"pays": "0.5"}, {"pays": float("nan")},],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(weights: dict[str, Path], options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"AiHooks {next(iter(options))} is"):
         AiHooks(weights["selector"], **options)
+
+
+@pytest.mark.parametrize("options", [{"prune": 1.0}, {"prune": -0.1}, {"prune": None}, {"tries": 0}, {"tries": 9}])
+def test_options_of_the_guide_of_squares_are_checked(weights: dict[str, Path], options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"SquareGuide {next(iter(options))} is"):
+        SquareGuide(weights["squares"], **options)
 
 
 def test_what_goes_into_the_stream_is_short_json(weights: dict[str, Path]):
@@ -440,15 +449,15 @@ def test_tiles_that_nets_cannot_see_cost_one_warning_per_size(weights: dict[str,
 def test_a_folder_of_weights_becomes_hooks(weights: dict[str, Path], tmp_path: Path):
     hooks = AiHooks.from_folder(weights["rd"].parent)
     assert hooks is not None
-    found = (hooks.selector, hooks.param_predictor, hooks.rd_predictor)
-    assert [type(one) for one in found] == [Selector, ParamPredictor, RdPredictor]
+    found = (hooks.selector, hooks.param_predictor, hooks.rd_predictor, hooks.guide)
+    assert [type(one) for one in found] == [Selector, ParamPredictor, RdPredictor, SquareGuide]
     for name in ("a", "b"):
         for source in (weights["rd"], weights["rd"].with_suffix(".yaml")):
             (tmp_path / f"{name}{source.suffix}").write_bytes(source.read_bytes())
     with pytest.raises(ConfigError, match="a.safetensors and .*b.safetensors are both rd weights; keep one"):
         AiHooks.from_folder(tmp_path)
     (tmp_path / "a.yaml").write_text("role: critic\n")
-    with pytest.warns(HooksWarning, match="role 'critic'; it must be one of selector, params, rd") as caught:
+    with pytest.warns(HooksWarning, match="role 'critic'; it must be one of selector, params, rd, squares") as caught:
         kept = AiHooks.from_folder(tmp_path)
     assert len(caught) == 1
     assert kept is not None and kept.rd_predictor is not None and kept.selector is None

@@ -75,6 +75,19 @@ def test_the_guides_hook_narrows_an_encode(my_hooks: Path) -> None:
     assert hooks_named(space["enc"]["bitstream"]) == {"name": "smooth", "version": "1"}
 
 
+def test_the_guides_hook_of_photographs_narrows_an_encode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = blocks("adding-a-hook.md", "python")[2]
+    (tmp_path / code.splitlines()[0].removeprefix("# ")).write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    save_image("a.png", (texture()[0] * 255).round().to(torch.uint8))
+    command = ["encode", "a.png", "-o", "a.pc15", "--preset", "fast", "--hooks", "flat_hooks:FlatHooks"]
+    assert main(command) == 0
+    assert hooks_named(Path("a.pc15").read_bytes()) == {"name": "flat"}
+
+
 def test_the_command_line_takes_the_guides_hook(my_hooks: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_image("a.png", (texture()[0] * 255).round().to(torch.uint8))
     command = ["encode", "a.png", "-o", "a.pc15", "--preset", "fast", "--tile", "16", "--overlap", "4", "--hooks"]
@@ -161,4 +174,4 @@ def test_the_guides_net_is_fitted_exported_and_asked(
     assert hooks_named(coded["bitstream"])["name"] == "linear"
     assert decode_y(coded["bitstream"]).shape == (1, 1, 48, 48)
     assert encode_y(texture(), PROGRAMS.but(ai=hooks))["bitstream"] == coded["bitstream"]
-    assert "M4" in [method.name for method in methods_of(Searches([tmp_path / "weights"]), PROGRAMS)[0]]
+    assert "M5" in [method.name for method in methods_of(Searches([tmp_path / "weights"]), PROGRAMS)[0]]

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from pc15.bitstream.read import read_container
 from pc15.config import CodecConfig
 from pc15.encoder import encode_y
 from pc15.errors import ConfigError, SchemaError
+from pc15.hooks.learned import AiHooks
 from pc15.images import load_luma, save_image
 from pc15learn import cli
 from pc15learn.sample_data import draw_samples
@@ -60,6 +62,10 @@ def test_rows_say_what_was_tried_and_what_it_saved(labelled: Path) -> None:
         best = max([one["saved"] for one in row["tried"]], default=0.0)
         assert row["saved"] == pytest.approx(max(best, 0.0), abs=1e-3 * row["bits"])
         assert np.isfinite(row["left"]).all() and len(row["left"]) == 64
+        assert len(row["inputs"]) == 128 and any(row["inputs"])
+        most = row["bits"] - row["saved"] + 12  # and a flag
+        assert row["parts"] == -1 or (row["side"] < 64 and 0 < row["parts"] < most)
+    assert any(row["parts"] > 0 for row in rows) and any(row["cut"] > 0 for row in rows)
     paid = [row for row in rows if row["saved"] > 0]
     assert 0 < len(paid) < len(rows) // 2
     assert all(row["saved"] > 0 for row in rows if row["kept"])
@@ -93,6 +99,42 @@ def test_sets_of_one_name_are_not_taken_for_each_other(photos: Path, labelled: P
     for folder in (labelled, tmp_path / "squares"):
         rows = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(rows) == made.rows
+
+
+def test_a_net_is_fitted_to_them_exported_and_asked(photos: Path, labelled: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    given = ["fit", "--config", "squares", "--labels", str(labelled), "--out", str(tmp_path), "--device", "cpu"]
+    assert cli.main([*given, "--max-epochs", "2", "--batch-size", "256"]) == 0
+    assert cli.main([*given, "--max-epochs", "3", "--batch-size", "256", "--resume"]) == 0
+    checkpoint, weights = str(tmp_path / "squares" / "best.ckpt"), tmp_path / "weights"
+    assert cli.main(["evaluate", checkpoint, "--labels", str(labelled)]) == 0
+    assert cli.main(["export", "--ckpt", checkpoint, "--out", str(weights)]) == 0
+    hooks = AiHooks.from_folder(weights)
+    assert hooks is not None and hooks.guide is not None and hooks.guide.ready
+    luma = load_luma(sorted(photos.iterdir())[0])
+    streams = {encode_y(luma, BALANCED.but(max_layers=0, ai=hooks))["bitstream"] for _ in range(2)}
+    assert len(streams) == 1
+    about = read_container(streams.pop()).metadata
+    assert about is not None and about["ai"]["name"] == "squares" and set(about["ai"]) == {"name", "sha256"}
+
+
+def test_what_cannot_be_fitted_is_refused(
+    photos: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lightning")
+    given = ["fit", "--config", "squares", "--out", str(tmp_path / "out")]
+    assert cli.main([*given, "--online", str(photos)]) == 2
+    assert "leave --online out" in capsys.readouterr().err
+    assert cli.main([*given, "--labels", str(tmp_path / "none")]) == 2
+    assert "give a folder that pc15learn label --squares wrote" in capsys.readouterr().err
+    facts = json.loads((labelled / "squares.json").read_bytes())
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "squares.json").write_text(json.dumps({**facts, "version": 1}))
+    assert cli.main([*given, "--labels", str(tmp_path / "old")]) == 2
+    assert "is of version 1, this build has 2; label again" in capsys.readouterr().err
+    (tmp_path / "old" / "squares.json").write_text(json.dumps(facts))
+    assert cli.main([*given, "--labels", str(tmp_path / "old")]) == 2
+    assert "has no squares" in capsys.readouterr().err
 
 
 def test_the_command_leaves_out_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

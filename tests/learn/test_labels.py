@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -317,6 +318,28 @@ def test_hugging_face_loads_the_folder(tiles: Path, tmp_path: Path, kind: Any):
     assert len(rows) == made.tiles
     assert rows.features["layers"].feature["candidates"].feature["qv"].dtype == "uint16"
     assert rows[0]["layers"][0]["gen"] == rows_of(made.folder)[0]["layers"][0]["gen"]
+
+
+def test_hugging_face_tells_sets_of_one_folder_name_apart(tiles: Path, tmp_path: Path):
+    """One cache, two folders called `labels`: what was loaded first is not shown for the other."""
+    datasets = pytest.importorskip("datasets")
+    few, every = label(tiles, tmp_path / "few" / "labels", limit=2), label(tiles, tmp_path / "every" / "labels")
+    for made in (few, every):
+        rows = datasets.load_dataset(str(made.folder), split="train", cache_dir=str(tmp_path / "cache"))
+        assert len(rows) == made.tiles
+    assert few.tiles < every.tiles
+
+
+def test_the_card_of_a_folder_keeps_its_words_and_takes_the_sets_name(tiles: Path, tmp_path: Path):
+    page = label(tiles, tmp_path / "out").folder / "README.md"
+    own = page.read_text()
+    words = own.replace("# Tiles of", "# My tiles of")
+    page.write_text(re.sub("config_name: .*", "config_name: default", words))  # as earlier releases named all of them
+    label(tiles, tmp_path / "out")
+    assert page.read_text() == words
+    page.write_text(named := re.sub("config_name: .*", "config_name: mine", words))
+    label(tiles, tmp_path / "out")
+    assert page.read_text() == named
 
 
 @pytest.mark.parametrize(

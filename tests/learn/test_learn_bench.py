@@ -196,6 +196,20 @@ def test_bench_compares_searches_on_the_same_pictures(tmp_path: Path):
     assert parser.open == []
 
 
+def test_searches_of_photographs_stand_beside_the_oracle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_image(tmp_path / "a.png", draw_samples(96)["wall"])
+    given = ["bench", "--images", str(tmp_path), "--photographs", "--out", str(tmp_path / "out"), "--repeats", "1"]
+    assert cli.main([*given, "--lambdas", "1"]) == 0
+    with (tmp_path / "out" / "bench.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["method"] for r in rows] == ["exhaustive", "preset fast", "preset balanced", "heuristic", "M4"]
+    assert len({r["bpp"] for r in rows}) > 2
+    assert methods_of(Searches([tmp_path], photographs=True), CodecConfig.preset("oracle"))[1] != []
+    capsys.readouterr()
+    assert cli.main([*given, "--tile", "32"]) == 2
+    assert "--tile is about tile programs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("bad", [{"limit": 0}, {"repeats": 0}, {"searches": Searches(["baseline"], [0])}])
 def test_bench_options_out_of_range_are_refused(tmp_path: Path, bad: dict[str, Any]):
     with pytest.raises(ConfigError):

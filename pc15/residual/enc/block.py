@@ -16,6 +16,7 @@ from pc15.residual.context_models import COST_ONE, I64, bit_cost, chance, jit_in
 from pc15.residual.contexts import FIRST_PLACE, KIND, PLACE, W_CODED, coded_contexts
 from pc15.residual.cross import FIRST_CROSS, WAYS
 from pc15.residual.dct import MID_BITS, forward
+from pc15.residual.enc.gate import INPUTS, PATTERNS_PAY, ask, pays, see_square
 from pc15.residual.enc.levels import choose_levels, choose_path
 from pc15.residual.enc.mode_screen import (
     coarse_error,
@@ -27,7 +28,7 @@ from pc15.residual.enc.mode_screen import (
 )
 from pc15.residual.enc.pattern_search import DRAFT_FIRST, DRAFT_MORE, FEATURES, price_amount, shortlist
 from pc15.residual.enc.prices import price_modes, price_more
-from pc15.residual.enc.scratch import LEFT, NOTED_TRIES, PLACED, TRIED, Scratch
+from pc15.residual.enc.scratch import LEFT, NOTED_TRIES, PLACED, SEEN, TRIED, Scratch
 from pc15.residual.intra import MODES, ZERO, fill, references
 from pc15.residual.patterns import Patterns, add_layer, layer_step
 from pc15.residual.reconstruct import Work, predict_block, reconstruct_block, takes_sine
@@ -253,7 +254,9 @@ def note_square(w: Scratch, x0: int, y0: int, log2: int, step: int, lam: float, 
             row[0], row[1], row[2] = log2, lam, step
             for f in range(FEATURES):
                 row[LEFT + f] = F32(w.coefs[k, PLACE[first + f, 1], PLACE[first + f, 0]]) / F32(step)
-            row[PLACED], row[PLACED + 1], row[PLACED + 2] = x0, y0, j
+            row[LEFT - 1], row[PLACED], row[PLACED + 1], row[PLACED + 2] = j, x0, y0, j
+            for i in range(INPUTS):
+                row[SEEN + i] = w.gate.inputs[i]
             w.recorded[log2] = at
             w.recorded[0] = at + 1
             return
@@ -373,15 +376,20 @@ def try_block(
             best_j, best_mode, best_sum = energy + bits + gain, mode, total
             copy_block(w.level, w.best_level[slot], CODED_WIDE[shape], CODED_HIGH[shape])
     w.at[slot, 3], w.at[slot, 4], w.at[slot, 5] = best_mode, best_sum, 0
-    if draws and best_j > lam * DRAW_FROM:
-        log2 = LOG2_WIDE[shape]
+    log2, whole = LOG2_WIDE[shape], slot > 2
+    if whole and (w.gate.used[0] or len(w.record)):
+        own_step = layer_step(step, field.tools)
+        see_square(field, x0, y0, log2, own_step, lam, best_j, best_mode, best_sum, m, w)
+        if w.gate.used[0]:
+            ask(log2, w.gate)
         if len(w.record):
-            note_square(w, x0, y0, log2, layer_step(step, field.tools), lam, best_mode, best_j)
+            note_square(w, x0, y0, log2, own_step, lam, best_mode, best_j)
+    if draws and best_j > lam * DRAW_FROM and pays(PATTERNS_PAY, x0, y0, log2, w.gate):
         for k in range(min(w.means[4], len(w.rank))):
             if w.rank[k] < 0 or w.costs[k] > RANK_RATIO * w.costs[0]:
                 break
             best_j = try_layers(field, below, rec, x0, y0, log2, k, best_j, step, lam, m, w, d, patterns)
-        if len(w.record) and w.recorded[log2] >= 0:
+        if whole and len(w.record) and w.recorded[log2] >= 0:
             w.record[w.recorded[log2], LEFT - 1] = best_j
     return best_j
 

@@ -23,6 +23,7 @@ from pc15.residual.decode import (
     pad_edges,
     step_q4,
 )
+from pc15.residual.enc.gate import SquareChoice
 from pc15.residual.enc.rdo import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import ALL_PARTS, Parts
 from pc15.residual.enc.wiener_fit import fit_loop
@@ -54,6 +55,7 @@ class ResidualParams:
     parts: what else may be used; all of it, but in studies.
     contexts: how decisions are predicted; anything but "mixed" makes a payload that only `decode_residual` reads, told
         the same: for studies.
+    choice: ways to code squares that a hook lets be left out; None tries all.
     """
 
     step: int
@@ -63,6 +65,7 @@ class ResidualParams:
     filtered: bool = True
     parts: Parts = ALL_PARTS
     contexts: Contexts = "mixed"
+    choice: SquareChoice | None = None
 
     def __post_init__(self) -> None:
         check_step(self.step)
@@ -121,7 +124,8 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams, guid
     unit = level_q4(params.step, params.tools)
     field, drawn = empty_field(len(padded), padded.shape[1], params.tools, guides=seen), np.zeros_like(padded)
     models = start_models(params.step, params.tools, params.contexts)
-    tape = encode_plane(padded, below, drawn, field, models, PlaneSearch(unit, lam, params.tries, params.parts))
+    search = PlaneSearch(unit, lam, params.tries, params.parts, choice=params.choice)
+    tape = encode_plane(padded, below, drawn, field, models, search)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
     drawn += below

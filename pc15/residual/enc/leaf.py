@@ -1,7 +1,8 @@
 """The best way to code one leaf: whole or, with the tool `splits`, cut into halves, and those perhaps again.
 
-Both first cuts are tried.  Of each half, as soon as what is before it is drawn, the ways to cut it again are tried, and
-the best is kept: a half is never cut again for the sake of the other one.
+Both first cuts are tried, and where their halves come near the best so far, these are cut again.  Of each half, as soon
+as what is before it is drawn, the ways to do so are tried, and the best is kept: a half is never cut again for the sake
+of the other one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import numpy.typing as npt
 
 from pc15.residual.context_models import COST_ONE, I64, jit_inner
 from pc15.residual.enc.block import copy_block, keep_block, try_block
+from pc15.residual.enc.gate import INPUTS, PARTS_PAY, pays
 from pc15.residual.enc.prices import price_again, price_cuts
-from pc15.residual.enc.scratch import Scratch
+from pc15.residual.enc.scratch import SEEN, Scratch
 from pc15.residual.intra import fill
 from pc15.residual.patterns import Patterns
 from pc15.residual.reconstruct import Work
@@ -39,6 +41,9 @@ Ints = npt.NDArray[Any]
 
 PART, TRIAL, BEST = 0, 7, 8
 """Rows of `Scratch.best_level` and `cuts`: the part at hand, the half at hand, the best of the cut at hand."""
+DEEPER, DEEPER_THOROUGH = 1.1, 1.25
+"""Halves are cut again if the two of them cost less than so many times the least J so far; the second is for thorough
+searches."""
 CUT_FROM = 10.0
 """Bits per square, error included, below which cutting it is not tried."""
 
@@ -77,17 +82,18 @@ def copy_parts(source: int, target: int, log2: int, cut: int, first: int, stop: 
 @jit_inner()
 def try_half(
     target: Ints, below: Ints, rec: Ints, field: BlockMap, x0: int, y0: int, log2: int, cut: int, half: int,
-    best_j: float, step: int, lam: float, m: Ints, w: Scratch, d: Work, patterns: Patterns,
+    first_way: int, last_way: int, best_j: float, step: int, lam: float, m: Ints, w: Scratch, d: Work,
+    patterns: Patterns,
 ) -> float:  # fmt: skip
     """Best coding of a half, left in the row BEST if J is below `best_j`, and drawn if it is the first; returns J.
 
-    cut: how the leaf is cut, as far as it is known.
+    cut: how the leaf is cut, as far as it is known.   first_way, last_way: of cutting the half again, those tried.
     """
     fill(field.cut, x0 >> 2, y0 >> 2, 1 << log2 - 2, 1 << log2 - 2, cut)
     price_again(m, field, x0 >> 2, y0 >> 2, log2, cut, half, w.cut_prices[1])
     first = PARTS[cut] - 1 if half else 0
     best = cut
-    for again in range(ONCE, ACROSS + 1):
+    for again in range(first_way, last_way + 1):
         if again == ALONG and log2 == LEAST_CUT:
             continue
         own, stop = cut | again << 2 + 2 * half, first + (1 if again == ONCE else 2)
@@ -114,6 +120,19 @@ def try_half(
 
 
 @jit_inner()
+def take_over(j: float, best_j: float, log2: int, w: Scratch) -> float:
+    """Take over the parts in the row BEST if their J is the least so far; returns the least."""
+    if j >= best_j:
+        return best_j
+    cut = w.cuts[BEST, 0]
+    w.cuts[log2, 0] = cut
+    copy_parts(BEST, log2, log2, cut, 0, PARTS[cut], w)
+    if len(w.record) and w.recorded[log2] >= 0:
+        w.record[w.recorded[log2], SEEN + INPUTS] = j
+    return j
+
+
+@jit_inner()
 def try_leaf(
     target: Ints, below: Ints, rec: Ints, field: BlockMap, x0: int, y0: int, log2: int, step: int, lam: float, m: Ints,
     w: Scratch, d: Work, patterns: Patterns,
@@ -128,19 +147,35 @@ def try_leaf(
     best_j += per_bit * w.cut_prices[0, WHOLE]
     if best_j < lam * CUT_FROM or best_j > lam * w.means[6 + log2 - LEAST_CUT]:
         return best_j
+    if not pays(PARTS_PAY, x0, y0, log2, w.gate):
+        return best_j
+    dearest = DEEPER_THOROUGH if w.means[5] else DEEPER
     for cut in range(ROWS, COLUMNS + 1):
-        j, known = per_bit * w.cut_prices[0, cut], I64(cut)
-        for half in range(2):
-            w.cuts[BEST, 0] = WHOLE
-            j += try_half(
-                target, below, rec, field, x0, y0, log2, known, half, best_j - j, step, lam, m, w, d, patterns
-            )  # fmt: skip
-            known = w.cuts[BEST, 0]
-            if known == WHOLE:
-                break
-        if known != WHOLE and j < best_j:
-            best_j, w.cuts[log2, 0] = j, known
-            copy_parts(BEST, log2, log2, known, 0, PARTS[known], w)
+        flag, bound = per_bit * w.cut_prices[0, cut], best_j * dearest
+        w.cuts[BEST, 0] = WHOLE
+        upper = try_half(
+            target, below, rec, field, x0, y0, log2, cut, 0, ONCE, ONCE, bound - flag, step, lam, m, w, d, patterns
+        )  # fmt: skip
+        if w.cuts[BEST, 0] == WHOLE:
+            continue
+        w.cuts[BEST, 0], bound = WHOLE, bound - flag - upper
+        lower = try_half(
+            target, below, rec, field, x0, y0, log2, cut, 1, ONCE, ONCE, bound, step, lam, m, w, d, patterns
+        )  # fmt: skip
+        if w.cuts[BEST, 0] == WHOLE:
+            continue
+        best_j, way = take_over(flag + upper + lower, best_j, log2, w), ALONG
+        again = try_half(
+            target, below, rec, field, x0, y0, log2, cut, 0, ALONG, ACROSS, upper, step, lam, m, w, d, patterns
+        )  # fmt: skip
+        known = w.cuts[BEST, 0]
+        if again < upper:  # the lower half has another neighbour now
+            upper, lower, way, w.cuts[BEST, 0] = again, best_j - flag - again, ONCE, WHOLE
+        lower = try_half(
+            target, below, rec, field, x0, y0, log2, known, 1, way, ACROSS, lower, step, lam, m, w, d, patterns
+        )  # fmt: skip
+        if w.cuts[BEST, 0] != WHOLE:
+            best_j = take_over(flag + upper + lower, best_j, log2, w)
     return best_j
 
 

@@ -6,7 +6,7 @@ whichever has the smaller J = squared error + lambda * bits.  Floats are the enc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,12 @@ from pc15.residual.context_models import (
     jit_inner,
 )
 from pc15.residual.contexts import W_ON, W_SPLIT
+from pc15.residual.enc.gate import QUARTERS_PAY, SquareChoice, make_gate, pays
 from pc15.residual.enc.leaf import keep_leaf, try_leaf
 from pc15.residual.enc.level_prices import price_levels
 from pc15.residual.enc.pattern_search import price_entries
 from pc15.residual.enc.prices import price_angles
-from pc15.residual.enc.scratch import ALL_PARTS, Parts, Scratch, scratch
+from pc15.residual.enc.scratch import ALL_PARTS, THOROUGH, Parts, Scratch, scratch
 from pc15.residual.patterns import Patterns, patterns_for
 from pc15.residual.reconstruct import Work, work
 from pc15.residual.shapes import ALL_SIZES, SIZES
@@ -82,7 +83,10 @@ def search_super(
                         cut_j = per_bit * bit_cost(p, 1)
                 js[log2, 0], js[log2, 1] = whole_j, cut_j
                 # a square across the border is cut, however small
-                if log2 == 2 or (log2 <= w.means[0] and whole_j < 1e300) or whole_j < lam * GIVE_UP:
+                ends = log2 == 2 or whole_j < lam * GIVE_UP
+                if not ends and whole_j < 1e300:
+                    ends = log2 <= w.means[0] or not pays(QUARTERS_PAY, x0, y0, log2, w.gate)
+                if ends:
                     result, done, keep = whole_j, True, True
         else:
             js[log2, 1] += js[log2 - 1, 0]
@@ -150,6 +154,7 @@ class PlaneSearch:
     step: Q4.   lam: squared error in Q12 per bit.   tries: predictions coded in full per square.   parts: means to use.
     record: [n, RECORD] float32, receives what squares were like that might have added patterns, for training.
     patterns: codebook; None for the packaged one.
+    choice: what a hook lets be left out; None for nothing.
     """
 
     step: int
@@ -158,6 +163,7 @@ class PlaneSearch:
     parts: Parts = ALL_PARTS
     record: Ints | None = None
     patterns: Patterns | None = None
+    choice: SquareChoice | None = None
 
 
 def encode_plane(target: Ints, below: Ints, rec: Ints, field: BlockMap, m: Ints, search: PlaneSearch) -> Ints:
@@ -173,7 +179,11 @@ def encode_plane(target: Ints, below: Ints, rec: Ints, field: BlockMap, m: Ints,
     io[FILL], io[MODE] = TAPE, ENCODE
     patterns = patterns_for(field.tools) if search.patterns is None else search.patterns
     wide = 2 * search.step if field.tools & TRELLIS else search.step
-    w, d = scratch(search.tries, search.parts, field.tools, wide, patterns, search.record), work()
+    gate = make_gate(search.choice, *target.shape)
+    tries, parts = search.tries, search.parts
+    if search.choice is not None and search.choice.tries is not None:
+        tries, parts = min(tries, search.choice.tries), replace(parts, thorough=parts.thorough or tries >= THOROUGH)
+    w, d = scratch(tries, parts, field.tools, wide, patterns, gate, search.record), work()
     stack, done = np.zeros((20, 3), np.int64), 0
     while done < field.on.size:
         if len(io) - io[FILL] < ROOM:

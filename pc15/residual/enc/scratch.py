@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pc15.errors import ConfigError
 from pc15.residual.contexts import MAX_LAYERS
 from pc15.residual.cross import ALL_MODES
+from pc15.residual.enc.gate import INPUTS, Gate
 from pc15.residual.enc.level_prices import ENTRIES
 from pc15.residual.enc.mode_screen import Screen, screen
 from pc15.residual.enc.pattern_search import FEATURES, Finder, make_finder
@@ -29,7 +30,7 @@ patterns gain a fifth of what they gain at coarse ones."""
 NO_LIMIT = 1 << 40
 CUT_BITS = NO_LIMIT, 300, 120
 """Bits per square of 8, 16, 32 px, error included, above which it is not cut into parts but split in four, unless the
-search is thorough: 0.4 % of the bytes for two fifths of the time."""
+search is thorough or a gate decides: 0.4 % of the bytes for two fifths of the time."""
 LIKELY = 4
 """More modes than are drafted are compared at 8x8 boxes."""
 
@@ -64,6 +65,7 @@ class Scratch(NamedTuple):
     paths: Paths
     level_prices: Ints  # [ENTRIES], see `level_prices`
     finder: Finder
+    gate: Gate
     record: Ints  # [n, RECORD] float32 of squares that may add patterns, for training; [0, RECORD] in encoders
     cut_prices: Ints  # [2,3] of first cuts, and of cutting a half again
     cuts: Ints  # [9,9] per size, as in best_level: how it is cut, then mode and sum of levels of each part
@@ -107,11 +109,15 @@ PLACED = LEFT + FEATURES
 """Column from which on there are x, y, J without patterns, and how many of these were coded in full."""
 TRIED = PLACED + 4
 """Column from which on there are entry, layer and J of each, as far as there is room."""
-RECORD = TRIED + 3 * NOTED_TRIES
+SEEN = TRIED + 3 * NOTED_TRIES
+"""Column from which on there are the inputs of a gate, see `gate`; then J of the best cut into parts or 0."""
+RECORD = SEEN + INPUTS + 1
 """Columns of a record: log2 size, lambda, step, J whole, J cut or -1, J as the square is tried alone; then as above."""
 
 
-def scratch(tries: int, parts: Parts, tools: int, step: int, patterns: Patterns, record: Ints | None = None) -> Scratch:
+def scratch(
+    tries: int, parts: Parts, tools: int, step: int, patterns: Patterns, gate: Gate, record: Ints | None = None
+) -> Scratch:
     """Fresh work space; step: Q4, of whole steps."""
     i32, i64, f32 = np.int32, np.int64, np.float32
     square = (64, 64)
@@ -133,6 +139,6 @@ def scratch(tries: int, parts: Parts, tools: int, step: int, patterns: Patterns,
         barred=barred, means=means,
         at=np.zeros((8, 6), i64), js=np.zeros((8, 3)), best_level=np.zeros((9, 64, 64), i32), paths=paths(),
         level_prices=np.zeros(ENTRIES, i64),
-        finder=make_finder(patterns, tries), record=np.zeros((0, RECORD), f32) if record is None else record,
+        finder=make_finder(patterns, tries), gate=gate, record=np.zeros((0, RECORD), f32) if record is None else record,
         recorded=np.zeros(8, i64), cut_prices=np.zeros((2, 3), i64), cuts=np.zeros((9, 9), i64),
     )  # fmt: skip
