@@ -25,7 +25,7 @@ from pc15.bitstream.alphabets import Syntax
 from pc15.bitstream.header import tile_counts
 from pc15.bitstream.ports import Writer
 from pc15.bitstream.programs import Programs
-from pc15.bitstream.read import read_programs
+from pc15.bitstream.read import read_container, read_programs
 from pc15.bitstream.sections import code_section
 from pc15.draw import predict_plane
 from pc15.entropy.tables import load_table
@@ -165,6 +165,23 @@ print("RESULT", json.dumps(said))
         assert kind == "MissingExtraError", (name, text)
         assert WANTED in text, (name, text)
         assert len(text.strip().splitlines()) == 1, (name, text)
+
+
+def test_hooks_of_photographs_do_without(tmp_path: Path) -> None:
+    Image.fromarray(photo()).save(tmp_path / "photo.png")
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom pc15.hooks.base import NoOpinion\n"
+        "from pc15.hooks.squares import QUARTERS, SquareChoice\n\n\n"
+        "class Plain(NoOpinion):\n    def squares(self, view):\n"
+        "        ways = np.full(view.energies(8).shape, QUARTERS, np.uint8)\n"
+        "        return SquareChoice(ways={8: ways}, about={'name': 'plain'})\n"
+    )
+    code = """from pc15.cli import main
+raise SystemExit(main(["encode", "photo.png", "-o", "a.pc15", "--hooks", "mine:Plain"]))
+"""
+    ran = alone(code, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert read_container((tmp_path / "a.pc15").read_bytes()).metadata == {"ai": {"name": "plain"}}
 
 
 def test_a_perceptual_metric_says_which_extra_it_wants(tmp_path: Path) -> None:

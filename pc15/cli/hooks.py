@@ -99,7 +99,7 @@ def _class(module: ModuleType, name: str, spec: str) -> type:
 
 def _made(kind: type, spec: str) -> EncoderHooks:
     """An object of the class, if it has all that hooks need."""
-    from pc15.hooks.protocol import HOOK_METHODS
+    from pc15.hooks.base import HOOK_METHODS
 
     if missing := [method for method in HOOK_METHODS if not callable(getattr(kind, method, None))]:
         near = "".join(did_you_mean(method, [own for own in dir(kind) if own[0] != "_"]) for method in missing[:1])

@@ -1,4 +1,7 @@
-"""Hooks without an opinion, to start one's own from: a subclass answers the questions that it has an answer to."""
+"""Hooks without an opinion, to start one's own from: a subclass answers the questions that it has an answer to.
+
+Nothing here needs torch, nor do hooks of photographs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ if TYPE_CHECKING:
     from pc15.hooks.protocol import CellChoice, LayerView, Proposals
     from pc15.hooks.squares import SquareChoice, SquareView
 
-__all__ = ["NoOpinion"]
+__all__ = ["HOOK_METHODS", "NoOpinion"]
+
+HOOK_METHODS = ("select", "cells", "propose", "rank", "describe")
+"""Methods that all hooks have; `squares` may be missing, which is no opinion."""
 
 
 class NoOpinion:

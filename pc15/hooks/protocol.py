@@ -21,10 +21,7 @@ from pc15.search.bank import Bank
 from pc15.search.cells import Cells
 from pc15.search.windows import Surroundings
 
-__all__ = ["HOOK_METHODS", "CellChoice", "EncoderHooks", "LayerView", "Proposals", "SquareHooks"]
-
-HOOK_METHODS = ("select", "cells", "propose", "rank", "describe")
-"""Methods that all hooks have; `squares` may be missing, which is no opinion."""
+__all__ = ["CellChoice", "EncoderHooks", "LayerView", "Proposals", "SquareHooks"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from pc15.bitstream.header_bytes import pack_plane
 from pc15.bitstream.programs import MAX_LAYERS, Programs
 from pc15.bitstream.varints import varint
 from pc15.config import CodecConfig
+from pc15.errors import ConfigError
 from pc15.luma import MIDDLE, to_pixels
 from pc15.plan.picture import Picture, PlaneTask
 from pc15.plan.plan import (
@@ -437,7 +438,9 @@ class PlaneCoder:
         ask = getattr(self.cfg.ai, "squares", None)
         if ask is None:
             return None
-        from pc15.hooks.squares import SquareView
+        from pc15.hooks.squares import SquareChoice, SquareView
 
-        choice: SquareChoice | None = ask(SquareView(wanted, picture, price, self.cfg.tries, self.cfg.tools))
-        return choice
+        choice: object = ask(SquareView(wanted, picture, price, self.cfg.tries, self.cfg.tools))
+        if choice is None or isinstance(choice, SquareChoice):
+            return choice
+        raise ConfigError(f"squares of the hooks answers with {type(choice).__name__}; give a SquareChoice, or None")

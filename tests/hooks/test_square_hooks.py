@@ -181,6 +181,11 @@ def test_the_compiled_net_is_the_one_that_was_fitted(how: str) -> None:
     assert tensors["second.weight"].shape == (SECOND, HIDDEN)
 
 
+def test_an_answer_of_another_kind_is_refused(photo: Tensor) -> None:
+    with pytest.raises(ConfigError, match="squares of the hooks answers with dict; give a SquareChoice"):
+        encode_y(photo, BALANCED.but(ai=Says({"net": None})))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -190,8 +195,26 @@ def test_the_compiled_net_is_the_one_that_was_fitted(how: str) -> None:
         ({"ways": {12: np.zeros((1, 1), np.uint8)}}, "ways of squares of 12 px"),
         ({"ways": {8: np.zeros((1, 1), np.int64)}}, r"8 px are int64 \[1, 1\]"),
         ({"ways": {8: np.zeros(4, np.uint8)}}, r"8 px are uint8 \[4\]"),
+        ({"ways": {8: [[1]]}}, "8 px are list"),
+        ({"net": {}}, "net is dict"),
     ],
 )
 def test_choices_that_make_no_sense_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         SquareChoice(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"first.weight": None}, "0 units in its first layer"),
+        ({"first.weight": np.zeros((0, INPUTS), np.int8)}, "0 units in its first layer"),
+        ({"first.weight": np.zeros((HIDDEN, 3), np.int8)}, r"first.weight of a net for squares is int8 \[24, 3\]"),
+        ({"second.weight": np.zeros((1, HIDDEN), np.int8)}, r"second.weight .* is int8 \[1, 24\]"),
+        ({"last.bias": np.zeros(WAYS)}, r"last.bias .* is float64 \[3\]; give an array, int32 \[3\]"),
+        ({"last.factor": None}, "last.factor .* is NoneType"),
+    ],
+)
+def test_nets_that_loops_would_read_beyond_are_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        SquareNet({**{name: tensor.numpy() for name, tensor in untrained().items()}, **change})

@@ -46,6 +46,7 @@ INPUTS = PLAIN + FREQUENCIES + 2 * BOXES
 the scan, and of the wanted residual's 4x4 boxes the variances and the Hadamard transform of the means."""
 SECOND = 16
 """Units of a net's second layer."""
+_UNITS = 1024
 TOP = 127
 """Inputs and activations are whole numbers from -127 to this one."""
 ANSWER_BITS, FACTOR_BITS = 8, 20
@@ -59,9 +60,29 @@ SIDES = 8, 16, 32, 64
 @dataclass(frozen=True, eq=False)
 class SquareNet:
     """A net for squares: of each layer weight [outputs, inputs] int8, factor and bias [outputs] int32, by the names
-    first.weight and so on; INPUTS inputs, any number of units, then SECOND, then WAYS."""
+    first.weight and so on; INPUTS inputs, any number of units up to 1,024, then SECOND, then WAYS.
+
+    Raises:
+        ConfigError: a tensor is missing, or of another type or shape: compiled loops would not notice.
+    """
 
     tensors: Mapping[str, Ints]
+
+    def __post_init__(self) -> None:
+        first = self.tensors.get("first.weight")
+        hidden = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
+        if not 1 <= hidden <= _UNITS:
+            raise ConfigError(f"a net for squares has {hidden} units in its first layer; give 1 to {_UNITS}")
+        wide = INPUTS, hidden, SECOND, WAYS
+        for layer, inputs, outputs in zip(LAYERS, wide, wide[1:], strict=False):
+            for part, shape, kind in (("weight", (outputs, inputs), np.int8), ("factor", (outputs,), np.int32),
+                                      ("bias", (outputs,), np.int32)):  # fmt: skip
+                own = self.tensors.get(f"{layer}.{part}")
+                if not isinstance(own, np.ndarray) or own.shape != shape or own.dtype != kind:
+                    found = f"{own.dtype} {list(own.shape)}" if isinstance(own, np.ndarray) else type(own).__name__
+                    raise ConfigError(
+                        f"{layer}.{part} of a net for squares is {found}; give an array, {np.dtype(kind)} {list(shape)}"
+                    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +104,19 @@ class SquareChoice:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.net is not None and not isinstance(self.net, SquareNet):
+            raise ConfigError(f"net is {type(self.net).__name__}; give a SquareNet, or None")
         if not 0.0 <= self.prune < math.inf:
             raise ConfigError(f"prune is {self.prune}; give a price of time from 0, which tries all")
         if self.tries is not None and self.tries < 1:
             raise ConfigError(f"tries is {self.tries}; give 1 or more, or None")
         for side, ways in self.ways.items():
-            if side not in SIDES or ways.ndim != 2 or ways.dtype != np.uint8:
+            array = isinstance(ways, np.ndarray)
+            if side not in SIDES or not array or ways.ndim != 2 or ways.dtype != np.uint8:
+                found = f"{ways.dtype} {list(ways.shape)}" if array else type(ways).__name__
                 raise ConfigError(
-                    f"ways of squares of {side} px are {ways.dtype} {list(ways.shape)}; give [rows, columns] uint8 of "
-                    f"sides among {', '.join(map(str, SIDES))}"
+                    f"ways of squares of {side} px are {found}; give arrays, [rows, columns] uint8, of sides among "
+                    f"{', '.join(map(str, SIDES))}"
                 )
 
 
