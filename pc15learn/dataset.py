@@ -28,26 +28,26 @@ from pc15learn.labels.manifest import Oracle
 from pc15learn.labels.read import LabelFolder
 from pc15learn.online import OnlineLabels
 
-__all__ = ["EpochSampler", "LabelData", "RankBatches", "with_validation"]
+__all__ = ["EpochSampler", "LabelData", "RankBatches", "RowsInMemory", "as_is", "with_validation"]
 
 _BLOCK = 1 << 10  # neighbours that are read together: 1.3 MB of features
 _TOGETHER = 1 << 20  # items that are shuffled together: 1.3 GB of features
 _log = logging.getLogger(__name__)
 
 
-class _Rows(Dataset[LabelTensors]):
-    """Rows in memory; a batch is fetched with a few indexings."""
+class RowsInMemory(Dataset[Any]):
+    """Rows that `pick` takes some of, as `LabelTensors`; a batch is fetched with a few indexings."""
 
-    def __init__(self, rows: LabelTensors) -> None:
+    def __init__(self, rows: Any) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> LabelTensors:
+    def __getitem__(self, index: int) -> Any:
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: list[int]) -> LabelTensors:
+    def __getitems__(self, indices: list[int]) -> Any:
         return self.rows.pick(torch.tensor(indices))
 
 
@@ -67,7 +67,8 @@ class _MappedRows(Dataset[LabelTensors]):
         return self._features.rows(self._own[np.array(indices, np.int64)])
 
 
-def _as_is(batch: Any) -> Any:
+def as_is(batch: Any) -> Any:
+    """A batch that was fetched whole."""
     return batch
 
 
@@ -177,7 +178,7 @@ class LabelData(LightningDataModule):
         self.folder = (
             None if online else self.features.labels if self.features is not None else LabelFolder.open(self.labels)
         )
-        self._sets: tuple[_Rows | _MappedRows | None, _Rows | _MappedRows] | None = None
+        self._sets: tuple[RowsInMemory | _MappedRows | None, RowsInMemory | _MappedRows] | None = None
         self.counts: dict[str, int] = {}
 
     @property
@@ -255,7 +256,7 @@ class LabelData(LightningDataModule):
             return
         if self.online is not None:
             held = self.online.validation()
-            self._sets = None, _Rows(held)
+            self._sets = None, RowsInMemory(held)
             self.counts = {"pictures": self.online.pictures, "train_items": self.items, "val_items": len(held)}
             return
         rows, split, picture, pays = self._of_labels() if self.features is None else self._of_features(self.features)
@@ -285,13 +286,13 @@ class LabelData(LightningDataModule):
         found = list(from_labels(self.folder)) if int(self.folder.oracle.facts["tiles"]["count"]) else []
         if not found:
             nothing = np.zeros(0, np.int64)
-            return lambda own: _Rows(LabelTensors.joined([])), nothing, nothing, nothing
+            return lambda own: RowsInMemory(LabelTensors.joined([])), nothing, nothing, nothing
         numbers: dict[str, int] = {}
         rows = LabelTensors.joined([one for one, _, _ in found])
         split = np.concatenate([one for _, one, _ in found])
         names = np.concatenate([one for _, _, one in found]).tolist()
         picture = np.array([numbers.setdefault(name, len(numbers)) for name in names])
-        return lambda own: _Rows(rows.pick(torch.from_numpy(own))), split, picture, rows.pays.numpy()
+        return lambda own: RowsInMemory(rows.pick(torch.from_numpy(own))), split, picture, rows.pays.numpy()
 
     @staticmethod
     def _of_features(features: FeatureFolder) -> _Set:
@@ -303,7 +304,7 @@ class LabelData(LightningDataModule):
         """Rows of the val split; of features, all of them are read."""
         assert self._sets is not None, "call setup() first"
         held = self._sets[1]
-        return held.rows if isinstance(held, _Rows) else held.__getitems__(list(range(len(held))))
+        return held.rows if isinstance(held, RowsInMemory) else held.__getitems__(list(range(len(held))))
 
     def train_dataloader(self) -> DataLoader[LabelTensors]:
         assert self._sets is not None, "call setup() first"
@@ -320,15 +321,15 @@ class LabelData(LightningDataModule):
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _batches(self, items: _Rows | _MappedRows, sampler: Sampler[int]) -> DataLoader[LabelTensors]:
+    def _batches(self, items: RowsInMemory | _MappedRows, sampler: Sampler[int]) -> DataLoader[LabelTensors]:
         """This rank's share of the items' batches."""
         rank, ranks = self._ranks()
         batches = RankBatches(sampler, self.batch_size, rank=rank, ranks=ranks)
-        return DataLoader(items, batch_sampler=batches, collate_fn=_as_is)
+        return DataLoader(items, batch_sampler=batches, collate_fn=as_is)
 
 
 _Set = tuple[
-    Callable[[np.ndarray[Any, Any]], "_Rows | _MappedRows"],
+    Callable[[np.ndarray[Any, Any]], "RowsInMemory | _MappedRows"],
     np.ndarray[Any, Any],
     np.ndarray[Any, Any],
     np.ndarray[Any, Any],

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from pc15.errors import ConfigError, SchemaError
 from pc15.hooks.roles.squares import SquareGuide
 from pc15.residual.enc.gate import INPUTS, PARTS_PAY, PATTERNS_PAY, QUARTERS_PAY, SIDES, WAYS
 from pc15.residual.patterns import SQUARES_FILE
-from pc15learn.dataset import EpochSampler, RankBatches, with_validation
+from pc15learn.dataset import EpochSampler, RankBatches, RowsInMemory, as_is, with_validation
 from pc15learn.labels.columns import pa
 from pc15learn.labels.squares import MANIFEST, SQUARES_VERSION
 
@@ -59,24 +59,6 @@ class SquareBatch:
         return SquareBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-class _Rows(Dataset[SquareBatch]):
-    def __init__(self, rows: SquareBatch) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> SquareBatch:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: list[int]) -> SquareBatch:
-        return self.rows.pick(torch.tensor(indices))
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
 class SquareData(LightningDataModule):
     """Batches of `SquareBatch`.
 
@@ -96,7 +78,7 @@ class SquareData(LightningDataModule):
         self.labels, self.batch_size, self.seed = Path(labels), batch_size, seed
         self.manifest = self._read_manifest()
         self.counts: dict[str, int] = {}
-        self._sets: tuple[_Rows, _Rows] | None = None
+        self._sets: tuple[RowsInMemory, RowsInMemory] | None = None
 
     def _read_manifest(self) -> dict[str, Any]:
         path = self.labels / MANIFEST
@@ -158,7 +140,7 @@ class SquareData(LightningDataModule):
         numbers = {"train": 0, "val": 1, "test": 2}
         split = with_validation(np.array([numbers[name] for name in table["split"].to_pylist()]), picture)
         rows = _batch_of(table, self.labels)
-        sets = [_Rows(rows.pick(torch.from_numpy(np.flatnonzero(split == which)))) for which in (0, 1)]
+        sets = [RowsInMemory(rows.pick(torch.from_numpy(np.flatnonzero(split == which)))) for which in (0, 1)]
         self._sets = sets[0], sets[1]
         self.counts = {"pictures": len(names), "train_items": len(sets[0]), "val_items": len(sets[1])}
 
@@ -170,10 +152,10 @@ class SquareData(LightningDataModule):
         assert self._sets is not None, "call setup() first"
         return self._batches(self._sets[1], SequentialSampler(self._sets[1]))
 
-    def _batches(self, items: _Rows, sampler: Sampler[int]) -> DataLoader[SquareBatch]:
+    def _batches(self, items: RowsInMemory, sampler: Sampler[int]) -> DataLoader[SquareBatch]:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         batches = RankBatches(sampler, self.batch_size, rank=rank, ranks=ranks)
-        return DataLoader(items, batch_sampler=batches, collate_fn=_as_is)
+        return DataLoader(items, batch_sampler=batches, collate_fn=as_is)
 
 
 def _batch_of(table: pa.Table, labels: Path) -> SquareBatch:
