@@ -50,7 +50,9 @@ Searcher = Callable[[Tensor, Sequence[int]], TileLabels]
 """`TileOracle`, or what stands in for it."""
 
 _SET_NAME = re.compile(rb"^((?:- |  )config_name: )(default|tiles-[0-9a-f]{12})$", re.MULTILINE)
-"""The name in a dataset card that is ours to change."""
+"""The name in a dataset card that is ours to change,"""
+_NAMELESS = re.compile(rb"^dataset_info:\n(?=  features:)", re.MULTILINE)
+"""and where cards of earlier releases lack it."""
 _GROUPS = 2
 """Groups of tiles whose pixels are kept: shards in flight are of one, or of one and the next."""
 
@@ -265,7 +267,9 @@ def _write_card(out: Path, oracle: Oracle, kind: Format, rows: Sequence[TileRow]
     name = set_name("tiles", {"oracle": oracle.fingerprint, "tiles": tiles_digest(rows), "format": kind})
     if path.exists():
         before = path.read_bytes()
-        after = _SET_NAME.sub(rb"\g<1>" + name.encode(), before)
+        ours = b"- config_name: default\n" in before
+        after = _NAMELESS.sub(b"dataset_info:\n  config_name: default\n", before) if ours else before
+        after = _SET_NAME.sub(rb"\g<1>" + name.encode(), after)
         if after != before:
             write_atomic(path, after)
         return

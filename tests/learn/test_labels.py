@@ -334,7 +334,8 @@ def test_the_card_of_a_folder_keeps_its_words_and_takes_the_sets_name(tiles: Pat
     page = label(tiles, tmp_path / "out").folder / "README.md"
     own = page.read_text()
     words = own.replace("# Tiles of", "# My tiles of")
-    page.write_text(re.sub("config_name: .*", "config_name: default", words))  # as earlier releases named all of them
+    before = re.sub("config_name: .*", "config_name: default", words)  # as earlier releases named all of them,
+    page.write_text(before.replace("dataset_info:\n  config_name: default\n", "dataset_info:\n"))  # and once alone
     label(tiles, tmp_path / "out")
     assert page.read_text() == words
     page.write_text(named := re.sub("config_name: .*", "config_name: mine", words))

@@ -43,7 +43,8 @@ WAYS = 3
 PLAIN, FREQUENCIES, BOXES = 32, 64, 16
 INPUTS = PLAIN + FREQUENCIES + 2 * BOXES
 """Numbers that a net sees: what trying the predictions has told, the frequencies that the best of them leaves, along
-the scan, and of the wanted residual's 4x4 boxes the variances and the Hadamard transform of the means."""
+the scan, and of the wanted residual's 4x4 boxes the variances and the Hadamard transform of the means.  The last two of
+PLAIN are 0."""
 SECOND = 16
 """Units of a net's second layer."""
 _UNITS = 1024

@@ -152,7 +152,7 @@ class PlaneSearch:
     """Options of the search of a plane.
 
     step: Q4.   lam: squared error in Q12 per bit.   tries: predictions coded in full per square.   parts: means to use.
-    record: [n, RECORD] float32, receives what squares were like that might have added patterns, for training.
+    record: [n, RECORD] float32, receives what squares of 8 to 64 px were like, for training.
     patterns: codebook; None for the packaged one.
     choice: what a hook lets be left out; None for nothing.
     """

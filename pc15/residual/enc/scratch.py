@@ -30,7 +30,7 @@ patterns gain a fifth of what they gain at coarse ones."""
 NO_LIMIT = 1 << 40
 CUT_BITS = NO_LIMIT, 300, 120
 """Bits per square of 8, 16, 32 px, error included, above which it is not cut into parts but split in four, unless the
-search is thorough or a gate decides: 0.4 % of the bytes for two fifths of the time."""
+search is thorough: 0.4 % of the bytes for two fifths of the time."""
 LIKELY = 4
 """More modes than are drafted are compared at 8x8 boxes."""
 
@@ -66,7 +66,7 @@ class Scratch(NamedTuple):
     level_prices: Ints  # [ENTRIES], see `level_prices`
     finder: Finder
     gate: Gate
-    record: Ints  # [n, RECORD] float32 of squares that may add patterns, for training; [0, RECORD] in encoders
+    record: Ints  # [n, RECORD] float32 of squares of 8 to 64 px, for training; [0, RECORD] in encoders
     cut_prices: Ints  # [2,3] of first cuts, and of cutting a half again
     cuts: Ints  # [9,9] per size, as in best_level: how it is cut, then mode and sum of levels of each part
     recorded: Ints  # [8] int64: rows written, then per size - 2 the row of the square at hand, -1 for none
