@@ -166,7 +166,8 @@ def _folder(source: Path) -> Path:
     if (own := variables("NUMBA_CACHE_DIR").get("NUMBA_CACHE_DIR")) is not None:
         return Path(own) / "loops"
     beside = source.parent / "__pycache__"
-    return beside if os.access(beside, os.W_OK) else cache_dir() / "loops"
+    parent = beside if beside.exists() else source.parent  # the same whether the folder is there yet or not
+    return beside if os.access(parent, os.W_OK) else cache_dir() / "loops"
 
 
 def _read(path: Path, about: dict[str, Any]) -> tuple[bytes, str, str] | None:

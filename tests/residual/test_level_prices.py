@@ -59,7 +59,7 @@ def test_prices_are_those_of_the_models(seed: int, spread: int, trellis: bool, s
     m = start_models(24, TRELLIS if trellis else 0, "mixed").copy()
     m[:, 2] = np.clip(m[:, 2] + random.integers(-300, 301, len(m)), -STRETCH_MAX, STRETCH_MAX)
     m[-WEIGHT_SETS:] += random.integers(-spread, spread + 1, (WEIGHT_SETS, 4)).astype(np.int32)
-    table = np.zeros(ENTRIES, np.int64)
+    table = np.zeros(ENTRIES, np.int32)
     made(m, 3 if trellis else 1, table)
     seen, s = set(), int(SIZE[shape])
     for _ in range(200):

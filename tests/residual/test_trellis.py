@@ -48,7 +48,7 @@ def searched(s, unit, lam, m, kind, near, coef, last_price, level, work):  # typ
     if start < 0:
         return -1, 0, 0.0
     price_last(m, LAST_TOP[s], s, near, kind, last_price)
-    prices = np.zeros(ENTRIES, np.int64)
+    prices = np.zeros(ENTRIES, np.int32)
     price_levels(m, 3, ALL_SIZES, prices)
     return best_path(s, unit, lam, prices, kind * NEAR + near, coef, start, last_price, level, work)
 

@@ -111,6 +111,18 @@ def test_machine_code_is_kept_and_needs_no_numba_until_something_changes(folder:
     assert len(files(folder)) == 2, "what is out of date is written over"
 
 
+def test_code_is_kept_in_one_place_whether_python_keeps_bytecode_there_or_not(folder: Path) -> None:
+    code = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]\n{ASK.replace('MADE', '[]')}"
+    found = []
+    for unwritten in ("1", "", ""):
+        own = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+        own |= {"PYTHONDONTWRITEBYTECODE": unwritten}
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=own)
+        found.append(json.loads(ran.stdout)[3])
+    assert found == [True, False, False], "the first compiles"
+    assert len([*(folder / "loops" / "__pycache__").glob("*.loop")]) == 2
+
+
 def test_two_installations_that_share_a_cache_do_not_compile_anew_in_turns(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(folder / "loops", other / "loops")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import COST, I64, SQUASH, jit_inner
+from pc15.residual.context_models import COST, I64, SQUASH, U64, jit_inner
 from pc15.residual.contexts import (
     DIAGONALS,
     FULL,
@@ -64,14 +64,21 @@ _SIG_A, _SIG_B, _SIG_C, _SIG_D, _GT1_A, _GT1_B, _GT1_C, _GT1_D, _GTN_A, _GTN_B, 
     sum(_lengths[:i]) for i in range(len(_lengths) + 1)
 )
 
+_HEAVIEST = (1 << 20) - 1
 _DOTS = 2048
-COSTS = np.array([[COST[(65536 - SQUASH[i]) >> 4], COST[SQUASH[i] >> 4]] for i in range(1, 2 * _DOTS)], dtype=np.int64)
-"""Cost of a 0 and of a 1, in 1/4096 bit, by the sum of products less 1 - _DOTS, in stretched units."""
+COSTS = np.array([[COST[(65536 - SQUASH[i]) >> 4], COST[SQUASH[i] >> 4]] for i in range(1, 2 * _DOTS)], np.float32)
+"""Cost of a 0 and of a 1, in 1/4096 bit, whole numbers, by the sum of products less 1 - _DOTS, in stretched units."""
+
+
+@jit_inner()
+def _weight(w: int) -> int:
+    """A weight, at most 16, so that its products fit the tables."""
+    return min(max(I64(w), -_HEAVIEST), _HEAVIEST)
 
 
 @jit_inner()
 def price_levels(m: Ints, sets: int, sizes: int, table: Ints) -> None:
-    """Fill the tables, [ENTRIES] int64, from models that stay as they are from here on.
+    """Fill the tables, [ENTRIES] int32, from models that stay as they are from here on.
 
     Args:
         sets: of contexts of "not 0" that the states choose among: 3 with the tool `trellis`, else 1.
@@ -83,7 +90,7 @@ def price_levels(m: Ints, sets: int, sizes: int, table: Ints) -> None:
             state = (0 if q == 0 else q + 1) + (0 if s < SIZES else STATES)
             for z in range(_ZEROS):
                 w = end - (W_SIG_AT[state] + s * 3 + z)
-                w0, w1, w2, w3 = I64(m[w, 0]), I64(m[w, 1]), I64(m[w, 2]), I64(m[w, 3])
+                w0, w1, w2, w3 = _weight(m[w, 0]), _weight(m[w, 1]), _weight(m[w, 2]), _weight(m[w, 3])
                 for diagonal in range(DIAGONALS):
                     at = (s * DIAGONALS + diagonal) * SUMS
                     for sums in range(SUMS):
@@ -102,7 +109,7 @@ def price_levels(m: Ints, sets: int, sizes: int, table: Ints) -> None:
             state = 2 * g + (0 if s < SIZES else STATES)
             d_at = GT1_D_AT[of_part(s)]
             w = end - (W_GT1_AT[state] + s)
-            w0, w1, w2, w3 = I64(m[w, 0]), I64(m[w, 1]), I64(m[w, 2]), I64(m[w, 3])
+            w0, w1, w2, w3 = _weight(m[w, 0]), _weight(m[w, 1]), _weight(m[w, 2]), _weight(m[w, 3])
             for i in range(s * DIAGONALS * SUMS, (s + 1) * DIAGONALS * SUMS):
                 table[_GT1_A + g * GT1_A_SET + i] = w0 * m[GT1_A_AT[state] + i, 2]
             for i in range(s * PLACES * PLACES, (s + 1) * PLACES * PLACES):
@@ -114,13 +121,13 @@ def price_levels(m: Ints, sets: int, sizes: int, table: Ints) -> None:
     for k in range(1, MAX_FLAGS - 1):
         w = end - (W_GTN + min(2, k - 1))
         for i in range(SUMS):
-            table[_GTN_A + k * SUMS + i] = I64(m[w, 0]) * m[GTN_A + k * SUMS + i, 2]
+            table[_GTN_A + k * SUMS + i] = _weight(m[w, 0]) * m[GTN_A + k * SUMS + i, 2]
         for i in range(DIAGONALS):
-            table[_GTN_B + k * DIAGONALS + i] = I64(m[w, 1]) * m[GTN_B + k * DIAGONALS + i, 2]
+            table[_GTN_B + k * DIAGONALS + i] = _weight(m[w, 1]) * m[GTN_B + k * DIAGONALS + i, 2]
         for i in range(NEAR):
-            table[_GTN_C + k * NEAR + i] = I64(m[w, 2]) * m[GTN_C + k * NEAR + i, 2]
+            table[_GTN_C + k * NEAR + i] = _weight(m[w, 2]) * m[GTN_C + k * NEAR + i, 2]
         for i in range(FULL):
-            table[_GTN_D + k * FULL + i] = I64(m[w, 3]) * m[GTN_D + k * FULL + i, 2]
+            table[_GTN_D + k * FULL + i] = _weight(m[w, 3]) * m[GTN_D + k * FULL + i, 2]
 
 
 @jit_inner()
@@ -132,22 +139,24 @@ def sig_row(table: Ints, q: int, s: int, row: int, sums: int, block: int, full: 
         sums: SUM_CLASS of the template sum.   block: kind * NEAR + near.   full: BIT_LENGTH of the levels' sum so far.
     """
     z = zero_class(sums)
+    at = PLACE[U64(row)]
     return _row(
-        table[_SIG_A + q * SIG_A_SET + PLACE[row, 2] + sums]
-        + table[_SIG_B + q * SIG_B_SET + PLACE[row, 3] * _ZEROS + z]
-        + table[_SIG_C + q * SIG_C_SET + ((s * _BLOCKS + block) * _CORNER + PLACE[row, 4]) * _ZEROS + z]
-        + table[_SIG_D + q * SIG_D_SET + ((s * FULL + full) * FULL + PLACE[row, 6]) * _ZEROS + z]
+        _of(table, _SIG_A + q * SIG_A_SET + at[2] + sums)
+        + _of(table, _SIG_B + q * SIG_B_SET + at[3] * _ZEROS + z)
+        + _of(table, _SIG_C + q * SIG_C_SET + ((s * _BLOCKS + block) * _CORNER + at[4]) * _ZEROS + z)
+        + _of(table, _SIG_D + q * SIG_D_SET + ((s * FULL + full) * FULL + at[6]) * _ZEROS + z)
     )
 
 
 @jit_inner()
 def gt1_row(table: Ints, g: int, s: int, row: int, sums: int, block: int, full: int) -> int:
     """Row of COSTS of "larger than 1"; g: GT1_SET of the state."""
+    at = PLACE[U64(row)]
     return _row(
-        table[_GT1_A + g * GT1_A_SET + PLACE[row, 2] + sums]
-        + table[_GT1_B + g * GT1_B_SET + PLACE[row, 3]]
-        + table[_GT1_C + g * GT1_C_SET + (s * _BLOCKS + block) * _CORNER + PLACE[row, 5]]
-        + table[_GT1_D + g * GT1_D_SET + (s * FULL + full) * FULL + PLACE[row, 6]]
+        _of(table, _GT1_A + g * GT1_A_SET + at[2] + sums)
+        + _of(table, _GT1_B + g * GT1_B_SET + at[3])
+        + _of(table, _GT1_C + g * GT1_C_SET + (s * _BLOCKS + block) * _CORNER + at[5])
+        + _of(table, _GT1_D + g * GT1_D_SET + (s * FULL + full) * FULL + at[6])
     )
 
 
@@ -156,11 +165,16 @@ def gtn_row(table: Ints, k: int, row: int, sums: int, near: int, full: int) -> i
     """Row of COSTS of "larger than k", 2 <= k < MAX_FLAGS."""
     i = k - 1
     return _row(
-        table[_GTN_A + i * SUMS + sums]
-        + table[_GTN_B + i * DIAGONALS + PLACE[row, 7]]
-        + table[_GTN_C + i * NEAR + near]
-        + table[_GTN_D + i * FULL + full]
+        _of(table, _GTN_A + i * SUMS + sums)
+        + _of(table, _GTN_B + i * DIAGONALS + PLACE[U64(row), 7])
+        + _of(table, _GTN_C + i * NEAR + near)
+        + _of(table, _GTN_D + i * FULL + full)
     )
+
+
+@jit_inner()
+def _of(table: Ints, at: int) -> int:
+    return I64(table[U64(at)])
 
 
 @jit_inner()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import jit_entry, jit_inner
+from pc15.residual.context_models import U64, jit_entry, jit_inner
 from pc15.residual.intra import MODES, is_smoothed, predict
 from pc15.residual.tools import BLEND
 
@@ -26,19 +26,21 @@ ALL_BORDER, FINE_BORDER = 17, 20
 """Samples of a border that tables hold: all of 4x4 boxes, and as many as one prediction of 8x8 reaches."""
 PART_BORDERS = 19, 26
 """And those of a border of 4x4 boxes that are twice, and four times, as long as they are narrow."""
+LANES = -(-MODES // 8) * 8
+"""Room for all modes side by side, whole registers of eight: the rest of them are 0."""
 _ONE = 1 << 15
 
 
 class Screen(NamedTuple):
     """Tables of what each mode makes of a border, and work space.
 
-    coarse: [16, ALL_BORDER, MODES] float32, the transform of the predictions of 4x4 from each sample of the border.
+    coarse: [16, ALL_BORDER, LANES] float32, the transform of the predictions of 4x4 from each sample of the border.
     fine: [MODES, FINE_BORDER, 64] float32, of those of 8x8, from sample first[mode] of the border on.
     smoothed: [MODES] int64, 1 if it is the smoothed border.
     boxes, quarters: [64], [16] transforms of 8x8 and 4x4 boxes of the square looked at.
     border: [2, 33] means of its border, plain and smoothed, of the boxes.   coarse_border: [17], of the quarters.
-    rest: [64].   errors: [MODES] of all modes at 4x4 boxes, or at those of a half.
-    halves, strips: [2, 16, PART_BORDERS[i], MODES], as coarse, of boxes of parts that are wide, and high.
+    rest: [64].   errors: [LANES] of all modes at 4x4 boxes, or at those of a half.
+    halves, strips: [2, 16, PART_BORDERS[i], LANES], as coarse, of boxes of parts that are wide, and high.
     part_border: [26] means of the border of a part.   part_boxes: [64].
     """
 
@@ -114,7 +116,7 @@ def _transformed(wide: int, high: int, tools: int, boxes: int = 0) -> Ints:
 @functools.cache
 def _tables(tools: int) -> tuple[Ints, ...]:
     coarse, *parts = (
-        np.ascontiguousarray(every.transpose(2, 1, 0))
+        np.ascontiguousarray(np.pad(every, ((0, LANES - MODES), (0, 0), (0, 0))).transpose(2, 1, 0))
         for every in (
             _transformed(2, 2, tools),
             *(_transformed(w, h, tools, 4) for w, h in ((3, 2), (2, 3), (4, 2), (2, 4))),
@@ -135,7 +137,7 @@ def screen(tools: int) -> Screen:
     return Screen(
         coarse, fine, first, smoothed, boxes=np.zeros(64, f32), quarters=np.zeros(16, f32),
         border=np.zeros((2, 33), f32), coarse_border=np.zeros(ALL_BORDER, f32), rest=np.zeros(64, f32),
-        errors=np.zeros(MODES, f32), halves=halves, strips=strips, part_border=np.zeros(max(PART_BORDERS), f32),
+        errors=np.zeros(LANES, f32), halves=halves, strips=strips, part_border=np.zeros(max(PART_BORDERS), f32),
         part_boxes=np.zeros(64, f32),
     )  # fmt: skip
 
@@ -162,11 +164,11 @@ def look_at(goal: Ints, ref: Ints, log2: int, w: Screen) -> None:
             w.coarse_border[9 + i] = (w.border[0, 17 + 2 * i] + w.border[0, 18 + 2 * i]) * F32(0.5)
         hadamard(w.boxes, 8)
     hadamard(w.quarters, 4)
-    for mode in range(MODES):
+    for mode in range(LANES):
         w.errors[mode] = 0.0
     for k in range(16):
         wanted = w.quarters[k]
-        for mode in range(MODES):
+        for mode in range(LANES):
             rest = wanted
             for r in range(ALL_BORDER):
                 rest -= w.coarse[k, r, mode] * w.coarse_border[r]
@@ -256,28 +258,34 @@ def error_left(diff: Ints, log2: int, w: Screen) -> float:
 
 
 @jit_inner()
-def _reduce_part(plane: Ints, wide: int, high: int, across: int, down: int, out: Ints) -> float:
+def _reduce_part(plane: Ints, wide: int, high: int, across: int, down: int, line: Ints, out: Ints) -> float:
     """Means of boxes of a part, 2^across x 2^down of them, row by row; returns the root of a box's area."""
     box_w, box_h = 1 << wide - across, 1 << high - down
     share = F32(1.0) / F32(box_w * box_h)
-    for i in range(1 << across + down):
-        y, x = (i >> across) * box_h, (i & (1 << across) - 1) * box_w
-        total = F32(0.0)
-        for v in range(y, y + box_h):
-            for u in range(x, x + box_w):
-                total += plane[v, u]
-        out[i] = total * share
+    for i in range(1 << down):
+        first = plane[i * box_h]
+        for x in range(1 << wide):
+            line[x] = first[x]
+        for v in range(i * box_h + 1, (i + 1) * box_h):
+            row = plane[v]
+            for x in range(1 << wide):
+                line[x] += row[x]
+        for k in range(1 << across):
+            total = line[U64(k * box_w)]
+            for x in range(k * box_w + 1, (k + 1) * box_w):
+                total += line[U64(x)]
+            out[U64((i << across) + k)] = total * share
     return np.sqrt(np.float64(box_w * box_h))
 
 
 @jit_inner()
 def _part_errors(table: Ints, border: Ints, scale: float, count: int, w: Screen) -> None:
     """w.errors of all modes, from `count` samples of a border."""
-    for mode in range(MODES):
+    for mode in range(LANES):
         w.errors[mode] = 0.0
     for k in range(16):
         wanted = w.quarters[k]
-        for mode in range(MODES):
+        for mode in range(LANES):
             rest = wanted
             for r in range(count):
                 rest -= table[k, r, mode] * border[r]
@@ -290,7 +298,7 @@ def compare_part(goal: Ints, ref: Ints, wide: int, high: int, w: Screen) -> None
 
     All from the border that most of them have, smoothed or not.
     """
-    scale = F32(_reduce_part(goal, wide, high, 2, 2, w.quarters) * 0.25)
+    scale = F32(_reduce_part(goal, wide, high, 2, 2, w.rest, w.quarters) * 0.25)
     hadamard(w.quarters, 4)
     row, corner = is_smoothed(0, 1 << wide + high), (1 << wide) + (1 << high)
     border, at = w.part_border, 0
@@ -322,7 +330,7 @@ def part_error_left(diff: Ints, wide: int, high: int, w: Screen) -> float:
     """`error_left` of a part, at square boxes."""
     shift, boxes = min(wide, high) - 2, w.part_boxes
     across, down = wide - shift, high - shift
-    count, scale = 1 << across + down, _reduce_part(diff, wide, high, across, down, boxes)
+    count, scale = 1 << across + down, _reduce_part(diff, wide, high, across, down, w.rest, boxes)
     h = 1
     while h < count:  # of so many boxes row by row, the transform of a row of all of them is that of both directions
         for i in range(0, count, 2 * h):

@@ -63,7 +63,7 @@ class Scratch(NamedTuple):
     js: Ints  # [8,3] per size: J whole, J cut, bound
     best_level: Ints  # [9,64,64] likewise; 0, 7 and 8 are those of parts, see `leaf`
     paths: Paths
-    level_prices: Ints  # [ENTRIES], see `level_prices`
+    level_prices: Ints  # [ENTRIES] int32, see `level_prices`
     finder: Finder
     gate: Gate
     record: Ints  # [n, RECORD] float32 of squares of 8 to 64 px, for training; [0, RECORD] in encoders
@@ -138,7 +138,7 @@ def scratch(
         rank=np.zeros(drafted, i64), costs=np.zeros(drafted), drafts=np.zeros(tries, i64), draft_costs=np.zeros(tries),
         barred=barred, means=means,
         at=np.zeros((8, 6), i64), js=np.zeros((8, 3)), best_level=np.zeros((9, 64, 64), i32), paths=paths(),
-        level_prices=np.zeros(ENTRIES, i64),
+        level_prices=np.zeros(ENTRIES, i32),
         finder=make_finder(patterns, tries), gate=gate, record=np.zeros((0, RECORD), f32) if record is None else record,
         recorded=np.zeros(8, i64), cut_prices=np.zeros((2, 3), i64), cuts=np.zeros((9, 9), i64),
     )  # fmt: skip

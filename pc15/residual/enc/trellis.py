@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import COST_ONE, I64, jit_inner
+from pc15.residual.context_models import COST_ONE, I64, U64, jit_inner
 from pc15.residual.contexts import (
     BIT_LENGTH,
     FIRST_PLACE,
@@ -39,6 +39,8 @@ _DIAGONAL = 40
 _WORDS = 3 * _DIAGONAL // 8
 _NONE = 2 * STATES
 """Row of a path that has no levels yet."""
+FURTHER = 0.25
+"""Of the two levels about a coefficient the larger one is tried from so many steps above the smaller one on."""
 _START = 15
 LEAST_START = 0.5
 """A path starts at a coefficient of more steps than this."""
@@ -77,57 +79,63 @@ def _escape_bits(rest: int) -> int:
 
 @jit_inner()
 def _levels_from(
-    state: int, before: float, around: int, filled: int, fresh: bool, i: int, row: int, s: int, block: int,
-    value: float, step: int, lam: float, prices: Ints, after: int, w: Paths,
+    state: int, before: float, around: int, filled: int, fresh: bool, row: int, s: int, block: int,
+    value: float, ratio: float, step: int, lam: float, prices: Ints, cost: Ints, trail: Ints,
 ) -> None:  # fmt: skip
-    """Lengthen one path, of J `before`, by each level that place i may have.
+    """Lengthen one path, of J `before`, by each level that the place of a row of PLACE may have.
 
-    fresh: the path starts here, with a level that is not 0.
+    fresh: the path starts here, with a level that is not 0.   ratio: value in steps of two.
+    cost, trail: [STATES], what is known of the paths after the place.
     """
     per_bit = lam / COST_ONE
     scale = 1.0 / (1 << (2 * MID_BITS))
-    odd = ODD[state]
+    odd = ODD[U64(state)]
     came = _START if fresh else state
-    top = I64(value / (2 * step) + 0.5 * odd) + 1
-    cost, trail = w.cost[after], w.trail[i]
+    steps = ratio + 0.5 * odd
+    low = I64(steps)
+    top = low + 1
+    if steps - low < FURTHER and (low > 0 or odd == 0):
+        top = low
     base = before
-    sums, full = SUM_CLASS[min(around, 32)], BIT_LENGTH[min(filled, 127)]
+    sums, full = SUM_CLASS[U64(min(around, 32))], BIT_LENGTH[U64(min(filled, 127))]
     if not fresh:
-        costs = COSTS[sig_row(prices, SIG_SET[state], s, row, sums, block, full)]
-        j = before + per_bit * costs[0]
-        to = NEXT_STATE[state, 0]
+        at = U64(sig_row(prices, SIG_SET[U64(state)], s, row, sums, block, full))
+        j = before + per_bit * COSTS[at, 0]
+        to = U64(NEXT_STATE[U64(state), 0])
         if j < cost[to]:
             cost[to], trail[to] = j, came
-        base += per_bit * costs[1]
+        base += per_bit * COSTS[at, 1]
     base += lam
     none = value * value
     k = 1
     while k <= top:
+        at = U64(0)
         if k < MAX_FLAGS:
             if k == 1:
-                costs = COSTS[gt1_row(prices, GT1_SET[state], s, row, sums, block, full)]
+                at = U64(gt1_row(prices, GT1_SET[U64(state)], s, row, sums, block, full))
             else:
-                costs = COSTS[gtn_row(prices, k, row, sums, block % NEAR, full)]
-            rest = per_bit * costs[0]
+                at = U64(gtn_row(prices, k, row, sums, block % NEAR, full))
+            rest = per_bit * COSTS[at, 0]
         else:
-            k = max(k, top - 1)
+            k = max(k, low)
             rest = lam * _escape_bits(k - MAX_FLAGS)
-        if k >= top - 1:
+        if k >= low:
             e = value - (2 * k - odd) * np.float64(step)
             j = base + rest + (e * e - none) * scale
-            to = NEXT_STATE[state, k & 1]
+            to = U64(NEXT_STATE[U64(state), U64(k & 1)])
             if j < cost[to]:
                 cost[to], trail[to] = j, k << 4 | came
         if k < MAX_FLAGS:
-            base += per_bit * costs[1]
+            base += per_bit * COSTS[at, 1]
         k += 1
 
 
 @jit_inner()
 def _around(sizes: Ints, d1: int, d2: int) -> int:
     """Template sum of a place, from the magnitudes on the two diagonals beyond it, at its column."""
-    near = I64(sizes[d1]) + I64(sizes[d1 + 1])
-    return 2 * near + I64(sizes[d2]) + I64(sizes[d2 + 1]) + I64(sizes[d2 + 2])
+    a, b = U64(d1), U64(d2)
+    near = I64(sizes[a]) + I64(sizes[a + U64(1)])
+    return 2 * near + I64(sizes[b]) + I64(sizes[b + U64(1)]) + I64(sizes[b + U64(2)])
 
 
 @jit_inner()
@@ -166,26 +174,34 @@ def best_path(
         place = first + i
         u, v = I64(PLACE[place, 0]), I64(PLACE[place, 1])
         value = np.float64(abs(coef[v, u]))
+        ratio = value / (2 * step)
         d = u + v
         here, d1, d2 = d % 3 * _DIAGONAL + u, (d + 1) % 3 * _DIAGONAL + u, (d + 2) % 3 * _DIAGONAL + u
         to = 1 - at
+        costs, trail = w.cost[to], w.trail[i]
         for state in range(STATES):
-            w.cost[to, state] = NEVER
-        for state in range(STATES):
-            before = w.cost[at, state]
-            if before < limit:
-                around = _around(w.sizes[w.row[at, state]], d1, d2)
-                _levels_from(
-                    state, before, around, w.filled[at, state], False, i, place, s, block, value, step, lam, prices,
-                    to, w,
-                )  # fmt: skip
+            costs[state] = NEVER
+        start_cost = NEVER  # of a path that starts here
         if value > LEAST_START * 2 * step:
             length = 0
             while (i + 1) >> (length + 1):
                 length += 1
-            before = per_bit * last_price[length, (i + 1) << 2 >> length & 3]
-            if before + lam - value * value * scale < limit:  # no start here can be worth it otherwise
-                _levels_from(0, before, 0, 0, True, i, place, s, block, value, step, lam, prices, to, w)
+            j = per_bit * last_price[length, (i + 1) << 2 >> length & 3]
+            if j + lam - value * value * scale < limit:  # no start here can be worth it otherwise
+                start_cost = j
+        for state in range(STATES + 1):
+            fresh = state == STATES
+            before, around, filled = start_cost, I64(0), I64(0)
+            if not fresh:
+                before = w.cost[at, state]
+                if before >= limit:
+                    continue
+                around, filled = _around(w.sizes[w.row[at, state]], d1, d2), w.filled[at, state]
+            if before < NEVER:
+                _levels_from(
+                    0 if fresh else state, before, around, filled, fresh, place, s, block, value, ratio, step, lam,
+                    prices, costs, trail,
+                )  # fmt: skip
         least = NEVER
         taken = I64(0)  # bits of rows that go on as they are, with the first path that needs them
         for state in range(STATES):
