@@ -19,7 +19,17 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from pc15.errors import ConfigError, SchemaError
 from pc15.hooks.roles.squares import SquareGuide
-from pc15.residual.enc.gate import INPUTS, PARTS_PAY, PATTERNS_PAY, QUARTERS_PAY, SIDES, WAYS
+from pc15.residual.enc.gate import (
+    AGAIN_PAY,
+    ANSWERS,
+    COLUMNS_PAY,
+    INPUTS,
+    PARTS_PREDICTIONS_PAY,
+    PATTERNS_PAY,
+    PREDICTIONS_PAY,
+    ROWS_PAY,
+    SIDES,
+)
 from pc15.residual.patterns import SQUARES_FILE
 from pc15learn.dataset import EpochSampler, RankBatches, RowsInMemory, as_is, with_validation
 from pc15learn.labels.columns import pa
@@ -29,18 +39,23 @@ __all__ = ["TIMES", "SquareBatch", "SquareData"]
 
 Array = np.ndarray[Any, Any]
 
-TIMES = {8: (20.0, 35.0, 12.0), 16: (28.0, 175.0, 170.0), 32: (40.0, 570.0, 950.0), 64: (200.0, 1.0, 3400.0)}
+TIMES = {
+    8: (4.0, 12.0, 8.0, 8.0, 6.0, 6.0),
+    16: (12.0, 22.0, 35.0, 35.0, 50.0, 30.0),
+    32: (30.0, 40.0, 100.0, 100.0, 120.0, 60.0),
+    64: (100.0, 200.0, 1.0, 1.0, 1.0, 1.0),
+}
 """Time that each way takes in a square of so many px, in units of a typical pixel's: means of the search's own, over
 rates and photographs."""
-_COLUMNS = ["picture", "split", "lambda", "side", "bits", "saved", "parts", "cut", "inputs"]
+_COLUMNS = ["picture", "split", "lambda", "side", "first", "bits", "saved", "halves", "more", "cut", "inputs"]
 
 
 @dataclass(frozen=True, eq=False)
 class SquareBatch:
     """n squares.
 
-    inputs: [n,INPUTS] int8.   worth: [n,WAYS] float32, J that a way saved / J of a typical area that takes as long.
-    time: [n,WAYS] float32, as `TIMES`; 0 where there is no such way.
+    inputs: [n,INPUTS] int8.   worth: [n,ANSWERS] float32, J that a way saved / J of a typical area that takes as long.
+    time: [n,ANSWERS] float32, as `TIMES`; 0 where there is no such way.
     """
 
     inputs: Tensor
@@ -159,15 +174,25 @@ class SquareData(LightningDataModule):
 
 
 def _batch_of(table: pa.Table, labels: Path) -> SquareBatch:
-    """All rows; what a way saves is what the square would cost with all others but it, less what it costs with it."""
+    """All rows; what a way saves is what the square would cost with all others but it, less what it costs with it.
+
+    Of the two first cuts the better one saves what both do: each alone would hardly be missed.
+    """
     side, rate = table["side"].to_numpy(), table["lambda"].to_numpy()
-    bits, saved = table["bits"].to_numpy().astype(np.float64), table["saved"].to_numpy()
-    parts, cut = (np.where(own > 0, own, np.inf) for own in (table["parts"].to_numpy(), table["cut"].to_numpy()))
-    drawn = bits - saved
-    gains = np.zeros((len(table), WAYS))
+    first, bits, saved, more = (
+        table[name].to_numpy().astype(np.float64) for name in ("first", "bits", "saved", "more")
+    )
+    halves = table["halves"].combine_chunks().flatten().to_numpy().reshape(-1, 4)
+    halves, cut = (np.where(own > 0, own, np.inf) for own in (halves, table["cut"].to_numpy()))
+    drawn, parts, once = bits - saved, halves[:, 1::2].min(axis=1), halves[:, ::2].min(axis=1)
+    others = np.minimum(drawn, cut)
+    gains = np.zeros((len(table), ANSWERS))
+    gains[:, PREDICTIONS_PAY] = np.minimum(np.minimum(first - saved, parts), cut) - drawn
     gains[:, PATTERNS_PAY] = np.minimum(np.minimum(bits, parts), cut) - drawn
-    gains[:, PARTS_PAY] = np.minimum(drawn, cut) - parts
-    gains[:, QUARTERS_PAY] = np.minimum(drawn, parts) - cut
+    for way, column in (ROWS_PAY, 1), (COLUMNS_PAY, 3):
+        gains[:, way] = np.where(halves[:, column] == parts, others - parts, 0.0)
+    gains[:, AGAIN_PAY] = np.minimum(others, once) - parts
+    gains[:, PARTS_PREDICTIONS_PAY] = np.minimum(others, parts + more) - parts
     best, time = np.minimum(np.minimum(drawn, parts), cut), np.array([TIMES[int(own)] for own in SIDES])
     per_pixel = np.zeros(len(table))
     for value in np.unique(rate):
@@ -177,7 +202,7 @@ def _batch_of(table: pa.Table, labels: Path) -> SquareBatch:
         per_pixel[rate == value] = best[whole].mean() / SIDES[-1] ** 2
     time = time[np.searchsorted(SIDES, side)]
     worth = np.maximum(gains, 0.0) / (time * per_pixel[:, None])
-    time[side == SIDES[-1], PARTS_PAY] = 0.0
+    time[side == SIDES[-1], ROWS_PAY:] = 0.0
     inputs = table["inputs"].combine_chunks().flatten().to_numpy().reshape(-1, INPUTS)
     return SquareBatch(
         torch.from_numpy(inputs.copy()), torch.from_numpy(worth.astype(np.float32)),

@@ -20,14 +20,18 @@ from pc15.errors import ConfigError
 from pc15.hooks.base import NoOpinion
 from pc15.hooks.features import Structure, structure
 from pc15.hooks.protocol import LayerView
-from pc15.hooks.squares import PARTS, PATTERNS, QUARTERS, SquareChoice, SquareView
+from pc15.hooks.squares import ALL_WAYS, COLUMNS, PARTS, PATTERNS, ROWS, SIDES, SquareChoice, SquareView
 from pc15.proc.generators import NAMES
 
 __all__ = ["HeuristicHooks", "checked_topk", "family_scores", "top_generators"]
 
 
-BUSY = {16: 400.0, 32: 400.0, 64: 400.0}
+BUSY = {32: 400.0, 64: 400.0}
 """Squares whose error about their mean is worth more bits hold much, by their side."""
+STEEPER = 1.5
+"""A square that changes so much more down than across is not cut into a left and a right half, and vice versa."""
+TRIES = 3
+"""Predictions of a square that are coded in full."""
 
 
 class HeuristicHooks(NoOpinion):
@@ -50,14 +54,16 @@ class HeuristicHooks(NoOpinion):
         return top_generators(scores, self.topk, view.candidates.start)
 
     def squares(self, view: SquareView) -> SquareChoice | None:
-        """Neither patterns nor parts in large squares that hold much: these are cut in any case."""
-        busy = {side: view.energies(side) > most for side, most in BUSY.items()}
-        if not any(own.any() for own in busy.values()):
-            return None
-        ways = {
-            side: np.where(own, QUARTERS, PATTERNS | PARTS | QUARTERS).astype(np.uint8) for side, own in busy.items()
-        }
-        return SquareChoice(ways=ways, about={"name": "heuristic"})
+        """Few predictions; no halves across a slope; neither patterns nor parts in large squares that hold much: these
+        are cut in four in any case."""
+        ways = {side: np.full(view.energies(side).shape, ALL_WAYS, np.uint8) for side in SIDES}
+        for side, own in ways.items():
+            if side in BUSY:
+                own[view.energies(side) > BUSY[side]] &= ALL_WAYS & ~(PATTERNS | PARTS)
+            down, across = view.slopes(side)
+            own[down > STEEPER * across] &= ALL_WAYS & ~COLUMNS
+            own[across > STEEPER * down] &= ALL_WAYS & ~ROWS
+        return SquareChoice(ways=ways, tries=TRIES, about={"name": "heuristic"})
 
     def describe(self) -> dict[str, Any]:
         """Name and version: there are no weights to name."""

@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.enc.gate import SIDES, SquareChoice, SquareNet
+from pc15.residual.enc.gate import SIDES, WAYS, SquareChoice, SquareNet
 
-__all__ = ["PARTS", "PATTERNS", "QUARTERS", "SIDES", "SquareChoice", "SquareNet", "SquareView"]
+__all__ = [
+    "AGAIN", "ALL_WAYS", "COLUMNS", "PARTS", "PARTS_PREDICTIONS", "PATTERNS", "PREDICTIONS", "QUARTERS", "ROWS",
+    "SIDES", "SquareChoice", "SquareNet", "SquareView",
+]  # fmt: skip
 
 Ints = npt.NDArray[Any]
 
-PATTERNS, PARTS, QUARTERS = 1, 2, 4
-"""Bits of `SquareChoice.ways`."""
+PREDICTIONS, PATTERNS, ROWS, COLUMNS, AGAIN, PARTS_PREDICTIONS, QUARTERS = (1 << _way for _way in range(WAYS))
+"""Bits of `SquareChoice.ways`: predictions but the likeliest one; patterns; two halves, one above the other, or side by
+side; halves cut again; predictions of all these parts but the likeliest one; quarters."""
+PARTS = ROWS | COLUMNS | AGAIN | PARTS_PREDICTIONS
+ALL_WAYS = (1 << WAYS) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +54,9 @@ class SquareView:
         total, square = own.sum(axis=(2, 3)), (own * own).sum(axis=(2, 3))
         energies: npt.NDArray[np.float64] = (square - total * total / side**2) / self.price
         return energies
+
+    def slopes(self, side: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Squared differences of neighbours in each of these squares, down and across, in bits at the price."""
+        own = self.squares(side).astype(np.int64)
+        down, across = (np.square(np.diff(own, axis=axis)).sum(axis=(2, 3)) / self.price for axis in (2, 3))
+        return down, across

@@ -37,7 +37,7 @@ jit_inner = partial(jit.lazy_inner, error_model="numpy", allocates=False)
 I64: Any = np.int64
 """Widens what comes out of an array, so that every loop is compiled for one set of types."""
 U64: Any = np.uint64
-"""Of an index that is not negative: nothing is spent on counting from the end."""
+"""Type of an index that is not negative, so that nothing is spent on counting from the end."""
 
 
 HALF_CONTEXT = 0

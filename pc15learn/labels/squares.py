@@ -34,7 +34,7 @@ from pc15.residual.decode import empty_field, level_q4, pad_edges
 from pc15.residual.enc.gate import INPUTS
 from pc15.residual.enc.pattern_search import FEATURES
 from pc15.residual.enc.rdo import PlaneSearch, encode_plane
-from pc15.residual.enc.scratch import LEFT, NOTED_TRIES, PLACED, RECORD, SEEN, TRIED
+from pc15.residual.enc.scratch import CUTS, FIRST, LEFT, NOTED_TRIES, PLACED, RECORD, SEEN, TRIED
 from pc15.residual.initial_models import start_models
 from pc15.residual.patterns import SQUARES_FILE, digest, layers_at, read_books
 from pc15.residual.tools import CHROMA_TOOLS, tools_of
@@ -45,7 +45,7 @@ from pc15learn.tiles import split_of
 
 __all__ = ["SquareOptions", "SquaresMade", "label_squares"]
 
-SQUARES_VERSION = 2
+SQUARES_VERSION = 3
 """Raised by one with every change of what the residual's search tries or what a row says of it."""
 MANIFEST = "squares.json"
 
@@ -57,7 +57,8 @@ _SCHEMA = pa.schema(
     [
         ("picture", pa.string()), ("split", pa.string()), ("lambda", pa.float64()), ("step", pa.float32()),
         ("y", pa.int32()), ("x", pa.int32()), ("side", pa.int16()),
-        ("bits", pa.float32()), ("saved", pa.float32()), ("parts", pa.float32()), ("cut", pa.float32()),
+        ("first", pa.float32()), ("bits", pa.float32()), ("saved", pa.float32()), ("halves", pa.list_(pa.float32(), 4)),
+        ("more", pa.float32()), ("cut", pa.float32()),
         ("tried", pa.list_(_TRY)), ("kept", pa.bool_()), ("drawn", pa.list_(_DRAWN)),
         ("left", pa.list_(pa.float32(), FEATURES)), ("inputs", pa.list_(pa.int8(), INPUTS)),
     ]
@@ -69,9 +70,12 @@ A row is one square of a photograph's luma at one rate, as the residual's search
 - `picture`, `split`: the picture's SHA-256, and its split, train, val or test, by picture
 - `lambda`, `step`: the price of a bit, and the quantizer's step, in 1/16 of luma / 4096
 - `y`, `x`, `side`: the square, px
-- `bits`: J of its best coding without patterns, in bits; `saved`: by how much the patterns that were tried lower it, 0
-  where none pays; `parts`: J of the best cut into parts, -1 where none was better than all before it; `cut`: J of the
-  four quarters instead, -1 where that was not tried
+- `first`: J of the square by its likeliest prediction, in bits; `bits`: by the best one; `saved`: by how much the
+  patterns that were tried lower that, 0 where none pays
+- `halves`: J of two halves, one above the other, as they are and perhaps cut again, then the same of halves side by
+  side; -1 where that was not near the best so far; `more`: what predictions but the likeliest one save in the parts of
+  the best of these, 0 where no cut was the best so far
+- `cut`: J of the four quarters instead, -1 where that was not tried
 - `tried`: the patterns that were coded in full, in order, at most {tries}: entry of the side's codebook, layer, and
   what each saves against `bits`
 - `kept`: the picture's coding has this square with patterns; `drawn`: entries and amounts of these
@@ -239,18 +243,21 @@ def squares_of(plane: Array, cfg: CodecConfig, picture: str) -> pa.Table:
     x, y = (rows[:, PLACED + k].astype(np.int64) for k in range(2))
     per_bit = rows[:, 1]
     bits = rows[:, PLACED + 2] / per_bit
+    halves, more, cut = rows[:, CUTS : CUTS + 4], rows[:, CUTS + 4], rows[:, 4]
+    halves, cut = (np.where(own > 0, own, np.float32(-1.0)) for own in (halves / per_bit[:, None], cut / per_bit))
     layers = [layers_at(field, int(u) >> 2, int(v) >> 2, int(n)) for u, v, n in zip(x, y, side, strict=True)]
     return pa.table(
         [
             pa.array([picture] * len(rows)), pa.array([split_of(picture)] * len(rows)),
             pa.array(np.full(len(rows), cfg.lambda_rd)), pa.array(rows[:, 2]),
             pa.array(y.astype(np.int32)), pa.array(x.astype(np.int32)), pa.array(side),
-            pa.array(bits), pa.array((rows[:, PLACED + 2] - rows[:, LEFT - 1]) / per_bit),
-            *(pa.array(np.where(own > 0, own / per_bit, np.float32(-1.0))) for own in (rows[:, -1], rows[:, 4])),
+            pa.array(rows[:, FIRST] / per_bit), pa.array(bits),
+            pa.array((rows[:, PLACED + 2] - rows[:, LEFT - 1]) / per_bit),
+            pa.FixedSizeListArray.from_arrays(pa.array(halves.reshape(-1)), 4), pa.array(more / per_bit), pa.array(cut),
             _tried(rows, bits), pa.array([bool(own) for own in layers]),
             pa.array([[{"entry": e, "amount": a} for e, a in own] for own in layers], pa.list_(_DRAWN)),
             pa.FixedSizeListArray.from_arrays(pa.array(rows[:, LEFT:PLACED].reshape(-1)), FEATURES),
-            pa.FixedSizeListArray.from_arrays(pa.array(rows[:, SEEN:-1].astype(np.int8).reshape(-1)), INPUTS),
+            pa.FixedSizeListArray.from_arrays(pa.array(rows[:, SEEN:FIRST].astype(np.int8).reshape(-1)), INPUTS),
         ],
         schema=_SCHEMA,
     )  # fmt: skip

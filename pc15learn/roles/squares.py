@@ -17,7 +17,7 @@ __all__ = ["SquaresModule"]
 
 _PRICES = torch.linspace(-8.5, -2.5, 13)
 """Logarithms of the prices of time that a net is fitted at, 0.0002 to 0.08."""
-_SHOWN = 0.005
+_SHOWN = 0.01
 """The one that `val/lost` and `val/time` are of."""
 
 
@@ -27,7 +27,7 @@ class SquaresModule(RoleModule):
     loss: at each of several prices of time, the cost of the wrong decision: what a way would have saved if it is left
         out, the price of its time if it is tried, each as its logistic bound.  Its minimum is the logarithm of the mean
         saved, so one net serves all prices.
-    logs: train/loss, val/loss; at a price of 0.005 val/lost, the share of what all ways save that is lost by what is
+    logs: train/loss, val/loss; at a price of 0.01 val/lost, the share of what all ways save that is lost by what is
         left out, and val/time, the share of their time that is spent.
     """
 
@@ -40,7 +40,7 @@ class SquaresModule(RoleModule):
         return SquareData(labels, **options)
 
     def _costs(self, batch: SquareBatch) -> tuple[Tensor, Tensor]:
-        """(loss of each square [B], answers [B,WAYS])."""
+        """(loss of each square [B], answers [B,ANSWERS])."""
         answers = self.net(batch.inputs)
         prices = _PRICES.to(answers.device)
         past = answers[:, :, None] - prices

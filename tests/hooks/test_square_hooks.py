@@ -20,10 +20,24 @@ from pc15.hooks.base import NoOpinion
 from pc15.hooks.heuristic import HeuristicHooks
 from pc15.hooks.integer_net import IntegerLayer
 from pc15.hooks.roles.squares import GateNet
-from pc15.hooks.squares import PARTS, PATTERNS, QUARTERS, SIDES, SquareChoice, SquareNet, SquareView
+from pc15.hooks.squares import (
+    AGAIN,
+    ALL_WAYS,
+    COLUMNS,
+    PARTS,
+    PARTS_PREDICTIONS,
+    PATTERNS,
+    PREDICTIONS,
+    QUARTERS,
+    ROWS,
+    SIDES,
+    SquareChoice,
+    SquareNet,
+    SquareView,
+)
 from pc15.residual.bits import Square, square_bits
 from pc15.residual.context_models import jit_entry
-from pc15.residual.enc.gate import INPUTS, SECOND, WAYS, Gate, ask, make_gate
+from pc15.residual.enc.gate import ANSWERS, INPUTS, SECOND, Gate, ask, make_gate
 from pc15.runtime import notices
 from pc15.search.backend.protocol import ANSWER_TOP
 from pc15learn.sample_data import draw_samples
@@ -80,27 +94,29 @@ def ways(value: int) -> dict[int, NDArray[np.uint8]]:
 
 
 def test_hooks_that_let_all_be_tried_change_no_byte(photo: Tensor, plain: EncodeResult) -> None:
-    every = PATTERNS | PARTS | QUARTERS
-    for choice in (None, SquareChoice(), SquareChoice(net_of(untrained()), 1e-250), SquareChoice(ways=ways(every))):
+    every = SquareChoice(ways=ways(ALL_WAYS))
+    for choice in (None, SquareChoice(), SquareChoice(net_of(untrained()), 1e-250), every):
         assert encode_y(photo, BALANCED.but(ai=Says(choice)))["bitstream"] == plain["bitstream"]
 
 
 def test_ways_that_are_left_out_are_not_in_the_stream(photo: Tensor, plain: EncodeResult) -> None:
     assert plain.stats["layers"] > 0
-    for without in (PATTERNS, PARTS, QUARTERS):
-        left = PATTERNS + PARTS + QUARTERS - without
-        made = encode_y(photo, BALANCED.but(ai=Says(SquareChoice(ways=ways(left)))))
+    for without in (PREDICTIONS, PATTERNS, ROWS, COLUMNS, AGAIN, PARTS_PREDICTIONS, PARTS, QUARTERS):
+        made = encode_y(photo, BALANCED.but(ai=Says(SquareChoice(ways=ways(ALL_WAYS & ~without)))))
         assert without != PATTERNS or made.stats["layers"] == 0
         assert made["bitstream"] != plain["bitstream"]
         squares = squares_of(made["bitstream"])
-        assert without != PARTS or all(square.wide == square.high for square in squares)
+        shapes = {(square.wide, square.high) for square in squares}
+        assert without != PARTS or all(wide == high for wide, high in shapes)
+        assert without not in (ROWS, COLUMNS) or any(wide != high for wide, high in shapes)
+        assert without != AGAIN or all(max(own) <= 2 * min(own) for own in shapes)
         assert without != QUARTERS or all(square.wide == 64 for square in squares if square.x < 64 and square.y < 64)
         assert float((decode_y(made["bitstream"]) - photo).square().mean()) < 0.01
 
 
 def test_a_map_speaks_of_its_own_squares(photo: Tensor) -> None:
     """No patterns on the left: there are some on the right alone."""
-    half = ways(PATTERNS | PARTS | QUARTERS)
+    half = ways(ALL_WAYS)
     for side, own in half.items():
         own[:, : 64 // side] -= PATTERNS
     made = encode_y(photo, BALANCED.but(ai=Says(SquareChoice(ways=half))))
@@ -175,7 +191,7 @@ def test_the_compiled_net_is_the_one_that_was_fitted(how: str) -> None:
     x = inputs
     for name, kind in (("first", "relu"), ("second", "relu"), ("last", "answer")):
         x = IntegerLayer.of(tensors, name, kind, torch.device("cpu"))(x)  # type: ignore[arg-type]
-    out = np.zeros((64, WAYS), np.int64)
+    out = np.zeros((64, ANSWERS), np.int64)
     _asked(inputs.numpy().astype(np.int16), make_gate(SquareChoice(net_of(tensors), 0.01), 64, 64), out)
     assert np.array_equal(out.clip(-ANSWER_TOP, ANSWER_TOP), x.numpy())  # where the other one stops counting
     assert tensors["second.weight"].shape == (SECOND, HIDDEN)
@@ -211,7 +227,7 @@ def test_choices_that_make_no_sense_are_refused(options: dict[str, Any], says: s
         ({"first.weight": np.zeros((0, INPUTS), np.int8)}, "0 units in its first layer"),
         ({"first.weight": np.zeros((HIDDEN, 3), np.int8)}, r"first.weight of a net for squares is int8 \[24, 3\]"),
         ({"second.weight": np.zeros((1, HIDDEN), np.int8)}, r"second.weight .* is int8 \[1, 24\]"),
-        ({"last.bias": np.zeros(WAYS)}, r"last.bias .* is float64 \[3\]; give an array, int32 \[3\]"),
+        ({"last.bias": np.zeros(ANSWERS)}, r"last.bias .* is float64 \[6\]; give an array, int32 \[6\]"),
         ({"last.factor": None}, "last.factor .* is NoneType"),
     ],
 )

@@ -64,8 +64,11 @@ def test_rows_say_what_was_tried_and_what_it_saved(labelled: Path) -> None:
         assert np.isfinite(row["left"]).all() and len(row["left"]) == 64
         assert len(row["inputs"]) == 128 and any(row["inputs"])
         most = row["bits"] - row["saved"] + 12  # and a flag
-        assert row["parts"] == -1 or (row["side"] < 64 and 0 < row["parts"] < most)
-    assert any(row["parts"] > 0 for row in rows) and any(row["cut"] > 0 for row in rows)
+        assert row["first"] >= row["bits"] and row["more"] >= 0
+        for once, best in (row["halves"][:2], row["halves"][2:]):
+            assert once == best == -1 or (row["side"] < 64 and 0 < best <= once < 1.25 * most)
+    assert any(max(row["halves"]) > 0 for row in rows) and any(row["cut"] > 0 for row in rows)
+    assert any(row["more"] > 0 for row in rows) and any(row["first"] > row["bits"] for row in rows)
     paid = [row for row in rows if row["saved"] > 0]
     assert 0 < len(paid) < len(rows) // 2
     assert all(row["saved"] > 0 for row in rows if row["kept"])
@@ -131,7 +134,7 @@ def test_what_cannot_be_fitted_is_refused(
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "squares.json").write_text(json.dumps({**facts, "version": 1}))
     assert cli.main([*given, "--labels", str(tmp_path / "old")]) == 2
-    assert "is of version 1, this build has 2; label again" in capsys.readouterr().err
+    assert "is of version 1, this build has 3; label again" in capsys.readouterr().err
     (tmp_path / "old" / "squares.json").write_text(json.dumps(facts))
     assert cli.main([*given, "--labels", str(tmp_path / "old")]) == 2
     assert "has no squares" in capsys.readouterr().err

@@ -15,14 +15,14 @@ from pc15.errors import ConfigError, HooksError, shown
 from pc15.hooks.integer_net import TrainedLayer, layer_spec
 from pc15.hooks.squares import SquareNet
 from pc15.hooks.weights import Predictor, TensorSpec
-from pc15.residual.enc.gate import GATE_VERSION, INPUTS, SECOND, WAYS
+from pc15.residual.enc.gate import ANSWERS, GATE_VERSION, INPUTS, SECOND
 from pc15.residual.patterns import SQUARES_FILE, digest, read_books
 
 __all__ = ["GateNet", "SquareGuide"]
 
 
 class GateNet(nn.Module):
-    """M4: inputs of squares [n, INPUTS] int8 -> answers [n, WAYS], see `pc15.residual.enc.gate`.
+    """M4: inputs of squares [n, INPUTS] int8 -> answers [n, ANSWERS], see `pc15.residual.enc.gate`.
 
     Args:
         hidden: units of the first layer.
@@ -32,7 +32,7 @@ class GateNet(nn.Module):
         super().__init__()
         self.first = TrainedLayer(INPUTS, hidden, "relu")
         self.second = TrainedLayer(hidden, SECOND, "relu")
-        self.last = TrainedLayer(SECOND, WAYS, "answer")
+        self.last = TrainedLayer(SECOND, ANSWERS, "answer")
 
     def forward(self, inputs: Tensor) -> Tensor:
         answers: Tensor = self.last(self.second(self.first(inputs.float() / self.first.scale)))
@@ -60,7 +60,7 @@ class SquareGuide(Predictor):
     role, title, slot = "squares", "M4", "squares"
     input_version = GATE_VERSION
 
-    def __init__(self, weights: str | Path, *, strict: bool = False, prune: float = 0.0025, tries: int = 3) -> None:
+    def __init__(self, weights: str | Path, *, strict: bool = False, prune: float = 0.008, tries: int = 3) -> None:
         if isinstance(prune, bool) or not isinstance(prune, numbers.Real) or not 0.0 <= prune < 1.0:
             raise ConfigError(f"SquareGuide prune is {shown(prune)}; give a price from 0, which tries all, to below 1")
         if isinstance(tries, bool) or not isinstance(tries, numbers.Integral) or not 1 <= tries <= 8:
@@ -80,7 +80,7 @@ class SquareGuide(Predictor):
         return {
             **layer_spec("first", INPUTS, hidden),
             **layer_spec("second", hidden, SECOND),
-            **layer_spec("last", SECOND, WAYS),
+            **layer_spec("last", SECOND, ANSWERS),
         }
 
     @classmethod

@@ -16,7 +16,7 @@ from pc15.residual.context_models import COST_ONE, I64, bit_cost, chance, jit_in
 from pc15.residual.contexts import FIRST_PLACE, KIND, PLACE, W_CODED, coded_contexts
 from pc15.residual.cross import FIRST_CROSS, WAYS
 from pc15.residual.dct import MID_BITS, forward
-from pc15.residual.enc.gate import INPUTS, PATTERNS_PAY, ask, pays, see_square
+from pc15.residual.enc.gate import INPUTS, PATTERNS_PAY, PREDICTIONS_PAY, ask, pays, see_square
 from pc15.residual.enc.levels import choose_levels, choose_path
 from pc15.residual.enc.mode_screen import (
     coarse_error,
@@ -28,7 +28,7 @@ from pc15.residual.enc.mode_screen import (
 )
 from pc15.residual.enc.pattern_search import DRAFT_FIRST, DRAFT_MORE, FEATURES, price_amount, shortlist
 from pc15.residual.enc.prices import price_modes, price_more
-from pc15.residual.enc.scratch import LEFT, NOTED_TRIES, PLACED, SEEN, TRIED, Scratch
+from pc15.residual.enc.scratch import FIRST, LEFT, NOTED_TRIES, PLACED, SEEN, TRIED, Scratch
 from pc15.residual.intra import MODES, ZERO, fill, references
 from pc15.residual.patterns import Patterns, add_layer, layer_step
 from pc15.residual.reconstruct import Work, predict_block, reconstruct_block, takes_sine
@@ -49,7 +49,9 @@ DRAWN_DRAFT, SMALL_DRAFT = 0.92, 0.97
 RANK_RATIO = 1.3
 """A mode whose transformed error is so much larger than the least is not drafted,"""
 DRAFT_RATIO = 1.1
-"""and one whose draft costs so much more than the cheapest is not coded in full."""
+"""and one whose draft costs so much more than the cheapest is not coded in full,"""
+BOUND_RATIO = 1.2
+"""nor one whose draft costs so much more than the block may cost."""
 
 
 # ------------------------------------------------------------------ prediction of a block
@@ -242,8 +244,10 @@ def note_tried(w: Scratch, log2: int, entry: int, layer: int, j: float) -> None:
 
 
 @jit_inner()
-def note_square(w: Scratch, x0: int, y0: int, log2: int, step: int, lam: float, mode: int, j: float) -> None:
-    """Begin a row of the record: what the prediction of a mode that was drafted left of a square, and J so far."""
+def note_square(
+    w: Scratch, x0: int, y0: int, log2: int, step: int, lam: float, mode: int, first_j: float, j: float
+) -> None:
+    """Begin a row of the record: what the prediction of a mode that was drafted left, J at first and so far."""
     w.recorded[log2] = -1
     if w.recorded[0] == len(w.record):
         return
@@ -257,6 +261,7 @@ def note_square(w: Scratch, x0: int, y0: int, log2: int, step: int, lam: float, 
             row[LEFT - 1], row[PLACED], row[PLACED + 1], row[PLACED + 2] = j, x0, y0, j
             for i in range(INPUTS):
                 row[SEEN + i] = w.gate.inputs[i]
+            row[FIRST] = first_j
             w.recorded[log2] = at
             w.recorded[0] = at + 1
             return
@@ -350,18 +355,23 @@ def draft_block(
 @jit_inner()
 def try_block(
     target: Ints, below: Ints, rec: Ints, field: BlockMap, x0: int, y0: int, shape: int, end: int, slot: int,
-    draws: bool, step: int, lam: float, m: Ints, w: Scratch, d: Work, patterns: Patterns,
+    draws: bool, bound: float, step: int, lam: float, m: Ints, w: Scratch, d: Work, patterns: Patterns,
 ) -> float:  # fmt: skip
-    """Best coding of a block, left in w.at[slot] and w.best_level[slot]; returns J.  Arguments as of `draft_block`."""
+    """Best coding of a block, left in w.at[slot] and w.best_level[slot]; returns J.  Arguments as of `draft_block`.
+
+    bound: J from which on the block is of no use.
+    """
     best_j, best_mode = draft_block(target, below, rec, field, x0, y0, shape, end, draws, step, lam, m, w, d)
-    best_sum, s, per_bit = I64(-1), SIZE[shape], lam / COST_ONE
+    best_sum, s, per_bit, own_step = I64(-1), SIZE[shape], lam / COST_ONE, layer_step(step, field.tools)
+    log2, whole, first_j = LOG2_WIDE[shape], slot > 2, best_j
+    noted = whole and len(w.record) > 0
     _, _, a, b = neighbours(field, x0 >> 2, y0 >> 2)
     trellis = (field.tools & TRELLIS) != 0
     # Drafts say less of what a trellis makes of them: all are coded, for 5 % of the time and 0.2 % of the bytes.
     dearest = 1e300 if trellis else DRAFT_RATIO * w.draft_costs[0]
     for i in range(len(w.drafts)):
         k = w.drafts[i]
-        if k < 0 or w.draft_costs[i] > dearest:
+        if k < 0 or w.draft_costs[i] > min(dearest, bound * BOUND_RATIO):
             break
         mode, energy = w.rank[k], w.energies[k]
         kind = kind_of(mode, shape)
@@ -375,21 +385,26 @@ def try_block(
         if last >= 0 and energy + bits + gain < best_j:
             best_j, best_mode, best_sum = energy + bits + gain, mode, total
             copy_block(w.level, w.best_level[slot], CODED_WIDE[shape], CODED_HIGH[shape])
+        if i == 0:
+            first_j = best_j
+            if noted or (whole and w.gate.used[0]):
+                see_square(field, x0, y0, log2, own_step, lam, best_j, best_mode, best_sum, m, w)
+                if w.gate.used[0]:
+                    ask(log2, w.gate)
+            further = pays(PREDICTIONS_PAY, x0, y0, log2, w.gate) if whole else slot > 0 or w.at[0, 0] > 0
+            if not further:
+                break
     w.at[slot, 3], w.at[slot, 4], w.at[slot, 5] = best_mode, best_sum, 0
-    log2, whole = LOG2_WIDE[shape], slot > 2
-    if whole and (w.gate.used[0] or len(w.record)):
-        own_step = layer_step(step, field.tools)
-        see_square(field, x0, y0, log2, own_step, lam, best_j, best_mode, best_sum, m, w)
-        if w.gate.used[0]:
-            ask(log2, w.gate)
-        if len(w.record):
-            note_square(w, x0, y0, log2, own_step, lam, best_mode, best_j)
+    if slot == 0:
+        w.js[0, 0] = first_j
+    if noted:
+        note_square(w, x0, y0, log2, own_step, lam, best_mode, first_j, best_j)
     if draws and best_j > lam * DRAW_FROM and pays(PATTERNS_PAY, x0, y0, log2, w.gate):
         for k in range(min(w.means[4], len(w.rank))):
             if w.rank[k] < 0 or w.costs[k] > RANK_RATIO * w.costs[0]:
                 break
             best_j = try_layers(field, below, rec, x0, y0, log2, k, best_j, step, lam, m, w, d, patterns)
-        if whole and len(w.record) and w.recorded[log2] >= 0:
+        if noted and w.recorded[log2] >= 0:
             w.record[w.recorded[log2], LEFT - 1] = best_j
     return best_j
 

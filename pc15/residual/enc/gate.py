@@ -1,7 +1,7 @@
-"""Which of the dearer ways to code a square are worth their time: patterns, a cut into parts, a cut into quarters.
+"""Which of the dearer ways to code a square are worth their time: more predictions, patterns, parts, quarters.
 
-A small net in whole numbers says, of what is known once a square's predictions have been tried, how much each way would
-save, in proportion to the time it takes: the natural logarithm of
+A small net in whole numbers says, of what is known once the likeliest prediction of a square has been coded, how much
+each way would save, in proportion to the time it takes: the natural logarithm of
 
     J that it saves / (J of a typical area that takes as long)
 
@@ -37,9 +37,14 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[Any]
 F32: Any = np.float32
 
-PATTERNS_PAY, PARTS_PAY, QUARTERS_PAY = range(3)
-"""Places of the answers."""
-WAYS = 3
+WAY_NAMES = "predictions", "patterns", "rows", "columns", "again", "parts_predictions", "quarters"
+"""Ways to code a square that may be left out: further predictions coded in full; patterns; an upper and a lower half; a
+left and a right one; halves cut again; further predictions of these parts; four quarters."""
+WAYS = len(WAY_NAMES)
+PREDICTIONS_PAY, PATTERNS_PAY, ROWS_PAY, COLUMNS_PAY, AGAIN_PAY, PARTS_PREDICTIONS_PAY, QUARTERS_PAY = range(WAYS)
+ANSWERS = QUARTERS_PAY
+"""Ways that a net answers about: all but the last, since what is left of a square's quarters costs little, and leaving
+them out loses most."""
 PLAIN, FREQUENCIES, BOXES = 32, 64, 16
 INPUTS = PLAIN + FREQUENCIES + 2 * BOXES
 """Numbers that a net sees: what trying the predictions has told, the frequencies that the best of them leaves, along
@@ -53,7 +58,7 @@ TOP = 127
 ANSWER_BITS, FACTOR_BITS = 8, 20
 """Answers are in 1/256; sums are multiplied by a layer's factors in 1/2^20."""
 LAYERS = "first", "second", "last"
-GATE_VERSION = 1
+GATE_VERSION = 2
 """Raised whenever an input or an answer changes its meaning; weights made for another version are refused."""
 SIDES = 8, 16, 32, 64
 
@@ -61,7 +66,7 @@ SIDES = 8, 16, 32, 64
 @dataclass(frozen=True, eq=False)
 class SquareNet:
     """A net for squares: of each layer weight [outputs, inputs] int8, factor and bias [outputs] int32, by the names
-    first.weight and so on; INPUTS inputs, any number of units up to 1,024, then SECOND, then WAYS.
+    first.weight and so on; INPUTS inputs, any number of units up to 1,024, then SECOND, then ANSWERS.
 
     Raises:
         ConfigError: a tensor is missing, or of another type or shape: compiled loops would not notice.
@@ -74,7 +79,7 @@ class SquareNet:
         hidden = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
         if not 1 <= hidden <= _UNITS:
             raise ConfigError(f"a net for squares has {hidden} units in its first layer; give 1 to {_UNITS}")
-        wide = INPUTS, hidden, SECOND, WAYS
+        wide = INPUTS, hidden, SECOND, ANSWERS
         for layer, inputs, outputs in zip(LAYERS, wide, wide[1:], strict=False):
             for part, shape, kind in (("weight", (outputs, inputs), np.int8), ("factor", (outputs,), np.int32),
                                       ("bias", (outputs,), np.int32)):  # fmt: skip
@@ -92,8 +97,8 @@ class SquareChoice:
 
     net: asked in each square; None for no opinion.   prune: the price of time: a way is tried if it is thought to save
         this share of J or more, in proportion to its time; 0 tries all.
-    ways: by the side of squares, 8 to 64 px, [rows, columns] uint8 of those that lie in the plane: bits 1 for patterns,
-        2 for parts, 4 for quarters.  Sides that are left out have all.
+    ways: by the side of squares, 8 to 64 px, [rows, columns] uint8 of those that lie in the plane: bits as of
+        WAY_NAMES, from 1 on.  Sides that are left out have all.
     tries: most predictions that are coded in full per square; None for as many as the search would.
     about: plain JSON for the stream's metadata; empty: nothing is said.
     """
@@ -128,7 +133,8 @@ class Gate(NamedTuple):
     least: [1] int64, answer from which on a way is tried.   used: [2] int64, 1 if there is a net, and a map of ways.
     ways: [4,rows,columns] uint8, bits of those that may be tried, by the square's log2 - 3; a row and a column beyond
         the plane's.
-    inputs: [INPUTS] int16.   hidden: [2, widest] int16.   answers: [7, WAYS] int64, of squares by log2 of the side.
+    inputs: [INPUTS] int16.   hidden: [2, widest] int16.
+    answers: [7, WAYS] int64, of squares by log2 of the side; of quarters the most there is.
     """
 
     first: Ints
@@ -165,7 +171,7 @@ def make_gate(choice: SquareChoice | None, height: int, width: int) -> Gate:
     used = np.array([bool(tensors), bool(choice.ways)], i64)
     return Gate(
         first, second, last, factors, biases, least=np.full(1, least, i64), used=used, ways=ways,
-        inputs=np.zeros(INPUTS, i16), hidden=np.zeros((2, widest), i16), answers=np.zeros((7, WAYS), i64),
+        inputs=np.zeros(INPUTS, i16), hidden=np.zeros((2, widest), i16), answers=np.full((7, WAYS), 1 << 62, i64),
     )  # fmt: skip
 
 
@@ -182,7 +188,7 @@ def ask(log2: int, g: Gate) -> None:
     """Answers about the square that g.inputs are of."""
     _layer(g.first, g.factors[0], g.biases[0], g.inputs, g.hidden[0])
     _layer(g.second, g.factors[1], g.biases[1], g.hidden[0], g.hidden[1])
-    for way in range(WAYS):
+    for way in range(ANSWERS):
         g.answers[log2, way] = _scaled(_product(g.last[way], g.hidden[1]), g.factors[2, way], g.biases[2, way])
 
 
@@ -228,7 +234,7 @@ def see_square(
     field: BlockMap, x0: int, y0: int, log2: int, step: int, lam: float, j: float, mode: int, total: int, m: Ints,
     w: Scratch,
 ) -> None:  # fmt: skip
-    """Inputs of a square of 8 to 64 px whose predictions have been tried.
+    """Inputs of a square of 8 to 64 px, the likeliest prediction of which has been coded.
 
     step: Q4, of whole steps.   j, mode, total: J, mode and sum of levels, -1 for none, of its best coding so far.
     """

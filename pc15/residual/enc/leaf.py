@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from pc15.residual.context_models import COST_ONE, I64, jit_inner
 from pc15.residual.enc.block import copy_block, keep_block, try_block
-from pc15.residual.enc.gate import INPUTS, PARTS_PAY, pays
+from pc15.residual.enc.gate import AGAIN_PAY, COLUMNS_PAY, PARTS_PREDICTIONS_PAY, ROWS_PAY, pays
 from pc15.residual.enc.prices import price_again, price_cuts
-from pc15.residual.enc.scratch import SEEN, Scratch
+from pc15.residual.enc.scratch import CUTS, Scratch
 from pc15.residual.intra import fill
 from pc15.residual.patterns import Patterns
 from pc15.residual.reconstruct import Work
@@ -43,7 +43,7 @@ PART, TRIAL, BEST = 0, 7, 8
 """Rows of `Scratch.best_level` and `cuts`: the part at hand, the half at hand, the best of the cut at hand."""
 DEEPER, DEEPER_THOROUGH = 1.1, 1.25
 """Halves are cut again if the two of them cost less than so many times the least J so far; the second is for thorough
-searches."""
+searches that no net narrows."""
 CUT_FROM = 10.0
 """Bits per square, error included, below which cutting it is not tried."""
 
@@ -97,22 +97,24 @@ def try_half(
         if again == ALONG and log2 == LEAST_CUT:
             continue
         own, stop = cut | again << 2 + 2 * half, first + (1 if again == ONCE else 2)
-        j = lam / COST_ONE * w.cut_prices[1, again]
+        j, more = lam / COST_ONE * w.cut_prices[1, again], 0.0
         for part in range(first, stop):
             if part > first:
                 keep_parts(below, rec, field, x0, y0, log2, own, first, part, TRIAL, step, w, d, patterns)
             dx, dy, wide, high = part_of(log2, own, part)
             end, shape = end_above(rec.shape[1], x0, log2, own, dx, dy), SHAPE_OF[wide, high]
-            j += try_block(
-                target, below, rec, field, x0 + dx, y0 + dy, shape, end, PART, False, step, lam, m, w, d, patterns
+            own_j = try_block(
+                target, below, rec, field, x0 + dx, y0 + dy, shape, end, PART, False, best_j - j, step, lam, m, w, d,
+                patterns,
             )  # fmt: skip
+            j, more = j + own_j, more + w.js[PART, 0] - own_j
             if j >= best_j:
                 break
             w.cuts[TRIAL, 1 + 2 * part], w.cuts[TRIAL, 2 + 2 * part] = w.at[PART, 3], w.at[PART, 4]
             levels = w.best_level[TRIAL, dy:, dx:]
             copy_block(w.best_level[PART], levels, CODED_WIDE[shape], CODED_HIGH[shape])
         if j < best_j:
-            best_j, best, w.cuts[BEST, 0] = j, own, own
+            best_j, best, w.cuts[BEST, 0], w.js[1, half] = j, own, own, more
             copy_parts(TRIAL, BEST, log2, own, first, stop, w)
     if half == 0 and w.cuts[BEST, 0] != WHOLE:
         keep_parts(below, rec, field, x0, y0, log2, best, first, PARTS[best] - 1, BEST, step, w, d, patterns)
@@ -128,8 +130,16 @@ def take_over(j: float, best_j: float, log2: int, w: Scratch) -> float:
     w.cuts[log2, 0] = cut
     copy_parts(BEST, log2, log2, cut, 0, PARTS[cut], w)
     if len(w.record) and w.recorded[log2] >= 0:
-        w.record[w.recorded[log2], SEEN + INPUTS] = j
+        w.record[w.recorded[log2], CUTS + 4] = w.js[1, 0] + w.js[1, 1]
     return j
+
+
+@jit_inner()
+def note_cut(w: Scratch, log2: int, cut: int, once: float, best: float) -> None:
+    """Note in a square's row of the record what one first cut costs, see CUTS."""
+    if len(w.record) and w.recorded[log2] >= 0:
+        row = w.record[w.recorded[log2]]
+        row[CUTS + 2 * (cut - ROWS)], row[CUTS + 2 * (cut - ROWS) + 1] = once, best
 
 
 @jit_inner()
@@ -139,7 +149,9 @@ def try_leaf(
 ) -> float:  # fmt: skip
     """Best coding of a square that is not cut in four, left in w under its size; returns J."""
     end, per_bit, draws = I64(rec.shape[1]), lam / COST_ONE, may_draw(field.tools, log2)
-    best_j = try_block(target, below, rec, field, x0, y0, log2 - 2, end, log2, draws, step, lam, m, w, d, patterns)
+    best_j = try_block(
+        target, below, rec, field, x0, y0, log2 - 2, end, log2, draws, 1e300, step, lam, m, w, d, patterns
+    )
     w.cuts[log2, 0] = WHOLE
     if not may_cut(field.tools, log2):
         return best_j
@@ -147,10 +159,12 @@ def try_leaf(
     best_j += per_bit * w.cut_prices[0, WHOLE]
     if best_j < lam * CUT_FROM or best_j > lam * w.means[6 + log2 - LEAST_CUT]:
         return best_j
-    if not pays(PARTS_PAY, x0, y0, log2, w.gate):
-        return best_j
-    dearest = DEEPER_THOROUGH if w.means[5] else DEEPER
+    w.at[PART, 0] = 1 if pays(PARTS_PREDICTIONS_PAY, x0, y0, log2, w.gate) else 0
+    deeper = pays(AGAIN_PAY, x0, y0, log2, w.gate)
+    dearest = DEEPER_THOROUGH if w.means[5] and not w.gate.used[0] else DEEPER
     for cut in range(ROWS, COLUMNS + 1):
+        if not pays(ROWS_PAY if cut == ROWS else COLUMNS_PAY, x0, y0, log2, w.gate):
+            continue
         flag, bound = per_bit * w.cut_prices[0, cut], best_j * dearest
         w.cuts[BEST, 0] = WHOLE
         upper = try_half(
@@ -164,7 +178,11 @@ def try_leaf(
         )  # fmt: skip
         if w.cuts[BEST, 0] == WHOLE:
             continue
-        best_j, way = take_over(flag + upper + lower, best_j, log2, w), ALONG
+        once, way = flag + upper + lower, ALONG
+        best_j = take_over(once, best_j, log2, w)
+        note_cut(w, log2, cut, once, once)
+        if not deeper:
+            continue
         again = try_half(
             target, below, rec, field, x0, y0, log2, cut, 0, ALONG, ACROSS, upper, step, lam, m, w, d, patterns
         )  # fmt: skip
@@ -176,6 +194,7 @@ def try_leaf(
         )  # fmt: skip
         if w.cuts[BEST, 0] != WHOLE:
             best_j = take_over(flag + upper + lower, best_j, log2, w)
+            note_cut(w, log2, cut, once, flag + upper + lower)
     return best_j
 
 

@@ -59,8 +59,8 @@ class Scratch(NamedTuple):
     draft_costs: Ints
     barred: Ints  # [ALL_MODES] 1: not to be tried; this and `means` are the study's, see `Parts`
     means: Ints  # [9] log2 of smallest and largest square, levels by rate?, layers, modes, thorough?, then CUT_BITS
-    at: Ints  # [8,6] per size: x, y, next part, mode, sum of levels (-1: none), layers; 0 is a part
-    js: Ints  # [8,3] per size: J whole, J cut, bound
+    at: Ints  # [8,6] per size: x, y, next part, mode, sum of levels (-1: none), layers; 0 a part: further tries?
+    js: Ints  # [8,3] per size: J whole, J cut, bound; 0 J of a part by its likeliest prediction, 1 what others save
     best_level: Ints  # [9,64,64] likewise; 0, 7 and 8 are those of parts, see `leaf`
     paths: Paths
     level_prices: Ints  # [ENTRIES] int32, see `level_prices`
@@ -110,8 +110,13 @@ PLACED = LEFT + FEATURES
 TRIED = PLACED + 4
 """Column from which on there are entry, layer and J of each, as far as there is room."""
 SEEN = TRIED + 3 * NOTED_TRIES
-"""Column from which on there are the inputs of a gate, see `gate`; then J of the best cut into parts or 0."""
-RECORD = SEEN + INPUTS + 1
+"""Column from which on there are the inputs of a gate, see `gate`,"""
+FIRST = SEEN + INPUTS
+"""the one of J with the likeliest prediction alone,"""
+CUTS = FIRST + 1
+"""from which on, for rows and for columns, there are J of a cut once and of the best one, halves cut again or not, 0
+where that is not near the best; then what further predictions of the best parts save."""
+RECORD = CUTS + 5
 """Columns of a record: log2 size, lambda, step, J whole, J cut or -1, J as the square is tried alone; then as above."""
 
 

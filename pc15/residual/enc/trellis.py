@@ -40,7 +40,7 @@ _WORDS = 3 * _DIAGONAL // 8
 _NONE = 2 * STATES
 """Row of a path that has no levels yet."""
 FURTHER = 0.25
-"""Of the two levels about a coefficient the larger one is tried from so many steps above the smaller one on."""
+"""The larger one of the two levels about a coefficient is tried from so many steps above the smaller one on."""
 _START = 15
 LEAST_START = 0.5
 """A path starts at a coefficient of more steps than this."""
