@@ -28,8 +28,9 @@ __all__ = ["HeuristicHooks", "checked_topk", "family_scores", "top_generators"]
 
 BUSY = {32: 400.0, 64: 400.0}
 """Squares whose error about their mean is worth more bits hold much, by their side."""
-STEEPER = 1.5
-"""A square that changes so much more down than across is not cut into a left and a right half, and vice versa."""
+STEEPER, CALM = 1.5, 10.0
+"""A square that changes so much more down than across is not cut into a left and a right half, and vice versa;
+of one that holds no more bits nothing need be said."""
 TRIES = 3
 """Predictions of a square that are coded in full."""
 
@@ -56,13 +57,15 @@ class HeuristicHooks(NoOpinion):
     def squares(self, view: SquareView) -> SquareChoice | None:
         """Few predictions; no halves across a slope; neither patterns nor parts in large squares that hold much: these
         are cut in four in any case."""
-        ways = {side: np.full(view.energies(side).shape, ALL_WAYS, np.uint8) for side in SIDES}
-        for side, own in ways.items():
-            if side in BUSY:
-                own[view.energies(side) > BUSY[side]] &= ALL_WAYS & ~(PATTERNS | PARTS)
-            down, across = view.slopes(side)
-            own[down > STEEPER * across] &= ALL_WAYS & ~COLUMNS
-            own[across > STEEPER * down] &= ALL_WAYS & ~ROWS
+        ways = {}
+        for side in SIDES:
+            held, (down, across) = view.energies(side), view.slopes(side)
+            own = ways[side] = np.full(held.shape, ALL_WAYS, np.uint8)
+            own[held > BUSY.get(side, np.inf)] &= ALL_WAYS & ~(PATTERNS | PARTS)
+            own[(held > CALM) & (down > STEEPER * across)] &= ALL_WAYS & ~COLUMNS
+            own[(held > CALM) & (across > STEEPER * down)] &= ALL_WAYS & ~ROWS
+        if view.tries <= TRIES and all((own == ALL_WAYS).all() for own in ways.values()):
+            return None
         return SquareChoice(ways=ways, tries=TRIES, about={"name": "heuristic"})
 
     def describe(self) -> dict[str, Any]:
