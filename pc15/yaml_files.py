@@ -17,6 +17,20 @@ _MAX_DEPTH = 32
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 
 
+class _ShallowLoader(yaml.SafeLoader):
+    """The safe loader, stopped at a depth: the scanner's work is a square of the brackets open at once."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self._depth > _MAX_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {_MAX_DEPTH}")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
 def read_yaml(path: Path) -> Any:
     """Plain values of a YAML file.
 
@@ -35,7 +49,7 @@ def parse_yaml(text: bytes | str, name: str) -> Any:
         ConfigError: it is not YAML of plain values.
     """
     try:
-        value = yaml.safe_load(text.decode("utf-8") if isinstance(text, bytes) else text)
+        value = yaml.load(text.decode("utf-8") if isinstance(text, bytes) else text, _ShallowLoader)
     except _NOT_YAML as error:
         raise ConfigError(f"{name} is not YAML: {' '.join(str(error).split())[:200]}") from error
     _check_size(name, value)
