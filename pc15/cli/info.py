@@ -122,6 +122,28 @@ def _draw_map(data: bytes, to: Path, max_pixels: int | None) -> None:
     write_atomic(to, buffer.getvalue())
 
 
+def _tile_bits(header: Header, programs: Sequence[Programs], there: Sequence[bool]) -> dict[str, float]:
+    """Bits of each kind of symbol in the sections of tiles that are there, in order."""
+    from pc15.bitstream import section_spans
+    from pc15.bitstream.ports import Writer
+    from pc15.bitstream.read import coded_alike
+    from pc15.bitstream.sections import code_sections
+
+    bits: dict[str, float] = {}
+    spans = [span for span, found in zip(section_spans(header), there, strict=True) if found]
+    for syntax, tables, places in coded_alike([(header, span) for span in spans]):
+        writer = Writer(tables, len(places))
+        parts = []
+        for span in (spans[place] for place in places):
+            parts.append(programs[span.grid].rows(span.row_start * syntax.nx, span.row_stop * syntax.nx))
+        code_sections(writer, syntax, parts)
+        for place, tally in zip(places, writer.tallies(), strict=True):
+            coarse = "coarse " if header.grids[spans[place].grid].coarse else ""
+            for kind, cost in tally.items():
+                bits[coarse + kind] = bits.get(coarse + kind, 0.0) + cost
+    return bits
+
+
 def _described(
     data: bytes,
     header: Header,
@@ -132,29 +154,15 @@ def _described(
     """A stream's header, sizes and statistics as plain JSON values; what else is damaged is added to `damage`."""
     import numpy as np
 
-    from pc15.bitstream import read_container, section_spans, unpack_v15
+    from pc15.bitstream import read_container, unpack_v15
     from pc15.bitstream.header import CRC_BYTES, PAYLOAD_RAW, VERSION, WINDOWS, plane_size, tile_counts
-    from pc15.bitstream.ports import Writer
-    from pc15.bitstream.read import codebook_of, section_syntax
-    from pc15.bitstream.sections import code_section
-    from pc15.entropy.tables import load_table
     from pc15.proc.generators import NAMES
     from pc15.quant import step_q15
 
     stream = read_container(data, strict=False, max_pixels=header.width * header.height)
     sections = stream.sections
     payload = [None if section is None else len(section) for section in (*sections, *stream.residuals)]
-    bits: dict[str, float] = {}
-    for span, section in zip(section_spans(header), sections, strict=True):
-        if section is None:
-            continue
-        tables, codebook = load_table(header.table_id), codebook_of(header.codebook_id)
-        writer, nx = Writer(tables), tile_counts(header, span.grid)[1]
-        part = programs[span.grid].rows(span.row_start * nx, span.row_stop * nx)
-        code_section(writer, section_syntax(header, span, codebook), part)
-        for kind, cost in writer.bits_by_kind().items():
-            kind = f"coarse {kind}" if header.grids[span.grid].coarse else kind
-            bits[kind] = bits.get(kind, 0.0) + cost
+    bits = _tile_bits(header, programs, [section is not None for section in sections])
     residual, squares = _residuals(stream, damage)
     bits |= residual
     grids: dict[tuple[int, bool], dict[str, Any]] = {}
