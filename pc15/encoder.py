@@ -35,7 +35,7 @@ from pc15.proc.codebook_ids import find_codebook
 from pc15.residual.bits import residual_report
 from pc15.runtime.device import checked_device, resolve_device
 from pc15.runtime.memory import is_gpu_memory
-from pc15.runtime.parallel import check_fork, parallel_map, threads
+from pc15.runtime.parallel import check_fork, parallel_map, thread_count, threads
 from pc15.runtime.progress import Quiet, progress_bar
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def _encode_all(pictures: list[Picture], cfg: CodecConfig, workers: int | None =
             find_table(cfg.table_id)
             find_codebook(cfg.codebook_id)
         if len(pictures) < 2:
-            return finish([choose(one, cfg, progress, pool) for one in pictures])
+            several = (workers or thread_count()) > 1
+            return finish([choose(one, cfg, progress, pool if several else None) for one in pictures])
         if _has_programs(cfg):
             from pc15.plan.together import search_together
 

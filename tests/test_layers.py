@@ -169,7 +169,7 @@ def home(name: str, sources: dict[str, Path]) -> str:
     ("module", "source"),
     [
         ("pc15.tiling", "from pc15.encoder import encode"),
-        ("pc15.residual.reconstruct", "def f():\n    from pc15.residual.enc.rdo import encode_plane"),
+        ("pc15.residual.reconstruct", "def f():\n    from pc15.residual.enc.plane import encode_plane"),
         ("pc15.decoder", "import pc15.config"),
         ("pc15.search.plane", "from pc15 import encode"),
         ("pc15.search.cells", "from pc15.hooks.protocol import LayerView"),

@@ -385,10 +385,12 @@ class PlaneCoder:
 
             drawn = drawn_plane(programs, header, self.task, self.tensor.device)
         parts = spans or [ResidualSpan(self.index, 0, len(self.plane))] * self.open
-        many = len(parts) > 1
-        rows = [
-            *parallel_map(self.task.pool, lambda span: self._rows(span, spec, drawn), parts, only_if=lambda _: many)
-        ]
+        many = len(parts) > 1  # else the one there is may have a thread to help it
+        helped = None if many else self.task.pool
+        work = parallel_map(
+            self.task.pool, lambda span: self._rows(span, spec, drawn, helped), parts, only_if=lambda _: many
+        )
+        rows = [*work]
         residuals = [one.payload for one in rows if spec.residual]
         tallies = [one.tally for one in rows if spec.residual]
         patterns = sum(one.patterns for one in rows)
@@ -410,7 +412,9 @@ class PlaneCoder:
         about = next((one.about for one in rows if one.about), None)
         return Coded(spec, programs, residuals, tallies, patterns, cost, bits + squared, bits, pixels, about)
 
-    def _rows(self, span: ResidualSpan, spec: PlaneSpec, drawn: NDArray[np.int32] | None) -> CodedRows:
+    def _rows(
+        self, span: ResidualSpan, spec: PlaneSpec, drawn: NDArray[np.int32] | None, pool: ThreadPoolExecutor | None
+    ) -> CodedRows:
         """Pixel rows upon what programs draw of the plane, [h,w] Q12, or middle grey."""
         part, price = slice(span.row_start, span.row_stop), residual_lambda(self.cfg.lambda_rd)
         payload, tally, patterns, squared, wrong, choice = b"", {}, 0, 0.0, 0.0, None
@@ -420,7 +424,7 @@ class PlaneCoder:
             choice = self._asked(goal - picture, goal, price)
             params = ResidualParams(spec.residual - 1, price, self.cfg.tries, spec.tools, choice=choice)
             guides = guides_of(self.before, *part.indices(len(self.plane))[:2]) if spec.tools & CROSS else None
-            code = encode_residual(goal - picture, picture, params, guides)
+            code = encode_residual(goal - picture, picture, params, guides, pool)
             payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction
             patterns = code.stats["patterns"]
         if self.open:

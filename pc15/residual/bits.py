@@ -71,7 +71,7 @@ def residual_report(payload: bytes, h: int, w: int, step: int, tools: int, plane
     models, stack, around = start_models(step, tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     while done < field.on.size:  # written again, for the chances of all decisions
         io[MODE], io[FILL] = ENCODE, TAPE
-        done = write_plane(models, io, field, done, ROOM, stack, around)
+        done = write_plane(models, io, field, done, field.on.size, ROOM, stack, around)
         tapes.append(io[TAPE : io[FILL]].copy())
     return ResidualReport(bits_by_kind(np.concatenate(tapes)), used, drawn)
 
@@ -107,12 +107,12 @@ def square_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: in
     if not payload:
         return []
     field, _, _ = read_field(payload, h, w, step, tools, plane)
-    io = np.zeros(TAPE + ROOM, np.int64)  # of no more than one superblock
+    io = np.zeros(TAPE + ROOM, np.int64)
     models, stack, around = start_models(step, tools=tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     across, found = field.on.shape[1], []
     for number in range(field.on.size):
         io[MODE], io[FILL] = ENCODE, TAPE
-        write_plane(models, io, field, number, ROOM, stack, around)
+        write_plane(models, io, field, number, number + 1, ROOM, stack, around)
         y0, x0 = (SUPER * place for place in divmod(number, across))
         found += _squares(field, x0, y0, io[TAPE : io[FILL]])
     return found

@@ -201,14 +201,14 @@ def code_super(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, stack: Ints
 
 
 @jit_entry()
-def write_plane(m: Ints, io: Ints, field: BlockMap, first: int, room: int, stack: Ints, around: Ints) -> int:
-    """Superblocks from number `first` on, until `io` has less than `room` left; returns the number of the next one.
+def write_plane(m: Ints, io: Ints, field: BlockMap, first: int, stop: int, room: int, stack: Ints, around: Ints) -> int:
+    """Superblocks from number `first` to `stop`, until `io` has less than `room` left; returns the next one's number.
 
     Arguments as of `code_super`.
     """
     across = field.on.shape[1]
     i = first
-    while i < field.on.size and len(io) - io[FILL] >= room:
+    while i < stop and len(io) - io[FILL] >= room:
         code_super(m, io, field, i % across << SUPER_LOG2, i // across << SUPER_LOG2, stack, around)
         i += 1
     return i

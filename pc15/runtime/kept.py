@@ -102,6 +102,24 @@ class KeptLoop(LazyLoop):
                 run = self._ready[key] = self._prepared(key, arguments)
         return self.dispatcher(*arguments) if run is None else run(*words)
 
+    def bound(self, *rest: Any) -> Callable[..., Any]:
+        """The loop with all arguments but its first ones, ints, which a call gives: many calls upon the same arrays.
+
+        `rest` is kept alive, and read again by each call as far as it is arrays.
+        """
+        kinds: list[str] = []
+        words: list[Any] = []
+        if numba_settings() or not _flatten(rest, kinds, words):
+            return lambda *first: self(*first, *rest)
+        ends = tuple(kinds)
+
+        def call(*first: int) -> Any:
+            key = ("int",) * len(first) + ends
+            run = self._ready.get(key)
+            return self(*first, *rest) if run is None else run(*first, *words)
+
+        return call
+
     def _prepared(self, key: tuple[str, ...], arguments: tuple[Any, ...]) -> Callable[..., Any] | None:
         """The loop for kinds of arguments, from its file or compiled; None if numba has to run it."""
         source = Path(self.py_func.__code__.co_filename)

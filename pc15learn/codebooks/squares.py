@@ -43,7 +43,7 @@ from pc15.residual.contexts import BASE, RANK_BITS, RANK_TREE
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import lambda_for
 from pc15.residual.enc.pattern_search import features
-from pc15.residual.enc.rdo import PlaneSearch, encode_plane
+from pc15.residual.enc.plane import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import LEFT, PLACED, RECORD
 from pc15.residual.enc.train import learnt, pool
 from pc15.residual.initial_models import (

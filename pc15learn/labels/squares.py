@@ -33,7 +33,7 @@ from pc15.plan.plan import residual_lambda, residual_step
 from pc15.residual.decode import empty_field, level_q4, pad_edges
 from pc15.residual.enc.gate import INPUTS
 from pc15.residual.enc.pattern_search import FEATURES
-from pc15.residual.enc.rdo import PlaneSearch, encode_plane
+from pc15.residual.enc.plane import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import CUTS, FIRST, LEFT, NOTED_TRIES, PLACED, RECORD, SEEN, TRIED
 from pc15.residual.initial_models import start_models
 from pc15.residual.patterns import SQUARES_FILE, digest, layers_at, read_books

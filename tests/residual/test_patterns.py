@@ -83,7 +83,7 @@ def written(field: BlockMap, step: int) -> bytes:
     io = np.zeros(TAPE + 8 * ROOM, np.int64)
     io[MODE], io[FILL] = ENCODE, TAPE
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    assert write_plane(start_models(step, PATTERNS), io, field, 0, 0, stack, around) == field.on.size
+    assert write_plane(start_models(step, PATTERNS), io, field, 0, field.on.size, 0, stack, around) == field.on.size
     head = filter_decisions(0, no_loop((1, 1)), 0)
     return rans_bytes(np.concatenate((head, io[TAPE : io[FILL]]))).tobytes()
 

@@ -103,7 +103,7 @@ def payload_of(field: BlockMap) -> np.ndarray:
     io = np.zeros(TAPE + ROOM, np.int64)
     io[MODE], io[FILL] = ENCODE, TAPE
     write_plane(
-        start_models(20, field.tools), io, field, 0, ROOM, np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+        start_models(20, field.tools), io, field, 0, 1, ROOM, np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     )
     return rans_bytes(io[TAPE : io[FILL]])
 

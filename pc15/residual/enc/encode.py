@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from pc15.residual.decode import (
     step_q4,
 )
 from pc15.residual.enc.gate import SquareChoice
-from pc15.residual.enc.rdo import PlaneSearch, encode_plane
+from pc15.residual.enc.plane import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import ALL_PARTS, Parts
 from pc15.residual.enc.wiener_fit import fit_loop
 from pc15.residual.initial_models import Contexts, start_models
@@ -102,13 +103,20 @@ def relative_lambda(tools: int) -> float:
     return TRELLIS_LAMBDA if tools & TRELLIS else LAMBDA
 
 
-def encode_residual(target: Ints, prediction: Ints, params: ResidualParams, guides: Ints | None = None) -> ResidualCode:
+def encode_residual(
+    target: Ints,
+    prediction: Ints,
+    params: ResidualParams,
+    guides: Ints | None = None,
+    pool: ThreadPoolExecutor | None = None,
+) -> ResidualCode:
     """Code what a prediction leaves of a picture.
 
     Args:
         target: [h,w] integers, picture - prediction, Q12 (1.0 = 4096).
         prediction: [h,w] integers, Q12, what the decoder has before the residual.
         guides: [k,h,w] int16, with the tool CROSS, see `cross.guides_of`.
+        pool: a thread of it may help; the bytes are the same.
     Returns:
         the payload, and the picture that `decode_residual` makes of it.
     Raises:
@@ -125,7 +133,7 @@ def encode_residual(target: Ints, prediction: Ints, params: ResidualParams, guid
     field, drawn = empty_field(len(padded), padded.shape[1], params.tools, guides=seen), np.zeros_like(padded)
     models = start_models(params.step, params.tools, params.contexts)
     search = PlaneSearch(unit, lam, params.tries, params.parts, choice=params.choice)
-    tape = encode_plane(padded, below, drawn, field, models, search)
+    tape = encode_plane(padded, below, drawn, field, models, search, pool)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))
     drawn += below

@@ -6,7 +6,6 @@ whichever has the smaller J = squared error + lambda * bits.  Floats are the enc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,9 @@ import numpy.typing as npt
 
 from pc15.residual.context_models import (
     COST_ONE,
-    ENCODE,
     FILL,
     HALF_CONTEXT,
     I64,
-    MODE,
     TAPE,
     bit_cost,
     chance,
@@ -26,16 +23,16 @@ from pc15.residual.context_models import (
     jit_inner,
 )
 from pc15.residual.contexts import W_ON, W_SPLIT
-from pc15.residual.enc.gate import QUARTERS_PAY, SquareChoice, make_gate, pays
+from pc15.residual.enc.gate import QUARTERS_PAY, pays
 from pc15.residual.enc.leaf import keep_leaf, try_leaf
 from pc15.residual.enc.level_prices import price_levels
 from pc15.residual.enc.pattern_search import price_entries
 from pc15.residual.enc.prices import price_angles
-from pc15.residual.enc.scratch import ALL_PARTS, THOROUGH, Parts, Scratch, scratch
-from pc15.residual.patterns import Patterns, patterns_for
-from pc15.residual.reconstruct import Work, work
+from pc15.residual.enc.scratch import Scratch
+from pc15.residual.patterns import Patterns
+from pc15.residual.reconstruct import Work
 from pc15.residual.shapes import ALL_SIZES, SIZES
-from pc15.residual.syntax import ROOM, SUPER, SUPER_LOG2, BlockMap
+from pc15.residual.syntax import SUPER, SUPER_LOG2, BlockMap
 from pc15.residual.tools import PATTERNS, SPLITS, TRELLIS
 from pc15.residual.tree import code_super, on_context, split_contexts
 
@@ -131,62 +128,12 @@ def search_super(
 
 
 @jit_entry()
-def _search_plane(
-    target: Ints, below: Ints, rec: Ints, field: BlockMap, first: int, step: int, lam: float, m: Ints, io: Ints,
-    stack: Ints, w: Scratch, d: Work, patterns: Patterns,
-) -> int:  # fmt: skip
-    """Choose and code superblocks from number `first` on while `io` has room; returns the number of the next one."""
-    across = field.on.shape[1]
-    count = across * field.on.shape[0]
-    i = first
-    while i < count and len(io) - io[FILL] >= ROOM:
-        x, y = i % across << SUPER_LOG2, i // across << SUPER_LOG2
-        search_super(target, below, rec, field, x, y, step, lam, m, w, d, patterns)
-        code_super(m, io, field, x, y, stack, w.around)
-        i += 1
-    return i
-
-
-@dataclass(frozen=True, eq=False)
-class PlaneSearch:
-    """Options of the search of a plane.
-
-    step: Q4.   lam: squared error in Q12 per bit.   tries: predictions coded in full per square.   parts: means to use.
-    record: [n, RECORD] float32, receives what squares of 8 to 64 px were like, for training.
-    patterns: codebook; None for the packaged one.
-    choice: what a hook lets be left out; None for nothing.
-    """
-
-    step: int
-    lam: float
-    tries: int
-    parts: Parts = ALL_PARTS
-    record: Ints | None = None
-    patterns: Patterns | None = None
-    choice: SquareChoice | None = None
-
-
-def encode_plane(target: Ints, below: Ints, rec: Ints, field: BlockMap, m: Ints, search: PlaneSearch) -> Ints:
-    """Choose and code every superblock of a padded plane.
-
-    Args:
-        target: [H,W] int32 Q12, the residual wanted.   below: [H,W] int32 Q12, what it is added to.
-        rec: [H,W] int32, receives the one that is coded.   m: models, which learn on the way.
-    Returns:
-        the decisions, [n] int64, as in an `io` from TAPE on.
-    """
-    io = np.zeros(TAPE + 8 * ROOM, dtype=np.int64)
-    io[FILL], io[MODE] = TAPE, ENCODE
-    patterns = patterns_for(field.tools) if search.patterns is None else search.patterns
-    wide = 2 * search.step if field.tools & TRELLIS else search.step
-    gate = make_gate(search.choice, *target.shape)
-    tries, parts = search.tries, search.parts
-    if search.choice is not None and search.choice.tries is not None:
-        tries, parts = min(tries, search.choice.tries), replace(parts, thorough=parts.thorough or tries >= THOROUGH)
-    w, d = scratch(tries, parts, field.tools, wide, patterns, gate, search.record), work()
-    stack, done = np.zeros((20, 3), np.int64), 0
-    while done < field.on.size:
-        if len(io) - io[FILL] < ROOM:
-            io = np.concatenate((io, np.empty(len(io), dtype=np.int64)))
-        done = _search_plane(target, below, rec, field, done, search.step, search.lam, m, io, stack, w, d, patterns)
-    return io[TAPE : io[FILL]]
+def search_row(
+    first: int, stop: int, y: int, target: Ints, below: Ints, rec: Ints, field: BlockMap, step: int, lam: float,
+    m: Ints, io: Ints, stack: Ints, w: Scratch, d: Work, patterns: Patterns,
+) -> None:  # fmt: skip
+    """Choose superblocks `first` to `stop` of row y, and learn from each as it would be coded: `io` is work space."""
+    for x in range(first, stop):
+        search_super(target, below, rec, field, x << SUPER_LOG2, y << SUPER_LOG2, step, lam, m, w, d, patterns)
+        io[FILL] = TAPE
+        code_super(m, io, field, x << SUPER_LOG2, y << SUPER_LOG2, stack, w.around)

@@ -29,7 +29,7 @@ from pc15.residual.contexts import CONTEXTS, parts_like_squares
 from pc15.residual.cross import guides_of
 from pc15.residual.decode import empty_field, level_q4
 from pc15.residual.enc.encode import ResidualParams, encode_residual, lambda_for
-from pc15.residual.enc.rdo import PlaneSearch, encode_plane
+from pc15.residual.enc.plane import PlaneSearch, encode_plane
 from pc15.residual.enc.scratch import Parts
 from pc15.residual.initial_models import (
     START_FILES,
