@@ -231,8 +231,9 @@ def code_sections(
     modes, changes = np.zeros(port.sections, np.int64), None
     if n > 1:  # a lone tile has no neighbour
         if given is not None and out.source.any():
-            modes[:] = [merge_mode(part) for part in given]
-            changes = np.concatenate([part.amp_codes(nx) for part in given])
+            parts = out.split(n)  # in arrays of one width, whatever those are that were given
+            modes[:] = [merge_mode(part) for part in parts]
+            changes = np.concatenate([part.amp_codes(nx) for part in parts])
         modes = coding.code("merge", coding.starts, coding.numbers.merge_mode, None if given is None else modes)
     dc = _code_dc(coding, None if given is None else out.dc)
     if given is None:
