@@ -45,7 +45,7 @@ demo: $(READY) ## code a photograph beside JPEG, then tiles -> labels -> fit -> 
 	"$(BIN)/python" -m pc15learn demo --out "$(DEMO_OUT)"
 
 test: lint types ## everything that CI checks: lint, types, tests
-	$(ONE_THREAD) "$(BIN)/python" -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	$(ONE_THREAD) "$(BIN)/python" -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	"$(BIN)/ruff" check .

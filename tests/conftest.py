@@ -26,6 +26,7 @@ settings.load_profile("pc15")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="SIGKILLs at random moments in the test of labels")
+    parser.addoption("--long", action="store_true", help="also tests that take minutes each")
 
 
 @pytest.fixture
@@ -38,7 +39,11 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    later = pytest.mark.skip(reason="takes minutes; --long runs it")
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(later)
     if torch.cuda.is_available() or allow_cpu_tests():
         return
     skip = pytest.mark.skip(reason="no CUDA; PC15_ALLOW_CPU_TESTS=1 runs it on the CPU")

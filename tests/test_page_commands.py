@@ -70,8 +70,12 @@ def elsewhere(page: str, said: str) -> bool:
 
 IN_GUIDES = {"docs/adding-a-hook.md", "docs/adding-a-net.md", "docs/fr/hooks.md"}
 """Pages whose Python `tests/learn/test_guides.py` runs."""
-LIMITS = {("pc15learn", "fit"): ("--set", "train.max_epochs=1"), ("pc15learn", "push"): ("--dry-run",)}
-"""Options that commands get here: fits take one epoch, nothing is uploaded."""
+LIMITS = {
+    ("pc15learn", "bench"): ("--repeats", "1"),
+    ("pc15learn", "fit"): ("--set", "train.max_epochs=1"),
+    ("pc15learn", "push"): ("--dry-run",),
+}
+"""Options that commands get here: fits take one epoch, times are taken once, nothing is uploaded."""
 
 
 def picture(number: int) -> torch.Tensor:
