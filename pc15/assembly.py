@@ -150,8 +150,7 @@ def asm(content: Mapping[str, Any]) -> bytes:
     form.done()
     opened = [_Plane.of(plane, subsample=int(i > 0)) for i, plane in enumerate(planes)]
     header = Header(
-        width, height, color, tuple(one.spec for one in opened), seed, tables, codebook_id, payload, rows,
-        metadata is not None,
+        width, height, color, tuple(one.spec for one in opened), seed, tables, codebook_id, payload, rows
     )  # fmt: skip
     pack_v15(header)  # refuses what is out of range
     table_set, codebook = load_table(tables), load_codebook(codebook_id)

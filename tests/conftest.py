@@ -44,6 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(later)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # long ones first: no worker waits at the end
     if torch.cuda.is_available() or allow_cpu_tests():
         return
     skip = pytest.mark.skip(reason="no CUDA; PC15_ALLOW_CPU_TESTS=1 runs it on the CPU")

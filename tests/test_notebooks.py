@@ -20,6 +20,7 @@ def cells(path: Path) -> list[str]:
     return [re.sub(r"(?m)^( *)[%!].*$", r"\1pass", cell) for cell in code]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_stored_without_outputs_and_installs_first(path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))

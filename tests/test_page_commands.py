@@ -99,6 +99,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: Path(chain[0]).stem)
 def test_what_pages_quote_runs_one_after_the_other(
     chain: Sequence[str], reader: Path, capsys: pytest.CaptureFixture[str]

@@ -33,7 +33,9 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
                             bit 3 trellis, bit 4 patterns (of the codebook v15_squares),
                             bit 5 cross (Cb and Cr only), bit 6 splits
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
-                            or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained
+                            or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained; plus 64 if
+                            hooks follows, and then also 193 v15_default, v15_grid
+    hooks         1 byte    if announced, not 0, and there is no metadata: all that metadata would say, below
     seed          4 bytes   if announced, not 1234
     section_rows  varint    if announced, not 0: tile rows per section; 0: each plane is one section
     CRC           4 bytes   of all bytes before it
@@ -70,7 +72,10 @@ Metadata
 At most 65536 bytes of UTF-8: one JSON object in canonical form (keys sorted, no spaces, no escapes that are
 not needed, no NaN).  Nothing in it changes a pixel: a decoder may skip it.
 
-With the one key ai, every occurrence of these phrases is written as one byte, in this order:
+The header's byte of hooks stands for the one key ai with a value of these: 1 {"name":"heuristic"} -
+2 {"name":"baseline","sha256":"cd0c"}; a larger number n, of a later encoder, for {"hooks":n}.
+
+In a chunk, with the one key ai, every occurrence of these phrases is written as one byte, in this order:
 1 {"ai":{"name":" - 2 ","norm":" - 3 ","sha256":" - 4 ","version":" - 5 "}} - 6 baseline - 7 heuristic -
 8 -selector - 9 -params - 10 -rd.
 

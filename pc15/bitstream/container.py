@@ -20,6 +20,8 @@ from typing import IO, Any
 
 from pc15.bitstream.header import (
     CRC_BYTES,
+    KNOWN_HOOKS,
+    KNOWN_IDS,
     MAX_PIXELS,
     Header,
     residual_count,
@@ -113,14 +115,40 @@ def _shortened(metadata: dict[str, Any], text: bytes) -> bytes:
     return text
 
 
+def _named_hooks(header: Header, metadata: dict[str, Any] | None) -> int:
+    """Value of `Header.hooks` that says all that metadata says; 0 if there is none.
+
+    A stream that was read with metadata in a chunk of its own keeps it there.
+    """
+    if header.has_metadata or metadata is None or list(metadata) != ["ai"] or not isinstance(metadata["ai"], dict):
+        return 0
+    if (header.table_id, header.codebook_id) not in KNOWN_IDS:
+        return 0
+    if metadata == _metadata_of(header.hooks):
+        return header.hooks
+    try:
+        text = _metadata_text(metadata["ai"]).decode()
+    except (TypeError, ValueError, RecursionError):
+        return 0
+    return KNOWN_HOOKS.index(text) + 1 if text in KNOWN_HOOKS else 0
+
+
+def _metadata_of(hooks: int) -> dict[str, Any] | None:
+    """Metadata that a header says by one byte; hooks of a later version by their number."""
+    if not hooks:
+        return None
+    return {"ai": json.loads(KNOWN_HOOKS[hooks - 1]) if hooks <= len(KNOWN_HOOKS) else {"hooks": hooks}}
+
+
 def write_container(stream: Stream, *, max_pixels: int = MAX_PIXELS) -> bytes:
-    """The bytes of a stream; the header's `has_metadata` is set from the metadata.
+    """The bytes of a stream; the header's `has_metadata` and `hooks` are set from the metadata.
 
     Raises:
         ConfigError: a header out of range, another number of sections than it says, or metadata that is not
             JSON or over 64 KiB.
     """
-    header = replace(stream.header, has_metadata=stream.metadata is not None)
+    hooks = _named_hooks(stream.header, stream.metadata)
+    header = replace(stream.header, has_metadata=stream.metadata is not None and not hooks, hooks=hooks)
     head = pack_v15(header, max_pixels=max_pixels)
     expected = section_count(header), residual_count(header)
     if (len(stream.sections), len(stream.residuals)) != expected:
@@ -133,7 +161,7 @@ def write_container(stream: Stream, *, max_pixels: int = MAX_PIXELS) -> bytes:
         if section is None:
             raise ConfigError(f"section {index} is None: a stream with damage cannot be written")
         chunks.append(section)
-    if stream.metadata is not None:
+    if header.has_metadata and stream.metadata is not None:
         chunks.append(_checked_metadata(stream.metadata))
     header_crc = int.from_bytes(head[-CRC_BYTES:], "big")
     lengths = b"".join(varint(len(chunk)) for chunk in chunks)
@@ -193,7 +221,7 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
             raise
         nothing: list[bytes | None] = [None] * sections
         damage = [f"section lengths cannot be read, no section is left: {e}"]
-        return Stream(header, nothing[:programs], None, damage, nothing[programs:], len(data))
+        return Stream(header, nothing[:programs], _metadata_of(header.hooks), damage, nothing[programs:], len(data))
     surplus = len(data) - start - sum(lengths) - CRC_BYTES * len(lengths)
     if surplus:
         found = f"{surplus} bytes after its end" if surplus > 0 else f"{-surplus} bytes too few: it is cut"
@@ -211,7 +239,7 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
         for index, (place, chunk) in enumerate(zip(places, chunks, strict=True)):
             if chunk is None:
                 damage.append(f"section {index} of {sections} ({place}) fails its CRC")
-    metadata = None
+    metadata = _metadata_of(header.hooks)
     if header.has_metadata:
         try:
             if text is None:

@@ -71,9 +71,14 @@ PAYLOAD_RANS, PAYLOAD_RAW = 0, 1
 WINDOWS = ("hann", "tukey", "kaiser")  # PlaneSpec.window is an index into this
 DEFAULT_SEED = 1234
 DEFAULT_CODEBOOK_ID = "v15_grid"
-KNOWN_IDS = (("v15_trained", "v15_trained"),)
-"""Pairs of table and codebook id that a header names by one byte, KNOWN + their place here; append only."""
+KNOWN_IDS = (("v15_trained", "v15_trained"), (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID))
+"""Pairs of table and codebook id that a header names by one byte, KNOWN + their place here; append only.  The default
+pair goes without saying, but where hooks follow."""
 KNOWN = 128
+KNOWN_HOOKS = ('{"name":"heuristic"}', '{"name":"baseline","sha256":"cd0c"}')
+"""What hooks that narrowed the search say of themselves, that a header says by one byte, 1 + place; append only."""
+HOOKS = 64
+"""Bit of the byte of a known pair of ids: a byte of hooks follows."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class Header:
     payload_fmt: int = PAYLOAD_RANS
     section_rows: int = 0  # tile rows per section; 0: each plane is one section
     has_metadata: bool = False
+    hooks: int = 0  # 1 + place in KNOWN_HOOKS of all that there is of metadata; 0: none, or a chunk of its own
 
     @functools.cached_property
     def grids(self) -> tuple[PlaneGrid, ...]:

@@ -19,6 +19,7 @@ from pc15.bitstream.header import (
     CRC_BYTES,
     DEFAULT_CODEBOOK_ID,
     DEFAULT_SEED,
+    HOOKS,
     KNOWN,
     KNOWN_IDS,
     MAGIC,
@@ -126,6 +127,8 @@ def _problem(header: Header, max_pixels: int) -> str | None:
     for what, name in (("table_id", header.table_id), ("codebook_id", header.codebook_id)):
         if not isinstance(name, str) or not ID_PATTERN.fullmatch(name):
             return f"{what} is {name!r}; it must be 1..32 characters of a-z, 0-9, _ and -"
+    if problem := _hooks_problem(header):
+        return problem
     subsamples = (0, 1, 1) if header.color == COLOR_YCBCR420 else (0,)
     if len(header.planes) != len(subsamples):
         return f"there are {len(header.planes)} planes; color {header.color} has {len(subsamples)}"
@@ -138,6 +141,16 @@ def _problem(header: Header, max_pixels: int) -> str | None:
     if tiles > MAX_TILES:
         return f"the grid has {tiles} tiles, over the limit of {MAX_TILES}; use larger tiles or less overlap"
     return None
+
+
+def _hooks_problem(header: Header) -> str | None:
+    if not header.hooks:
+        return None if type(header.hooks) is int else _outside("hooks", header.hooks, 0, 255)
+    if (header.table_id, header.codebook_id) not in KNOWN_IDS:
+        return f"hooks are {header.hooks!r}, which only goes with tables and codebook that everybody knows"
+    if header.has_metadata:
+        return f"hooks are {header.hooks!r}, and there is metadata beside, which would name them"
+    return _outside("hooks", header.hooks, 0, 255)
 
 
 # ---------------------------------------------------------------------------------------------- bytes
@@ -155,9 +168,10 @@ def pack_plane(spec: PlaneSpec) -> bytes:
     return under + varint(spec.tile) + varint(spec.overlap) + fields.to_bytes(2, "big") + param
 
 
-def _pack_ids(*pair: str) -> bytes:
+def _pack_ids(hooks: int, *pair: str) -> bytes:
     if pair in KNOWN_IDS:
-        return bytes([KNOWN + KNOWN_IDS.index(pair)])
+        known = KNOWN + KNOWN_IDS.index(pair)
+        return bytes([known + HOOKS, hooks] if hooks else [known])
     return b"".join(bytes([len(name)]) + name.encode("ascii") for name in pair)
 
 
@@ -172,7 +186,7 @@ def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
         raise ConfigError(f"header cannot be written: {problem}")
     planes = header.planes
     shared = header.color == COLOR_YCBCR420 and planes[1] == planes[2]
-    ids = (header.table_id, header.codebook_id) != (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID)
+    ids = header.hooks > 0 or (header.table_id, header.codebook_id) != (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID)
     flags = (
         _COLOR * header.color
         | _SHARED_CHROMA * shared
@@ -189,7 +203,7 @@ def pack_v15(header: Header, *, max_pixels: int = MAX_PIXELS) -> bytes:
         if flags & _RESIDUAL:
             out += bytes([spec.residual | _TOOLS, spec.tools] if spec.tools else [spec.residual])
     if flags & _IDS:
-        out += _pack_ids(header.table_id, header.codebook_id)
+        out += _pack_ids(header.hooks, header.table_id, header.codebook_id)
     if flags & _SEED:
         out += header.seed.to_bytes(4, "big")
     if flags & _SECTIONS:
@@ -217,14 +231,16 @@ class _Reader:
         value, self.pos = read_varint(self.data, self.pos, f"the header's {what}")
         return value
 
-    def ids(self) -> tuple[str, str]:
+    def ids(self) -> tuple[str, str, int]:
+        """Tables, codebook and hooks."""
         first = self.number(1, "table_id")
         if first >= KNOWN:
-            if first - KNOWN >= len(KNOWN_IDS):
-                raise BitstreamError(f"the header names tables and codebook {first - KNOWN}, which this build lacks")
-            return KNOWN_IDS[first - KNOWN]
+            pair = first & ~(KNOWN | HOOKS)
+            if pair >= len(KNOWN_IDS):
+                raise BitstreamError(f"the header names tables and codebook {pair}, which this build lacks")
+            return *KNOWN_IDS[pair], self.number(1, "hooks") if first & HOOKS else 0
         table = self.take(first, "table_id").decode("latin-1")
-        return table, self.take(self.number(1, "codebook_id"), "codebook_id").decode("latin-1")
+        return table, self.take(self.number(1, "codebook_id"), "codebook_id").decode("latin-1"), 0
 
     def plane(self, index: int, with_residual: bool) -> PlaneSpec:
         tile, under = self.varint(f"tile size of plane {index}"), None
@@ -278,7 +294,7 @@ def unpack_v15(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Header, in
     color, shared = flags & _COLOR, bool(flags & _SHARED_CHROMA)
     with_residual = bool(flags & _RESIDUAL)
     planes = [reader.plane(index, with_residual) for index in range(1 if not color else 2 if shared else 3)]
-    ids = reader.ids() if flags & _IDS else (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID)
+    table_id, codebook_id, hooks = reader.ids() if flags & _IDS else (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK_ID, 0)
     seed = reader.number(4, "seed") if flags & _SEED else DEFAULT_SEED
     section_rows = reader.varint("section_rows") if flags & _SECTIONS else 0
     crc = zlib.crc32(data[: reader.pos])
@@ -290,11 +306,12 @@ def unpack_v15(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Header, in
         color=color,
         planes=tuple(planes + planes[1:]) if color and shared else tuple(planes),
         seed=seed,
-        table_id=ids[0],
-        codebook_id=ids[1],
+        table_id=table_id,
+        codebook_id=codebook_id,
         payload_fmt=PAYLOAD_RAW if flags & _RAW else PAYLOAD_RANS,
         section_rows=section_rows,
         has_metadata=bool(flags & _METADATA),
+        hooks=hooks,
     )
     problem = _problem(header, max_pixels)
     if problem:

@@ -204,7 +204,7 @@ def _described(
         "header": unpack_v15(data, max_pixels=header.width * header.height)[1],
         "sections": sum(size or 0 for size in payload),
         "CRCs": CRC_BYTES * (len(payload) + header.has_metadata),
-        "metadata": len(_canonical(metadata)) if metadata is not None else 0,
+        "metadata": len(_canonical(metadata)) if header.has_metadata and metadata is not None else 0,
     }
     return {
         "version": VERSION,

@@ -16,6 +16,7 @@ from pc15.warm import warm
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_after_it_a_fresh_process_compiles_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["warm", "--tiles", "none", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

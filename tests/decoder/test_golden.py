@@ -67,7 +67,7 @@ def test_they_cover_generators_tiles_and_forms() -> None:
     assert any(spec.overlap % 2 for spec in specs)
     assert {spec.window for spec in specs} == {0, 1, 2}
     assert {(header.width, header.height) for header in headers} >= {(1, 1), (97, 1), (33, 33), (65, 47)}
-    for feature in ("color", "payload_fmt", "section_rows", "has_metadata"):
+    for feature in ("color", "payload_fmt", "section_rows", "has_metadata", "hooks"):
         assert any(getattr(header, feature) for header in headers), feature
     assert len({header.seed for header in headers}) >= 3
 
@@ -133,6 +133,8 @@ def test_they_decode_on_the_gpu(device: torch.device) -> None:
 def test_they_decode_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole patterns fused by torch.compile, and the rounding around them."""
     subset = [NAMES.index(name) for name in ("PERLIN", "EDGE")]
+    for gen in subset:  # names of torch are looked up when they are first used, which Dynamo does not follow
+        hashes(f"gen_{NAMES[gen].lower()}")
     for name in ("_sine_table", "_exp_table", "_atan_table"):  # constants: Dynamo looks through functools.cache
         table = getattr(fixed, name)(torch.device("cpu"))
         monkeypatch.setattr(fixed, name, lambda device, table=table: table)

@@ -25,6 +25,7 @@ from pc15.bitstream import (
     write_bitstream,
     write_container,
 )
+from pc15.bitstream.header import KNOWN_HOOKS, KNOWN_IDS
 from pc15.bitstream.varints import varint
 from pc15.errors import BitstreamError, ConfigError
 
@@ -194,9 +195,9 @@ def test_one_damaged_byte_never_changes_what_is_read(payloads: list[bytes], at: 
 # ---------------------------------------------------------------------------------------------- metadata
 
 
-def with_metadata_text(text: bytes) -> bytes:
+def with_metadata_text(text: bytes, header: Header = HEADER) -> bytes:
     """A stream whose metadata chunk holds any bytes, with a CRC that holds."""
-    head = pack_v15(replace(HEADER, has_metadata=True))
+    head = pack_v15(replace(header, has_metadata=True))
     data = head
     chunks = [b"a", b"b", b"c", text]
     data += b"".join(varint(len(chunk)) for chunk in chunks)
@@ -239,6 +240,42 @@ def test_what_hooks_say_of_themselves_takes_few_bytes() -> None:
     mixed = text.replace(b"baseline", b"\x06")
     with pytest.raises(BitstreamError, match="canonical"):
         read_container(with_metadata_text(mixed))
+
+
+KNOWN_TABLES = replace(HEADER, table_id=KNOWN_IDS[0][0], codebook_id=KNOWN_IDS[0][1])
+
+
+@pytest.mark.parametrize("place", range(len(KNOWN_HOOKS) + 1))
+def test_hooks_that_everybody_knows_take_one_byte_of_the_header(place: int) -> None:
+    known = place < len(KNOWN_HOOKS)
+    metadata = {"ai": json.loads(KNOWN_HOOKS[place]) if known else {"hooks": 200}}
+    header = KNOWN_TABLES if known else replace(KNOWN_TABLES, hooks=200)  # of a later encoder
+    data = write_container(Stream(header, SECTIONS, metadata))
+    assert len(data) == len(write_container(Stream(KNOWN_TABLES, SECTIONS))) + 1
+    stream = read_container(data)
+    assert (stream.metadata, stream.header.hooks) == (metadata, place + 1 if known else 200)
+    assert not stream.header.has_metadata and write_container(stream) == data
+    cut = read_container(data[: len(data) - 200], strict=False)
+    assert cut.damage and cut.metadata == metadata
+
+
+def test_hooks_stay_in_the_chunk_where_a_stream_has_them_and_where_there_is_more_to_say() -> None:
+    text = json.dumps({"ai": {"name": "heuristic"}}, separators=(",", ":")).encode()
+    before = with_metadata_text(text, KNOWN_TABLES)
+    assert read_container(before).metadata == {"ai": {"name": "heuristic"}}
+    read = read_container(before)
+    assert write_container(read)[: len(pack_v15(read.header))] == pack_v15(replace(KNOWN_TABLES, has_metadata=True))
+    for header, metadata in (
+        (replace(HEADER, table_id="mine"), {"ai": {"name": "heuristic"}}),
+        (KNOWN_TABLES, {"ai": {"name": "heuristic"}, "note": "mine"}),
+        (KNOWN_TABLES, {"ai": {"name": "heuristics"}}),
+        (KNOWN_TABLES, {"ai": "heuristic"}),
+        (KNOWN_TABLES, {"ai": {"hooks": 1}}),
+        (replace(KNOWN_TABLES, hooks=1), {"ai": {"name": "mine"}}),
+    ):
+        stream = read_container(write_container(Stream(header, SECTIONS, metadata)))
+        assert (stream.metadata, stream.header.hooks, stream.header.has_metadata) == (metadata, 0, True)
+    assert read_container(write_container(Stream(replace(KNOWN_TABLES, hooks=1), SECTIONS))).metadata is None
 
 
 @given(st.dictionaries(st.text(max_size=9), st.sampled_from(['"}}', "baseline", '","norm":"', "\x01", "\x0a"])))

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from pc15.bitstream.header import (
     CHROMA_TOOLS,
+    HOOKS,
+    KNOWN,
     KNOWN_IDS,
     MAX_DIMENSION,
     MAX_PIXELS,
@@ -74,6 +76,9 @@ def headers(draw: st.DrawFn) -> Header:
         )
 
     ids = st.one_of(st.just("v15_default"), st.text("abz059_-", min_size=1, max_size=32))
+    table_id, codebook_id = draw(st.one_of(st.tuples(ids, ids), st.sampled_from(KNOWN_IDS)))
+    has_metadata = draw(st.booleans())
+    named = (table_id, codebook_id) in KNOWN_IDS and not has_metadata
     color = draw(st.integers(0, 1))
     planes = [plane(subsample) for subsample in ((0, 1, 1) if color else (0,))]
     if color and draw(st.booleans()):
@@ -84,11 +89,12 @@ def headers(draw: st.DrawFn) -> Header:
         color=color,
         planes=tuple(planes),
         seed=draw(st.one_of(st.just(1234), st.integers(0, 2**32 - 1))),
-        table_id=draw(ids),
-        codebook_id=draw(ids),
+        table_id=table_id,
+        codebook_id=codebook_id,
         payload_fmt=draw(st.integers(0, 1)),
         section_rows=draw(st.integers(0, 300)),
-        has_metadata=draw(st.booleans()),
+        has_metadata=has_metadata,
+        hooks=draw(st.integers(0, 255)) if named else 0,
     )
 
 
@@ -354,7 +360,7 @@ def test_a_varint_comes_back(value: int) -> None:
 
 
 def test_a_pair_of_ids_that_everybody_knows_takes_one_byte() -> None:
-    for pair in KNOWN_IDS:
+    for pair in KNOWN_IDS[:1]:
         known = replace(GRAY, table_id=pair[0], codebook_id=pair[1])
         assert len(pack_v15(known)) == len(pack_v15(GRAY)) + 1
         assert unpack_v15(pack_v15(known))[0] == known
@@ -364,9 +370,33 @@ def test_a_pair_of_ids_that_everybody_knows_takes_one_byte() -> None:
 
 def test_a_pair_of_ids_that_this_build_lacks_is_refused() -> None:
     packed = pack_v15(replace(GRAY, table_id=KNOWN_IDS[0][0], codebook_id=KNOWN_IDS[0][1]))
-    newer = packed[:-5] + bytes([255])
-    with pytest.raises(BitstreamError, match="names tables and codebook 127, which this build lacks"):
-        unpack_v15(sealed(newer))
+    for newer in (KNOWN + 63, KNOWN + HOOKS + 63):
+        with pytest.raises(BitstreamError, match="names tables and codebook 63, which this build lacks"):
+            unpack_v15(sealed(packed[:-5] + bytes([newer])))
     spelt = packed[:-5] + b"".join(bytes([len(name)]) + name.encode() for name in KNOWN_IDS[0])
     with pytest.raises(BitstreamError, match="not in its one form"):
         unpack_v15(sealed(spelt))
+
+
+@pytest.mark.parametrize(("place", "size"), [(0, 1), (1, 2)])
+def test_hooks_take_one_byte_behind_a_known_pair_of_ids_and_go_with_nothing_else(place: int, size: int) -> None:
+    known = replace(GRAY, table_id=KNOWN_IDS[place][0], codebook_id=KNOWN_IDS[place][1])
+    packed = pack_v15(replace(known, hooks=2))
+    assert len(packed) == len(pack_v15(known)) + size
+    assert unpack_v15(packed)[0].hooks == 2
+    assert packed[-6] == 192 + place
+    with pytest.raises(BitstreamError, match="not in its one form"):
+        unpack_v15(sealed(packed[:-5] + b"\0"))
+    alone = packed[:-6] + bytes([128 + place])  # which the default pair never is
+    if place:
+        with pytest.raises(BitstreamError, match="not in its one form"):
+            unpack_v15(sealed(alone))
+    else:
+        assert sealed(alone) == pack_v15(known)
+    for wrong in (
+        replace(known, table_id="mine", hooks=1),
+        replace(known, hooks=1, has_metadata=True),
+        replace(known, hooks=256),
+    ):
+        with pytest.raises(ConfigError, match="hooks (are|is)"):
+            pack_v15(wrong)

@@ -191,6 +191,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
 
     from pc15 import CodecConfig, encode, render
     from pc15.bitstream.programs import MAX_LAYERS, TileProgram
+    from pc15.bitstream.read import read_programs
     from pc15.encoder import repack
     from pc15.proc.generators import NAMES
     from pc15.quant import dc_levels
@@ -363,7 +364,10 @@ def streams() -> Iterator[tuple[str, bytes]]:
         options = CodecConfig.preset(
             "fast", tile=tile, residual=False, lambda_rd=0.02, max_layers=6, device="cpu", **options
         )
-        yield name, encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+        data = encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]
+        yield name, data
+    header, programs, _, _ = read_programs(data)  # and hooks that it names by another
+    yield "hooks", repack(header, programs, {"ai": {"name": "heuristic"}})["bitstream"]
     picture = torch.cat([render(name, 50, 45)[0] for name in ("RINGS", "PLAID", "PERLIN")])
     options = CodecConfig.preset("fast", max_layers=0, lambda_rd=0.05, device="cpu", tools="none")
     yield "residual_colour", encode(((picture + 1) * 127.5).round().to(torch.uint8), options)["bitstream"]

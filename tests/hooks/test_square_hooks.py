@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pc15.bitstream.header import KNOWN_HOOKS
 from pc15.bitstream.read import read_container
 from pc15.config import CodecConfig
 from pc15.decoder import decode, decode_y
@@ -19,6 +21,7 @@ from pc15.errors import ConfigError
 from pc15.hooks.base import NoOpinion
 from pc15.hooks.heuristic import HeuristicHooks
 from pc15.hooks.integer_net import IntegerLayer
+from pc15.hooks.learned import AiHooks
 from pc15.hooks.roles.squares import GateNet
 from pc15.hooks.squares import (
     AGAIN,
@@ -44,6 +47,7 @@ from pc15learn.sample_data import draw_samples
 
 BALANCED = CodecConfig.preset("balanced", lambda_rd=0.3, max_layers=0, device="cpu")
 HIDDEN = 24
+BASELINE = Path(__file__).resolve().parents[2] / "checkpoints" / "baseline"
 
 
 class Says(NoOpinion):
@@ -155,6 +159,16 @@ def test_rules_without_weights_narrow_the_search(photo: Tensor, plain: EncodeRes
     made = encode_y(photo, BALANCED.but(ai=HeuristicHooks()))
     assert read_container(made["bitstream"]).metadata == {"ai": {"name": "heuristic"}}
     assert len(made["bitstream"]) < 1.1 * len(plain["bitstream"]) + 20
+    assert read_container(made["bitstream"]).header.hooks == 1
+
+
+def test_the_packaged_net_is_named_by_one_byte(photo: Tensor) -> None:
+    """Weights that are made again are another of KNOWN_HOOKS, which is only ever made longer."""
+    hooks = AiHooks.from_folder(BASELINE)
+    assert hooks is not None and hooks.guide is not None
+    stream = read_container(encode_y(photo, BALANCED.but(ai=hooks))["bitstream"])
+    assert stream.metadata is not None and stream.metadata["ai"]["name"] == "baseline"
+    assert stream.header.hooks == len(KNOWN_HOOKS) and not stream.header.has_metadata
 
 
 def test_hooks_of_tiles_say_that_a_photograph_has_none(

@@ -300,6 +300,7 @@ def chosen() -> tuple[Tensor, CodecConfig, dict[str, object]]:
     return given, cfg, encode(given, cfg)
 
 
+@pytest.mark.slow
 def test_a_pattern_all_over_with_others_upon_it_is_coded_as_such() -> None:
     given, cfg, coded = chosen()
     spec = read_container(coded["bitstream"]).header.planes[0]  # type: ignore[arg-type]
