@@ -76,7 +76,7 @@ KNOWN_IDS = (("v15_trained", "v15_trained"), (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK
 pair goes without saying, but where hooks follow."""
 KNOWN = 128
 KNOWN_HOOKS = ('{"name":"heuristic"}', '{"name":"baseline","sha256":"cd0c"}')
-"""What hooks that narrowed the search say of themselves, that a header says by one byte, 1 + place; append only."""
+"""Descriptions that hooks give of themselves and a header names by one byte, 1 + place; append only."""
 HOOKS = 64
 """Bit of the byte of a known pair of ids: a byte of hooks follows."""
 
