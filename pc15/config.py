@@ -29,7 +29,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     },
     "balanced": {
         **_PHOTO, "search": "screened", "shortlist": 8, "beam": 8, "recall": 64, "refine": 0, "passes": 1, "sweeps": 2,
-        "tries": 3,
+        "tries": 4,
     },
     "oracle": {**_PHOTO, "search": "exhaustive", "shortlist": 24, "refine": 1, "passes": 1, "sweeps": 2, "tries": 8},
 }  # fmt: skip

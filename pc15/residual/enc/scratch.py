@@ -28,9 +28,9 @@ DRAWN_MODES, FINE_MODES, FINE_STEP = 4, 2, 20000
 """Predictions per square that patterns are tried with: the first, and the second at steps below the third, Q4, where
 patterns gain a fifth of what they gain at coarse ones."""
 NO_LIMIT = 1 << 40
-CUT_BITS = NO_LIMIT, 300, 120
+CUT_BITS = NO_LIMIT, 600, 240
 """Bits per square of 8, 16, 32 px, error included, above which it is not cut into parts but split in four, unless the
-search is thorough: 0.4 % of the bytes for two fifths of the time."""
+search is thorough: 0.1 % of J for a fifth of the time."""
 LIKELY = 4
 """More modes than are drafted are compared at 8x8 boxes."""
 
