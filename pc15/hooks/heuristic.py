@@ -64,7 +64,7 @@ class HeuristicHooks(NoOpinion):
             own[held > BUSY.get(side, np.inf)] &= ALL_WAYS & ~(PATTERNS | PARTS)
             own[(held > CALM) & (down > STEEPER * across)] &= ALL_WAYS & ~COLUMNS
             own[(held > CALM) & (across > STEEPER * down)] &= ALL_WAYS & ~ROWS
-        if view.tries <= TRIES and all((own == ALL_WAYS).all() for own in ways.values()):
+        if all((own == ALL_WAYS).all() for own in ways.values()):
             return None
         return SquareChoice(ways=ways, tries=TRIES, about={"name": "heuristic"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,13 @@ from pc15.hooks.squares import (
 )
 from pc15.residual.bits import Square, square_bits
 from pc15.residual.context_models import jit_entry
+from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.enc.gate import ANSWERS, INPUTS, SECOND, Gate, ask, make_gate
+from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS
 from pc15.runtime import notices
 from pc15.search.backend.protocol import ANSWER_TOP
 from pc15learn.sample_data import draw_samples
+from tests.residual.test_residual import scene
 
 BALANCED = CodecConfig.preset("balanced", lambda_rd=0.3, max_layers=0, device="cpu")
 HIDDEN = 24
@@ -137,6 +141,17 @@ def test_a_net_narrows_the_search_and_the_stream_repeats(photo: Tensor, plain: E
     assert read_container(made[0]["bitstream"]).metadata == {"ai": {"name": "mine"}}
     assert read_container(plain["bitstream"]).metadata in (None, {})
     assert decode_y(made[0]["bitstream"]).shape == photo.shape
+
+
+def test_a_net_and_a_map_answer_two_threads_as_they_answer_one() -> None:
+    """Whatever either thread was told last of a square of that size."""
+    picture = scene(260, 200)
+    grey = np.full_like(picture, 2048)
+    for choice in (SquareChoice(net_of(untrained()), 0.5, tries=2), SquareChoice(ways=ways(ALL_WAYS & ~ROWS))):
+        params = ResidualParams(20, tries=3, tools=ALL_TOOLS & ~CHROMA_TOOLS, choice=choice)
+        with ThreadPoolExecutor(1) as pool:
+            made = {encode_residual(picture - grey, grey, params, pool=own).payload for own in (None, pool, pool)}
+        assert len(made) == 1
 
 
 def test_the_hook_sees_the_luma_alone_once_per_section() -> None:
