@@ -26,7 +26,6 @@ settings.load_profile("pc15")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="SIGKILLs at random moments in the test of labels")
-    parser.addoption("--long", action="store_true", help="also tests that take minutes each")
 
 
 @pytest.fixture
@@ -39,11 +38,7 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    later = pytest.mark.skip(reason="takes minutes; --long runs it")
-    for item in items:
-        if item.get_closest_marker("long") and not config.getoption("--long"):
-            item.add_marker(later)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # long ones first: no worker waits at the end
     if torch.cuda.is_available() or allow_cpu_tests():
         return

@@ -181,7 +181,7 @@ print(json.dumps([uses_internals(), decoded, sum(report.bits.values()) / 8, len(
     assert size - 4 <= priced <= size
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_public_way_writes_the_same_bytes(tmp_path: Path) -> None:
     found = said(
         f"from tests.golden import encoded\nprint(json.dumps([uses_internals(), encoded.digest(*{PIN})]))", tmp_path

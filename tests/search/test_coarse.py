@@ -309,6 +309,7 @@ def test_a_pattern_all_over_with_others_upon_it_is_coded_as_such() -> None:
     whole = cfg.but(tile=given.shape[2], overlap=8)
     assert least < 0.8 * cost(given, encode(given, cfg.but(coarse=0)), cfg)
     assert least < 0.8 * cost(given, encode(given, whole), cfg)
+    assert encode(given, cfg)["bitstream"] == coded["bitstream"]
 
 
 def test_a_picture_of_tiles_alone_has_no_coarse_grid() -> None:
