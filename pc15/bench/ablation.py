@@ -98,6 +98,7 @@ VARIANTS = (
     ),
     _without("patterns", "no patterns in squares"),
     _without("splits", "squares never cut into parts"),
+    _without("borders", "modes and signs by the neighbours' modes alone"),
     _parts("one-layer", "one pattern per square", parts=Parts(layers=1)),
     Variant("no-tools", "none of the tools that a header switches on", options={"tools": ()}, parts={}),
     _programs("grid", "the regular grid for a codebook", codebook_id="v15_grid"),

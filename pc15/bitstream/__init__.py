@@ -31,7 +31,7 @@ Header (18 bytes for a grey picture of up to 16383x16383 with tiles below 128)
                             1..80, plus 128 if tools follows
       tools       1 byte    if announced, not 0: what codes the residual: bit 0 sine, bit 1 wiener, bit 2 blend,
                             bit 3 trellis, bit 4 patterns (of the codebook v15_squares),
-                            bit 5 cross (Cb and Cr only), bit 6 splits
+                            bit 5 cross (Cb and Cr only), bit 6 splits, bit 7 borders (not beside cross)
     ids           if announced, table id then codebook id: 1 byte length, 1..32 characters of a-z 0-9 _ -;
                             or 1 byte for a pair that everybody knows: 128 v15_trained, v15_trained; plus 64 if
                             hooks follows, and then also 193 v15_default, v15_grid
@@ -73,7 +73,8 @@ At most 65536 bytes of UTF-8: one JSON object in canonical form (keys sorted, no
 not needed, no NaN).  Nothing in it changes a pixel: a decoder may skip it.
 
 The header's byte of hooks stands for the one key ai with a value of these: 1 {"name":"heuristic"} -
-2 {"name":"baseline","sha256":"cd0c"}; a larger number n, of a later encoder, for {"hooks":n}.
+2 {"name":"baseline","sha256":"cd0c"} - 3 {"name":"baseline","sha256":"658c"}; a larger number n, of a later encoder,
+for {"hooks":n}.
 
 In a chunk, with the one key ai, every occurrence of these phrases is written as one byte, in this order:
 1 {"ai":{"name":" - 2 ","norm":" - 3 ","sha256":" - 4 ","version":" - 5 "}} - 6 baseline - 7 heuristic -
@@ -177,6 +178,12 @@ deblocking filter, with the tool wiener that filter, then superblocks of 64x64 i
       again       before each half: 0 as it is, 1 0 along the first cut into two strips, 1 1 across it into two squares;
                   halves of squares of 8 px are not cut along it, and this is left out after their first bit
 
+    borders       bit 7: what is drawn around a block orders its modes and predicts its signs, below:
+      mode        after "zero?" up to five flags, if it is the first mode in the order, the second, ..., then its place
+                  behind them in five bits, all by adaptive models; a place behind the last is the last one's
+      signs       after all levels of a block, those of the lowest frequencies first: 1 if a sign is not the one that
+                  is likelier, by an adaptive model
+
 A square that is cut has no patterns, but a prediction and levels for each of its parts, upper before lower and left
 before right, each predicted from what is drawn of those before.  A part of w x h px is coded as a square is:
 
@@ -213,6 +220,30 @@ k even        0     2     1     3
 k odd         2     0     3     1
 ```
 
+With the tool borders the residual is clamped to -4096..4096 in place of what the picture would have it, and what is
+drawn of it, before any filter, is looked at. Gradients g are those of Sobel, three rows by three columns, of weight
+|gx| + |gy|: of the pixels two above a block of w x h px at (x0, y0), from x0 - 2 (at least 1) to x0 + w - 2, and to
+x0 + w + 2 if the four pixels on the right of the row above are decoded and inside; and two on the left, from y0 - 1
+(at least 1) to y0 + h - 2, or + h + 2 likewise. A gradient other than 0 adds its weight to the angle of the mode that
+is nearest to the direction without change: with t = 32 min(|gx|, |gy|) / max, rounded, it is as many steps away from
+horizontal, if |gy| > |gx|, or vertical as the angle among 0 2 5 9 13 17 21 26 32 that is nearest to t, the lower of
+two: towards lower numbers if gx and gy have one sign for horizontal, towards higher ones for vertical. The score of a
+mode is the sum of four terms of `terms` in `pc15/residual/v15_borders.npz`, as `order_modes` in
+`pc15/residual/order.py` has them: for angles of their share of all weight, sharp (1 2 1) / 4 and broad (three on
+either side), each with the octave of the mean gradient, of how they lie to the modes on the left and above, and of
+the mode with the block's size; for planar and mean of the greatest broad share, of the octave of the mean gradient,
+of how many neighbours have the mode, and of the mode with the size. The order is by grades, how far a score is behind
+the best in sixteenths, rounded down, at most 95, and of equal ones by number. What the scores say of a flag,
+exp(-grade / 16) over the sum of those from it on, is an input of its mixer that does not learn.
+
+The signs of a block: with 2 d(x) = 3 r(x, -1) - r(x, -2) - 2 p(x, 0), r being the residual and p the block's
+prediction, layers included, T(u) is the transform of d as a row of the block, and L(v) likewise from the left; each
+is 0 at the picture's rim. A coefficient c of frequency (u, v) draws c a(v) on the row and c a(u) on the column, a(k)
+being the first sample of its wave. For each level other than 0, by diagonals from the lowest frequency, z = 64 |c
+a(v)| T(u) / (n + sum of the squares of c a(v) of those of this u whose sign is not known yet), plus the same for L; n
+is an eighth of the square of half a step, and 1. The likelier sign is z's; once it is known, c a(v) is taken from
+T(u) and c a(u) from L(v).
+
 A layer adds amount * step * P / norm to the prediction, before the transform is added: P is the pattern, int8; with
 norm the root of its sum of squares, in 1/1024, rounded down, and scale = 2^38 / norm, rounded down, a sample becomes
 p + (f * P + 2^27 >> 28), f = amount * step * scale >> 4, step in 1/16 of a sample, with trellis 27/16 of half a step,
@@ -221,11 +252,12 @@ patterns of side 8, 16, 32 and 64: it is `pc15/residual/v15_squares.npz`, whose 
 `tests/residual/test_patterns.py` names.  The deblocking treats an edge between squares without prediction as one with
 levels if either side has a layer.
 
-Adaptive models start at packaged tables, files of `pc15/residual`.  Those that every stream has are in v15_default,
+Adaptive models start at packaged tables, files of `pc15/residual`. Those that every stream has are in v15_default,
 and learnt again with trellis in v15_trellis, and from chroma with cross in v15_chroma: a plane with cross starts at
-the last, else one with trellis at v15_trellis, else at v15_default.  Those that a tool adds start at its own table
+the last, else one with trellis at v15_trellis, else at v15_default. Those that a tool adds start at its own table
 whatever the other tools are: trellis' at v15_trellis, cross' at v15_chroma, patterns' at v15_squares, splits' at
-v15_splits.  A square from guides counts as one predicted by the mean where more, above, looks at its mode.
+v15_splits, borders' at v15_borders; but with trellis and borders together all of these, cross' excepted, start at
+v15_borders. A square from guides counts as one predicted by the mean where more, above, looks at its mode.
 
 The filter: every pixel p becomes p + (sum of tap_i (a_i + b_i - 2p) + 64 >> 7); a_i and b_i are its neighbours at
 (down, right) and the opposite place, (3,0) (2,-1) (2,0) (2,1) (1,-2) (1,-1) (1,0) (1,1) (1,2) (0,1) (0,2) (0,3) in

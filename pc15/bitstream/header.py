@@ -15,6 +15,7 @@ from pc15.entropy.tables import DEFAULT_TABLE_ID
 from pc15.grids import TileGridCfg, TileSpec, grid
 
 __all__ = [
+    "BORDER_TOOLS",
     "CHROMA_TOOLS",
     "COLOR_GRAY",
     "COLOR_YCBCR420",
@@ -60,10 +61,12 @@ COARSE = 1
 MAX_TILES = 1 << 24  # of all grids: a small stride must not turn few pixels into endless tiles
 MAX_STEP = 63  # amp_step and dc_step have six bits each
 MAX_RESIDUAL = 80
-MAX_TOOLS = 127
+MAX_TOOLS = 255
 """All bits of `PlaneSpec.tools` that there are, see `pc15.residual.tools`,"""
 CHROMA_TOOLS = 32
-"""and those that only Cb and Cr may have: they look at planes before their own."""
+"""those that only Cb and Cr may have: they look at planes before their own;"""
+BORDER_TOOLS = 128
+"""and those that read by what is drawn, which other planes must not change: never beside the ones before."""
 SUPERBLOCK = 64  # px, the unit of the residual
 
 COLOR_GRAY, COLOR_YCBCR420 = 0, 1
@@ -75,7 +78,7 @@ KNOWN_IDS = (("v15_trained", "v15_trained"), (DEFAULT_TABLE_ID, DEFAULT_CODEBOOK
 """Pairs of table and codebook id that a header names by one byte, KNOWN + their place here; append only.  The default
 pair goes without saying, but where hooks follow."""
 KNOWN = 128
-KNOWN_HOOKS = ('{"name":"heuristic"}', '{"name":"baseline","sha256":"cd0c"}')
+KNOWN_HOOKS = ('{"name":"heuristic"}', '{"name":"baseline","sha256":"cd0c"}', '{"name":"baseline","sha256":"658c"}')
 """Descriptions that hooks give of themselves and a header names by one byte, 1 + place; append only."""
 HOOKS = 64
 """Bit of the byte of a known pair of ids: a byte of hooks follows."""

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import replace
 
 from pc15.bitstream.header import (
+    BORDER_TOOLS,
     CHROMA_TOOLS,
     COARSE,
     COLOR_GRAY,
@@ -94,6 +95,8 @@ def _tools_problem(at: str, spec: PlaneSpec) -> str | None:
         return f"tools {at} are {spec.tools!r} without a residual that they could code"
     known = MAX_TOOLS if spec.subsample else MAX_TOOLS & ~CHROMA_TOOLS
     if type(spec.tools) is int and not spec.tools & ~known:
+        if spec.tools & CHROMA_TOOLS and spec.tools & BORDER_TOOLS:
+            return f"tools {at} are {spec.tools!r}; {CHROMA_TOOLS} and {BORDER_TOOLS} exclude each other"
         return None
     return f"tools {at} are {spec.tools!r}; they must be bits of {known}"
 
@@ -257,8 +260,6 @@ class _Reader:
     def residual(self, index: int) -> tuple[int, int]:
         residual = self.number(1, f"residual of plane {index}")
         tools = self.number(1, f"tools of plane {index}") if residual & _TOOLS else 0
-        if tools & ~MAX_TOOLS:
-            raise BitstreamError(f"plane {index} needs coding tools {tools:#x}, of which this build lacks some")
         return residual & ~_TOOLS, tools
 
     def grid(self, index: int, tile: int) -> PlaneSpec:

@@ -26,7 +26,7 @@ from pc15.luma import SAMPLE_ONE
 from pc15.quant import MSE_SCALE, steps_for
 from pc15.residual.decode import STEPS
 from pc15.residual.enc.encode import relative_lambda
-from pc15.residual.tools import CHROMA_TOOLS, SPLITS, tools_of
+from pc15.residual.tools import BORDERS, CHROMA_TOOLS, SPLITS, tools_of
 from pc15.search.sizes import SCREEN
 
 __all__ = [
@@ -87,8 +87,12 @@ def plan_header(width: int, height: int, cfg: CodecConfig) -> Header:
 
 
 def plane_spec(cfg: CodecConfig, plan: Plan, chroma: bool) -> PlaneSpec:
-    """Spec of a plane that is coded by this plan; chroma, a tenth of the bytes, does without the search for splits."""
-    tile, tools = plan.tile, tools_of(cfg.tools) & ~(SPLITS if chroma else CHROMA_TOOLS) if plan.refined else 0
+    """Spec of a plane that is coded by this plan.
+
+    Chroma, a tenth of the bytes, does without the search for splits, and is predicted from luma rather than by borders.
+    """
+    tile, left_out = plan.tile, SPLITS | BORDERS if chroma else CHROMA_TOOLS
+    tools = tools_of(cfg.tools) & ~left_out if plan.refined else 0
     residual = 1 + residual_step(cfg.lambda_rd, tools) if plan.refined else 0
     if not tile:
         return PlaneSpec(0, 0, 0, int(chroma), 0, 0, residual=residual, tools=tools)

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from pc15.residual.context_models import ENCODE, FILL, HALF, KIND_SHIFT, MODE, TAPE, jit_entry
 from pc15.residual.contexts import KIND_NAMES, RAW_FILTER, W_AGAIN, W_CROSS, W_CUT, W_ON, W_SPLIT, W_ZERO
 from pc15.residual.cross import BY_ALL, BY_CLASS, BY_LEFT, BY_TOP, FIRST_CROSS, FROM_BLUE, FROM_BOTH
-from pc15.residual.decode import check_step, check_tools, read_field
+from pc15.residual.decode import check_step, check_tools, level_q4, read_field
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import DIAGONAL, FIRST_ANGLE, HORIZONTAL, VERTICAL
-from pc15.residual.patterns import generators_of_squares, layers_of
+from pc15.residual.patterns import generators_of_squares, layers_of, patterns_for
+from pc15.residual.reconstruct import Canvas, work
 from pc15.residual.shapes import PARTS, part_of
 from pc15.residual.syntax import RIM, ROOM, SUPER, SUPER_LOG2, UNIT, BlockMap
 from pc15.residual.tools import PATTERNS, WIENER
@@ -57,7 +58,7 @@ def residual_report(payload: bytes, h: int, w: int, step: int, tools: int, plane
     check_tools(tools)
     if not payload:
         return ResidualReport({}, {}, 0)
-    field, strength, loop = read_field(payload, h, w, step, tools, plane)
+    field, strength, loop, rec = read_field(payload, h, w, step, tools, plane)
     used: dict[int, tuple[int, int]] = {}
     if tools & PATTERNS:
         generators = generators_of_squares()
@@ -69,9 +70,10 @@ def residual_report(payload: bytes, h: int, w: int, step: int, tools: int, plane
     tapes = [filter_decisions(strength, loop, tools)]
     io, done = np.zeros(TAPE + 8 * ROOM, np.int64), 0
     models, stack, around = start_models(step, tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
+    canvas = _canvas(rec, step, tools)
     while done < field.on.size:  # written again, for the chances of all decisions
         io[MODE], io[FILL] = ENCODE, TAPE
-        done = write_plane(models, io, field, done, field.on.size, ROOM, stack, around)
+        done = write_plane(models, io, field, canvas, done, field.on.size, ROOM, stack, around)
         tapes.append(io[TAPE : io[FILL]].copy())
     return ResidualReport(bits_by_kind(np.concatenate(tapes)), used, drawn)
 
@@ -106,16 +108,22 @@ def square_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: in
     check_tools(tools)
     if not payload:
         return []
-    field, _, _ = read_field(payload, h, w, step, tools, plane)
+    field, _, _, rec = read_field(payload, h, w, step, tools, plane)
+    canvas = _canvas(rec, step, tools)
     io = np.zeros(TAPE + ROOM, np.int64)
     models, stack, around = start_models(step, tools=tools), np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     across, found = field.on.shape[1], []
     for number in range(field.on.size):
         io[MODE], io[FILL] = ENCODE, TAPE
-        write_plane(models, io, field, number, number + 1, ROOM, stack, around)
+        write_plane(models, io, field, canvas, number, number + 1, ROOM, stack, around)
         y0, x0 = (SUPER * place for place in divmod(number, across))
         found += _squares(field, x0, y0, io[TAPE : io[FILL]])
     return found
+
+
+def _canvas(rec: Ints, step: int, tools: int) -> Canvas:
+    """What a field that is read is written again from."""
+    return Canvas(np.zeros((1, rec.shape[1]), np.int32), rec, level_q4(step, tools), work(), patterns_for(tools))
 
 
 def _squares(field: BlockMap, x0: int, y0: int, tape: Ints) -> list[Square]:

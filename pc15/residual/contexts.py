@@ -18,6 +18,7 @@ from pc15.residual.context_models import HALF_CONTEXT, I64, jit_inner
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, VERTICAL, ZERO
 from pc15.residual.shapes import (
+    ALL_SIZES,
     CODED_HIGH,
     CODED_WIDE,
     LEAST_CUT,
@@ -29,7 +30,7 @@ from pc15.residual.shapes import (
     SIZES,
     TALL,
 )
-from pc15.residual.tools import CROSS, PATTERNS, SPLITS, TRELLIS
+from pc15.residual.tools import BORDERS, CROSS, PATTERNS, SPLITS, TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -39,6 +40,12 @@ RANK_BITS = 10
 """Entries of a size's codebook have numbers below 2^RANK_BITS - 1."""
 MAX_AMOUNT_FLAGS = 14
 MAX_FLAGS = 14
+LIKELY_MODES = 5
+"""Modes in the order of `order` that have a flag each."""
+ORDER_BINS = 32
+"""Classes of what scores say of a flag."""
+SIGN_BINS, SIGN_SIDES = 10, 9
+"""Classes of the odds of a sign, and of what one side of a block says of them; see `signs`."""
 
 
 # ------------------------------------------------------------------ classes
@@ -147,6 +154,16 @@ _sizes_of = {
         **{f"{_name}_parts": _sizes[_name] // SIZES * PART_SIZES for _name in _by_size},
         **{f"{_name}_parts_states": _more * _sizes[_name] // SIZES * PART_SIZES for _name, _more in _by_state.items()},
     },
+    BORDERS: {
+        "said": 1,
+        "order_a": LIKELY_MODES * ALL_SIZES,
+        "order_b": LIKELY_MODES * ORDER_BINS,
+        "order_c": LIKELY_MODES * ALL_SIZES * 6,
+        "order_tree": 32,
+        "sign_a": 9 * SIGN_BINS,
+        "sign_b": SIGN_SIDES * SIGN_SIDES,
+        "sign_c": 16 * SIGN_BINS,
+    },
 }
 BASE: dict[str, int] = {}
 CONTEXTS_OF: dict[int, tuple[int, int]] = {}
@@ -171,6 +188,10 @@ _AMOUNT_A, _AMOUNT_B, _AMOUNT_C, _AMOUNT_D = BASE["amount_a"], BASE["amount_b"],
 _CODED_D = BASE["coded_d"]
 _CUT_A, _CUT_B, _CUT_C = BASE["cut_a"], BASE["cut_b"], BASE["cut_c"]
 _AGAIN_A, _AGAIN_B, _AGAIN_C = BASE["again_a"], BASE["again_b"], BASE["again_c"]
+SAID = BASE["said"]
+"""A context that says what it is told to before each decision, and learns nothing."""
+ORDER_A, ORDER_B, ORDER_C, ORDER_TREE = BASE["order_a"], BASE["order_b"], BASE["order_c"], BASE["order_tree"]
+SIGN_A, SIGN_B, SIGN_C = BASE["sign_a"], BASE["sign_b"], BASE["sign_c"]
 
 
 def _of_parts(name: str, more: str = "") -> int:
@@ -203,13 +224,17 @@ W_MORE, W_RANK, W_TREE, W_MINUS, W_AMOUNT = tuple(range(W_GT1_STATES + SIZES, W_
 W_CROSS = W_AMOUNT + 1
 W_CUT, W_AGAIN, W_SIG_PARTS = W_CROSS + 1, W_CROSS + 3, W_CROSS + 5
 W_GT1_PARTS = W_SIG_PARTS + 3 * 3 * PART_SIZES
-WEIGHT_SETS = W_GT1_PARTS + 2 * PART_SIZES
+W_ORDER = W_GT1_PARTS + 2 * PART_SIZES
+W_ORDER_TREE = W_ORDER + LIKELY_MODES
+W_SIGN = W_ORDER_TREE + 1
+WEIGHT_SETS = W_SIGN + 1
 SETS_OF = {
     0: (0, W_SIG_STATES),
     TRELLIS: (W_SIG_STATES, W_MORE),
     PATTERNS: (W_MORE, W_CROSS),
     CROSS: (W_CROSS, W_CUT),
-    SPLITS: (W_CUT, WEIGHT_SETS),
+    SPLITS: (W_CUT, W_ORDER),
+    BORDERS: (W_ORDER, WEIGHT_SETS),
 }
 """Weight sets likewise."""
 _squares, _parts = np.where(SIG_SET > 0, W_SIG_STATES + (SIG_SET - 1) * 3 * SIZES, W_SIG), 3 * PART_SIZES * SIG_SET
@@ -232,7 +257,9 @@ KIND_NAMES = (
     + ["pattern"] * (W_CROSS - W_MORE)
     + ["mode", "split", "split", "split", "split"]
     + ["level not 0"] * (W_GT1_PARTS - W_SIG_PARTS)
-    + ["level size"] * (WEIGHT_SETS - W_GT1_PARTS)
+    + ["level size"] * (W_ORDER - W_GT1_PARTS)
+    + ["mode"] * (W_SIGN - W_ORDER)
+    + ["sign"]
     + ["last place", "level size", "sign", "filter", "pattern", "filter"]
 )
 """Name of each kind of decision, for people."""

@@ -157,7 +157,7 @@ def predict_cross(
     It is of w = 2^wide x h = 2^high px; nothing is decoded above it from column `end` on.
 
     Args:
-        guides: [k,H,W] int16, see `guides_of`.   below, rec: as of `reconstruct.decode_plane`.   mode: FIRST_CROSS on.
+        guides: [k,H,W] int16, see `guides_of`.   below, rec: as of `reconstruct.Canvas`.   mode: FIRST_CROSS on.
         sums: SUMS, int64, work space.
     """
     w, h, way = 1 << wide, 1 << high, mode - FIRST_CROSS

@@ -34,9 +34,10 @@ from pc15.residual.cross import WAYS
 from pc15.residual.deblock import deblock
 from pc15.residual.initial_models import Contexts, start_models
 from pc15.residual.patterns import patterns_for
-from pc15.residual.reconstruct import SAMPLE_ONE, decode_plane, work
+from pc15.residual.reconstruct import SAMPLE_ONE, Canvas, work
 from pc15.residual.syntax import PAD, RIM, SUPER, UNIT, BlockMap
-from pc15.residual.tools import ALL_TOOLS, CROSS, PATTERNS, TRELLIS, WIENER
+from pc15.residual.tools import ALL_TOOLS, BORDERS, CROSS, PATTERNS, TRELLIS, WIENER
+from pc15.residual.tree import read_plane
 from pc15.residual.wiener import Loop, code_loop, loop_models, no_loop, wiener
 
 Ints = npt.NDArray[Any]
@@ -127,17 +128,22 @@ def empty_field(
     return BlockMap(level, mode, size, active, on, tools, layers, entry, amount, seen, cut)
 
 
-def read_field(payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0) -> tuple[BlockMap, int, Loop]:
+def read_field(
+    payload: bytes, h: int, w: int, step: int, tools: int, plane: int = 0
+) -> tuple[BlockMap, int, Loop, Ints]:
     """All that a payload of a plane [h,w] says: the padded plane's field, the deblocking's strength, and the filter.
+
+    And the residual [H,W] int32 before both filters, upon 0: by that alone, with the tool BORDERS, the payload is read.
 
     Args:
         plane: its number among the picture's, which tells how many guides it has with the tool CROSS.
     """
+    check_tools(tools)
     H, W = padded_size(h, w)
     guides = checked_guides(np.zeros((plane, h, w), np.int16) if tools & CROSS else None, h, w, tools)
     field = empty_field(H, W, tools, guides=guides)
-    _, strength, loop = _read(payload, np.zeros((1, W), np.int32), field, step)
-    return field, strength, loop
+    drawn, strength, loop = _read(payload, np.zeros((1, W), np.int32), field, step)
+    return field, strength, loop, drawn
 
 
 def _decoded(
@@ -181,7 +187,7 @@ def _read(
     models = start_models(step, field.tools, contexts)
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
     unit, patterns = level_q4(step, field.tools), patterns_for(field.tools)
-    decode_plane(models, io, field, below, drawn, unit, stack, around, work(), patterns)
+    read_plane(models, io, field, Canvas(below, drawn, unit, work(), patterns), stack, around)
     if io[BROKEN] == OUTSIDE:
         raise BitstreamError(f"residual of {size} bytes puts a level outside its block: it is damaged")
     if io[BROKEN] == UNKNOWN:
@@ -255,3 +261,5 @@ def check_step(step: int) -> None:
 def check_tools(tools: int) -> None:
     if not isinstance(tools, int) or isinstance(tools, bool) or tools & ~ALL_TOOLS:
         raise ConfigError(f"tools are {tools!r}; give bits of {ALL_TOOLS}, which `tools_of` makes of names")
+    if tools & CROSS and tools & BORDERS:
+        raise ConfigError("tools are cross and borders together; a plane that is predicted from others has one of them")

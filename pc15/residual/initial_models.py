@@ -12,8 +12,9 @@ import numpy.typing as npt
 from pc15.errors import ConfigError, MissingTableError
 from pc15.residual.context_models import FROZEN, HALF_CONTEXT, MIX_RATE, STRETCH, WEIGHT_ONE
 from pc15.residual.contexts import CONTEXTS, CONTEXTS_OF, SETS_OF, W_TREE, WEIGHT_SETS
+from pc15.residual.order import BORDERS_FILE, trained_terms
 from pc15.residual.patterns import DAMAGE, SQUARES_FILE
-from pc15.residual.tools import CROSS, PATTERNS, SPLITS, TRELLIS
+from pc15.residual.tools import BORDERS, CROSS, PATTERNS, SPLITS, TRELLIS
 
 Ints = npt.NDArray[Any]
 
@@ -27,9 +28,17 @@ START_FILES = {
     PATTERNS: SQUARES_FILE,
     CROSS: Path(__file__).with_name("v15_chroma.npz"),
     SPLITS: Path(__file__).with_name("v15_splits.npz"),
+    BORDERS: BORDERS_FILE,
 }
 """Tables by the tools that they are for."""
-_PARTS = {0: (0,), TRELLIS: (0, TRELLIS), PATTERNS: (PATTERNS,), CROSS: (0, CROSS), SPLITS: (SPLITS,)}
+_PARTS = {
+    0: (0,),
+    TRELLIS: (0, TRELLIS),
+    PATTERNS: (PATTERNS,),
+    CROSS: (0, CROSS),
+    SPLITS: (SPLITS,),
+    BORDERS: (0, TRELLIS, PATTERNS, SPLITS, BORDERS),
+}
 """And the models that each holds, one after the other: of what all streams have (0), and of what a tool adds."""
 TRAINED_STEPS = (6, 12, 18, 24, 30, 38)
 """Quantizer indices that have tables of their own."""
@@ -84,12 +93,12 @@ def _table(file: Path, *parts: int) -> tuple[tuple[Ints, Ints], ...]:
 def _trained(common: int) -> Ints:
     """[anchors, C + S, 4] int32: (p, uses, 0, 0) per context, then the weights, last set first.
 
-    What a tool adds comes from its own table, what all streams have from that for the tool `common`.
+    What a tool adds comes from its own table, and all that the one for the tool `common` holds from that.
     """
     models = np.stack([flat_models()] * len(TRAINED_STEPS))
     for tool, file in START_FILES.items():
         for part, own in zip(_PARTS[tool], _table(file, *_PARTS[tool]), strict=True):
-            if part or tool == common:
+            if part == tool or tool == common:
                 for place, values in zip(part_of(models, part), own, strict=True):
                     place[:] = values
     models[:, HALF_CONTEXT, 3] = MIX_RATE
@@ -99,7 +108,8 @@ def _trained(common: int) -> Ints:
 def start_models(step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
     """Models to code a plane of this quantizer index and these tools with, [C + S, 4] int32, a fresh copy.
 
-    Those that all streams have are learnt from chroma with the tool `cross`, else with `trellis` from levels on one.
+    Those that all streams have are learnt from chroma with the tool `cross`, else with `trellis` from levels on one;
+    with `trellis` and `borders` together all are learnt with both.
 
     Raises:
         ConfigError: no such way to use contexts.
@@ -108,7 +118,9 @@ def start_models(step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
         return ready(flat_models())
     if contexts not in get_args(Contexts):
         raise ConfigError(f"contexts is {contexts!r}; choose one of {', '.join(get_args(Contexts))}")
-    models = _between(step, tools & CROSS or tools & TRELLIS).copy()
+    both = TRELLIS | BORDERS
+    common = BORDERS if tools & both == both else tools & CROSS or tools & TRELLIS
+    models = _between(step, common).copy()
     if contexts == "first":
         models[CONTEXTS:], models[HALF_CONTEXT, 3] = (WEIGHT_ONE, 0, 0, 0), 0
     return models
@@ -116,7 +128,7 @@ def start_models(step: int, tools: int, contexts: Contexts = "mixed") -> Ints:
 
 def models_without(tool: int, step: int, tools: int) -> Ints:
     """Models for these tools with all trained but what one of them adds, to train that with, [C + S, 4] int32."""
-    models = start_models(step, tools)
+    models = start_models(step, tools & ~tool)
     replace_part(models, tool, flat_models())
     return ready(models)
 
@@ -142,10 +154,10 @@ def ready(models: Ints) -> Ints:
 
 
 def arrays_of(models: Ints, tool: int) -> dict[str, Ints]:
-    """Arrays of the table for a tool, one of START_FILES, from models [anchors, C + S, 4]."""
+    """Arrays of the table for a tool, one of START_FILES, from models [anchors, C + S, 4]; terms of `order` stay."""
     parts = [part_of(models, part) for part in _PARTS[tool]]
     counters = np.concatenate([own for own, _ in parts], axis=1)
-    return {
+    return ({"terms": trained_terms().astype(np.int16)} if tool == BORDERS else {}) | {
         "p": counters[..., 0].astype(np.uint16),
         "uses": counters[..., 1].astype(np.uint8),
         "weights": np.concatenate([own for _, own in reversed(parts)], axis=1).astype(np.int32),

@@ -126,18 +126,11 @@ def patterns_for(tools: int) -> Patterns:
 
 
 @jit_inner()
-def unknown_layers(field: BlockMap, sx: int, sy: int, patterns: Patterns) -> bool:
-    """True if a square of the superblock at (sx, sy) names an entry that its codebook lacks."""
-    rows, cols = field.layers.shape
-    for y in range(sy // UNIT, min(rows, (sy + SUPER) // UNIT)):
-        for x in range(sx // UNIT, min(cols, (sx + SUPER) // UNIT)):
-            log2 = I64(field.size[y, x])
-            inside = (1 << log2 - 2) - 1
-            layer = (y & inside) * 2 + (x & inside)
-            if (x & inside) > 1 or (y & inside) > 1 or layer >= field.layers[y, x]:
-                continue
-            if field.entry[y, x] >= patterns.counts[log2 - 2]:
-                return True
+def names_unknown(field: BlockMap, x: int, y: int, log2: int, patterns: Patterns) -> bool:
+    """True if the square of side 2^log2 at unit (x, y) names an entry that its codebook lacks."""
+    for layer in range(field.layers[y, x]):
+        if field.entry[y + (layer >> 1), x + (layer & 1)] >= patterns.counts[log2 - 2]:
+            return True
     return False
 
 

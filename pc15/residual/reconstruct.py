@@ -7,22 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import BROKEN, I64, UNKNOWN, jit_entry, jit_inner
+from pc15.residual.context_models import I64, jit_inner
 from pc15.residual.cross import FIRST_CROSS, SUMS, predict_cross
 from pc15.residual.dct import inverse
-from pc15.residual.intra import ZERO, fill, predict, references
-from pc15.residual.patterns import Patterns, add_layers, layer_step, unknown_layers
-from pc15.residual.shapes import PARTS, end_above, part_of
-from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, BlockMap
-from pc15.residual.tools import PATTERNS, SINE
-from pc15.residual.tree import code_super
+from pc15.residual.intra import ZERO, predict, references
+from pc15.residual.order import Order, order
+from pc15.residual.patterns import Patterns, add_layers, layer_step
+from pc15.residual.syntax import BlockMap
+from pc15.residual.tools import BORDERS, SINE
 
 Ints = npt.NDArray[Any]
 
 SAMPLE_ONE = 4096
 """Q12: a sample of 1.0."""
 COEF_MAX = (1 << 24) - 1
-UNITS = SUPER // UNIT
 
 
 class Work(NamedTuple):
@@ -38,6 +36,22 @@ class Work(NamedTuple):
     mid: Ints
     block: Ints
     sums: Ints
+    order: Order
+    edges: Ints
+
+
+class Canvas(NamedTuple):
+    """What blocks of a plane are drawn on, and with.
+
+    below: [H,W] int32 Q12, the prediction, or [1,W] if all rows are alike.   rec: [H,W] int32, the residual upon it.
+    step: Q4, of what levels are counted in.
+    """
+
+    below: Ints
+    rec: Ints
+    step: int
+    work: Work
+    patterns: Patterns
 
 
 def work() -> Work:
@@ -46,7 +60,7 @@ def work() -> Work:
     ref, line, pred = np.zeros((2, 257), i32), np.zeros(200, i32), np.zeros((64, 64), i32)
     coef, mid, block = (np.zeros(shape, i32) for shape in ((32, 32), (32, 64), (64, 64)))
     even, odd, sums = np.zeros(32, i64), np.zeros(32, i64), np.zeros(SUMS, i64)
-    return Work(ref, line, pred, coef, np.zeros(32, i32), even, odd, mid, block, sums)
+    return Work(ref, line, pred, coef, np.zeros(32, i32), even, odd, mid, block, sums, order(), np.zeros((4, 32), i64))
 
 
 @jit_inner()
@@ -87,7 +101,8 @@ def reconstruct_block(
 ) -> None:  # fmt: skip
     """The block at (x0, y0) of rec = space.pred + inverse transform of level * step; `coded` 0: no levels.
 
-    Clamped so that below + rec is a sample of 0..1; below as of `decode_plane`.   wide, high: log2 of its sides.
+    Clamped so that below + rec is a sample of 0..1, but with the tool BORDERS, where how a stream is read may not hang
+    on what it is added to, to -1..1.   below: as of `Canvas`.   wide, high: log2 of its sides.
     """
     w, h, level = 1 << wide, 1 << high, field.level
     if coded:
@@ -102,6 +117,10 @@ def reconstruct_block(
     for v in range(h):
         base = below[(y0 + v) % below.shape[0], x0 : x0 + w]
         line, pred = rec[y0 + v, x0 : x0 + w], space.pred[v]
+        if field.tools & BORDERS:
+            for u in range(w):
+                line[u] = min(np.int32(SAMPLE_ONE), max(np.int32(-SAMPLE_ONE), pred[u]))
+            continue
         for u in range(w):
             least, most = np.int32(-base[u]), np.int32(SAMPLE_ONE - base[u])
             line[u] = min(most, max(least, pred[u]))
@@ -119,65 +138,12 @@ def predict_block(
 
 
 @jit_inner()
-def draw_leaf(
-    field: BlockMap, below: Ints, rec: Ints, x0: int, y0: int, log2: int, step: int, w: Work, patterns: Patterns
+def prepare_block(
+    field: BlockMap, on: Canvas, x0: int, y0: int, log2: int, wide: int, high: int, end: int, mode: int
 ) -> None:
-    """Draw the leaf of side 2^log2 at (x0, y0) of a field into rec, part by part."""
-    cut = I64(field.cut[y0 >> 2, x0 >> 2])
-    for part in range(PARTS[cut]):
-        dx, dy, wide, high = part_of(log2, cut, part)
-        px, py = x0 + dx, y0 + dy
-        x, y = px >> 2, py >> 2
-        mode, coded = I64(field.mode[y, x]), I64(field.active[y, x])
-        end = end_above(rec.shape[1], x0, log2, cut, dx, dy)
-        references(rec, px, py, 1 << wide, 1 << high, end, w.ref)
-        predict_block(field, below, rec, px, py, wide, high, end, mode, w)
-        if field.layers[y, x]:
-            add_layers(field, x, y, log2, layer_step(step, field.tools), patterns, w.pred)
-        reconstruct_block(field, below, rec, px, py, wide, high, step, mode, coded, w)
-
-
-@jit_inner()
-def reconstruct_super(
-    field: BlockMap, below: Ints, rec: Ints, sx: int, sy: int, step: int, w: Work, patterns: Patterns
-) -> None:
-    """Draw every block of a superblock of a field into rec [H,W], in coding order."""
-    H, W = rec.shape
-    if not field.on[sy >> SUPER_LOG2, sx >> SUPER_LOG2]:
-        fill(rec, sx, sy, min(SUPER, W - sx), min(SUPER, H - sy), 0)
-        return
-    z = 0
-    while z < UNITS * UNITS:
-        ux, uy = 0, 0
-        for i in range(4):
-            ux |= (z >> (2 * i) & 1) << i
-            uy |= (z >> (2 * i + 1) & 1) << i
-        x0, y0 = sx + ux * UNIT, sy + uy * UNIT
-        if x0 >= W or y0 >= H:
-            z += 1
-            continue
-        log2 = I64(field.size[y0 >> 2, x0 >> 2])
-        draw_leaf(field, below, rec, x0, y0, log2, step, w, patterns)
-        z += 1 << 2 * (log2 - 2)
-
-
-@jit_entry()
-def decode_plane(
-    m: Ints, io: Ints, field: BlockMap, below: Ints, rec: Ints, step: int, stack: Ints, around: Ints, w: Work,
-    patterns: Patterns,
-) -> None:  # fmt: skip
-    """Read superblocks into a field and draw them into rec [H,W], while the stream lasts.
-
-    m, io, stack, around: as of `tree.code_super`.   below: the prediction, [H,W], or [1,W] if all rows are alike.
-    """
-    H, W = rec.shape
-    for y in range(0, H, SUPER):
-        for x in range(0, W, SUPER):
-            level = field.level
-            fill(level, x % level.shape[1], y % level.shape[0], min(SUPER, W - x), min(SUPER, H - y), 0)
-            code_super(m, io, field, x, y, stack, around)
-            if field.tools & PATTERNS and unknown_layers(field, x, y, patterns):
-                io[BROKEN] = UNKNOWN
-            if io[BROKEN]:
-                return
-            reconstruct_super(field, below, rec, x, y, step, w, patterns)
+    """on.work.pred of a block of a leaf of side 2^log2, with the patterns that the field says of it."""
+    w, x, y = on.work, x0 >> 2, y0 >> 2
+    references(on.rec, x0, y0, 1 << wide, 1 << high, end, w.ref)
+    predict_block(field, on.below, on.rec, x0, y0, wide, high, end, mode, w)
+    if field.layers[y, x]:
+        add_layers(field, x, y, log2, layer_step(on.step, field.tools), on.patterns, w.pred)

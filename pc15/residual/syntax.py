@@ -1,16 +1,15 @@
 """The order of decisions of one block of a residual stream: one walk that estimates, writes or reads; see `tree`.
 
-    mode                     with guides first: from them? by which way? (see cross); else
-                             zero? most probable? which? (see intra)
+    mode                     see `modes`
     layers                   with the tool PATTERNS, of leaves of 8x8 and more that are not cut: another one? its entry
                              in the codebook of this size, as a class of its rank and the bits below; less than
                              nothing? amount - 1
     coded                    0: no coefficients
     last                     place of the last level in the scan, as a length class and its low bits
-    levels, last first       zero?, sign, larger than 1?, 2?, ... 14?, then an Exp-Golomb rest
+    levels, last first       zero?, larger than 1?, 2?, ... 14?, then an Exp-Golomb rest, and its sign
+    signs                    with the tool BORDERS, after all levels, see `signs`
 
 The scan runs along diagonals from the lowest frequency.  What each decision is predicted by, see `contexts`.
-Source: most probable modes are those of ITU-T H.265, 8.4.2.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from pc15.residual.context_models import (
     jit_inner,
 )
 from pc15.residual.contexts import (
-    ANGLE_TREE,
     FIRST_PLACE,
     KIND,
     KINDS,
@@ -53,32 +51,22 @@ from pc15.residual.contexts import (
     RAW_SIGN,
     TURNED_KIND,
     W_AMOUNT,
-    W_ANGLE,
-    W_CODED,
-    W_CROSS,
     W_LAST,
     W_LOW,
     W_MINUS,
     W_MORE,
-    W_MPM,
     W_RANK,
     W_TREE,
-    W_ZERO,
     amount_contexts,
-    coded_contexts,
     contexts,
-    cross_contexts,
     minus_contexts,
-    mode_contexts,
     more_contexts,
     of_part,
     rank_contexts,
-    way_context,
 )
-from pc15.residual.cross import FIRST_CROSS, WAYS
-from pc15.residual.intra import FIRST_ANGLE, MEAN, MODES, PLANAR, VERTICAL, ZERO
-from pc15.residual.shapes import CODED_HIGH, LAST_TOP, LOG2_HIGH, LOG2_WIDE, PLACES_OF, SIZE, TALL
-from pc15.residual.tools import PATTERNS, TRELLIS
+from pc15.residual.intra import MEAN
+from pc15.residual.shapes import CODED_HIGH, LAST_TOP, PLACES_OF, SIZE, TALL
+from pc15.residual.tools import BORDERS, PATTERNS, TRELLIS
 
 Ints = npt.NDArray[Any]
 MAX_AMOUNT = 1023
@@ -188,13 +176,14 @@ def code_escape(io: Ints, value: int, kind: int) -> int:
 
 @jit_inner()
 def code_levels(
-    m: Ints, io: Ints, level: Ints, x0: int, y0: int, shape: int, kind: int, near: int, last: int, trellis: bool,
+    m: Ints, io: Ints, level: Ints, x0: int, y0: int, shape: int, kind: int, near: int, last: int, tools: int,
     around: Ints,
 ) -> int:  # fmt: skip
     """Levels of the block at (x0, y0) of the plane, last first; returns the sum of their magnitudes.
 
-    trellis: the array holds, and receives, in place of a level the multiple of half a step that it stands for.
+    With the tool TRELLIS the array holds, and receives, the multiple of half a step that a level stands for.
     """
+    trellis = (tools & TRELLIS) != 0
     last = code_last(m, io, last, shape, near, kind)
     clear_template(around, shape)
     first, s = FIRST_PLACE[shape], SIZE[shape]
@@ -214,66 +203,17 @@ def code_levels(
         if k:
             if k == MAX_FLAGS:
                 k += code_escape(io, max(0, size - MAX_FLAGS), RAW_ESCAPE)
-            minus = code_raw(io, 1 if value < 0 else 0, RAW_SIGN)
             drawn = 2 * k - ODD[state] if trellis else k
+            # with the tool BORDERS signs follow, see `signs`; a writer's are there already
+            minus = value < 0
+            if not tools & BORDERS:
+                minus = code_raw(io, 1 if minus else 0, RAW_SIGN) == 1
             level[y0 + v, x0 + u] = -drawn if minus else drawn
             add_template(around, at, k)
             filled += k
         if trellis:
             state = NEXT_STATE[state, k & 1]
     return filled
-
-
-@jit_inner()
-def probable_modes(left: int, above: int) -> tuple[int, int, int]:
-    """The three most probable modes besides zero, from those of the blocks to the left and above."""
-    left = MEAN if left == ZERO or left >= FIRST_CROSS else left
-    above = MEAN if above == ZERO or above >= FIRST_CROSS else above
-    if left == above:
-        if left < FIRST_ANGLE:
-            return PLANAR, MEAN, VERTICAL
-        around = left - FIRST_ANGLE
-        return left, FIRST_ANGLE + ((around + 31) & 31), FIRST_ANGLE + ((around + 1) & 31)
-    if left != PLANAR and above != PLANAR:
-        return left, above, PLANAR
-    if left != MEAN and above != MEAN:
-        return left, above, MEAN
-    return left, above, VERTICAL
-
-
-@jit_inner()
-def code_mode(m: Ints, io: Ints, chosen: int, left: int, above: int, s: int, ways: int) -> int:
-    """Prediction mode of one block; `ways`: how many there are to predict it from guides."""
-    h = HALF_CONTEXT
-    if ways:
-        a, b = cross_contexts(left, above, s)
-        if code(m, io, 1 if chosen >= FIRST_CROSS else 0, a, b, h, h, W_CROSS):
-            way = 0
-            while way < ways - 1:
-                if code(
-                    m, io, 1 if chosen == FIRST_CROSS + way else 0, way_context(way, left, above), h, h, h, W_CROSS
-                ):
-                    break
-                way += 1
-            return FIRST_CROSS + way
-    first, second, third = probable_modes(left, above)
-    for flag in range(4):
-        likely = ZERO if flag == 0 else first if flag == 1 else second if flag == 2 else third
-        a, b = mode_contexts(flag, left, above, s)
-        if code(m, io, 1 if chosen == likely else 0, a, b, h, h, W_MPM if flag else W_ZERO):
-            return likely
-    low, high = min(first, second), max(first, second)
-    low, middle = min(low, third), max(low, third)
-    middle, high = min(middle, high), max(middle, high)
-    rest = chosen - 1 - (1 if chosen > low else 0) - (1 if chosen > middle else 0) - (1 if chosen > high else 0)
-    node = 1
-    for i in range(4, -1, -1):
-        node = node << 1 | code(m, io, rest >> i & 1, ANGLE_TREE + node, h, h, h, W_ANGLE)
-    rest = node - 32 + 1
-    rest += 1 if rest >= low else 0
-    rest += 1 if rest >= middle else 0
-    rest += 1 if rest >= high else 0
-    return min(rest, MODES - 1)
 
 
 @jit_inner()
@@ -378,25 +318,3 @@ def last_level(level: Ints, x0: int, y0: int, shape: int) -> int:
 def kind_of(mode: int, shape: int) -> int:
     """Class of direction of a block's prediction, of one that is higher than wide as if it were turned."""
     return TURNED_KIND[KIND[mode]] if TALL[shape] else KIND[mode]
-
-
-@jit_inner()
-def code_block(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, log2: int, shape: int, around: Ints) -> None:
-    """One block, a leaf of side 2^log2 or a part of it, and its place in the field."""
-    x, y, s = x0 >> 2, y0 >> 2, SIZE[shape]
-    left, above, a, b = neighbours(field, x, y)
-    mode = code_mode(m, io, I64(field.mode[y, x]), left, above, s, WAYS[field.guides.shape[0]])
-    kind, layers = kind_of(mode, shape), 0
-    if shape == log2 - 2 and may_draw(field.tools, log2):
-        layers = code_layers(m, io, field, x, y, s, mode, a + b)
-    c0, c1, c2, c3 = coded_contexts(s, kind, a, b, layers, field.tools)
-    active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, c3, W_CODED)
-    wide, high = LOG2_WIDE[shape], LOG2_HIGH[shape]
-    if active:
-        rows, cols = field.level.shape
-        u, v = x0 % cols, y0 % rows
-        last = 0 if io[MODE] == DECODE else last_level(field.level, u, v, shape)
-        trellis = (field.tools & TRELLIS) != 0
-        total = code_levels(m, io, field.level, u, v, shape, kind, a + b, last, trellis, around)
-        active = activity(total, wide + high)
-    mark(field, x, y, 1 << wide - 2, 1 << high - 2, mode, log2, active, layers)

@@ -7,13 +7,14 @@ TRELLIS   which of two quantizers a level has follows from the parities of those
 PATTERNS  squares of 8x8 and more may add patterns of the codebook of `patterns` to their prediction
 CROSS     of Cb and Cr alone: squares may be predicted from the planes that are decoded already, see `cross`
 SPLITS    squares of 8x8 to 32x32 may be cut into parts with predictions and levels of their own, see `shapes`
+BORDERS   what is decoded around a block orders its modes and predicts the signs of its levels, see `order` and `signs`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-SINE, WIENER, BLEND, TRELLIS, PATTERNS, CROSS, SPLITS = 1, 2, 4, 8, 16, 32, 64
+SINE, WIENER, BLEND, TRELLIS, PATTERNS, CROSS, SPLITS, BORDERS = 1, 2, 4, 8, 16, 32, 64, 128
 
 TOOLS = {
     "sine": SINE,
@@ -23,6 +24,7 @@ TOOLS = {
     "patterns": PATTERNS,
     "cross": CROSS,
     "splits": SPLITS,
+    "borders": BORDERS,
 }
 """Every tool by its name in options."""
 ALL_TOOLS = sum(TOOLS.values())

@@ -1,4 +1,4 @@
-"""The order of decisions in a residual stream, from superblocks down to blocks: one walk that writes or reads.
+"""The order of decisions in a residual stream, from superblocks to blocks: one walk that writes, or reads and draws.
 
 Superblocks of 64x64 in raster order, each
 
@@ -19,9 +19,37 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pc15.residual.context_models import BROKEN, FILL, HALF_CONTEXT, I64, code, jit_entry, jit_inner
-from pc15.residual.contexts import ON, SPLIT_A, SPLIT_B, W_AGAIN, W_CUT, W_ON, W_SPLIT, again_contexts, cut_contexts
+from pc15.residual.context_models import (
+    BROKEN,
+    DECODE,
+    FILL,
+    HALF_CONTEXT,
+    I64,
+    MODE,
+    UNKNOWN,
+    code,
+    jit_entry,
+    jit_inner,
+)
+from pc15.residual.contexts import (
+    ON,
+    SPLIT_A,
+    SPLIT_B,
+    W_AGAIN,
+    W_CODED,
+    W_CUT,
+    W_ON,
+    W_SPLIT,
+    again_contexts,
+    coded_contexts,
+    cut_contexts,
+)
+from pc15.residual.cross import WAYS
 from pc15.residual.intra import ZERO, fill
+from pc15.residual.modes import code_mode
+from pc15.residual.order import order_modes
+from pc15.residual.patterns import names_unknown
+from pc15.residual.reconstruct import Canvas, prepare_block, reconstruct_block, takes_sine
 from pc15.residual.shapes import (
     ACROSS,
     ALONG,
@@ -33,11 +61,28 @@ from pc15.residual.shapes import (
     PARTS,
     ROWS,
     SHAPE_OF,
+    SIZE,
     WHOLE,
+    end_above,
     may_cut,
     part_of,
 )
-from pc15.residual.syntax import SUPER, SUPER_LOG2, UNIT, BlockMap, code_block, mark
+from pc15.residual.signs import code_signs
+from pc15.residual.syntax import (
+    SUPER,
+    SUPER_LOG2,
+    UNIT,
+    BlockMap,
+    activity,
+    code_layers,
+    code_levels,
+    kind_of,
+    last_level,
+    mark,
+    may_draw,
+    neighbours,
+)
+from pc15.residual.tools import BORDERS, PATTERNS
 
 Ints = npt.NDArray[Any]
 
@@ -137,7 +182,50 @@ def code_again(m: Ints, io: Ints, field: BlockMap, x: int, y: int, log2: int, cu
 
 
 @jit_inner()
-def code_leaf(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, log2: int, around: Ints) -> None:
+def code_block(
+    m: Ints, io: Ints, field: BlockMap, on: Canvas, x0: int, y0: int, log2: int, wide: int, high: int, end: int,
+    around: Ints,
+) -> None:  # fmt: skip
+    """One block of 2^wide x 2^high px, a leaf of side 2^log2 or a part of it, and its place in the field.
+
+    What is read is drawn at once: with the tool BORDERS the next block is read by it.   end: see `shapes.end_above`.
+    """
+    shape, w = SHAPE_OF[wide, high], on.work
+    x, y, s, reading = x0 >> 2, y0 >> 2, SIZE[shape], io[MODE] == DECODE
+    left, above, a, b = neighbours(field, x, y)
+    borders = (field.tools & BORDERS) != 0
+    if borders:
+        order_modes(on.rec, x0, y0, wide, high, end, left, above, on.step, field.tools, w.order)
+    mode = code_mode(m, io, I64(field.mode[y, x]), left, above, s, WAYS[field.guides.shape[0]], field.tools, w.order)
+    kind, layers = kind_of(mode, shape), 0
+    if wide == log2 and high == log2 and may_draw(field.tools, log2):
+        layers = code_layers(m, io, field, x, y, s, mode, a + b)
+    c0, c1, c2, c3 = coded_contexts(s, kind, a, b, layers, field.tools)
+    active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, c3, W_CODED)
+    u, v = x0 % field.level.shape[1], y0 % field.level.shape[0]
+    if active:
+        last = 0 if reading else last_level(field.level, u, v, shape)
+        total = code_levels(m, io, field.level, u, v, shape, kind, a + b, last, field.tools, around)
+        active = activity(total, wide + high)
+    mark(field, x, y, 1 << wide - 2, 1 << high - 2, mode, log2, active, layers)
+    if reading and layers and field.tools & PATTERNS and names_unknown(field, x, y, log2, on.patterns):
+        io[BROKEN] = UNKNOWN
+    if io[BROKEN]:
+        return
+    signs = borders and active > 0
+    if reading or signs:
+        prepare_block(field, on, x0, y0, log2, wide, high, end, mode)
+    if signs:
+        sine = takes_sine(field.tools, mode)
+        code_signs(
+            m, io, field.level, u, v, on.rec, w.pred, x0, y0, shape, sine, on.step, field.tools, w.edges
+        )  # fmt: skip
+    if reading:
+        reconstruct_block(field, on.below, on.rec, x0, y0, wide, high, on.step, mode, active, w)
+
+
+@jit_inner()
+def code_leaf(m: Ints, io: Ints, field: BlockMap, on: Canvas, x0: int, y0: int, log2: int, around: Ints) -> None:
     """One leaf of the tree, whole or in parts."""
     cut, x, y, n = WHOLE, x0 >> 2, y0 >> 2, 1 << log2 - 2
     chosen = I64(field.cut[y, x])
@@ -145,7 +233,7 @@ def code_leaf(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, log2: int, a
         cut = code_cut(m, io, field, x, y, log2, chosen & 3)
     fill(field.cut, x, y, n, n, cut)
     if cut == WHOLE:
-        code_block(m, io, field, x0, y0, log2, log2 - 2, around)
+        code_block(m, io, field, on, x0, y0, log2, log2, log2, I64(on.rec.shape[1]), around)
         return
     part = 0
     for half in range(2):
@@ -155,13 +243,14 @@ def code_leaf(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, log2: int, a
         stop = PARTS[cut] - 1 + half  # of the first half, less the second one, which is one part yet
         while part < stop:
             dx, dy, wide, high = part_of(log2, cut, part)
-            code_block(m, io, field, x0 + dx, y0 + dy, log2, SHAPE_OF[wide, high], around)
+            end = end_above(on.rec.shape[1], x0, log2, cut, dx, dy)
+            code_block(m, io, field, on, x0 + dx, y0 + dy, log2, wide, high, end, around)
             part += 1
 
 
 @jit_inner()
-def code_super(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, stack: Ints, around: Ints) -> None:
-    """One superblock: the field holds it (ENCODE) or receives it (DECODE).
+def code_super(m: Ints, io: Ints, field: BlockMap, on: Canvas, x0: int, y0: int, stack: Ints, around: Ints) -> None:
+    """One superblock: field and canvas hold it (ENCODE) or receive it (DECODE).
 
     Args:
         m: models.   io: see `context_models`.   x0, y0: of its first pixel.   stack: [20, 3] int64, work space.
@@ -169,12 +258,14 @@ def code_super(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, stack: Ints
     """
     H, W = field.size.shape[0] * UNIT, field.size.shape[1] * UNIT
     x, y, h = x0 >> SUPER_LOG2, y0 >> SUPER_LOG2, HALF_CONTEXT
-    on = code(m, io, I64(field.on[y, x]), on_context(field, x, y), h, h, h, W_ON)
-    field.on[y, x] = on
-    if not on:
-        wide, high = min(SUPER, W - x0) >> 2, min(SUPER, H - y0) >> 2
-        mark(field, x0 >> 2, y0 >> 2, wide, high, ZERO, SUPER_LOG2, 0, 0)
-        fill(field.cut, x0 >> 2, y0 >> 2, wide, high, WHOLE)
+    there = code(m, io, I64(field.on[y, x]), on_context(field, x, y), h, h, h, W_ON)
+    field.on[y, x] = there
+    if not there:
+        wide, high = min(SUPER, W - x0), min(SUPER, H - y0)
+        mark(field, x0 >> 2, y0 >> 2, wide >> 2, high >> 2, ZERO, SUPER_LOG2, 0, 0)
+        fill(field.cut, x0 >> 2, y0 >> 2, wide >> 2, high >> 2, WHOLE)
+        if io[MODE] == DECODE:
+            fill(on.rec, x0, y0, wide, high, 0)
         return
     # A stack instead of recursion: at most three brothers wait on each of five levels.
     stack[0, 0], stack[0, 1], stack[0, 2] = x0, y0, SUPER_LOG2
@@ -197,11 +288,26 @@ def code_super(m: Ints, io: Ints, field: BlockMap, x0: int, y0: int, stack: Ints
                 stack[waiting, 0], stack[waiting, 1], stack[waiting, 2] = x + n * (i & 1), y + n * (i >> 1), log2 - 1
                 waiting += 1
             continue
-        code_leaf(m, io, field, x, y, log2, around)
+        code_leaf(m, io, field, on, x, y, log2, around)
 
 
 @jit_entry()
-def write_plane(m: Ints, io: Ints, field: BlockMap, first: int, stop: int, room: int, stack: Ints, around: Ints) -> int:
+def read_plane(m: Ints, io: Ints, field: BlockMap, on: Canvas, stack: Ints, around: Ints) -> None:
+    """Read superblocks into a field and draw them, while the stream lasts; arguments as of `code_super`."""
+    H, W = on.rec.shape
+    for y in range(0, H, SUPER):
+        for x in range(0, W, SUPER):
+            level = field.level
+            fill(level, x % level.shape[1], y % level.shape[0], min(SUPER, W - x), min(SUPER, H - y), 0)
+            code_super(m, io, field, on, x, y, stack, around)
+            if io[BROKEN]:
+                return
+
+
+@jit_entry()
+def write_plane(
+    m: Ints, io: Ints, field: BlockMap, on: Canvas, first: int, stop: int, room: int, stack: Ints, around: Ints
+) -> int:
     """Superblocks from number `first` to `stop`, until `io` has less than `room` left; returns the next one's number.
 
     Arguments as of `code_super`.
@@ -209,6 +315,6 @@ def write_plane(m: Ints, io: Ints, field: BlockMap, first: int, stop: int, room:
     across = field.on.shape[1]
     i = first
     while i < stop and len(io) - io[FILL] >= room:
-        code_super(m, io, field, i % across << SUPER_LOG2, i // across << SUPER_LOG2, stack, around)
+        code_super(m, io, field, on, i % across << SUPER_LOG2, i // across << SUPER_LOG2, stack, around)
         i += 1
     return i

@@ -45,7 +45,7 @@ from pc15learn.tiles import split_of
 
 __all__ = ["SquareOptions", "SquaresMade", "label_squares"]
 
-SQUARES_VERSION = 3
+SQUARES_VERSION = 4
 """Raised by one with every change of what the residual's search tries or what a row says of it."""
 MANIFEST = "squares.json"
 

@@ -36,7 +36,7 @@ from pc15.entropy.tables import TableSet
 from pc15.errors import BitstreamError
 from pc15.residual.context_models import DECODE, MODE, POS, RANS_LOW, STATE, TAPE
 from pc15.residual.decode import STEPS, decode_residual
-from pc15.residual.tools import CHROMA_TOOLS, TOOLS
+from pc15.residual.tools import ALL_TOOLS, BORDERS, CHROMA_TOOLS, TOOLS
 from pc15.residual.wiener import code_loop, loop_models, no_loop, wiener
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -121,6 +121,7 @@ def residual(rng: np.random.Generator) -> None:
     h, w = (int(side) for side in rng.integers(1, 100, 2))
     payload = bytes([rng.integers(1, 256)]) + rng.bytes(int(rng.integers(3, 240)))
     tools = sum(bit for bit in TOOLS.values() if rng.random() < 0.5)
+    tools &= ~BORDERS if tools & CHROMA_TOOLS else ALL_TOOLS
     guides = rng.integers(0, 4081, (rng.integers(1, 3), h, w)).astype(np.int16) if tools & CHROMA_TOOLS else None
     below, step = np.full((h, w), rng.integers(0, 4097), np.int32), int(rng.integers(STEPS))
     decode_residual(payload, below, step, tools, guides=guides)

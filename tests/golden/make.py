@@ -351,6 +351,11 @@ def streams() -> Iterator[tuple[str, bytes]]:
         ("splits_fine", 33, 18, {"tools": f"{three},trellis,splits", "lambda_rd": 1e-4}),
         ("splits_sections", 72, 150, {"tools": "trellis,splits", "section_rows": 1, "lambda_rd": 0.1}),
         ("splits_tiles", 61, 70, {"tools": f"{three},splits", "lambda_rd": 0.05, **tiles}),
+        ("borders", 130, 101, {"tools": f"{three},trellis,patterns,splits,borders", "lambda_rd": 0.3}),
+        ("borders_coarse", 131, 97, {"tools": f"{three},patterns,splits,borders", "lambda_rd": 4.0}),
+        ("borders_fine", 33, 18, {"tools": f"{three},trellis,borders", "lambda_rd": 1e-4}),
+        ("borders_sections", 72, 150, {"tools": "trellis,splits,borders", "section_rows": 1, "lambda_rd": 0.1}),
+        ("borders_tiles", 61, 70, {"tools": f"{three},splits,borders", "lambda_rd": 0.05, **tiles}),
     ):
         picture = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_EDGES", H, W, seed=3)[0] * 0.5
         options = CodecConfig.preset("balanced", device="cpu").but(**{"max_layers": 0, **cfg})
@@ -381,6 +386,7 @@ def streams() -> Iterator[tuple[str, bytes]]:
         ("cross_tiles", 61, 70, {"lambda_rd": 0.1, **tiles}),
         ("six", 150, 139, {"lambda_rd": 0.5, "tools": f"{three},trellis,patterns,cross"}),
         ("six_fine", 66, 41, {"lambda_rd": 0.01, "tools": f"{three},trellis,patterns,cross"}),
+        ("eight", 150, 139, {"lambda_rd": 0.5, "tools": f"{three},trellis,patterns,cross,splits,borders"}),
     ):
         shared = render("WOOD", H, W, seed=7)[0] * 0.5 + render("VORONOI_CELLS", H, W, seed=3)[0] * 0.4
         red, blue = render("PERLIN", H, W, seed=5)[0], render("RINGS", H, W)[0]

@@ -37,9 +37,9 @@ from pc15.residual.cross import (
 )
 from pc15.residual.decode import STEPS, decode_residual, read_field
 from pc15.residual.enc.encode import ResidualParams, encode_residual
-from pc15.residual.tools import ALL_TOOLS, CROSS, TOOLS
+from pc15.residual.tools import ALL_TOOLS, BORDERS, CROSS, TOOLS
 
-OTHERS = [tool for tool in TOOLS.values() if tool != CROSS]
+OTHERS = [tool for tool in TOOLS.values() if tool not in (CROSS, BORDERS)]
 
 
 def scene(h: int, w: int, seed: int = 0) -> torch.Tensor:
@@ -254,7 +254,7 @@ def test_every_way_is_taken_somewhere() -> None:
 
 # ---------------------------------------------------------------- streams
 
-CROSS_ONLY = CodecConfig.preset("fast", device="cpu", lambda_rd=0.25)
+CROSS_ONLY = CodecConfig.preset("fast", device="cpu", lambda_rd=0.25, tools="sine,wiener,blend,patterns,cross")
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,12 @@ from pc15.residual.patterns import (
     add_layer,
     digest,
     layers_of,
+    no_patterns,
     patterns_for,
     read_books,
     squares,
 )
+from pc15.residual.reconstruct import Canvas, work
 from pc15.residual.syntax import MAX_AMOUNT, RIM, ROOM, BlockMap
 from pc15.residual.tools import PATTERNS
 from pc15.residual.tree import write_plane
@@ -83,7 +85,9 @@ def written(field: BlockMap, step: int) -> bytes:
     io = np.zeros(TAPE + 8 * ROOM, np.int64)
     io[MODE], io[FILL] = ENCODE, TAPE
     stack, around = np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    assert write_plane(start_models(step, PATTERNS), io, field, 0, field.on.size, 0, stack, around) == field.on.size
+    rec = np.zeros((4 * field.size.shape[0], 4 * field.size.shape[1]), np.int32)
+    on = Canvas(rec, rec, 200, work(), no_patterns())
+    assert write_plane(start_models(step, PATTERNS), io, field, on, 0, field.on.size, 0, stack, around) == field.on.size
     head = filter_decisions(0, no_loop((1, 1)), 0)
     return rans_bytes(np.concatenate((head, io[TAPE : io[FILL]]))).tobytes()
 
@@ -113,7 +117,7 @@ def random_field(seed: int, h: int = 128, w: int = 192) -> BlockMap:
 @pytest.mark.parametrize("seed", range(4))
 def test_layers_are_read_as_they_were_written(seed: int) -> None:
     field = random_field(seed)
-    found, _, _ = read_field(written(field, 20), 128, 192, 20, PATTERNS)
+    found, _, _, _ = read_field(written(field, 20), 128, 192, 20, PATTERNS)
     assert layers_of(found) == layers_of(field)
     assert len(layers_of(field)) > 10
     for part in ("mode", "size", "layers", "active"):

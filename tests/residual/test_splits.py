@@ -19,7 +19,7 @@ from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import ANGLE, DIAGONAL, FIRST_ANGLE, MEAN, MODES, PLANAR, ZERO, predict, references
 from pc15.residual.patterns import no_patterns
-from pc15.residual.reconstruct import decode_plane, dequantize, work
+from pc15.residual.reconstruct import Canvas, dequantize, work
 from pc15.residual.shapes import (
     ACROSS,
     ALONG,
@@ -41,7 +41,7 @@ from pc15.residual.shapes import (
 )
 from pc15.residual.syntax import RIM, ROOM, BlockMap
 from pc15.residual.tools import BLEND, SPLITS, TRELLIS
-from pc15.residual.tree import write_plane
+from pc15.residual.tree import read_plane, write_plane
 
 KNOWN_CUTS = [
     first | a << 2 | b << 4 for first in (ROWS, COLUMNS) for a in range(ACROSS + 1) for b in range(ACROSS + 1)
@@ -102,9 +102,11 @@ def payload_of(field: BlockMap) -> np.ndarray:
     """The stream of a field of one superblock, which is written as it is."""
     io = np.zeros(TAPE + ROOM, np.int64)
     io[MODE], io[FILL] = ENCODE, TAPE
+    on = Canvas(np.zeros((1, 64), np.int32), np.zeros((64, 64), np.int32), 200, work(), no_patterns())
     write_plane(
-        start_models(20, field.tools), io, field, 0, 1, ROOM, np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32)
-    )
+        start_models(20, field.tools), io, field, on, 0, 1, ROOM, np.zeros((20, 3), np.int64),
+        np.zeros(38 * RIM, np.int32),
+    )  # fmt: skip
     return rans_bytes(io[TAPE : io[FILL]])
 
 
@@ -113,10 +115,8 @@ def drawn(payload: np.ndarray, tools: int, garbage: int) -> tuple[np.ndarray, Bl
     io = np.concatenate((np.zeros(TAPE, np.int64), payload.astype(np.int64)))
     io[STATE], io[POS], io[MODE] = int.from_bytes(payload[:4].tobytes(), "big"), TAPE + 4, DECODE
     rec, field = np.full((64, 64), garbage, np.int32), empty_field(64, 64, tools)
-    decode_plane(
-        start_models(20, tools), io, field, np.full((1, 64), 2048, np.int32), rec, 200, np.zeros((20, 3), np.int64),
-        np.zeros(38 * RIM, np.int32), work(), no_patterns(),
-    )  # fmt: skip
+    on = Canvas(np.full((1, 64), 2048, np.int32), rec, 200, work(), no_patterns())
+    read_plane(start_models(20, tools), io, field, on, np.zeros((20, 3), np.int64), np.zeros(38 * RIM, np.int32))
     return rec, field
 
 

@@ -30,11 +30,12 @@ from pc15.residual.enc.pattern_search import DRAFT_FIRST, DRAFT_MORE, FEATURES, 
 from pc15.residual.enc.prices import price_modes, price_more
 from pc15.residual.enc.scratch import FIRST, LEFT, NOTED_TRIES, PLACED, SEEN, TRIED, Scratch
 from pc15.residual.intra import MODES, ZERO, fill, references
+from pc15.residual.order import order_modes
 from pc15.residual.patterns import Patterns, add_layer, layer_step
 from pc15.residual.reconstruct import Work, predict_block, reconstruct_block, takes_sine
 from pc15.residual.shapes import CODED_HIGH, CODED_WIDE, LOG2_HIGH, LOG2_WIDE, SIZE
 from pc15.residual.syntax import BlockMap, activity, bit_length, drawn_near, kind_of, mark, neighbours
-from pc15.residual.tools import TRELLIS
+from pc15.residual.tools import BORDERS, TRELLIS
 
 Ints = npt.NDArray[Any]
 F32: Any = np.float32
@@ -309,7 +310,9 @@ def draft_block(
             goal[u] = np.float32(wanted[u])
     references(rec, x0, y0, n, h, end, d.ref)
     ways = WAYS[field.guides.shape[0]]
-    price_modes(m, left, above, s, ways, w.angles, w.price)
+    if field.tools & BORDERS:
+        order_modes(rec, x0, y0, wide, high, end, left, above, step, field.tools, d.order)
+    price_modes(m, left, above, s, ways, field.tools, d.order, w.angles, w.price)
     if wide == high:
         rank_modes(wide, per_root, w, d)
     else:

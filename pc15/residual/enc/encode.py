@@ -40,7 +40,7 @@ Ints = npt.NDArray[Any]
 
 LAMBDA = 0.10
 """Lambda in units of the squared step, per bit: of 0.10, 0.12, 0.15, 0.18 the best, by 0.3 % of the bytes to 0.12."""
-TRELLIS_LAMBDA = 0.0707
+TRELLIS_LAMBDA = 0.067
 """And with the tool `trellis`."""
 
 

@@ -21,7 +21,7 @@ from pc15.residual.enc.gate import SquareChoice, make_gate
 from pc15.residual.enc.rdo import search_row
 from pc15.residual.enc.scratch import ALL_PARTS, THOROUGH, Parts, scratch
 from pc15.residual.patterns import Patterns, patterns_for
-from pc15.residual.reconstruct import work
+from pc15.residual.reconstruct import Canvas, work
 from pc15.residual.syntax import RIM, ROOM, SUPER, UNIT, BlockMap
 from pc15.residual.tools import TRELLIS
 from pc15.residual.tree import write_plane
@@ -89,6 +89,8 @@ class _Rows:
         self._copy = field._replace(**{name: np.zeros_like(getattr(field, name)) for name in small})
         self._small, self._written = small, 0
         self._tape: list[Ints] = []
+        patterns = patterns_for(field.tools) if search.patterns is None else search.patterns
+        self._patterns, self._canvas = patterns, Canvas(below, rec, search.step, work(), patterns)
         self._io, self._stack, self._around = (
             _empty_io(2 * ROOM),
             np.zeros((20, 3), np.int64),
@@ -104,11 +106,10 @@ class _Rows:
         tries, parts = search.tries, search.parts
         if search.choice is not None and search.choice.tries is not None:
             tries, parts = min(tries, search.choice.tries), replace(parts, thorough=parts.thorough or tries >= THOROUGH)
-        patterns = patterns_for(self._field.tools) if search.patterns is None else search.patterns
-        space = scratch(tries, parts, self._field.tools, wide, patterns, gate, search.record)
+        space = scratch(tries, parts, self._field.tools, wide, self._patterns, gate, search.record)
         run = search_row.bound(
             target, below, rec, self._field, search.step, search.lam, models, _empty_io(ROOM),
-            np.zeros((20, 3), np.int64), space, work(), patterns,
+            np.zeros((20, 3), np.int64), space, work(), self._patterns,
         )  # fmt: skip
         turn = self._across if alone else -(-self._across // _TURNS)
         try:
@@ -165,7 +166,7 @@ class _Rows:
         while self._written < stop:
             self._io[FILL] = TAPE
             self._written = write_plane(
-                self._models, self._io, self._copy, self._written, stop, ROOM, self._stack, self._around
+                self._models, self._io, self._copy, self._canvas, self._written, stop, ROOM, self._stack, self._around
             )
             self._tape.append(self._io[TAPE : self._io[FILL]].copy())
 

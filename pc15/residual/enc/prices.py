@@ -12,9 +12,12 @@ from pc15.residual.contexts import (
     KINDS,
     LAST_A_AT,
     LAST_B_AT,
+    LIKELY_MODES,
     LOW_A_AT,
     MAX_LAYERS,
     NEAR,
+    ORDER_TREE,
+    SAID,
     W_AGAIN,
     W_ANGLE,
     W_CROSS,
@@ -23,6 +26,8 @@ from pc15.residual.contexts import (
     W_LOW,
     W_MORE,
     W_MPM,
+    W_ORDER,
+    W_ORDER_TREE,
     W_ZERO,
     again_contexts,
     cross_contexts,
@@ -34,8 +39,11 @@ from pc15.residual.contexts import (
 )
 from pc15.residual.cross import FIRST_CROSS
 from pc15.residual.intra import MODES, ZERO
+from pc15.residual.modes import probable_modes
+from pc15.residual.order import ORDERED, Order, likely_contexts
 from pc15.residual.shapes import ACROSS, ALONG, COLUMNS, LAST_TOP, LEAST_CUT, ONCE, ROWS, SIZE, WHOLE
-from pc15.residual.syntax import BlockMap, probable_modes
+from pc15.residual.syntax import BlockMap
+from pc15.residual.tools import BORDERS
 from pc15.residual.tree import cut_near, half_near
 
 Ints = npt.NDArray[Any]
@@ -51,23 +59,28 @@ def price(m: Ints, bit: int, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
 
 
 @jit_inner()
-def price_angles(m: Ints, out: Ints) -> None:
+def price_angles(m: Ints, tools: int, out: Ints) -> None:
     """Costs of the modes that are not probable, by their rank among themselves."""
-    h = HALF_CONTEXT
+    h, tree, s = (
+        HALF_CONTEXT,
+        ORDER_TREE if tools & BORDERS else ANGLE_TREE,
+        W_ORDER_TREE if tools & BORDERS else W_ANGLE,
+    )
     for rest in range(32):
         node, total = 1, 0
         for i in range(4, -1, -1):
             bit = rest >> i & 1
-            total += price(m, bit, ANGLE_TREE + node, h, h, h, W_ANGLE)
+            total += price(m, bit, tree + node, h, h, h, s)
             node = node << 1 | bit
         out[rest] = total
 
 
 @jit_inner()
-def price_modes(m: Ints, left: int, above: int, s: int, ways: int, angles: Ints, out: Ints) -> None:
+def price_modes(
+    m: Ints, left: int, above: int, s: int, ways: int, tools: int, order: Order, angles: Ints, out: Ints
+) -> None:
     """Costs of all modes, [ALL_MODES], of which there are `ways` from guides."""
     h = HALF_CONTEXT
-    first, second, third = probable_modes(left, above)
     before = 0
     if ways:
         a, b = cross_contexts(left, above, s)
@@ -78,6 +91,20 @@ def price_modes(m: Ints, left: int, above: int, s: int, ways: int, angles: Ints,
             out[FIRST_CROSS + way] = total + bit_cost(p, 1)
             total += bit_cost(p, 0)
         out[FIRST_CROSS + ways - 1] = total
+    if tools & BORDERS:
+        a, b = mode_contexts(0, left, above, s)
+        p = chance(m, a, b, h, h, W_ZERO)
+        out[ZERO] = before + bit_cost(p, 1)
+        before += bit_cost(p, 0)
+        for flag in range(LIKELY_MODES):
+            a, b, c = likely_contexts(m, flag, s, left, above, order)
+            p = chance(m, SAID, a, b, c, W_ORDER + flag)
+            out[order.modes[flag]] = before + bit_cost(p, 1)
+            before += bit_cost(p, 0)
+        for i in range(LIKELY_MODES, ORDERED):
+            out[order.modes[i]] = before + angles[i - LIKELY_MODES]
+        return
+    first, second, third = probable_modes(left, above)
     for flag in range(4):
         likely = ZERO if flag == 0 else first if flag == 1 else second if flag == 2 else third
         a, b = mode_contexts(flag, left, above, s)

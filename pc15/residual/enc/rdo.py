@@ -30,7 +30,7 @@ from pc15.residual.enc.pattern_search import price_entries
 from pc15.residual.enc.prices import price_angles
 from pc15.residual.enc.scratch import Scratch
 from pc15.residual.patterns import Patterns
-from pc15.residual.reconstruct import Work
+from pc15.residual.reconstruct import Canvas, Work
 from pc15.residual.shapes import ALL_SIZES, SIZES
 from pc15.residual.syntax import SUPER, SUPER_LOG2, BlockMap
 from pc15.residual.tools import PATTERNS, SPLITS, TRELLIS
@@ -54,7 +54,7 @@ def search_super(
     H, W = rec.shape
     at, js, h = w.at, w.js, HALF_CONTEXT
     per_bit = lam / COST_ONE
-    price_angles(m, w.angles)
+    price_angles(m, field.tools, w.angles)
     sets, sizes = 3 if field.tools & TRELLIS else 1, ALL_SIZES if field.tools & SPLITS else SIZES
     price_levels(m, sets, sizes, w.level_prices)
     if field.tools & PATTERNS:
@@ -133,7 +133,8 @@ def search_row(
     m: Ints, io: Ints, stack: Ints, w: Scratch, d: Work, patterns: Patterns,
 ) -> None:  # fmt: skip
     """Choose superblocks `first` to `stop` of row y, and learn from each as it would be coded: `io` is work space."""
+    on = Canvas(below, rec, step, d, patterns)
     for x in range(first, stop):
         search_super(target, below, rec, field, x << SUPER_LOG2, y << SUPER_LOG2, step, lam, m, w, d, patterns)
         io[FILL] = TAPE
-        code_super(m, io, field, x << SUPER_LOG2, y << SUPER_LOG2, stack, w.around)
+        code_super(m, io, field, on, x << SUPER_LOG2, y << SUPER_LOG2, stack, w.around)

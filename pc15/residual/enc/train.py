@@ -5,7 +5,8 @@ is where it starts next time, once more in a second round.  How fast it may leav
 pictures disagree: a counter whose chance p differs by a variance v starts as if it had been used p(1-p)/v times.
 Between the anchors the decoder interpolates, so the file holds one table per anchor.
 With --chroma the planes learnt from are Cb and Cr, predicted from luma and Cb as they are coded at half the price; with
---splits only what that tool adds is learnt, upon the packaged tables of the others.
+--splits only what that tool adds is learnt, upon the packaged tables of the others; with --borders at first that alone,
+and then everything once more.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from pc15.residual.initial_models import (
 )
 from pc15.residual.patterns import Patterns
 from pc15.residual.syntax import BlockMap
-from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS, CROSS, SPLITS, TRELLIS, tools_of
+from pc15.residual.tools import ALL_TOOLS, BORDERS, CHROMA_TOOLS, CROSS, SPLITS, TRELLIS, tools_of
 
 Ints = npt.NDArray[Any]
 
@@ -150,16 +151,17 @@ def train(
 ) -> Ints:
     """Tables for TRAINED_STEPS, [anchors, C + S, 4] int32, from pictures as of `ends_of`.
 
-    adds: SPLITS to learn only what that adds; None for everything.
+    adds: SPLITS to learn only what that adds, BORDERS in the first round alone; None for everything.
     """
     tables = []
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
         for step in TRAINED_STEPS:
-            start = flat_models() if adds is None else seeded(models_without(adds, step, tools))
-            for _ in range(rounds):
+            start = flat_models() if adds is None else models_without(adds, step, tools)
+            start = seeded(start) if adds == SPLITS else start
+            for number in range(rounds):
                 after = functools.partial(ends_of, step=step, start=start, tools=tools)
                 found = pool(start, [end for ends in processes.map(after, pictures, chunksize=1) for end in ends])
-                if adds is None:
+                if adds is None or (adds == BORDERS and number):
                     start = found
                 else:
                     replace_part(start, adds, found)
@@ -175,14 +177,16 @@ def main() -> None:
     parser.add_argument("--exclude", type=Path, help="file with the names of pictures to leave out, one per line")
     parser.add_argument("--pictures", type=int, default=150, help="of each folder")
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument(
         "--tools",
         default="all",
-        help="A,B: coding tools to train with, or none (default: all, splits only to learn that)",
+        help="A,B: coding tools to train with, or none (default: all, splits and borders only to learn those)",
     )
     parser.add_argument("--chroma", action="store_true", help="learn where planes with guides start")
     parser.add_argument("--splits", action="store_true", help="learn what the tool splits adds")
+    parser.add_argument("--borders", action="store_true", help="learn all with the tool borders, but its terms")
     parser.add_argument("--out", type=Path, help="the table (default: the packaged one for the tools)")
     args = parser.parse_args()
     left_out = set(args.exclude.read_text(encoding="utf-8").split()) if args.exclude else set()
@@ -191,11 +195,13 @@ def main() -> None:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
         kept = [path for path in files if path.name not in left_out]
         pictures += crops(kept, args.pictures, args.side, "RGB" if args.chroma else "L")
-    every = ALL_TOOLS if args.splits else ALL_TOOLS & ~SPLITS
+    every = (
+        ALL_TOOLS & ~CROSS if args.borders else ALL_TOOLS & ~BORDERS if args.splits else ALL_TOOLS & ~(SPLITS | BORDERS)
+    )
     tools = every if args.tools == "all" else 0 if args.tools == "none" else tools_of(args.tools.split(","))
-    own = SPLITS if args.splits else CROSS if args.chroma else tools & TRELLIS
-    models = train(pictures, workers=args.workers, tools=tools, adds=SPLITS if args.splits else None)
-    save_trained(models, own, args.out or START_FILES[own])
+    adds = BORDERS if args.borders else SPLITS if args.splits else None
+    own = adds or (CROSS if args.chroma else tools & TRELLIS)
+    save_trained(train(pictures, args.rounds, args.workers, tools, adds), own, args.out or START_FILES[own])
 
 
 if __name__ == "__main__":

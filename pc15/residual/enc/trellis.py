@@ -158,7 +158,7 @@ def best_path(
     Args:
         step: half a quantizer step, Q4 of a sample.   prices: of `price_levels`.   block: kind * NEAR + near.
         start: as of `start_of`, not -1.
-        last_price: as of `rdo.price_last`, up to start.
+        last_price: as of `prices.price_last`, up to start.
     J is relative to a block without levels.
     """
     s = SIZE[shape]
