@@ -122,7 +122,7 @@ def square_bits(payload: bytes, h: int, w: int, step: int, tools: int, plane: in
 
 
 def _canvas(rec: Ints, step: int, tools: int) -> Canvas:
-    """What a field that is read is written again from."""
+    """The canvas that a field which was read is written again from."""
     return Canvas(np.zeros((1, rec.shape[1]), np.int32), rec, level_q4(step, tools), work(), patterns_for(tools))
 
 

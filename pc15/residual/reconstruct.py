@@ -41,7 +41,7 @@ class Work(NamedTuple):
 
 
 class Canvas(NamedTuple):
-    """What blocks of a plane are drawn on, and with.
+    """The ground that blocks of a plane are drawn on, and the means to draw them.
 
     below: [H,W] int32 Q12, the prediction, or [1,W] if all rows are alike.   rec: [H,W] int32, the residual upon it.
     step: Q4, of what levels are counted in.
