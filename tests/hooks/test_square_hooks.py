@@ -49,7 +49,7 @@ from pc15.search.backend.protocol import ANSWER_TOP
 from pc15learn.sample_data import draw_samples
 from tests.residual.test_residual import scene
 
-BALANCED = CodecConfig.preset("balanced", lambda_rd=0.3, max_layers=0, device="cpu")
+BALANCED = CodecConfig.preset("balanced", lambda_rd=0.2, max_layers=0, device="cpu")
 HIDDEN = 24
 BASELINE = Path(__file__).resolve().parents[2] / "checkpoints" / "baseline"
 

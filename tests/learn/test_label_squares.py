@@ -134,7 +134,7 @@ def test_what_cannot_be_fitted_is_refused(
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "squares.json").write_text(json.dumps({**facts, "version": 1}))
     assert cli.main([*given, "--labels", str(tmp_path / "old")]) == 2
-    assert "is of version 1, this build has 3; label again" in capsys.readouterr().err
+    assert "is of version 1, this build has 4; label again" in capsys.readouterr().err
     (tmp_path / "old" / "squares.json").write_text(json.dumps(facts))
     assert cli.main([*given, "--labels", str(tmp_path / "old")]) == 2
     assert "has no squares" in capsys.readouterr().err
