@@ -19,12 +19,15 @@ from pc15.residual.context_models import jit_entry, jit_inner
 from pc15.residual.intra import ZERO
 from pc15.residual.syntax import BlockMap
 from pc15.residual.tree import high_at, wide_at
+from pc15.runtime.parallel import parallel_range
 
 Ints = npt.NDArray[Any]
 
 STRENGTHS = ((0, 0), (4, 24), (6, 36), (9, 56))
 """(largest change, largest bend) in 1/64 of a quantizer step; the encoder chooses, 0 is off."""
 
+LEAST_ROWS = 32
+"""Rows of units of 4 px that are worth another thread, of this filter and of the next one."""
 _LONG = np.array([59, 50, 41, 32, 23, 14, 5], dtype=np.int64)
 _REACH = np.array([0, 0, 1, 3, 3, 7, 7], dtype=np.int64)
 """Pixels changed on one side of an edge, by log2 of the block's size."""
@@ -102,14 +105,19 @@ def _edge(src: Ints, dst: Ints, at: int, far: int, near: int, reach_p: int, reac
 
 
 @jit_entry()
-def _pass(src: Ints, dst: Ints, field: BlockMap, across: bool, tc: int, beta: int) -> None:
-    """All vertical edges (across) or all horizontal ones of a flat picture, from src into its copy dst."""
-    rows, cols = field.size.shape
+def _pass(
+    start: int, stop: int, src: Ints, dst: Ints, field: BlockMap, across: bool, tc: int, beta: int
+) -> None:  # fmt: skip
+    """All vertical edges (across) or all horizontal ones of a flat picture, from src into its copy dst.
+
+    Of rows of units start..stop: what an edge changes, no other one does.
+    """
+    cols = field.size.shape[1]
     mode, active, layers = field.mode, field.active, field.layers
     W = 4 * cols
     far, near = (W, 1) if across else (1, W)
     dx, dy = (1, 0) if across else (0, 1)
-    for y in range(dy, rows):
+    for y in range(max(dy, start), stop):
         for x in range(dx, cols):
             log2 = wide_at(field, x, y) if across else high_at(field, x, y)
             if (4 * x if across else 4 * y) & ((1 << log2) - 1):
@@ -131,9 +139,9 @@ def deblock(picture: Ints, field: BlockMap, step: int, strength: int, out: Ints 
     if not strength:
         return picture
     tc, beta = (step * share >> 10 for share in STRENGTHS[strength])
-    across = picture.reshape(-1).copy()
-    _pass(picture.reshape(-1), across, field, True, tc, beta)
+    rows, across = len(field.size), picture.reshape(-1).copy()
+    parallel_range(_pass, rows, picture.reshape(-1), across, field, True, tc, beta, least=LEAST_ROWS)
     both = np.empty_like(picture) if out is None else out
     np.copyto(both.reshape(-1), across)
-    _pass(across, both.reshape(-1), field, False, tc, beta)
+    parallel_range(_pass, rows, across, both.reshape(-1), field, False, tc, beta, least=LEAST_ROWS)
     return both

@@ -60,7 +60,7 @@ def work() -> Work:
     ref, line, pred = np.zeros((2, 257), i32), np.zeros(200, i32), np.zeros((64, 64), i32)
     coef, mid, block = (np.zeros(shape, i32) for shape in ((32, 32), (32, 64), (64, 64)))
     even, odd, sums = np.zeros(32, i64), np.zeros(32, i64), np.zeros(SUMS, i64)
-    return Work(ref, line, pred, coef, np.zeros(32, i32), even, odd, mid, block, sums, order(), np.zeros((4, 32), i64))
+    return Work(ref, line, pred, coef, np.zeros(32, i32), even, odd, mid, block, sums, order(), np.zeros((5, 64), i64))
 
 
 @jit_inner()

@@ -22,13 +22,13 @@ import numpy.typing as npt
 from pc15.residual.context_models import HALF_CONTEXT, I64, code, jit_inner
 from pc15.residual.contexts import FIRST_PLACE, PLACE, SIGN_A, SIGN_B, SIGN_BINS, SIGN_C, SIGN_SIDES, W_SIGN
 from pc15.residual.dct import DCT, DST, MID_BITS, SCALE_BITS
-from pc15.residual.shapes import LOG2_HIGH, LOG2_WIDE, PLACES_OF
+from pc15.residual.shapes import LOG2_HIGH, LOG2_WIDE
 from pc15.residual.tools import TRELLIS
 
 Ints = npt.NDArray[Any]
 
-ROW, COLUMN, ROW_LEFT, COLUMN_LEFT = range(4)
-"""Lines of the work space [4,32] int64: T, L, and the energies of what is unknown of each."""
+ROW, COLUMN, ROW_LEFT, COLUMN_LEFT, LACK = range(5)
+"""Lines of the work space [5,64] int64: T, L, the energies of what is unknown of each, what lacks along one side."""
 ODDS_ONE = 64
 """Unit of z."""
 _CLASS = np.searchsorted([3, 8, 16, 29, 48, 77, 128, 205, 384], np.arange(512), side="right")
@@ -44,55 +44,67 @@ def _lack(rec: Ints, x: int, y: int, dx: int, dy: int, pred: int) -> int:
 
 @jit_inner()
 def look_at_edges(
-    rec: Ints, pred: Ints, x0: int, y0: int, wide: int, high: int, cols: int, rows: int, sine: bool, edges: Ints
-) -> None:
+    rec: Ints, pred: Ints, x0: int, y0: int, wide: int, high: int, cols: int, rows: int, sine: bool, none: int,
+    edges: Ints,
+) -> None:  # fmt: skip
     """Fill the first cols of T and rows of L, in MID_BITS, of a block at (x0, y0) of 2^wide x 2^high px.
 
+    Those of which nothing is unknown, whose energies are `none`, are left as they are: no level asks for them.
     pred: [>=h,>=w], its prediction.   Along the picture's own border nothing lacks.
     """
+    if y0 > 0:
+        for x in range(1 << wide):
+            edges[LACK, x] = _lack(rec, x0 + x, y0 - 1, 0, -1, pred[0, x])
+    _transform_lack(edges, ROW, cols, wide, sine, y0 > 0, none)
+    if x0 > 0:
+        for y in range(1 << high):
+            edges[LACK, y] = _lack(rec, x0 - 1, y0 + y, -1, 0, pred[y, 0])
+    _transform_lack(edges, COLUMN, rows, high, sine, x0 > 0, none)
+
+
+@jit_inner()
+def _transform_lack(edges: Ints, line: int, count: int, log2: int, sine: bool, lacks: bool, none: int) -> None:
+    """Frequencies of what lacks along a side of 2^log2 px, zeros if nothing does."""
     half = I64(1) << SCALE_BITS - MID_BITS
-    for u in range(cols):
+    for k in range(count):
+        if edges[line + ROW_LEFT, k] == none:
+            continue
         total = I64(0)
-        if y0 > 0:
-            for x in range(1 << wide):
-                wave = DST[u, x] if sine and wide == 2 else DCT[wide, u, x]
-                total += I64(wave) * _lack(rec, x0 + x, y0 - 1, 0, -1, pred[0, x])
-        edges[ROW, u] = (total + half) >> SCALE_BITS - MID_BITS + 1
-    for v in range(rows):
-        total = I64(0)
-        if x0 > 0:
-            for y in range(1 << high):
-                wave = DST[v, y] if sine and high == 2 else DCT[high, v, y]
-                total += I64(wave) * _lack(rec, x0 - 1, y0 + y, -1, 0, pred[y, 0])
-        edges[COLUMN, v] = (total + half) >> SCALE_BITS - MID_BITS + 1
+        if lacks and sine and log2 == 2:
+            for i in range(4):
+                total += I64(DST[k, i]) * edges[LACK, i]
+        elif lacks:
+            for i in range(1 << log2):
+                total += I64(DCT[log2, k, i]) * edges[LACK, i]
+        edges[line, k] = (total + half) >> SCALE_BITS - MID_BITS + 1
 
 
 @jit_inner()
 def code_signs(
     m: Ints, io: Ints, level: Ints, at_x: int, at_y: int, rec: Ints, pred: Ints, x0: int, y0: int, shape: int,
-    sine: bool, step: int, tools: int, edges: Ints,
+    last: int, sine: bool, step: int, tools: int, edges: Ints,
 ) -> None:  # fmt: skip
     """Signs of the levels of a block, which stand at (at_x, at_y) of `level`; those decoded are given theirs.
 
     Args:
-        rec, pred, x0, y0: as of `look_at_edges`.   step: Q4, of what levels are counted in.
-        edges: [4,32] int64, work space, see ROW.
+        rec, pred, x0, y0: as of `look_at_edges`.   last: place of the last level.
+        step: Q4, of what levels are counted in.   edges: [5,64] int64, work space, see ROW.
     """
     wide, high, first = LOG2_WIDE[shape], LOG2_HIGH[shape], FIRST_PLACE[shape]
     half_step = step if tools & TRELLIS else max(1, step >> 1)
     noise = 1 + (half_step * half_step >> 3)
     for i in range(32):
         edges[ROW_LEFT, i], edges[COLUMN_LEFT, i] = noise, noise
-    last, cols, rows = I64(-1), I64(0), I64(0)
-    for i in range(PLACES_OF[shape]):
+    cols, rows = I64(0), I64(0)
+    for i in range(last + 1):
         u, v = I64(PLACE[first + i, 0]), I64(PLACE[first + i, 1])
         size = abs(I64(level[at_y + v, at_x + u])) * step
         if size:
             t, l = _begins(size, v, high, sine), _begins(size, u, wide, sine)
             edges[ROW_LEFT, u] += t * t
             edges[COLUMN_LEFT, v] += l * l
-            last, cols, rows = i, max(cols, u + 1), max(rows, v + 1)
-    look_at_edges(rec, pred, x0, y0, wide, high, cols, rows, sine, edges)
+            cols, rows = max(cols, u + 1), max(rows, v + 1)
+    look_at_edges(rec, pred, x0, y0, wide, high, cols, rows, sine, noise, edges)
     for i in range(last + 1):
         u, v = I64(PLACE[first + i, 0]), I64(PLACE[first + i, 1])
         value = I64(level[at_y + v, at_x + u])

@@ -178,8 +178,8 @@ def code_escape(io: Ints, value: int, kind: int) -> int:
 def code_levels(
     m: Ints, io: Ints, level: Ints, x0: int, y0: int, shape: int, kind: int, near: int, last: int, tools: int,
     around: Ints,
-) -> int:  # fmt: skip
-    """Levels of the block at (x0, y0) of the plane, last first; returns the sum of their magnitudes.
+) -> tuple[int, int]:  # fmt: skip
+    """Levels of the block at (x0, y0) of the plane, last first; returns the last one's place and the sum of magnitudes.
 
     With the tool TRELLIS the array holds, and receives, the multiple of half a step that a level stands for.
     """
@@ -213,7 +213,7 @@ def code_levels(
             filled += k
         if trellis:
             state = NEXT_STATE[state, k & 1]
-    return filled
+    return last, filled
 
 
 @jit_inner()

@@ -202,10 +202,10 @@ def code_block(
         layers = code_layers(m, io, field, x, y, s, mode, a + b)
     c0, c1, c2, c3 = coded_contexts(s, kind, a, b, layers, field.tools)
     active = code(m, io, 1 if field.active[y, x] else 0, c0, c1, c2, c3, W_CODED)
-    u, v = x0 % field.level.shape[1], y0 % field.level.shape[0]
+    u, v, last = x0 % field.level.shape[1], y0 % field.level.shape[0], I64(0)
     if active:
-        last = 0 if reading else last_level(field.level, u, v, shape)
-        total = code_levels(m, io, field.level, u, v, shape, kind, a + b, last, field.tools, around)
+        last = I64(0) if reading else last_level(field.level, u, v, shape)
+        last, total = code_levels(m, io, field.level, u, v, shape, kind, a + b, last, field.tools, around)
         active = activity(total, wide + high)
     mark(field, x, y, 1 << wide - 2, 1 << high - 2, mode, log2, active, layers)
     if reading and layers and field.tools & PATTERNS and names_unknown(field, x, y, log2, on.patterns):
@@ -218,7 +218,7 @@ def code_block(
     if signs:
         sine = takes_sine(field.tools, mode)
         code_signs(
-            m, io, field.level, u, v, on.rec, w.pred, x0, y0, shape, sine, on.step, field.tools, w.edges
+            m, io, field.level, u, v, on.rec, w.pred, x0, y0, shape, last, sine, on.step, field.tools, w.edges
         )  # fmt: skip
     if reading:
         reconstruct_block(field, on.below, on.rec, x0, y0, wide, high, on.step, mode, active, w)

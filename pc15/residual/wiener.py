@@ -31,7 +31,9 @@ from pc15.residual.context_models import (
     jit_inner,
 )
 from pc15.residual.contexts import W_LOOP
+from pc15.residual.deblock import LEAST_ROWS
 from pc15.residual.syntax import SUPER, SUPER_LOG2
+from pc15.runtime.parallel import parallel_range
 
 Ints = npt.NDArray[Any]
 I32: Any = np.int32
@@ -198,15 +200,15 @@ def _class_of(down: int, across: int, falling: int, rising: int) -> int:
 
 
 @jit_entry()
-def classify(src: Ints, ring: Ints, out: Ints) -> None:
-    """out [H/4, W/4] uint8, class * 4 + how it lies, of every block of a continued picture.
+def classify(start: int, stop: int, src: Ints, ring: Ints, out: Ints) -> None:
+    """Rows start..stop of out [H/4, W/4] uint8, class * 4 + how it lies, of every block of a continued picture.
 
     ring: [4, 4, W/2 + 2] int32, work space.
     """
-    rows, cols = out.shape
-    for cell in range(-1, 2 * rows + 1):
+    cols = out.shape[1]
+    for cell in range(2 * start - 1, 2 * stop + 1):
         _bends(src, MARGIN + 2 * cell, ring[cell & 3])
-        if cell < 2 or cell & 1:
+        if cell < 2 * start + 2 or cell & 1:
             continue
         y = (cell - 2) >> 1
         for x in range(cols):
@@ -221,13 +223,15 @@ def classify(src: Ints, ring: Ints, out: Ints) -> None:
 
 
 @jit_entry()
-def filter_supers(src: Ints, classes: Ints, loop: Loop, taps: Ints, line: Ints, out: Ints) -> None:
+def filter_supers(
+    start: int, stop: int, src: Ints, classes: Ints, loop: Loop, taps: Ints, line: Ints, out: Ints
+) -> None:  # fmt: skip
     """Filter those superblocks that are on, from a continued picture into out [H,W], which holds the others already.
 
-    taps: [TAPS, SUPER], line: [SUPER] int32, work space.
+    start, stop: rows of blocks.   taps: [TAPS, SUPER], line: [SUPER] int32, work space.
     """
-    H, W = out.shape
-    for y in range(0, H, 4):
+    W = out.shape[1]
+    for y in range(4 * start, 4 * stop, 4):
         for x0 in range(0, W, SUPER):
             if not loop.on[y >> SUPER_LOG2, x0 >> SUPER_LOG2]:
                 continue
@@ -259,13 +263,22 @@ def class_map(src: Ints) -> Ints:
     """Classes of a continued picture, see `classify`."""
     rows, cols = (side - 2 * MARGIN >> 2 for side in src.shape)
     classes = np.empty((rows, cols), np.uint8)
-    classify(src, np.empty((4, 4, 2 * cols + 2), np.int32), classes)
+
+    def some(start: int, stop: int) -> None:
+        classify(start, stop, src, np.empty((4, 4, 2 * cols + 2), np.int32), classes)
+
+    parallel_range(some, rows, least=LEAST_ROWS)
     return classes
 
 
 def filter_picture(src: Ints, classes: Ints, loop: Loop, out: Ints) -> None:
-    """`filter_supers` with work space of its own."""
-    filter_supers(src, classes, loop, np.empty((TAPS, SUPER), np.int32), np.empty(SUPER, np.int32), out)
+    """`filter_supers` of all rows, by several threads."""
+
+    def some(start: int, stop: int) -> None:
+        taps, line = np.empty((TAPS, SUPER), np.int32), np.empty(SUPER, np.int32)
+        filter_supers(start, stop, src, classes, loop, taps, line, out)
+
+    parallel_range(some, len(classes), least=LEAST_ROWS)
 
 
 def wiener(picture: Ints, loop: Loop) -> Ints:

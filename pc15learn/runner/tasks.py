@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 
 __all__ = ["IN_FLIGHT", "Clock", "Event", "Host", "Job", "Report", "Task", "Worker"]
 
-IN_FLIGHT = 3
-"""Tasks that a worker has at a time."""
+IN_FLIGHT = 2
+"""Tasks that a worker has at a time: one is read and written while the other is searched, and few are lost with it."""
 
 
 @dataclass(frozen=True)

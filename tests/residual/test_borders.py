@@ -40,8 +40,8 @@ def modes_of_edges(gx, gy, out):  # type: ignore[no-untyped-def]
 
 
 @jit_entry()
-def signs(m, io, level, rec, pred, x0, y0, shape, sine, step, tools, edges):  # type: ignore[no-untyped-def]
-    code_signs(m, io, level, 0, 0, rec, pred, x0, y0, shape, sine, step, tools, edges)
+def signs(m, io, level, rec, pred, x0, y0, shape, last, sine, step, tools, edges):  # type: ignore[no-untyped-def]
+    code_signs(m, io, level, 0, 0, rec, pred, x0, y0, shape, last, sine, step, tools, edges)
 
 
 def waves(h: int, w: int, mode: int) -> np.ndarray:
@@ -131,8 +131,8 @@ def test_the_likelier_sign_is_that_of_float_odds(seed: int, shape: int, sine: bo
         level[v, u] = int(rng.choice([-3, -2, -1, 1, 2, 3]))
     io = np.zeros(TAPE + 200, np.int64)
     io[MODE], io[FILL] = ENCODE, TAPE
-    before = level.copy()
-    signs(start_models(20, LUMA), io, level, rec, pred, 64, 64, shape, sine, step, TRELLIS, np.zeros((4, 32), np.int64))
+    before, edges = level.copy(), np.zeros((5, 64), np.int64)
+    signs(start_models(20, LUMA), io, level, rec, pred, 64, 64, shape, count - 1, sine, step, TRELLIS, edges)
     assert np.array_equal(level, before)
     tape = io[TAPE : io[FILL]]
     wanted = likelier(level, rec, pred, 64, shape, sine, step)

@@ -15,6 +15,7 @@ from pc15.errors import ConfigError, UnknownNameError
 from pc15.residual.bits import filter_decisions, residual_bits
 from pc15.residual.context_models import DECODE, MODE, POS, STATE, TAPE, rans_bytes
 from pc15.residual.dct import DST, MID_BITS, SCALE_BITS, inverse
+from pc15.residual.deblock import LEAST_ROWS
 from pc15.residual.decode import STEPS, decode_residual, read_field
 from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.enc.wiener_fit import fit_loop
@@ -45,6 +46,7 @@ from pc15.residual.wiener import (
     no_loop,
     wiener,
 )
+from pc15.runtime import parallel
 
 LUMA_TOOLS = {name: tool for name, tool in TOOLS.items() if not tool & CHROMA_TOOLS}
 """Those that a plane by itself can have; of the others see test_cross."""
@@ -207,6 +209,17 @@ def test_a_filter_that_undoes_a_blur_is_found() -> None:
     assert np.square(drawn - goal).sum() < 0.5 * np.square(blurred - goal).sum()
     none, same = fit_loop(blurred.astype(np.int32), goal, 1e12)
     assert not none.filters[0] and np.array_equal(same, blurred)
+
+
+def test_filters_by_several_threads_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    goal, gray = scene(420, 96, 6), np.full((420, 96), 2048, np.int32)
+    code = encode_residual(goal - 2048, gray, ResidualParams(40, tries=1, tools=WIENER))
+    _, strength, loop, _ = read_field(code.payload, 420, 96, 40, WIENER)
+    assert strength and loop.filters[0] and 3 * LEAST_ROWS < 420 // 4
+    for count in (1, 2, 3):
+        monkeypatch.setattr(parallel, "thread_count", lambda count=count: count)
+        monkeypatch.setattr(parallel, "_set_thread_count", lambda _: None)
+        assert np.array_equal(decode_residual(code.payload, gray, 40, WIENER), code.reconstruction)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, CLASSES])

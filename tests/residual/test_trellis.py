@@ -55,7 +55,7 @@ def searched(s, unit, lam, m, kind, near, coef, last_price, level, work):  # typ
 
 @njit
 def coded(m, io, level, s, kind, near, last, around):  # type: ignore[no-untyped-def]
-    return code_levels(m, io, level, 0, 0, s, kind, near, last, TRELLIS, around)
+    return code_levels(m, io, level, 0, 0, s, kind, near, last, TRELLIS, around)[1]
 
 
 @njit
