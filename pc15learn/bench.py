@@ -184,7 +184,8 @@ def methods_of(searches: Searches, cfg: CodecConfig) -> tuple[list[Method], list
         folder = baseline_weights() if str(folder) == "baseline" else Path(folder)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", HooksWarning)
-            there = {role: kind for role, kind in ROLES.items() if (folder / f"{role}.safetensors").exists()}
+            tiles = {role: kind for role, kind in ROLES.items() if role != SquareGuide.role}
+            there = {role: kind for role, kind in tiles.items() if (folder / f"{role}.safetensors").exists()}
             predictors = [kind(folder / f"{role}.safetensors") for role, kind in there.items()]
         notes += [str(w.message) for w in caught]
         if not there:

@@ -1,8 +1,8 @@
 """The whole tool in a few minutes on two cores, with nothing but what is installed.
 
 A photo that scikit-learn ships is coded in colour and set beside JPEG at the same bytes; then pieces of such photos
-become tiles, labels, nets and their weights, and a benchmark shows what those are worth.  The nets see a few
-hundred tiles, so they show how it works, not how well it can.
+become tiles and squares, labels, nets and their weights, and benchmarks show what those are worth.  The nets see a few
+hundred tiles and some thousand squares, so they show how it works, not how well it can.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from pc15learn.bench_tables import add_summary, table_text
 from pc15learn.config import FitConfig
 from pc15learn.export import export_weights
 from pc15learn.fit import fit_role, trainings
+from pc15learn.labels.squares import SquareOptions, label_squares
 from pc15learn.labels.write import LabelOptions, make_labels
 from pc15learn.tiles import make_tiles
 
@@ -45,6 +46,8 @@ _LABELLED = 400
 _BENCHED = 2
 _BENCH_SIDE = 160
 _LAMBDA = 0.25
+_SQUARES_AT = (2.0, 0.5, 0.12)
+"""Rates at which squares are labelled."""
 
 
 def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None) -> str:
@@ -87,11 +90,16 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
     labelled = make_labels(out / "tiles.jsonl", out / "labels", options)
     clock.done(f"labelled {labelled.tiles} of them by exhaustive search")
 
+    squares = label_squares(
+        [out / "images"], out / "squares", SquareOptions(lambdas=_SQUARES_AT, limit=max(2, tiles // 20))
+    )
+    clock.done(f"labelled {squares.rows} squares of {squares.pictures} pieces by the oracle's own search")
+
     metrics = []
     for role, kind in trainings().items():
+        labels = squares.folder if role == "squares" else out / "labels"
         fitted = fit_role(
-            FitConfig(role=role, labels=out / "labels", out=out / "checkpoints", device="cpu", train=kind.demo),
-            overwrite=True,
+            FitConfig(role=role, labels=labels, out=out / "checkpoints", device="cpu", train=kind.demo), overwrite=True
         )
         export_weights(fitted.checkpoint, out / "weights", name=f"demo-{role}")
         metrics.append([role, *[f"{name} {value:.4f}" for name, value in sorted(fitted.metrics.items())][:3]])
@@ -102,20 +110,31 @@ def run_demo(out: str | Path, *, tiles: int = _LABELLED, side: int | None = None
         searches=Searches([out / "weights", "baseline"]),
         cfg=CodecConfig.preset("fast", **PROGRAMS, lambda_rd=_LAMBDA),
     )
-    clock.done(f"compared searches on {_BENCHED} pieces of a photo that no net has seen")
+    photographs = run_bench(
+        out / "bench",
+        out / "photographs",
+        searches=Searches([out / "weights", "baseline"], photographs=True),
+        cfg=CodecConfig.preset("balanced", lambda_rd=_LAMBDA),
+    )
+    clock.done(
+        f"compared searches on {_BENCHED} pieces of a photo that no net has seen, as programs and as photographs"
+    )
 
     width = max(len(row) for row in metrics)
     padded = [row + [""] * (width - len(row)) for row in metrics]
-    page.section("Nets", f"Fitted to {labelled.tiles} tiles; metrics on pictures held back.")
+    page.section("Nets", f"Fitted to {labelled.tiles} tiles, and to {squares.rows} squares; on pictures held back.")
     page.table(["net", *[""] * (width - 1)], padded)
     page.section(
         "What hooks are worth",
         "Means over pieces of the photo above, which no net has seen: nets of a minute, and those that come with pc15.",
     )
     add_summary(page, bench.measured)
+    page.section("What they are worth in photographs", "M4 upon the oracle's search of squares, and the presets.")
+    add_summary(page, photographs.measured)
     page.section("Time").table(["step", "s"], [[what, f"{spent:.1f}"] for what, spent in clock.steps])
     path = page.write(out / "demo.html")
-    return "\n".join([*lines, "", table_text(bench.table), "", f"{path}: the report; {bench.html}: the benchmark"])
+    tables = [table_text(bench.table), "", table_text(photographs.table)]
+    return "\n".join([*lines, "", *tables, "", f"{path}: the report; {bench.html}: the benchmark"])
 
 
 class _Clock:
