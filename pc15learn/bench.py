@@ -237,6 +237,7 @@ def _warm_up(y: Tensor, cfg: CodecConfig, methods: Sequence[Method]) -> None:
     corner = y[:, :, : 2 * cfg.tile or _CORNER, : 2 * cfg.tile or _CORNER]
     for method in methods:
         encode_y(corner, _options(cfg, method))
+    encode_y(y, _options(cfg, methods[0]))  # after an installation a corner alone leaves loops to be compiled
 
 
 def _options(cfg: CodecConfig, method: Method) -> CodecConfig:
