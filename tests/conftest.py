@@ -26,10 +26,6 @@ settings.load_profile("pc15")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="SIGKILLs at random moments in the test of labels")
-    parser.addoption(
-        "--whole-encoder", action="store_true",
-        help="numba's public interface also compiles the encoder of the residual, which takes minutes",
-    )  # fmt: skip
 
 
 @pytest.fixture
