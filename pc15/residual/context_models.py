@@ -115,21 +115,20 @@ STRETCH, SQUASH, COST, RATE = _tables()
 @jit_inner()
 def chance(m: Ints, c0: int, c1: int, c2: int, c3: int, s: int) -> int:
     """Mixed probability of a 1, in 1/65536, for contexts c0..c3 and weight set s."""
-    w = len(m) - 1 - s
-    dot = (m[w, 0] * m[c0, 2] + m[w, 1] * m[c1, 2] + m[w, 2] * m[c2, 2] + m[w, 3] * m[c3, 2]) >> 16
-    return I64(SQUASH[min(2047, max(-2047, dot)) + 2048])
+    a, b, c, d, w = U64(c0), U64(c1), U64(c2), U64(c3), U64(len(m) - 1 - s)
+    dot = (m[w, 0] * m[a, 2] + m[w, 1] * m[b, 2] + m[w, 2] * m[c, 2] + m[w, 3] * m[d, 2]) >> 16
+    return I64(SQUASH[U64(min(2047, max(-2047, dot)) + 2048)])
 
 
 @jit_inner()
 def _learn(m: Ints, c: int, w: int, k: int, err: int, target: int) -> None:
     """Move counter c towards `target`, 0 or 65535, and its weight by the mixer's error."""
+    c, w = U64(c), U64(w)
     p, n = I64(m[c, 0]), m[c, 1]
     m[w, k] += (m[c, 2] * err * m[HALF_CONTEXT, 3] + (1 << (MIX_SHIFT - 1))) >> MIX_SHIFT
-    p += ((target - p) * RATE[n]) >> 16
-    m[c, 0] = p
-    m[c, 2] = STRETCH[p >> 4]
-    if n < COUNT_LIMIT:
-        m[c, 1] = n + 1
+    p += ((target - p) * RATE[U64(n)]) >> 16
+    m[c, 0], m[c, 2] = p, STRETCH[U64(p >> 4)]
+    m[c, 1] = n + (1 if n < COUNT_LIMIT else 0)  # no branch: few are as hard to foresee
 
 
 @jit_inner()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import HALF_CONTEXT, I64, jit_inner
+from pc15.residual.context_models import HALF_CONTEXT, I64, U64, jit_inner
 from pc15.residual.cross import ALL_MODES, FIRST_CROSS
 from pc15.residual.intra import FIRST_ANGLE, HORIZONTAL, MEAN, MODES, VERTICAL, ZERO
 from pc15.residual.shapes import (
@@ -317,19 +317,19 @@ def contexts(
         s: size class.   row: of the place in PLACE.   around: template sum.   kind, near: of the block.
         filled: levels' sum so far.   state: 0 but with the tool `trellis`.
     """
-    t = min(around, 32)
-    f = BIT_LENGTH[min(filled, 127)]
+    t, at = U64(min(around, 32)), U64(row)
+    f = BIT_LENGTH[U64(min(filled, 127))]
     if k > 1:
         i = k - 1
-        a, b = GTN_A + i * SUMS + SUM_CLASS[t], GTN_B + i * DIAGONALS + PLACE[row, 7]
+        a, b = GTN_A + i * SUMS + SUM_CLASS[t], GTN_B + i * DIAGONALS + PLACE[at, 7]
         return a, b, GTN_C + i * NEAR + near, GTN_D + i * FULL + f, W_GTN + min(2, i - 1)
-    a, b, d = PLACE[row, 2] + SUM_CLASS[t], I64(PLACE[row, 3]), (s * FULL + f) * FULL + PLACE[row, 6]
-    own = state if s < SIZES else STATES + state
+    a, b, d = PLACE[at, 2] + SUM_CLASS[t], I64(PLACE[at, 3]), (s * FULL + f) * FULL + PLACE[at, 6]
+    own = U64(state if s < SIZES else STATES + state)
     if k == 1:
-        c = GT1_C + (kind * NEAR + near) * 25 + PLACE[row, 5]
-        return GT1_A_AT[own] + a, GT1_B_AT[own] + b, c, GT1_D_AT[of_part(s)] + d, W_GT1_AT[own] + s
-    z = zero_class(t)
-    c = SIG_C + ((SIG_C_SIZE[s] * KINDS + kind) * NEAR + near) * 25 + PLACE[row, 4]
+        c = GT1_C + (kind * NEAR + near) * 25 + PLACE[at, 5]
+        return GT1_A_AT[own] + a, GT1_B_AT[own] + b, c, GT1_D_AT[U64(of_part(s))] + d, W_GT1_AT[own] + s
+    z = zero_class(I64(t))
+    c = SIG_C + ((SIG_C_SIZE[U64(s)] * KINDS + kind) * NEAR + near) * 25 + PLACE[at, 4]
     return SIG_A_AT[own] + a, SIG_B_AT[own] + b * 3 + z, c, SIG_D_AT[own] + d, W_SIG_AT[own] + s * 3 + z
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pc15.errors import MissingTableError
-from pc15.residual.context_models import FROZEN, HALF_CONTEXT, I64, STRETCH, code, jit_inner
+from pc15.residual.context_models import ENCODE, FROZEN, HALF_CONTEXT, I64, MODE, STRETCH, U64, code, jit_inner
 from pc15.residual.contexts import (
     LIKELY_MODES,
     ORDER_A,
@@ -34,7 +34,7 @@ from pc15.residual.contexts import (
     W_ORDER_TREE,
 )
 from pc15.residual.cross import FIRST_CROSS
-from pc15.residual.intra import ANGLE, FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL, ZERO, is_coded
+from pc15.residual.intra import ANGLE, FIRST_ANGLE, HORIZONTAL, I32, MEAN, MODES, PLANAR, VERTICAL, ZERO, is_coded
 from pc15.residual.patterns import DAMAGE
 from pc15.residual.shapes import ALL_SIZES
 from pc15.residual.tools import TRELLIS
@@ -65,6 +65,8 @@ SHARP, BROAD, BESIDE, OWN, UNITED, STRONG, SAME, TERMS = _at
 GRADES, GRADE_SHIFT = 96, 4
 """Modes are told apart by how far their scores, in 1/256, are behind the best, in 1/16 up to 6: of equal ones the lower
 number comes first."""
+KEY_SHIFT, TAKEN = 6, GRADES << 6
+"""A mode's key is its grade << KEY_SHIFT | mode, and so much larger once it has its place."""
 
 
 def _chances() -> Ints:
@@ -92,33 +94,24 @@ SHARE_CLASS = _share_classes()
 
 
 class Order(NamedTuple):
-    """Work space: the histogram of directions, the score of each mode, modes in order, and what scores say of flags."""
+    """Work space: the histogram of directions, what it says, the scores of modes, modes in order, and of the flags."""
 
     hist: Ints  # [MODES + 2 * REACH + 1] int64
-    used: Ints  # [MODES,4] which terms a mode's score is the sum of
-    score: Ints  # [MODES]
-    grade: Ints  # [MODES] how far behind the best
-    first: Ints  # [GRADES + 1] places of those of a grade
-    modes: Ints  # [ORDERED]
-    said: Ints  # [LIKELY_MODES] chance of 1, in 1/65536
+    shares: Ints  # [2, MODES] int64, which terms sharp and broad each direction has
+    strength: Ints  # [2] int64, classes of the largest broad share and of the mean gradient
+    keys: Ints  # [MODES] int32, how far behind the best, and the mode: in order of these
+    first: Ints  # [GRADES + 1] int64, places of those of a grade
+    modes: Ints  # [ORDERED] int64, at first LIKELY_MODES of them, see `order_rest`
+    said: Ints  # [LIKELY_MODES] int64, chance of 1, in 1/65536
     terms: Ints  # [TERMS] int64, trained
 
 
 def order() -> Order:
     """Fresh work space."""
-    i64 = np.int64
-    hist, score = np.zeros(MODES + 2 * REACH + 1, i64), np.zeros(MODES, i64)
-    used = np.zeros((MODES, 4), i64)
-    return Order(
-        hist,
-        used,
-        score,
-        score.copy(),
-        np.zeros(GRADES + 1, i64),
-        np.zeros(ORDERED, i64),
-        np.zeros(LIKELY_MODES, i64),
-        trained_terms(),
+    hist, shares, strength, first, modes, said = (
+        np.zeros(shape, np.int64) for shape in (MODES + 2 * REACH + 1, (2, MODES), 2, GRADES + 1, ORDERED, LIKELY_MODES)
     )
+    return Order(hist, shares, strength, np.zeros(MODES, np.int32), first, modes, said, trained_terms())
 
 
 @functools.cache
@@ -142,28 +135,25 @@ def trained_terms() -> Ints:
 def edge_mode(gx: int, gy: int) -> int:
     """The mode along whose direction nothing changes, of a gradient other than 0."""
     a, b = abs(gx), abs(gy)
-    same = (gx > 0) == (gy > 0)
-    if b > a:
-        away = NEAREST[(64 * a + b) // (2 * b)]
-        return HORIZONTAL - away if same else HORIZONTAL + away
-    away = NEAREST[(64 * b + a) // (2 * a)]
-    return VERTICAL + away if same else VERTICAL - away
+    least, most = U64(min(a, b)), U64(max(a, b))
+    away = NEAREST[(U64(64) * least + most) // (U64(2) * most)]
+    away = away if (gx > 0) != (gy > 0) else -away
+    return HORIZONTAL + away if b > a else VERTICAL - away
 
 
 @jit_inner()
-def _add_edge(rec: Ints, x: int, y: int, hist: Ints) -> None:
-    """Add the gradient (Sobel) at a pixel to the histogram, weighed by its size."""
-    above, here, below = rec[y - 1], rec[y], rec[y + 1]
-    a, b, c, d = I64(above[x - 1]), I64(above[x + 1]), I64(below[x - 1]), I64(below[x + 1])
-    gx = b + d - a - c + 2 * (I64(here[x + 1]) - here[x - 1])
-    gy = c + d - a - b + 2 * (I64(below[x]) - above[x])
+def _add_edge(gx: int, gy: int, hist: Ints) -> None:
+    """Add a gradient to the histogram, weighed by its size."""
     if gx != 0 or gy != 0:
-        hist[REACH + edge_mode(gx, gy)] += abs(gx) + abs(gy)
+        hist[U64(REACH + edge_mode(gx, gy))] += abs(gx) + abs(gy)
 
 
 @jit_inner()
 def _look_around(rec: Ints, x0: int, y0: int, w: int, h: int, end: int, hist: Ints) -> int:
-    """Fill the histogram from two pixels above and to the left of a block; returns the number of gradients."""
+    """Fill the histogram with gradients (Sobel) two pixels above and to the left of a block; returns their number.
+
+    Of each line of three pixels what it adds to both parts of a gradient is summed once for the three that it is in.
+    """
     H, W = rec.shape
     x, y, count = x0 >> 2, y0 >> 2, I64(0)
     for i in range(len(hist)):
@@ -172,16 +162,34 @@ def _look_around(rec: Ints, x0: int, y0: int, w: int, h: int, end: int, hist: In
         right = x0 + w - 1
         if x0 + w + 4 <= W and x0 + w < end and is_coded(x + (w >> 2), y - 1, x, y):
             right += 4
-        for px in range(max(1, x0 - 2), right):
-            _add_edge(rec, px, y0 - 2, hist)
-            count += 1
+        first = max(1, x0 - 2)
+        above, here, below = rec[y0 - 3], rec[y0 - 2], rec[y0 - 1]
+        a, b, c = I64(above[first - 1]), I64(here[first - 1]), I64(below[first - 1])
+        sum0, step0 = a + 2 * b + c, c - a
+        a, b, c = I64(above[first]), I64(here[first]), I64(below[first])
+        sum1, step1 = a + 2 * b + c, c - a
+        for px in range(first + 1, right + 1):
+            a, b, c = I64(above[U64(px)]), I64(here[U64(px)]), I64(below[U64(px)])
+            sum2, step2 = a + 2 * b + c, c - a
+            _add_edge(sum2 - sum0, step0 + 2 * step1 + step2, hist)
+            sum0, step0, sum1, step1 = sum1, step1, sum2, step2
+        count += right - first
     if x0 > 0:
         low = y0 + h - 1
         if y0 + h + 4 <= H and is_coded(x - 1, y + (h >> 2), x, y):
             low += 4
-        for py in range(max(1, y0 - 1), low):
-            _add_edge(rec, x0 - 2, py, hist)
-            count += 1
+        first = max(1, y0 - 1)
+        a, b, c = I64(rec[first - 1, x0 - 3]), I64(rec[first - 1, x0 - 2]), I64(rec[first - 1, x0 - 1])
+        sum0, step0 = a + 2 * b + c, c - a
+        a, b, c = I64(rec[first, x0 - 3]), I64(rec[first, x0 - 2]), I64(rec[first, x0 - 1])
+        sum1, step1 = a + 2 * b + c, c - a
+        for py in range(first + 1, low + 1):
+            line = rec[py]
+            a, b, c = I64(line[U64(x0 - 3)]), I64(line[U64(x0 - 2)]), I64(line[U64(x0 - 1)])
+            sum2, step2 = a + 2 * b + c, c - a
+            _add_edge(step0 + 2 * step1 + step2, sum2 - sum0, hist)
+            sum0, step0, sum1, step1 = sum1, step1, sum2, step2
+        count += low - first
     return count
 
 
@@ -215,72 +223,119 @@ def _beside(mode: int, left: int, above: int) -> int:
 
 
 @jit_inner()
+def _direction(mode: int) -> int:
+    """The mode as a neighbour has it: without a direction all but planar are as the mean is."""
+    return MEAN if mode == ZERO or mode >= FIRST_CROSS else mode
+
+
+@jit_inner()
+def terms_of(mode: int, left: int, above: int, wide: int, high: int, o: Order) -> tuple[int, int, int, int]:
+    """Terms that the score of a mode is the sum of, by what `order_modes` has seen; arguments as there."""
+    left, above = _direction(left), _direction(above)
+    own = OWN + max(0, min(4, (wide + high >> 1) - 2)) * MODES + mode
+    if mode >= FIRST_ANGLE:
+        return o.shares[0, mode], o.shares[1, mode], BESIDE + _beside(mode, left, above), own
+    k = mode - PLANAR
+    same = (1 if left == mode else 0) + (1 if above == mode else 0)
+    return UNITED + k * SHARES + o.strength[0], STRONG + k * ENERGIES + o.strength[1], SAME + k * 3 + same, own
+
+
+@jit_inner()
 def order_modes(
     rec: Ints, x0: int, y0: int, wide: int, high: int, end: int, left: int, above: int, step: int, tools: int, o: Order
 ) -> None:
-    """Fill o.modes and o.said for a block of 2^wide x 2^high px at (x0, y0).
+    """Fill o.modes, as far as flags ask for them, and o.said for a block of 2^wide x 2^high px at (x0, y0).
 
     Args:
         rec: [H,W] int32, of which what is decoded before the block is looked at.   end: see `shapes.end_above`.
         left, above: modes of the neighbours.   step: Q4, of what levels are counted in.
     """
-    hist, t, used = o.hist, o.terms, o.used
+    hist, t, shares, score = o.hist, o.terms, o.shares, o.keys
     count = _look_around(rec, x0, y0, 1 << wide, 1 << high, end, hist)
-    left = MEAN if left == ZERO or left >= FIRST_CROSS else left
-    above = MEAN if above == ZERO or above >= FIRST_CROSS else above
     total = I64(0)
     for i in range(len(hist)):
         total += hist[i]
     energy = energy_class(total, count, step if tools & TRELLIS else max(1, step >> 1))
-    own = OWN + max(0, min(4, (wide + high >> 1) - 2)) * MODES
     sharp, broad = SHARP + (energy >> 1) * SHARES, BROAD + (energy >> 1) * SHARES
     most, around, per_total = I64(0), I64(0), (I64(1) << 32) // max(total, 1)
     for i in range(FIRST_ANGLE, FIRST_ANGLE + 2 * REACH):
         around += hist[i]
+    own = OWN + max(0, min(4, (wide + high >> 1) - 2)) * MODES
+    directed = _direction(left) >= FIRST_ANGLE or _direction(above) >= FIRST_ANGLE
+    far = t[BESIDE + (4 if directed else 5)]  # of all but those close to a neighbour's direction
     for mode in range(FIRST_ANGLE, MODES):
-        i = REACH + mode
-        around += hist[i + REACH]
+        i = U64(REACH + mode)
+        around += hist[U64(2 * REACH + mode)]
         most = max(most, around)
-        used[mode, 0] = sharp + share_class((hist[i - 1] + 2 * hist[i] + hist[i + 1]) >> 2, per_total)
-        used[mode, 1] = broad + share_class(around, per_total)
-        used[mode, 2] = BESIDE + _beside(mode, left, above)
-        used[mode, 3] = own + mode
-        around -= hist[i - REACH]
-    for mode in range(PLANAR, FIRST_ANGLE):
-        k = mode - PLANAR
-        used[mode, 0] = UNITED + k * SHARES + share_class(most, per_total)
-        used[mode, 1] = STRONG + k * ENERGIES + energy
-        used[mode, 2] = SAME + k * 3 + (1 if left == mode else 0) + (1 if above == mode else 0)
-        used[mode, 3] = own + mode
-    for mode in range(PLANAR, MODES):
-        o.score[mode] = t[used[mode, 0]] + t[used[mode, 1]] + t[used[mode, 2]] + t[used[mode, 3]]
-    _sort(o)
+        a = sharp + share_class(
+            (hist[U64(REACH + mode - 1)] + 2 * hist[i] + hist[U64(REACH + mode + 1)]) >> 2, per_total
+        )
+        b = broad + share_class(around, per_total)
+        shares[0, U64(mode)], shares[1, U64(mode)] = a, b
+        score[U64(mode)] = t[U64(a)] + t[U64(b)] + far + t[U64(own + mode)]
+        around -= hist[U64(mode)]
+    o.strength[0], o.strength[1] = share_class(most, per_total), energy
+    _score(left, above, wide, high, PLANAR, FIRST_ANGLE, o)
+    for neighbour in (_direction(left), _direction(above)):
+        if neighbour >= FIRST_ANGLE:
+            _score(left, above, wide, high, max(FIRST_ANGLE, neighbour - 2), min(MODES, neighbour + 3), o)
+    _grade(o)
 
 
 @jit_inner()
-def _sort(o: Order) -> None:
-    """Put modes in order by how far they are behind the best, in GRADES; says what scores say of the first."""
-    modes, score, grade, first = o.modes, o.score, o.grade, o.first
-    top, rest = score[PLANAR], I64(0)
+def _score(left: int, above: int, wide: int, high: int, first: int, stop: int, o: Order) -> None:
+    """Scores of the modes first..stop, in place of keys; arguments as of `order_modes`."""
+    t = o.terms
+    for mode in range(first, stop):
+        a, b, c, d = terms_of(mode, left, above, wide, high, o)
+        o.keys[mode] = t[a] + t[b] + t[c] + t[d]
+
+
+@jit_inner()
+def _next_mode(keys: Ints) -> int:
+    """The mode of the least key."""
+    best = keys[PLANAR]
+    for mode in range(PLANAR + 1, MODES):
+        best = min(best, keys[mode])
+    return I64(best) & (1 << KEY_SHIFT) - 1
+
+
+@jit_inner()
+def _grade(o: Order) -> None:
+    """Keys of scores: by how far modes are behind the best, in GRADES; the first modes, and what scores say of them."""
+    keys, modes = o.keys, o.modes
+    top, rest = keys[PLANAR], I64(0)
+    for mode in range(PLANAR, MODES):
+        top = max(top, keys[mode])
+    for mode in range(PLANAR, MODES):
+        grade = min(I32(GRADES - 1), I32(top - keys[mode]) >> I32(GRADE_SHIFT))
+        rest += CHANCE[U64(grade)]
+        keys[mode] = grade << KEY_SHIFT | mode
+    for i in range(LIKELY_MODES):
+        mode = _next_mode(keys)
+        own = CHANCE[U64(keys[mode] >> KEY_SHIFT)]
+        modes[i], keys[mode] = mode, keys[mode] + TAKEN
+        o.said[i] = min(65536 - 16, max(16, (own << 16) // rest))
+        rest -= own
+
+
+@jit_inner()
+def order_rest(o: Order) -> None:
+    """Fill o.modes to its end, of an order that `order_modes` has begun."""
+    keys, first, place = o.keys, o.first, I64(LIKELY_MODES)
     for i in range(GRADES + 1):
         first[i] = 0
     for mode in range(PLANAR, MODES):
-        top = max(top, score[mode])
-    for mode in range(PLANAR, MODES):
-        own = min(GRADES - 1, (top - score[mode]) >> GRADE_SHIFT)
-        grade[mode] = own
-        first[own + 1] += 1
-        rest += CHANCE[own]
+        if keys[mode] < TAKEN:
+            first[(keys[mode] >> KEY_SHIFT) + 1] += 1
+    first[0] = place
     for i in range(GRADES):
         first[i + 1] += first[i]
     for mode in range(PLANAR, MODES):
-        own = grade[mode]
-        modes[first[own]] = mode
-        first[own] += 1
-    for i in range(LIKELY_MODES):
-        own = CHANCE[grade[modes[i]]]
-        o.said[i] = min(65536 - 16, max(16, (own << 16) // rest))
-        rest -= own
+        if keys[mode] < TAKEN:
+            own = keys[mode] >> KEY_SHIFT
+            o.modes[first[own]] = mode
+            first[own] += 1
 
 
 @jit_inner()
@@ -306,10 +361,17 @@ def code_place(m: Ints, io: Ints, chosen: int, left: int, above: int, s: int, o:
         a, b, c = likely_contexts(m, flag, s, left, above, o)
         if code(m, io, 1 if chosen == o.modes[flag] else 0, SAID, a, b, c, W_ORDER + flag):
             return I64(o.modes[flag])
-    rest, h = I64(0), HALF_CONTEXT
-    while rest < ORDERED - LIKELY_MODES - 1 and o.modes[LIKELY_MODES + rest] != chosen:
-        rest += 1
+    keys, rest, h = o.keys, I64(0), HALF_CONTEXT
+    if io[MODE] == ENCODE:
+        for mode in range(PLANAR, MODES):
+            rest += 1 if keys[mode] < keys[chosen] else 0
     node = 1
     for i in range(4, -1, -1):
         node = node << 1 | code(m, io, rest >> i & 1, ORDER_TREE + node, h, h, h, W_ORDER_TREE)
-    return I64(o.modes[min(ORDERED - 1, LIKELY_MODES + node - 32)])
+    if io[MODE] == ENCODE:
+        return chosen
+    rest, found = min(node - 32, ORDERED - LIKELY_MODES - 1), I64(0)
+    for _ in range(rest + 1):  # the least of all keys behind the one before
+        found = _next_mode(keys)
+        keys[found] += TAKEN
+    return found

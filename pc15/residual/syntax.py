@@ -25,6 +25,7 @@ from pc15.residual.context_models import (
     I64,
     MODE,
     OUTSIDE,
+    U64,
     code,
     code_raw,
     jit_inner,
@@ -120,11 +121,11 @@ def clear_template(around: Ints, shape: int) -> None:
 def add_template(around: Ints, at: int, size: int) -> None:
     """A level of magnitude `size` at `at` raises the sums of the places that it is in the template of."""
     size = min(size, 15)
-    around[at - 1] += 2 * size
-    around[at - RIM] += 2 * size
-    around[at - RIM - 1] += size
-    around[at - 2] += size
-    around[at - 2 * RIM] += size
+    around[U64(at - 1)] += 2 * size
+    around[U64(at - RIM)] += 2 * size
+    around[U64(at - RIM - 1)] += size
+    around[U64(at - 2)] += size
+    around[U64(at - 2 * RIM)] += size
 
 
 @jit_inner()
@@ -190,13 +191,14 @@ def code_levels(
     filled, state = 0, I64(0)
     for i in range(last, -1, -1):
         row = first + i
-        u, v = I64(PLACE[row, 0]), I64(PLACE[row, 1])
+        u, v = I64(PLACE[U64(row), 0]), I64(PLACE[U64(row), 1])
         at = (v + 2) * RIM + u + 2
-        value = I64(level[y0 + v, x0 + u])
+        y, x = U64(y0 + v), U64(x0 + u)
+        value = I64(level[y, x])
         size = (abs(value) + 1) >> 1 if trellis else abs(value)
         k = 1 if i == last else 0
         while k < MAX_FLAGS:
-            c0, c1, c2, c3, w = contexts(k, s, row, I64(around[at]), kind, near, filled, state)
+            c0, c1, c2, c3, w = contexts(k, s, row, I64(around[U64(at)]), kind, near, filled, state)
             if not code(m, io, 1 if size > k else 0, c0, c1, c2, c3, w):
                 break
             k += 1
@@ -208,11 +210,11 @@ def code_levels(
             minus = value < 0
             if not tools & BORDERS:
                 minus = code_raw(io, 1 if minus else 0, RAW_SIGN) == 1
-            level[y0 + v, x0 + u] = -drawn if minus else drawn
+            level[y, x] = -drawn if minus else drawn
             add_template(around, at, k)
             filled += k
         if trellis:
-            state = NEXT_STATE[state, k & 1]
+            state = NEXT_STATE[U64(state), U64(k & 1)]
     return last, filled
 
 

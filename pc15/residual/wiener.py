@@ -24,6 +24,7 @@ from pc15.residual.context_models import (
     I64,
     MIX_RATE,
     STRETCH,
+    U64,
     WEIGHT_ONE,
     code,
     code_raw,
@@ -203,46 +204,48 @@ def _class_of(down: int, across: int, falling: int, rising: int) -> int:
 def classify(start: int, stop: int, src: Ints, ring: Ints, out: Ints) -> None:
     """Rows start..stop of out [H/4, W/4] uint8, class * 4 + how it lies, of every block of a continued picture.
 
-    ring: [4, 4, W/2 + 2] int32, work space.
+    ring: [5, 4, W/2 + 2] int32, work space: four rows of cells, and their sums.
     """
+    sums = ring[4]
     cols = out.shape[1]
     for cell in range(2 * start - 1, 2 * stop + 1):
         _bends(src, MARGIN + 2 * cell, ring[cell & 3])
         if cell < 2 * start + 2 or cell & 1:
             continue
-        y = (cell - 2) >> 1
+        for way in range(4):
+            total, a, b, c, d = sums[way], ring[0, way], ring[1, way], ring[2, way], ring[3, way]
+            for i in range(len(total)):
+                total[i] = a[i] + b[i] + c[i] + d[i]
         for x in range(cols):
             down, across, falling, rising = I64(0), I64(0), I64(0), I64(0)
-            for r in range(4):
-                for c in range(2 * x, 2 * x + 4):
-                    down += ring[r, 0, c]
-                    across += ring[r, 1, c]
-                    falling += ring[r, 2, c]
-                    rising += ring[r, 3, c]
-            out[y, x] = _class_of(down, across, falling, rising)
+            for c in range(2 * x, 2 * x + 4):
+                i = U64(c)
+                down += sums[0, i]
+                across += sums[1, i]
+                falling += sums[2, i]
+                rising += sums[3, i]
+            out[(cell - 2) >> 1, x] = _class_of(down, across, falling, rising)
 
 
 @jit_entry()
 def filter_supers(
-    start: int, stop: int, src: Ints, classes: Ints, loop: Loop, taps: Ints, line: Ints, out: Ints
+    start: int, stop: int, src: Ints, classes: Ints, turned: Ints, on: Ints, taps: Ints, line: Ints, out: Ints
 ) -> None:  # fmt: skip
     """Filter those superblocks that are on, from a continued picture into out [H,W], which holds the others already.
 
-    start, stop: rows of blocks.   taps: [TAPS, SUPER], line: [SUPER] int32, work space.
+    start, stop: rows of blocks.   turned: see `turned_taps`.   taps: [TAPS, SUPER], line: [SUPER] int32, work space.
     """
     W = out.shape[1]
     for y in range(4 * start, 4 * stop, 4):
         for x0 in range(0, W, SUPER):
-            if not loop.on[y >> SUPER_LOG2, x0 >> SUPER_LOG2]:
+            if not on[y >> SUPER_LOG2, x0 >> SUPER_LOG2]:
                 continue
             wide = min(SUPER, W - x0)
             for b in range(wide >> 2):
-                found = I64(classes[y >> 2, (x0 >> 2) + b])
-                f, turned = loop.of_class[found >> 2], TURNED[found & 3]
+                lying = turned[classes[y >> 2, (x0 >> 2) + b]]
                 for i in range(TAPS):
-                    tap = I32(loop.taps[f, turned[i]])
-                    for k in range(4 * b, 4 * b + 4):
-                        taps[i, k] = tap
+                    for k in range(4):
+                        taps[i, U64(4 * b + k)] = lying[i]
             at = MARGIN + x0
             for row in range(y, y + 4):
                 middle = src[row + MARGIN, at : at + wide]
@@ -259,13 +262,19 @@ def filter_supers(
                     drawn[x] = middle[x] + (line[x] >> TAP_BITS)
 
 
+def turned_taps(loop: Loop) -> Ints:
+    """Taps by what `classify` says of a block, [CLASSES * 4, TAPS] int32."""
+    taps = loop.taps[loop.of_class][:, TURNED]  # [CLASSES, 4, TAPS]
+    return np.ascontiguousarray(taps.reshape(-1, TAPS), np.int32)
+
+
 def class_map(src: Ints) -> Ints:
     """Classes of a continued picture, see `classify`."""
     rows, cols = (side - 2 * MARGIN >> 2 for side in src.shape)
     classes = np.empty((rows, cols), np.uint8)
 
     def some(start: int, stop: int) -> None:
-        classify(start, stop, src, np.empty((4, 4, 2 * cols + 2), np.int32), classes)
+        classify(start, stop, src, np.empty((5, 4, 2 * cols + 2), np.int32), classes)
 
     parallel_range(some, rows, least=LEAST_ROWS)
     return classes
@@ -273,10 +282,11 @@ def class_map(src: Ints) -> Ints:
 
 def filter_picture(src: Ints, classes: Ints, loop: Loop, out: Ints) -> None:
     """`filter_supers` of all rows, by several threads."""
+    turned = turned_taps(loop)
 
     def some(start: int, stop: int) -> None:
         taps, line = np.empty((TAPS, SUPER), np.int32), np.empty(SUPER, np.int32)
-        filter_supers(start, stop, src, classes, loop, taps, line, out)
+        filter_supers(start, stop, src, classes, turned, loop.on, taps, line, out)
 
     parallel_range(some, len(classes), least=LEAST_ROWS)
 

@@ -20,7 +20,7 @@ from pc15.residual.enc.encode import ResidualParams, encode_residual
 from pc15.residual.enc.train_order import fit
 from pc15.residual.initial_models import start_models
 from pc15.residual.intra import ANGLE, DIAGONAL, FIRST_ANGLE, HORIZONTAL, MEAN, MODES, PLANAR, VERTICAL
-from pc15.residual.order import ORDERED, TERMS, edge_mode, order, order_modes
+from pc15.residual.order import ORDERED, TERMS, edge_mode, order, order_modes, order_rest
 from pc15.residual.shapes import LOG2_HIGH, LOG2_WIDE, PLACES_OF, SHAPES
 from pc15.residual.signs import code_signs
 from pc15.residual.tools import ALL_TOOLS, BORDERS, CROSS, TRELLIS
@@ -31,6 +31,7 @@ LUMA = ALL_TOOLS & ~CROSS
 @jit_entry()
 def ordered(rec, x0, y0, wide, high, end, left, above, step, tools, o):  # type: ignore[no-untyped-def]
     order_modes(rec, x0, y0, wide, high, end, left, above, step, tools, o)
+    order_rest(o)
 
 
 @jit_entry()

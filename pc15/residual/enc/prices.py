@@ -40,7 +40,7 @@ from pc15.residual.contexts import (
 from pc15.residual.cross import FIRST_CROSS
 from pc15.residual.intra import MODES, ZERO
 from pc15.residual.modes import probable_modes
-from pc15.residual.order import ORDERED, Order, likely_contexts
+from pc15.residual.order import ORDERED, Order, likely_contexts, order_rest
 from pc15.residual.shapes import ACROSS, ALONG, COLUMNS, LAST_TOP, LEAST_CUT, ONCE, ROWS, SIZE, WHOLE
 from pc15.residual.syntax import BlockMap
 from pc15.residual.tools import BORDERS
@@ -101,6 +101,7 @@ def price_modes(
             p = chance(m, SAID, a, b, c, W_ORDER + flag)
             out[order.modes[flag]] = before + bit_cost(p, 1)
             before += bit_cost(p, 0)
+        order_rest(order)
         for i in range(LIKELY_MODES, ORDERED):
             out[order.modes[i]] = before + angles[i - LIKELY_MODES]
         return

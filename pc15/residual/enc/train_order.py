@@ -26,7 +26,7 @@ from pc15.residual.enc.plane import PlaneSearch, encode_plane
 from pc15.residual.enc.train import crops
 from pc15.residual.initial_models import TRAINED_STEPS, start_models
 from pc15.residual.intra import PLANAR, ZERO
-from pc15.residual.order import BORDERS_FILE, GRADE_SHIFT, ORDERED, TERMS, Order, order, order_modes
+from pc15.residual.order import BORDERS_FILE, GRADE_SHIFT, ORDERED, TERMS, Order, order, order_modes, terms_of
 from pc15.residual.shapes import PARTS, end_above, part_of
 from pc15.residual.syntax import SUPER, UNIT, BlockMap, neighbours
 from pc15.residual.tools import ALL_TOOLS, CHROMA_TOOLS
@@ -60,8 +60,8 @@ def note_modes(field: BlockMap, rec: Ints, step: int, o: Order, used: Ints, chos
                 order_modes(rec, px, py, wide, high, end, left, above, step, field.tools, o)
                 chosen[count] = mode
                 for m in range(ORDERED):
-                    for k in range(4):
-                        used[count, m, k] = o.used[PLANAR + m, k]
+                    a, b, c, d = terms_of(PLANAR + m, left, above, wide, high, o)
+                    used[count, m, 0], used[count, m, 1], used[count, m, 2], used[count, m, 3] = a, b, c, d
                 count += 1
     return count
 
