@@ -59,6 +59,12 @@ class LabelTensors:
         inputs = NetInputs(*(getattr(self.inputs, part.name).to(device) for part in fields(NetInputs)))
         return LabelTensors(inputs, *(getattr(self, part.name).to(device) for part in fields(self)[1:]))
 
+    def used_on(self, stream: torch.cuda.Stream) -> None:
+        """Keep memory that another stream of the GPU allocated from being given away before this one has used it."""
+        for own in (*(getattr(self.inputs, part.name) for part in fields(NetInputs)),
+                    *(getattr(self, part.name) for part in fields(self)[1:])):  # fmt: skip
+            own.record_stream(stream)
+
     @classmethod
     def joined(cls, parts: list[LabelTensors]) -> LabelTensors:
         """Rows of several batches, one after the other; at least one."""

@@ -8,8 +8,10 @@ that is resumed goes on with what it would have seen.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from pc15.luma import as_q12
 from pc15.plan.plan import plan_header
 from pc15.proc.codebook import load_codebook
 from pc15.runtime.device import resolve_device
+from pc15.runtime.parallel import threads
 from pc15.search.backend.protocol import TileBatch
 from pc15.search.plane import PlaneEncoder
 from pc15.search.plane_state import SearchTask
@@ -168,24 +171,68 @@ class _Stream(IterableDataset[LabelTensors]):
     def __len__(self) -> int:
         return self.steps
 
+    def _rows(self, draw: int) -> tuple[LabelTensors, Tensor]:
+        """Rows of the crops of one draw at every rate, and the order that they are seen in."""
+        rates, parts = len(self.labels.lambdas), []
+        for rate in range(rates):
+            seed = _mixed(self.labels.seed, self.epoch, draw * rates + rate, self.rank)
+            parts.append(self.labels.draw("train", rate, seed, self.labels.together))
+        rows = LabelTensors.joined(parts)
+        generator = torch.Generator().manual_seed(_mixed(self.labels.seed, self.epoch, draw + 1, -1 - self.rank))
+        return rows, torch.randperm(len(rows), generator=generator).to(rows.pays.device)
+
     def __iter__(self) -> Iterator[LabelTensors]:
         first, self._first = self._first, 0
-        step, draw, rates = 0, 0, len(self.labels.lambdas)
-        while step < self.steps:
-            parts = []
-            for rate in range(rates):
-                seed = _mixed(self.labels.seed, self.epoch, draw * rates + rate, self.rank)
-                parts.append(self.labels.draw("train", rate, seed, self.labels.together))
-            draw += 1
-            rows = LabelTensors.joined(parts)
-            generator = torch.Generator().manual_seed(_mixed(self.labels.seed, self.epoch, draw, -1 - self.rank))
-            order = torch.randperm(len(rows), generator=generator).to(rows.pays.device)
-            for start in range(0, len(rows) - self.own + 1, self.own):
-                if step >= first:
-                    yield rows.pick(order[start : start + self.own])
-                step += 1
-                if step == self.steps:
-                    return
+        step, draw = 0, 0
+        with _ahead(self._rows, self.labels.device) as begin:
+            coming = begin(draw)
+            while step < self.steps:
+                rows, order = coming()
+                draw += 1
+                if step + len(rows) // self.own < self.steps:
+                    coming = begin(draw)
+                for start in range(0, len(rows) - self.own + 1, self.own):
+                    if step >= first:
+                        yield rows.pick(order[start : start + self.own])
+                    step += 1
+                    if step == self.steps:
+                        return
+
+
+_Draw = Callable[[int], tuple[LabelTensors, Tensor]]
+_Coming = Callable[[], tuple[LabelTensors, Tensor]]
+
+
+@contextlib.contextmanager
+def _ahead(draw: _Draw, device: torch.device) -> Iterator[Callable[[int], _Coming]]:
+    """A function that begins a draw, and returns one that gives its rows.
+
+    On a GPU a thread draws on a stream of its own meanwhile: neither the search nor the net keeps all of it busy.
+    """
+    if device.type != "cuda":
+        yield lambda number: functools.partial(draw, number)
+        return
+    stream = torch.cuda.Stream(device)
+
+    def work(number: int) -> tuple[LabelTensors, Tensor]:
+        with torch.cuda.stream(stream):
+            rows, order = draw(number)
+            stream.synchronize()
+        return rows, order
+
+    def begin(number: int) -> _Coming:
+        coming = pool.submit(work, number)
+
+        def rows_of() -> tuple[LabelTensors, Tensor]:
+            rows, order = coming.result()
+            rows.used_on(torch.cuda.current_stream(device))
+            order.record_stream(torch.cuda.current_stream(device))
+            return rows, order
+
+        return rows_of
+
+    with threads(1) as pool:
+        yield begin
 
 
 def _mirrored(pictures: Tensor) -> Tensor:

@@ -38,32 +38,29 @@ class SelectorModule(RoleModule):
         wide[: len(cells)] = cells.centroids.pixels.cpu()
         return {"centroids": terms_of(wide, around)}
 
-    def _costs(self, batch: LabelTensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(cross-entropy [B], weight [B], cost of "pays" [B], what is logged [B,2])."""
-        likely, pays = self.net(batch.inputs)
-        shares = self.shares(batch)
+    def _costs(self, batch: LabelTensors, likely: Tensor, pays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(cross-entropy [B], weight [B], cost of "pays" [B]) of the net's answers."""
         cell = self.cell_of[batch.rows.clamp(min=0)]
-        target = torch.zeros_like(likely).scatter_reduce_(1, cell, shares, "amax")
+        target = torch.zeros_like(likely).scatter_reduce_(1, cell, self.shares(batch), "amax")
         target = target / target.sum(dim=1, keepdim=True).clamp(min=1e-9)
         cost = -(target * likely.log_softmax(dim=1)).sum(dim=1)
         paid = F.binary_cross_entropy_with_logits(pays, batch.pays.to(pays.dtype), reduction="none")
-        best = cell.gather(1, batch.behind.argmin(dim=1, keepdim=True))
-        hit = (likely.detach().topk(16).indices == best).any(dim=1)
-        seen = torch.stack([hit, (pays > 0) == batch.pays], dim=1)
-        return cost, torch.where(batch.pays, self.weights(batch), 0.0), paid, seen
+        return cost, torch.where(batch.pays, self.weights(batch), 0.0), paid
 
     def training_step(self, batch: LabelTensors, _: int) -> Tensor:
-        cost, weight, paid, _seen = self._costs(batch)
+        cost, weight, paid = self._costs(batch, *self.net(batch.inputs))
         loss = self.mean_of_batch(cost, weight + 1e-9) + self.mean_of_batch(paid)
         self.log("train/loss", loss, batch_size=len(cost))
         return loss
 
     def validation_step(self, batch: LabelTensors, _: int) -> None:
-        cost, weight, paid, seen = self._costs(batch)
+        likely, pays = self.net(batch.inputs)
+        cost, weight, paid = self._costs(batch, likely, pays)
+        best = batch.rows.gather(1, batch.behind.argmin(dim=1, keepdim=True)).clamp(min=0)
         self.add_to_mean("val/cells", cost, weight)
-        self.add_to_mean("val/hit_at_16", seen[:, 0], batch.pays)
+        self.add_to_mean("val/hit_at_16", (likely.topk(16).indices == self.cell_of[best]).any(dim=1), batch.pays)
         self.add_to_mean("val/pays_loss", paid)
-        self.add_to_mean("val/pays", seen[:, 1])
+        self.add_to_mean("val/pays", (pays > 0) == batch.pays)
 
     def on_validation_epoch_end(self) -> None:
         """Log what was counted, and val/loss, their sum."""
