@@ -172,11 +172,14 @@ class _Stream(IterableDataset[LabelTensors]):
         return self.steps
 
     def _rows(self, draw: int) -> tuple[LabelTensors, Tensor]:
-        """Rows of the crops of one draw at every rate, and the order that they are seen in."""
-        rates, parts = len(self.labels.lambdas), []
-        for rate in range(rates):
-            seed = _mixed(self.labels.seed, self.epoch, draw * rates + rate, self.rank)
-            parts.append(self.labels.draw("train", rate, seed, self.labels.together))
+        """Rows of crops at every rate, at least a batch of them, and the order that they are seen in."""
+        rates, parts, found = len(self.labels.lambdas), list[LabelTensors](), 0
+        while found < self.own:
+            again = len(parts) // rates
+            for rate in range(rates):
+                seed = _mixed(self.labels.seed, self.epoch, draw * rates + rate, self.rank, *[again] * (again > 0))
+                parts.append(self.labels.draw("train", rate, seed, self.labels.together))
+                found += len(parts[-1])
         rows = LabelTensors.joined(parts)
         generator = torch.Generator().manual_seed(_mixed(self.labels.seed, self.epoch, draw + 1, -1 - self.rank))
         return rows, torch.randperm(len(rows), generator=generator).to(rows.pays.device)

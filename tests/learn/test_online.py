@@ -84,6 +84,13 @@ def test_batches_repeat_by_seed_and_epoch_and_go_on_where_they_stopped(photos: P
     assert not equal(shared[0][0], shared[1][0])
 
 
+def test_a_batch_of_more_rows_than_a_draw_has_is_drawn_in_several(photos: Path) -> None:
+    labels = OnlineLabels(photos, (0.5,), seed=3, device="cpu")
+    size = 2 * max(len(labels.draw("train", 0, seed, labels.together)) for seed in range(4)) + 1
+    first, again = (list(labels.loader(size, size)) for _ in range(2))
+    assert [len(batch) for batch in first] == [size] and equal(first[0], again[0])
+
+
 def test_rows_are_what_the_oracle_found(photos: Path) -> None:
     labels = OnlineLabels(photos, (4.0, 0.25), seed=3, device="cpu")
     dear, cheap = (labels.draw("train", rate, 5, 1) for rate in (0, 1))
