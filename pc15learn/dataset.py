@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 from pc15.config import CodecConfig
 from pc15.errors import ConfigError, SchemaError
 from pc15.proc.codebook import Codebook
+from pc15.runtime.notices import NOTE
 from pc15.search.bank import Bank, get_bank
 from pc15.search.windows import Surroundings
 from pc15learn.features import FeatureFolder, in_order, is_features
@@ -32,6 +33,7 @@ __all__ = ["EpochSampler", "LabelData", "RankBatches", "RowsInMemory", "as_is", 
 
 _BLOCK = 1 << 10  # neighbours that are read together: 1.3 MB of features
 _TOGETHER = 1 << 20  # items that are shuffled together: 1.3 GB of features
+_LONG_TO_DRAW = 1 << 16  # tiles, each rate counted: half a minute
 _log = logging.getLogger(__name__)
 
 
@@ -283,6 +285,13 @@ class LabelData(LightningDataModule):
     def _of_labels(self) -> _Set:
         """All rows, drawn."""
         assert self.folder is not None
+        if self.folder.rows_wanted > _LONG_TO_DRAW:
+            _log.log(
+                NOTE,
+                "drawing what nets see of %d tiles, by one process and for this fit alone; `pc15learn features %s "
+                "--out DIR --jobs N` does it once, by N processes, and a fit takes DIR for labels",
+                self.folder.rows_wanted, self.labels,
+            )  # fmt: skip
         found = list(from_labels(self.folder)) if int(self.folder.oracle.facts["tiles"]["count"]) else []
         if not found:
             nothing = np.zeros(0, np.int64)

@@ -108,6 +108,19 @@ def test_a_fit_of_features_ends_with_the_weights_of_one_of_labels(labels: Path, 
     assert fit(features, "c", 2, resume=True) == fit(labels, "d", 2, resume=True)
 
 
+def test_a_fit_of_many_labels_says_that_features_could_be_drawn_before(
+    labels: Path, features: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        LabelData(labels, batch_size=8).setup()
+        assert "pc15learn features" not in caplog.text
+        monkeypatch.setattr("pc15learn.dataset._LONG_TO_DRAW", 1)
+        LabelData(features, batch_size=8).setup()
+        assert "pc15learn features" not in caplog.text
+        LabelData(labels, batch_size=8).setup()
+    assert f"pc15learn features {labels} --out DIR --jobs N" in caplog.text
+
+
 def test_shards_are_made_once_by_whoever_and_again_where_labels_changed(
     labels: Path, features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
