@@ -175,9 +175,9 @@ class _Stream(IterableDataset[LabelTensors]):
         """Rows of crops at every rate, at least a batch of them, and the order that they are seen in."""
         rates, parts, found = len(self.labels.lambdas), list[LabelTensors](), 0
         while found < self.own:
-            again = len(parts) // rates
+            again = [len(parts) // rates] if parts else []  # first crops are the same for batches of any size
             for rate in range(rates):
-                seed = _mixed(self.labels.seed, self.epoch, draw * rates + rate, self.rank, *[again] * (again > 0))
+                seed = _mixed(self.labels.seed, self.epoch, draw * rates + rate, self.rank, *again)
                 parts.append(self.labels.draw("train", rate, seed, self.labels.together))
                 found += len(parts[-1])
         rows = LabelTensors.joined(parts)

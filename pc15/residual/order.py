@@ -229,10 +229,16 @@ def _direction(mode: int) -> int:
 
 
 @jit_inner()
+def _own(wide: int, high: int) -> int:
+    """Where the terms that modes have of their own begin, of blocks of this size."""
+    return OWN + max(0, min(4, (wide + high >> 1) - 2)) * MODES
+
+
+@jit_inner()
 def terms_of(mode: int, left: int, above: int, wide: int, high: int, o: Order) -> tuple[int, int, int, int]:
     """Terms that the score of a mode is the sum of, by what `order_modes` has seen; arguments as there."""
     left, above = _direction(left), _direction(above)
-    own = OWN + max(0, min(4, (wide + high >> 1) - 2)) * MODES + mode
+    own = _own(wide, high) + mode
     if mode >= FIRST_ANGLE:
         return o.shares[0, mode], o.shares[1, mode], BESIDE + _beside(mode, left, above), own
     k = mode - PLANAR
@@ -260,17 +266,14 @@ def order_modes(
     most, around, per_total = I64(0), I64(0), (I64(1) << 32) // max(total, 1)
     for i in range(FIRST_ANGLE, FIRST_ANGLE + 2 * REACH):
         around += hist[i]
-    own = OWN + max(0, min(4, (wide + high >> 1) - 2)) * MODES
+    own = _own(wide, high)
     directed = _direction(left) >= FIRST_ANGLE or _direction(above) >= FIRST_ANGLE
     far = t[BESIDE + (4 if directed else 5)]  # of all but those close to a neighbour's direction
     for mode in range(FIRST_ANGLE, MODES):
-        i = U64(REACH + mode)
         around += hist[U64(2 * REACH + mode)]
         most = max(most, around)
-        a = sharp + share_class(
-            (hist[U64(REACH + mode - 1)] + 2 * hist[i] + hist[U64(REACH + mode + 1)]) >> 2, per_total
-        )
-        b = broad + share_class(around, per_total)
+        narrow = hist[U64(REACH + mode - 1)] + 2 * hist[U64(REACH + mode)] + hist[U64(REACH + mode + 1)]
+        a, b = sharp + share_class(narrow >> 2, per_total), broad + share_class(around, per_total)
         shares[0, U64(mode)], shares[1, U64(mode)] = a, b
         score[U64(mode)] = t[U64(a)] + t[U64(b)] + far + t[U64(own + mode)]
         around -= hist[U64(mode)]
@@ -322,13 +325,13 @@ def _grade(o: Order) -> None:
 @jit_inner()
 def order_rest(o: Order) -> None:
     """Fill o.modes to its end, of an order that `order_modes` has begun."""
-    keys, first, place = o.keys, o.first, I64(LIKELY_MODES)
+    keys, first = o.keys, o.first
     for i in range(GRADES + 1):
         first[i] = 0
     for mode in range(PLANAR, MODES):
         if keys[mode] < TAKEN:
             first[(keys[mode] >> KEY_SHIFT) + 1] += 1
-    first[0] = place
+    first[0] = LIKELY_MODES
     for i in range(GRADES):
         first[i + 1] += first[i]
     for mode in range(PLANAR, MODES):
