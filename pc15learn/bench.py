@@ -37,7 +37,7 @@ from pc15.bitstream.header import MAX_PIXELS
 from pc15.config import PRESETS, PROGRAMS, CodecConfig
 from pc15.config_files import baseline_weights
 from pc15.decoder import decode_y
-from pc15.encoder import EncodeResult, encode_y
+from pc15.encoder import EncodeResult, encode_many, encode_y
 from pc15.errors import ConfigError
 from pc15.hooks.heuristic import HeuristicHooks
 from pc15.hooks.learned import AiHooks
@@ -109,6 +109,7 @@ def run_bench(
     lambdas: Sequence[float] = (),
     limit: int | None = None,
     repeats: int = 1,
+    together: bool = False,
 ) -> BenchResult:
     """Encode pictures with every method and compare.
 
@@ -120,6 +121,8 @@ def run_bench(
         lambdas: rates to measure at; the config's if empty.  BD-rates need two, and are worth a look from four on.
         limit: so many pictures, the first by name.
         repeats: encode each so often and take the median time, on a machine that others use too.
+        together: encode all pictures in one call, their luma in whole bytes, which is what keeps a GPU busy; each one's
+            time is its share.
     Raises:
         ImageError: no picture.
         ConfigError: an option out of range.
@@ -135,18 +138,20 @@ def run_bench(
     out.mkdir(parents=True, exist_ok=True)
     methods, notes = methods_of(Searches() if searches is None else searches, cfg)
     pictures = [(unicode_name(path.name), luma_tensor(load_luma(path))) for path in paths]
-    _warm_up(pictures[0][1], cfg, methods)
+    _warm_up([y for _, y in (pictures if together else pictures[:1])], cfg, methods)
     measured: list[Measured] = []
     shown: dict[str, Tensor] = {}
+    groups = [pictures] if together else [[one] for one in pictures]
     with tqdm(
-        total=len(pictures) * len(methods) * len(rates) * repeats, desc="bench", disable=bars_hidden(), leave=False
+        total=len(groups) * len(methods) * len(rates) * repeats, desc="bench", disable=bars_hidden(), leave=False
     ) as progress:
-        for name, y in pictures:
+        for group in groups:
             for lam in rates:
-                rows = _in_turn(name, y, cfg.but(lambda_rd=lam), methods, repeats, progress)
+                rows = _in_turn(group, cfg.but(lambda_rd=lam), methods, repeats, progress)
                 measured += [row for row, _ in rows]
-                if name == pictures[0][0] and lam == rates[0]:
-                    shown |= {f"{m.method}: {m.bpp:.3f} bpp, {m.psnr:.2f} dB, {m.seconds:.1f} s": y for m, y in rows}
+                if group is groups[0] and lam == rates[0]:
+                    first = rows[: len(methods)]
+                    shown |= {f"{m.method}: {m.bpp:.3f} bpp, {m.psnr:.2f} dB, {m.seconds:.1f} s": y for m, y in first}
     return _write(out, measured, cfg, notes, [("original", _bytes(pictures[0][1])), *_as_bytes(shown)])
 
 
@@ -232,12 +237,13 @@ def _named(name: str, k: int | None, topk: Sequence[int]) -> str:
     return name if len(topk) < 2 else f"{name} K={k}"
 
 
-def _warm_up(y: Tensor, cfg: CodecConfig, methods: Sequence[Method]) -> None:
+def _warm_up(pictures: Sequence[Tensor], cfg: CodecConfig, methods: Sequence[Method]) -> None:
     """Banks, tables and nets are loaded before the clock starts."""
+    y = pictures[0]
     corner = y[:, :, : 2 * cfg.tile or _CORNER, : 2 * cfg.tile or _CORNER]
     for method in methods:
         encode_y(corner, _options(cfg, method))
-    encode_y(y, _options(cfg, methods[0]))  # after an installation a corner alone leaves loops to be compiled
+    _encoded(pictures, _options(cfg, methods[0]))  # after an installation a corner alone leaves loops to be compiled
 
 
 def _options(cfg: CodecConfig, method: Method) -> CodecConfig:
@@ -245,24 +251,33 @@ def _options(cfg: CodecConfig, method: Method) -> CodecConfig:
 
 
 def _in_turn(
-    name: str, y: Tensor, cfg: CodecConfig, methods: Sequence[Method], repeats: int, progress: tqdm[Any]
+    group: Sequence[tuple[str, Tensor]],
+    cfg: CodecConfig,
+    methods: Sequence[Method],
+    repeats: int,
+    progress: tqdm[Any],
 ) -> list[tuple[Measured, Tensor]]:
-    """One picture at one rate by every method, all of them once, then all again, and what each shows."""
+    """Some pictures, together, at one rate by every method, all of them once, then all again, and what each shows."""
     seconds: dict[str, list[float]] = {method.name: [] for method in methods}
-    coded: dict[str, EncodeResult] = {}
+    coded: dict[str, list[EncodeResult]] = {}
     for _ in range(repeats):
         for method in methods:
             own, began = _options(cfg, method), time.perf_counter()
-            coded[method.name] = encode_y(y, own)
-            seconds[method.name].append(time.perf_counter() - began)
+            coded[method.name] = _encoded([y for _, y in group], own)
+            seconds[method.name].append((time.perf_counter() - began) / len(group))
             progress.update()
     rows = []
-    for method in methods:
-        began = time.perf_counter()
-        y_hat = decode_y(coded[method.name].bitstream, max_pixels=MAX_PIXELS)
-        took = time.perf_counter() - began, statistics.median(seconds[method.name])
-        rows.append((_measured(name, y, y_hat, cfg, method, coded[method.name].bpp, took), y_hat))
+    for i, (name, y) in enumerate(group):
+        for method in methods:
+            one, began = coded[method.name][i], time.perf_counter()
+            y_hat = decode_y(one.bitstream, max_pixels=MAX_PIXELS)
+            took = time.perf_counter() - began, statistics.median(seconds[method.name])
+            rows.append((_measured(name, y, y_hat, cfg, method, one.bpp, took), y_hat))
     return rows
+
+
+def _encoded(pictures: Sequence[Tensor], cfg: CodecConfig) -> list[EncodeResult]:
+    return [encode_y(y, cfg) for y in pictures] if len(pictures) < 2 else encode_many(map(_bytes, pictures), cfg)
 
 
 def _measured(

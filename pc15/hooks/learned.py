@@ -33,8 +33,8 @@ from pc15.search.cells import Cells
 __all__ = ["AiHooks"]
 
 _P = TypeVar("_P", bound=Predictor)
-TOPK = (32, 64, 128, 256)
-"""Cells of the first layers, and of later ones: more, the less there is left that cells differ by."""
+TOPK = 256
+"""Cells of a tile: half as many take 2 % less time for 0.3 % more bits at equal SSIM."""
 
 
 class AiHooks:

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         lambdas=[*itertools.chain(*args.lambdas)] or ([] if args.lambda_rd else _RATES),
         limit=args.limit,
         repeats=args.repeats,
+        together=args.together,
     )
     files = [str(path) for path in (result.csv, result.html, *result.json)]
     args.answer.put(front=result.front, table=result.table, encodes=len(result.measured), files=files)
@@ -72,6 +73,10 @@ def add_arguments(add: Parser) -> None:
     )  # fmt: skip
     add.add_argument("--limit", type=int, metavar="N", help="the first N pictures")
     add.add_argument("--repeats", type=int, default=3, metavar="N", help="encode N times, take the median (default: 3)")
+    add.add_argument(
+        "--together", action="store_true",
+        help="encode all pictures in one call, as keeps a GPU busy; each one's time is its share",
+    )  # fmt: skip
     add.add_argument(
         "--presets", type=names, default=[], metavar="A,B",
         help=f"also these, of {', '.join(PRESETS)}, and exhaustive search with the whole beam (default: none)",

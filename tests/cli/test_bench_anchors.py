@@ -333,5 +333,5 @@ def test_own_streams_are_read_whatever_their_size(monkeypatch: pytest.MonkeyPatc
     assert count_stream(data) == {}
     method = hook_bench.Method("none", {})
     with tqdm(disable=True) as quiet:
-        ((measured, _),) = hook_bench._in_turn("p", y[None, None] / 255.0, cfg, [method], 1, quiet)
+        ((measured, _),) = hook_bench._in_turn([("p", y[None, None] / 255.0)], cfg, [method], 1, quiet)
     assert measured.bpp > 0.0

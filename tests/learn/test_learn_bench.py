@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from pc15.config import CodecConfig
+from pc15.config import PROGRAMS, CodecConfig
 from pc15.encoder import EncodeResult
 from pc15.errors import ConfigError, ImageError
 from pc15.images import load_rgb, save_image
@@ -194,6 +194,22 @@ def test_bench_compares_searches_on_the_same_pictures(tmp_path: Path):
     parser = Balanced()
     parser.feed(result.html.read_text())
     assert parser.open == []
+
+
+def test_pictures_encoded_together_are_coded_as_alone(tmp_path: Path) -> None:
+    for name, picture in list(draw_samples(48).items())[:3]:
+        save_image(tmp_path / f"{name}.png", picture[1:2])
+    cfg = CodecConfig.preset("fast", **{**PROGRAMS, "tile": 16, "overlap": 4, "max_layers": 1})
+    alone, together = (
+        run_bench(tmp_path, tmp_path / "out", cfg=cfg, lambdas=[2.0, 0.5], together=way).measured
+        for way in (False, True)
+    )
+    found, expected = (
+        {(m.image, m.method, m.lambda_rd): (m.bpp, m.psnr, m.ssim, m.rd) for m in way} for way in (together, alone)
+    )
+    assert found == expected
+    assert len(found) == 3 * 4 * 2
+    assert len({m.seconds for m in together}) == 4 * 2  # each one's share of its call
 
 
 def test_searches_of_photographs_stand_beside_the_oracle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -337,9 +337,9 @@ def test_the_likeliest_cells(cells: int, keep: int, way: Way) -> None:
         equal(found(way, least), wanted)
 
 
-def test_kernels_leave_cells_and_nets_to_tensor_operations() -> None:
+def test_kernels_leave_nets_to_tensor_operations() -> None:
     ops = triton_ops()
-    for name in ("best_in_cells", "activated", "likeliest_cells"):
+    for name in ("activated", "likeliest_cells"):
         assert getattr(ops, name) is getattr(torch_ops, name)
         assert name in ops.__all__  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""The search on a CPU: loops of `numba_scores` and `numba_samples`, tensor operations for the rest; see `Backend`."""
+"""The search on a CPU: loops of the modules beside it, tensor operations for the rest; see `Backend`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pc15.dc_surface import SHARE_ONE, least_sharp
 from pc15.grids import TileSpec
 from pc15.proc.registry import COEFFICIENT_ONE, RMS_FLOOR
 from pc15.runtime.parallel import parallel_range, reserved_threads
-from pc15.search.backend import numba_exact, numba_expansion, numba_samples, numba_scores
+from pc15.search.backend import numba_cells, numba_exact, numba_expansion, numba_samples, numba_scores
 from pc15.search.backend.numba_choices import lowest, offered, pick
 from pc15.search.backend.numba_samples import Array, contributions, look, put, show, without
 from pc15.search.backend.protocol import (
@@ -174,7 +174,7 @@ def best_in_cells(chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms,
     out = torch.empty((len(chosen), keep), dtype=torch.int64)
     tensors = (chosen, cells.start, cells.rows, *cells.terms, bits, *own, out)
     parallel_range(
-        numba_scores.best_in_cells, len(chosen), *(t.contiguous().numpy() for t in tensors), least=_LEAST_TILES
+        numba_cells.best_in_cells, len(chosen), *(t.contiguous().numpy() for t in tensors), least=_LEAST_TILES
     )
     return out
 
@@ -189,7 +189,7 @@ def activated(product: Tensor, factor: Tensor, bias: Tensor, kind: str) -> Tenso
     tensors = (product, factor, bias, out)
     least = max(1, _LEAST_PACKED // max(1, product.shape[1]))
     parallel_range(
-        numba_scores.activate, len(product), *(t.contiguous().numpy() for t in tensors), _KINDS.index(kind), ANSWER_TOP,
+        numba_cells.activate, len(product), *(t.contiguous().numpy() for t in tensors), _KINDS.index(kind), ANSWER_TOP,
         least=least,
     )  # fmt: skip
     return out
@@ -201,7 +201,7 @@ def likeliest_cells(
     out = torch.empty((len(answers), min(keep, product.shape[1])), dtype=torch.int64)
     tensors = (answers, product, curve, terms.scale, terms.place, gain)
     parallel_range(
-        numba_scores.likeliest_cells, len(answers), *(t.contiguous().numpy() for t in tensors), least, LOG_FLOOR,
+        numba_cells.likeliest_cells, len(answers), *(t.contiguous().numpy() for t in tensors), least, LOG_FLOOR,
         out.numpy(), least=_LEAST_TILES,
     )  # fmt: skip
     return out

@@ -12,22 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc15.runtime.jit import jit_entry, jit_inner
+from pc15.search.backend.dots import dot, total_of
 from pc15.search.backend.prefetch import prefetch
 from pc15.search.backend.sort_keys import INDEX_BITS, MAGNITUDE
 
-FACTOR_BITS = 20  # as in `protocol`, which loads what a compiled loop does without
-
 Array = NDArray[Any]
 
-_STRIP = 64  # scores computed before any of them is looked at
-_LAST_ROW = (1 << INDEX_BITS) - 1
+STRIP = 64  # scores computed before any of them is looked at
+LAST_ROW = (1 << INDEX_BITS) - 1
 _NEARLY = np.float32(1.0 - 2.0**-18)
 _TOGETHER = 8  # tiles with one list that a pattern is compared with while it is near
-_AHEAD = 3  # candidates whose patterns are on their way, which takes as long as it does to rank as many
+AHEAD = 3  # candidates whose patterns are on their way, which takes as long as it does to rank as many
 
 
 @jit_inner(allocates=False)
-def _gather_best(keys: Array, keep: int, count: int) -> Any:
+def gather_best(keys: Array, keep: int, count: int) -> Any:
     """Bring the `keep` largest of the first `count` different keys to the front, in any order; returns the least."""
     low, high, last = 0, count - 1, keep - 1
     while low < high:
@@ -78,14 +77,14 @@ def keep_best(
         used: [N] int64, how many those are.   bar: [N] float32, score that others have to exceed.
     """
     count, room = product.shape[1], keys.shape[1]
-    gains, scores = np.empty(_STRIP, np.float32), np.empty(_STRIP, np.float32)
+    gains, scores = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     raw = scores.view(np.int32)
     found = np.empty(1, np.int32)
     for i in range(start, stop):
         pay, tile = price[i], tiles[i]
         own, n, least = keys[tile], used[tile], bar[tile]
-        for begin in range(0, count, _STRIP):
-            values, curves = product[i, begin : begin + _STRIP], curve[i, begin : begin + _STRIP]
+        for begin in range(0, count, STRIP):
+            values, curves = product[i, begin : begin + STRIP], curve[i, begin : begin + STRIP]
             scales = scale[place[i], first + begin : first + begin + len(values)]
             costs = bits[first + begin : first + begin + len(values)]
             better = np.int32(0)
@@ -100,118 +99,18 @@ def keep_best(
             for k in range(len(values)):
                 if scores[k] > least:
                     ordered = np.int64(raw[k] if raw[k] >= 0 else raw[k] ^ MAGNITUDE)
-                    own[n] = (ordered << INDEX_BITS) + (_LAST_ROW - (first + begin + k))
+                    own[n] = (ordered << INDEX_BITS) + (LAST_ROW - (first + begin + k))
                     n += 1
                     if n == room:
                         n = room >> 1
-                        ordered = _gather_best(own, n, room) >> INDEX_BITS
+                        ordered = gather_best(own, n, room) >> INDEX_BITS
                         found[0] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
                         least = found.view(np.float32)[0]
         used[tile], bar[tile] = n, least
 
 
 @jit_inner(allocates=False)
-def _dot(a: Array, b: Array) -> Any:
-    """Sum of a * b, exact in 32 bits."""
-    total = np.int32(0)
-    for k in range(len(a)):
-        total = np.int32(total + np.int32(np.int32(a[k]) * np.int32(b[k])))
-    return total
-
-
-@jit_entry()
-def best_in_cells(
-    start: int,
-    stop: int,
-    chosen: Array,
-    first: Array,
-    rows: Array,
-    pixels: Array,
-    energies: Array,
-    scale: Array,
-    bits: Array,
-    packed: Array,
-    weights: Array,
-    place: Array,
-    price: Array,
-    best: Array,
-) -> None:
-    """`Backend.best_in_cells` of tiles start..stop.
-
-    Args:
-        chosen: [n,k] cells.   first: [C+1], rows: [K], pixels: [K,P], energies: [K,W], scale: [2,K], as `CellRows`.
-        bits: [K].   packed: [n,P], weights: [n,W], place, price: [n], as `TileTerms`.
-        best: [n,keep] int64, filled.
-    """
-    listed, keys = np.empty(len(rows), np.int64), np.empty(2 * best.shape[1], np.int64)
-    numbers = np.empty(2, np.float32)
-    _rank_cells(
-        start, stop, chosen, first, rows, pixels, energies, scale, bits, packed, weights, place, price, best, listed,
-        keys, numbers, numbers.view(np.int32),
-    )  # fmt: skip
-
-
-@jit_inner(allocates=False)
-def _rank_cells(
-    start: int,
-    stop: int,
-    chosen: Array,
-    first: Array,
-    rows: Array,
-    pixels: Array,
-    energies: Array,
-    scale: Array,
-    bits: Array,
-    packed: Array,
-    weights: Array,
-    place: Array,
-    price: Array,
-    best: Array,
-    listed: Array,
-    keys: Array,
-    numbers: Array,
-    raw: Array,
-) -> None:
-    """`best_in_cells`; listed: [K], keys: [2*keep], room.   numbers: [2] float32, the same memory as `raw`."""
-    keep, half = best.shape[1], weights.shape[1] // 2
-    for i in range(start, stop):
-        own, pay, case = packed[i], price[i], place[i]
-        weight, scales = weights[i, half * case : half * (case + 1)], scale[case]
-        n, least, count = 0, -np.float32(np.inf), 0
-        for c in range(chosen.shape[1]):
-            if chosen[i, c] >= 0:
-                for at in range(first[chosen[i, c]], first[chosen[i, c] + 1]):
-                    listed[count] = at
-                    count += 1
-        for j in range(count):
-            if j + _AHEAD < count:
-                prefetch(pixels, listed[j + _AHEAD])
-                prefetch(energies, listed[j + _AHEAD])
-            at = listed[j]
-            row = rows[at]
-            value = np.float32(_dot(pixels[at], own))
-            curve = np.float32(_dot(energies[at, half * case : half * (case + 1)], weight))
-            numbers[0] = ((value * value) * scales[at]) / curve - pay * bits[row]
-            if numbers[0] >= least:  # rows of other cells may be lower ones: an equal score may come first
-                ordered = np.int64(raw[0] if raw[0] >= 0 else raw[0] ^ MAGNITUDE)
-                keys[n] = (ordered << INDEX_BITS) + (_LAST_ROW - row)
-                n += 1
-                if n == len(keys):
-                    n = keep
-                    ordered = _gather_best(keys, n, len(keys)) >> INDEX_BITS
-                    raw[1] = ordered if ordered >= 0 else ordered ^ MAGNITUDE
-                    least = numbers[1]
-        if n > keep:
-            _gather_best(keys, keep, n)
-            n = keep
-        _insertion_sort(keys, n)
-        for k in range(n):
-            best[i, k] = _LAST_ROW - (keys[k] & _LAST_ROW)
-        best[i, n:] = -1
-
-
-@jit_inner(allocates=False)
-def _insertion_sort(keys: Array, n: int) -> None:
+def insertion_sort(keys: Array, n: int) -> None:
     """Sort the first n of few keys, the largest first."""
     for k in range(1, n):
         key, at = keys[k], k
@@ -219,95 +118,6 @@ def _insertion_sort(keys: Array, n: int) -> None:
             keys[at] = keys[at - 1]
             at -= 1
         keys[at] = key
-
-
-@jit_entry()
-def activate(
-    start: int, stop: int, product: Array, factor: Array, bias: Array, out: Array, kind: int, answer_top: int
-) -> None:
-    """`Backend.activated` of rows start..stop; kind: 0 |x|, 1 max(x, 0), 2 x itself.
-
-    Args:
-        product: [n,B] int32 or float32.   factor, bias: [B] int32.   out: [n,B] int8 or int32, filled.
-    """
-    half = np.int64(1) << (FACTOR_BITS - 1)
-    for i in range(start, stop):
-        for k in range(product.shape[1]):
-            y = ((np.int64(product[i, k]) * np.int64(factor[k]) + half) >> FACTOR_BITS) + np.int64(bias[k])
-            if kind == 2:
-                out[i, k] = min(max(y, -answer_top), answer_top)
-            else:
-                y = abs(y) if kind == 0 else max(y, np.int64(0))
-                out[i, k] = min(y, np.int64(127))
-
-
-@jit_entry()
-def likeliest_cells(
-    start: int,
-    stop: int,
-    answers: Array,
-    product: Array,
-    curve: Array,
-    scale: Array,
-    place: Array,
-    gain: Array,
-    least: int,
-    log_floor: int,
-    best: Array,
-) -> None:
-    """`Backend.likeliest_cells` of tiles start..stop; scale: [2,C]; place: [n]; best: [n,keep] int64, filled."""
-    cells, keep = product.shape[1], best.shape[1]
-    scores, keys = np.empty(cells, np.float32), np.empty(2 * keep + _STRIP, np.int64)
-    raw = scores.view(np.int32)
-    for i in range(start, stop):
-        if answers[i, cells] < least:
-            best[i, :] = -1
-            continue
-        _score_cells(product[i], curve[i], scale[place[i]], scores)
-        _likeliest(answers[i], raw, gain, log_floor, keys, best[i])
-
-
-@jit_inner(allocates=False)
-def _score_cells(product: Array, curve: Array, scale: Array, scores: Array) -> None:
-    for c in range(len(scores)):
-        value = np.float32(product[c])
-        scores[c] = ((value * value) * scale[c]) / np.float32(curve[c])
-
-
-@jit_inner(allocates=False)
-def _likeliest(answers: Array, raw: Array, gain: Array, log_floor: int, keys: Array, best: Array) -> None:
-    """`likeliest_cells` of one tile; raw: [C] int32, scores as they lie in memory.   keys: room for twice the best."""
-    cells, keep, top = len(raw), len(best), np.int32(0)
-    for c in range(cells):
-        top = max(top, raw[c])
-    against, n = np.int32(top >> 15), 0
-    bar: Any = np.int64(-(2**63))
-    for begin in range(0, cells, _STRIP):
-        last = min(begin + _STRIP, cells)
-        answer, scored, share = answers[begin:last], raw[begin:last], gain[begin:last]
-        some, better = keys[n : n + len(scored)], np.int64(0)
-        for k in range(len(scored)):
-            like = max(np.int32(scored[k] >> 15) - against, np.int32(log_floor))
-            value = np.int64(answer[k]) + ((np.int64(share[k]) * np.int64(like)) >> 4)
-            some[k] = value * cells + (cells - 1 - begin - k)
-        for k in range(len(some)):
-            better += np.int64(some[k] > bar)
-        if not better:
-            continue
-        at: Any = n
-        for k in range(len(some)):
-            key = some[k]
-            keys[at] = key
-            at += np.int64(key > bar)
-        n = at
-        if n >= 2 * keep:
-            bar = _gather_best(keys, keep, n)
-            n = keep
-    if n > keep:
-        _gather_best(keys, keep, n)
-    _insertion_sort(keys, keep)
-    for k in range(keep):
-        best[k] = cells - 1 - keys[k] % cells
 
 
 @jit_entry()
@@ -326,11 +136,11 @@ def best_rows(start: int, stop: int, keys: Array, used: Array, rows: Array) -> N
                 every[n] = keys[lane, i, k]
                 n += 1
         if n > keep:
-            _gather_best(every, keep, n)
+            gather_best(every, keep, n)
             n = keep
         every[:n].sort()
         for k in range(n):
-            rows[i, k] = _LAST_ROW - (every[n - 1 - k] & _LAST_ROW)
+            rows[i, k] = LAST_ROW - (every[n - 1 - k] & LAST_ROW)
         rows[i, n:] = -1
 
 
@@ -360,6 +170,7 @@ def rank_again(
         packed: [n,P], weights: [n,W], place, price: [n], as `TileTerms`.   rows: [n,keep] int64, filled.
     """
     best, least = np.empty((_TOGETHER, rows.shape[1]), np.float32), np.empty(_TOGETHER, np.float32)
+    totals = np.empty((_TOGETHER, 2), np.int32)
     first = start
     while first < stop:
         last = first + 1
@@ -367,7 +178,7 @@ def rank_again(
             last += 1
         _rank_list(
             first, last, lists[of[first]], pixels, energies, scale[place[first]], bits, packed, weights, place[first],
-            price, best, least, rows,
+            price, best, least, totals, rows,
         )  # fmt: skip
         first = last
 
@@ -387,25 +198,31 @@ def _rank_list(
     price: Array,
     best: Array,
     least: Array,
+    totals: Array,
     rows: Array,
 ) -> None:
-    """`rank_again` of tiles first..last that choose from one list; best: [_TOGETHER,keep], least: [_TOGETHER], room."""
+    """`rank_again` of tiles first..last that choose from one list; best: [_TOGETHER,keep], least: [_TOGETHER], totals:
+    [_TOGETHER,2], room."""
     half, keep = weights.shape[1] // 2, rows.shape[1]
+    for i in range(first, last):
+        totals[i - first, 0] = total_of(packed[i])
+        totals[i - first, 1] = total_of(weights[i, half * case : half * (case + 1)])
     best[:], least[:] = -np.inf, -np.inf
     rows[first:last] = -1
     for j in range(len(candidates)):
-        if j + _AHEAD < len(candidates):
-            prefetch(pixels, candidates[j + _AHEAD])
-            prefetch(energies, candidates[j + _AHEAD])
+        if j + AHEAD < len(candidates):
+            prefetch(pixels, candidates[j + AHEAD])
+            prefetch(energies, candidates[j + AHEAD])
         row = candidates[j]
         if row < 0 or scale[row] == 0.0:
             continue
         pattern, energy = pixels[row], energies[row, half * case : half * (case + 1)]
         own, cost = scale[row], bits[row]
         for i in range(first, last):
-            value = np.float32(_dot(pattern, packed[i]))
-            curve = np.float32(_dot(energy, weights[i, half * case : half * (case + 1)]))
-            score, k = ((value * value) * own) / curve - price[i] * cost, i - first
+            k = i - first
+            value = np.float32(dot(pattern, packed[i], totals[k, 0]))
+            curve = np.float32(dot(energy, weights[i, half * case : half * (case + 1)], totals[k, 1]))
+            score = ((value * value) * own) / curve - price[i] * cost
             if score >= least[k]:
                 _insert(best[k], rows[i], score, row)
                 least[k] = best[k, keep - 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,9 +12,20 @@ from pc15.search.backend.sort_keys import NO_KEY, Terms, key_rows, score_keys, s
 
 _LOOKED_AT = 1 << 26  # values of patterns that are gathered at once
 
+KeysOf = Callable[[Tensor, CellRows, Tensor, TileTerms], Tensor]
+"""Keys [n,M] of rows at places [n,M] among those of cells, as `score_keys` has them, of no candidate for place -1; the
+other arguments are those of `Backend.best_in_cells`."""
+
 
 def best_in_cells(chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
-    n, device, bank = len(chosen), chosen.device, cells.terms
+    return best_of_places(chosen, cells, bits, own, keep, keys_of_places, _LOOKED_AT // own.rows.shape[1])
+
+
+def best_of_places(
+    chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms, keep: int, keys_of: KeysOf, together: int
+) -> Tensor:
+    """`Backend.best_in_cells` by keys of every row of the cells, about so many of them together."""
+    n, device = len(chosen), chosen.device
     at = chosen.clamp(min=0)
     size = torch.where(chosen >= 0, cells.start[at + 1] - cells.start[at], 0)  # [n,k]
     ends = torch.cumsum(size, dim=1)
@@ -20,24 +33,29 @@ def best_in_cells(chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms,
     out = torch.full((n, keep), -1, dtype=torch.int64, device=device)
     if not most:
         return out
-    step = max(1, _LOOKED_AT // (most * own.rows.shape[1]))
+    step = max(1, together // most)
     for first in range(0, n, step):
         some = slice(first, first + step)
-        tile = TileTerms(*(part[some] for part in own))
         place = torch.arange(most, device=device).expand(len(chosen[some]), -1).contiguous()
         which = torch.searchsorted(ends[some], place, right=True).clamp(max=chosen.shape[1] - 1)
         member = cells.start[at[some]].gather(1, which) + place - (ends - size)[some].gather(1, which)
-        inside = place < ends[some, -1:]
-        member = torch.where(inside, member, 0)
-        product, curve = (
-            torch.bmm(patterns[member].to(torch.float32), part.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
-            for patterns, part in ((bank.pixels, tile.rows), (bank.energies, tile.weights))
-        )
-        rows, scale = cells.rows[member], bank.scale[tile.place[:, None], member]
-        keys = score_keys(product, curve, scale, tile.price, bits[rows], rows)
-        keys = torch.where(inside, keys, NO_KEY).topk(min(keep, most), dim=1).values
+        member = torch.where(place < ends[some, -1:], member, -1)
+        keys = keys_of(member, cells, bits, TileTerms(*(part[some] for part in own)))
+        keys = keys.topk(min(keep, most), dim=1).values
         out[some, : keys.shape[1]] = key_rows(keys)
     return out
+
+
+def keys_of_places(member: Tensor, cells: CellRows, bits: Tensor, own: TileTerms) -> Tensor:
+    """See `KeysOf`."""
+    bank, inside = cells.terms, member >= 0
+    member = member.clamp(min=0)
+    product, curve = (
+        torch.bmm(patterns[member].to(torch.float32), part.to(torch.float32)[:, :, None])[:, :, 0]  # below 2^24
+        for patterns, part in ((bank.pixels, own.rows), (bank.energies, own.weights))
+    )
+    rows, scale = cells.rows[member], bank.scale[own.place[:, None], member]
+    return torch.where(inside, score_keys(product, curve, scale, own.price, bits[rows], rows), NO_KEY)
 
 
 def activated(product: Tensor, factor: Tensor, bias: Tensor, kind: str) -> Tensor:

@@ -18,6 +18,7 @@ from pc15.search.backend.protocol import (
     SSIM_C2,
     BankTerms,
     Best,
+    CellRows,
     Drawings,
     DrawnLayers,
     DrawnSurface,
@@ -31,9 +32,9 @@ from pc15.search.backend.protocol import (
     TileTerms,
 )
 from pc15.search.backend.sort_keys import Terms
+from pc15.search.backend.torch_cells import best_of_places
 from pc15.search.backend.torch_ops import (
     activated,
-    best_in_cells,
     draws_ahead,
     energies,
     likeliest_cells,
@@ -76,6 +77,8 @@ __all__ = [
 ]
 
 
+_PLACES = 1 << 24  # rows of cells that are ranked at once: their keys take 8 bytes each
+
 # ---------------------------------------------------------------- every candidate
 
 
@@ -105,6 +108,10 @@ def best_of(n: int, keep: int, device: torch.device) -> Best:
 
 def ranked(rows: Tensor, of: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
     return screen.best_rows(screen.rank_again(rows[of], bank, bits, own), keep)
+
+
+def best_in_cells(chosen: Tensor, cells: CellRows, bits: Tensor, own: TileTerms, keep: int) -> Tensor:
+    return best_of_places(chosen, cells, bits, own, keep, screen.rank_places, _PLACES)
 
 
 # ---------------------------------------------------------------- a few, exactly

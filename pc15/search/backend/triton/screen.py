@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pc15.search.backend.protocol import BankTerms, Leads, TileTerms
+from pc15.search.backend.protocol import BankTerms, CellRows, Leads, TileTerms
 from pc15.search.backend.sort_keys import GROUP, INDEX_BITS, MAGNITUDE, NO_KEY, Terms, key_rows
 from pc15.search.backend.triton.sizes import LANES, RUN
 
@@ -248,6 +248,7 @@ def lowest(cost: Tensor, keep: int) -> Tensor:
 def _rank(  # type: ignore[no-untyped-def]
     candidates, packed, weights, place, price, pixels, energies, scale, bits, total, m, rows, out,
     LENGTH: tl.constexpr, PAIRS: tl.constexpr, SPAN: tl.constexpr, ENERGIES: tl.constexpr, WIDE: tl.constexpr,
+    FLAT: tl.constexpr,
 ):  # type: ignore[no-untyped-def] # fmt: skip
     pair = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)
     inside = pair < total
@@ -267,17 +268,20 @@ def _rank(  # type: ignore[no-untyped-def]
     curve = tl.sum(bent, axis=1).to(tl.float32)
     value = tl.sum(products, axis=1).to(tl.float32)
     own = tl.load(scale + tl.load(place + tile, mask=inside, other=0) * rows + row, mask=usable, other=0.0)
-    usable = usable & (own > 0.0)
+    usable = usable & ((own > 0.0) | FLAT)
     gain = tl.div_rn((value * value) * own, tl.where(usable, curve, 1.0))
     pay = tl.load(price + tile, mask=inside, other=0.0)
     score = gain - pay * tl.load(bits + row, mask=usable, other=0.0)
     tl.store(out + pair, tl.where(usable, _key(score, row), _NO_KEY), mask=inside)
 
 
-def rank_again(candidates: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms) -> Tensor:
-    """Keys of candidates [n,M] as `sort_keys.score_keys` has them, [n,M] int64, of no candidate for a flat row.
+def rank_again(candidates: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms, *, with_flat: bool = False) -> Tensor:
+    """Keys of candidates [n,M] as `sort_keys.score_keys` has them, [n,M] int64.
 
     The other arguments are those of `Backend.ranked`.
+
+    Args:
+        with_flat: flat rows are candidates, too.
     """
     out = torch.empty(candidates.shape, dtype=torch.int64, device=bits.device)
     length, energies = own.rows.shape[1], own.weights.shape[1]
@@ -288,9 +292,16 @@ def rank_again(candidates: Tensor, bank: BankTerms, bits: Tensor, own: TileTerms
         _rank[(triton.cdiv(out.numel(), pairs),)](
             candidates.contiguous(), *tile, *bank, bits, out.numel(), candidates.shape[1], bank.scale.stride(0), out,
             LENGTH=length, PAIRS=pairs, SPAN=span, ENERGIES=energies, WIDE=triton.next_power_of_2(energies),
-            enable_fp_fusion=False,
+            FLAT=with_flat, enable_fp_fusion=False,
         )  # fmt: skip
     return out
+
+
+def rank_places(member: Tensor, cells: CellRows, bits: Tensor, own: TileTerms) -> Tensor:
+    """`torch_cells.KeysOf`: of equal scores a key prefers the lower bank row, not the lower place."""
+    keys = rank_again(member, cells.terms, bits[cells.rows], own, with_flat=True)
+    rows = cells.rows[member.clamp(min=0)]
+    return torch.where(member >= 0, (keys >> INDEX_BITS << INDEX_BITS) + ((1 << INDEX_BITS) - 1 - rows), NO_KEY)
 
 
 @triton.jit(do_not_specialize=["total"])
