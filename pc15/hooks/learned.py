@@ -65,7 +65,7 @@ class AiHooks:
         *,
         topk: int | Sequence[int] = TOPK,
         keep: int = 48,
-        pays: float = 0.1,
+        pays: float = 0.03,
         strict: bool = False,
     ) -> None:
         if selector is None and param_predictor is None and rd_predictor is None and squares is None:

@@ -65,7 +65,7 @@ def add_arguments(add: Parser) -> None:
         nargs="+",
         default=[],
         metavar="K,..",
-        help="cells that hooks look into for each layer, one run each (default: more for later layers)",
+        help="cells that hooks look into for each layer, one run each (default: 256)",
     )
     add.add_argument(
         "--lambdas", type=numbers, nargs="+", default=[], metavar="X,Y",

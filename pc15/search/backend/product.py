@@ -37,6 +37,7 @@ class Product:
         self.cuda = pixels.is_cuda
         size = BLOCK_GPU if self.cuda else BLOCK
         kind = _on_cuda if self.cuda else _fastest(pixels.shape[1])
+        self._kind, self._pixels = kind, pixels
         self._blocks = [(first, kind(pixels[first : first + size])) for first in range(0, self.rows, size)]
 
     @property
@@ -46,8 +47,12 @@ class Product:
 
     def whole(self, tiles: Tensor) -> Tensor:
         """Exact products [n,K] of tiles [n,P] int8, int32 or float32."""
-        parts = [part for _, part in self.blocks(tiles)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return self._at_once(tiles)
+
+    @functools.cached_property
+    def _at_once(self) -> _Multiply:
+        """All blocks as one: what is put together from several is written twice."""
+        return self._blocks[0][1] if self.count == 1 else self._kind(self._pixels)
 
     def blocks(self, tiles: Tensor, own: range | None = None) -> Iterator[tuple[int, Tensor]]:
         """(first candidate, exact products [n, candidates of it], int32 or float32) of tiles [n,P] int8.
