@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,17 +40,28 @@ def test_longer_numbers_go_by_the_loop() -> None:
     assert (out == (a.astype(np.int64) * b).sum(axis=1)[:, None]).all()
 
 
+NOBODY, SOMEBODY = {"avx2": True, "avx512vnni": True}, {"avx512vnni": True, "avx512vl": True}
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "here", "has"),
     [
-        {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
-        {"NUMBA_CPU_NAME": "x86-64-v3"},
-        {"NUMBA_ENABLE_AVX": "0"},
-        {"NUMBA_CPU_FEATURES": "+sse2,+avx512vnni"},
+        ({}, SOMEBODY, True),
+        ({}, {"avxvnni": True, "avx512vnni": False}, True),
+        ({}, NOBODY, False),
+        ({"ENABLE_AVX": 0}, SOMEBODY, False),
+        ({"CPU_NAME": "generic"}, SOMEBODY, False),
+        ({"CPU_NAME": "generic", "CPU_FEATURES": ""}, SOMEBODY, False),
+        ({"CPU_FEATURES": "+sse2,+avx512vnni"}, SOMEBODY, False),
+        ({"CPU_FEATURES": "+avx512vl,+avx512vnni"}, NOBODY, True),
+        ({"CPU_NAME": "alderlake", "CPU_FEATURES": "+avx2,+avxvnni"}, NOBODY, True),
+        ({"ENABLE_AVX": 0, "CPU_FEATURES": "+avxvnni"}, NOBODY, False),
     ],
 )
-def test_no_cpu_is_asked_for_what_numba_does_not_compile_for(settings: dict[str, str]) -> None:
-    code = "import pc15; from pc15.search.backend import dots; print(dots.dot is dots._by_loop)"
-    env = {**os.environ, **settings}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True", done.stderr
+def test_no_cpu_is_asked_for_what_numba_does_not_compile_for(
+    settings: dict[str, Any], here: dict[str, bool], has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"CPU_NAME": None, "CPU_FEATURES": None, "ENABLE_AVX": 1, **settings}.items():
+        monkeypatch.setattr(numba.config, name, value)
+    monkeypatch.setattr(dots.binding, "get_host_cpu_features", lambda: here)
+    assert dots._has_instruction() is has
