@@ -34,7 +34,7 @@ __all__ = ["AiHooks"]
 
 _P = TypeVar("_P", bound=Predictor)
 TOPK = 256
-"""Cells of a tile: half as many take 2 % less time for 0.3 % more bits at equal SSIM."""
+"""Cells of a tile: half as many take 8 % less time for 0.7 % more bits at equal SSIM, on six photographs."""
 
 
 class AiHooks:

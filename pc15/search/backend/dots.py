@@ -123,7 +123,7 @@ def _by_instruction(a: Row, b: Row, total: int) -> Any:
 
 _by_loop = jit.jit_inner(allocates=False)(_plain)
 dot: Any = jit.jit_inner(allocates=False)(_by_instruction) if _has_instruction() else _by_loop
-"""dot(a, b, total): sum of a * b of rows [P] of whole numbers, in 32 bits; total: `total_of` b."""
+"""dot(a, b, total): sum of a * b of contiguous rows [P] of whole numbers, in 32 bits; total: `total_of` b."""
 
 
 @jit.jit_inner(allocates=False)
