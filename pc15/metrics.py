@@ -47,6 +47,7 @@ SSIM_SIGMA = 1.5
 _XYZ_OF_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _D65 = (0.95047, 1.0, 1.08883)
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # fine to coarse, from the paper
+MS_SSIM_SIDE = (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1  # the least that five scales take
 
 
 class Score(float):
@@ -102,7 +103,7 @@ def ms_ssim(a: Picture, b: Picture, data_range: float = 1.0) -> Score:
     """
     x, y = pair(a, b, data_range)
     scales = len(MS_SSIM_WEIGHTS)
-    _check_side(x, (SSIM_WINDOW - 1) * 2 ** (scales - 1) + 1, "ms_ssim", "use ssim instead")
+    _check_side(x, MS_SSIM_SIDE, "ms_ssim", "use ssim instead")
     value = np.ones(x.shape[0])  # [C]
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         luminance, contrast = _ssim_maps(x, y, data_range)

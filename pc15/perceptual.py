@@ -6,11 +6,13 @@ Source: H. Sheikh, A. Bovik, "Image information and visual quality", IEEE TIP 20
 
 from __future__ import annotations
 
+import numpy as np
+
 from pc15.errors import ImageError
 from pc15.extras import needed_for
 from pc15.metrics import Picture, Score, pair
 
-__all__ = ["VIF_SIDE", "vif"]
+__all__ = ["VIF_SIDE", "vif", "vif_is_there"]
 
 VIF_SIDE = 41
 """Least side that four scales of 17 to 3 px take."""
@@ -26,13 +28,26 @@ def vif(reference: Picture, other: Picture, data_range: float = 1.0) -> Score:
         ImageError: as for psnr, or the picture is smaller than that.
         MissingExtraError: torchmetrics is not installed.
     """
-    with needed_for("visual information fidelity"):  # first, as its extra holds torch's
-        from torchmetrics.functional.image import visual_information_fidelity
+    vif_is_there()  # first, as its extra holds torch's
     import torch
+    from torchmetrics.functional.image import visual_information_fidelity
 
     x, y = pair(reference, other, data_range)
     if min(x.shape[-2:]) < VIF_SIDE:
         raise ImageError(f"vif needs {VIF_SIDE} pixels a side, not {x.shape[-1]}x{x.shape[-2]}; use psnr or ssim")
     scale = 255.0 / data_range  # its model of noise is of 0..255
-    target, preds = (torch.from_numpy(own * scale)[:, None] for own in (x, y))  # [C,1,H,W]
+    # It sees no constant that both have in common; without the mean, single precision is good to 1e-5, in a tenth of
+    # double's time.
+    x, y = (own * scale - x.mean() * scale for own in (x, y))
+    target, preds = (torch.from_numpy(own.astype(np.float32))[:, None] for own in (x, y))  # [C,1,H,W]
     return Score(visual_information_fidelity(preds, target))
+
+
+def vif_is_there() -> None:
+    """Refuse to begin what will want `vif`.
+
+    Raises:
+        MissingExtraError: torchmetrics is not installed.
+    """
+    with needed_for("visual information fidelity"):
+        import torchmetrics.functional.image  # noqa: F401

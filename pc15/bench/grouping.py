@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-from pc15.bench.points import COLOR_COLUMNS, COLUMNS, ColorPoint, Point
+from pc15.bench.points import ColorPoint, PerceptualColorPoint, PerceptualPoint, Point
 from pc15.errors import ConfigError, did_you_mean
 from pc15.metrics import pareto_front, ssim_db
 
@@ -35,11 +36,21 @@ COMPONENTS: Qualities = {
     "PSNR-Cb": lambda point: point.psnr_cb,
     "PSNR-Cr": lambda point: point.psnr_cr,
 }
-QUALITIES = {**LUMA, **COLOR, **COMPONENTS}
+PERCEPTUAL: Qualities = {
+    "MS-SSIM-dB": lambda point: ssim_db(point.ms_ssim),  # as it is, most curves share too little of their range
+    "VIF": lambda point: point.vif,
+}
+QUALITIES = {**LUMA, **COLOR, **COMPONENTS, **PERCEPTUAL, "MS-SSIM": lambda point: point.ms_ssim}
 
 
 def in_color(points: Sequence[Point]) -> bool:
     return bool(points) and isinstance(points[0], ColorPoint)
+
+
+def perceptual_qualities(points: Sequence[Point]) -> list[str]:
+    """Names of those that every point has: all of them or none."""
+    have = points and all(isinstance(point, PerceptualPoint | PerceptualColorPoint) for point in points)
+    return list(PERCEPTUAL) if have else []
 
 
 def codecs_of(points: Sequence[Point]) -> list[str]:
@@ -81,12 +92,14 @@ def by_setting(points: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
 HEADINGS = {
     "bpp": "bpp", "psnr_y": "PSNR-Y dB", "ssim": "SSIM", "enc_s": "encode s", "dec_s": "decode s",
     "psnr_rgb": "PSNR-RGB dB", "psnr_cb": "Cb dB", "psnr_cr": "Cr dB", "psnr_611": "6:1:1 dB", "ciede2000": "CIEDE2000",
+    "ms_ssim": "MS-SSIM", "vif": "VIF",
 }  # fmt: skip
 
 
 def columns(points: Sequence[Point]) -> list[str]:
-    """Names of what is averaged of points, rate first."""
-    return [name for name in (COLOR_COLUMNS if in_color(points) else COLUMNS) if name in HEADINGS]
+    """Names of what is averaged of points, rate first: what all of them have."""
+    fewest = min((fields(kind) for kind in {type(point) for point in points}), key=len, default=fields(Point))
+    return [field.name for field in fewest if field.name in HEADINGS]
 
 
 def means(group: Sequence[Point]) -> tuple[float, ...]:

@@ -1,4 +1,6 @@
-"""The CSV of a benchmark: one row per picture, codec and setting, written as it is measured; of luma, or of colour.
+"""The CSV of a benchmark: one row per picture, codec and setting, written as it is measured.
+
+There are four kinds of rows: of luma or of colour, each also with qualities as eyes are modelled to see them.
 
 A row is flushed as soon as there is one, so a run that was cut off goes on where it stopped.  What the cut left of a
 last line is dropped, with a notice.
@@ -20,7 +22,18 @@ from typing import Any, NamedTuple
 from pc15.errors import SchemaError
 from pc15.paths import write_atomic
 
-__all__ = ["COLOR_COLUMNS", "COLUMNS", "ColorPoint", "Key", "Point", "PointFile", "read_points", "write_points"]
+__all__ = [
+    "COLUMNS",
+    "ColorPoint",
+    "Key",
+    "PerceptualColorPoint",
+    "PerceptualPoint",
+    "Point",
+    "PointFile",
+    "kind_of",
+    "read_points",
+    "write_points",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,11 +92,50 @@ class ColorPoint(Point):
     ciede2000: float
 
 
-COLUMNS = tuple(field.name for field in fields(Point))
-COLOR_COLUMNS = tuple(field.name for field in fields(ColorPoint))
-_KINDS: dict[tuple[str, ...], type[Point]] = {COLUMNS: Point, COLOR_COLUMNS: ColorPoint}
+@dataclass(frozen=True)
+class PerceptualPoint(Point):
+    """A point that also has MS-SSIM and visual information fidelity of luma."""
+
+    ms_ssim: float
+    vif: float
+
+
+@dataclass(frozen=True)
+class PerceptualColorPoint(ColorPoint):
+    """A point of colour that also has MS-SSIM and visual information fidelity of luma."""
+
+    ms_ssim: float
+    vif: float
+
+
+_KINDS: dict[tuple[bool, bool], type[Point]] = {
+    (False, False): Point,
+    (True, False): ColorPoint,
+    (False, True): PerceptualPoint,
+    (True, True): PerceptualColorPoint,
+}
+"""By (in colour, perceptual)."""
+
+
+def kind_of(color: bool, perceptual: bool) -> type[Point]:
+    """Rows of luma or of colour, with or without perceptual qualities."""
+    return _KINDS[color, perceptual]
+
+
+def _columns(kind: type[Point]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+COLUMNS = _columns(Point)
+_BY_COLUMNS = {_columns(kind): kind for kind in _KINDS.values()}
 _DB = ("psnr_y", "psnr_rgb", "psnr_cb", "psnr_cr", "psnr_611")
-_FORMATS = {"bpp": ".6f", "ssim": ".6f", "enc_s": ".5f", "dec_s": ".5f", "ciede2000": ".5f"} | dict.fromkeys(_DB, ".4f")
+_SHARES = ("ssim", "ms_ssim")
+_FORMATS = {
+    "bpp": ".6f",
+    **dict.fromkeys(_DB, ".4f"),
+    **dict.fromkeys(_SHARES, ".6f"),
+    **dict.fromkeys(("enc_s", "dec_s", "ciede2000", "vif"), ".5f"),
+}
 _MOST = sys.float_info.max
 _COUNT = (int, 1, _MOST, "a whole number from 1")
 _SECONDS = (float, 0.0, _MOST, "a number from 0")
@@ -94,7 +146,8 @@ _NUMBERS: dict[str, tuple[Callable[[Any], int | float], float, float, str]] = {
     "bpp": (float, sys.float_info.min, _MOST, "a number above 0"),
     **dict.fromkeys(_DB, (float, 0.0, math.inf, "a number from 0, or inf")),
     "ciede2000": (float, 0.0, _MOST, "a number from 0"),
-    "ssim": (float, -1.0, 1.0, "a number from -1 to 1"),
+    **dict.fromkeys(("ssim", "ms_ssim"), (float, -1.0, 1.0, "a number from -1 to 1")),
+    "vif": (float, 0.0, _MOST, "a number from 0"),  # above 1 where there is more contrast than in the reference
     "enc_s": _SECONDS,
     "dec_s": _SECONDS,
 }
@@ -119,8 +172,7 @@ def read_points(path: str | Path) -> list[Point]:
 
 def write_points(points: Sequence[Point], path: str | Path) -> Path:
     """Write rows of one kind, at least one, to a CSV of their own; returns its path."""
-    columns = tuple(field.name for field in fields(points[0]))
-    write_atomic(Path(path), _csv([columns, *(point.cells() for point in points)]).encode())
+    write_atomic(Path(path), _csv([_columns(type(points[0])), *(point.cells() for point in points)]).encode())
     return Path(path)
 
 
@@ -135,7 +187,7 @@ class PointFile:
     """
 
     def __init__(self, path: str | Path, redo: Collection[Key] = (), kind: type[Point] = Point) -> None:
-        columns = tuple(field.name for field in fields(kind))
+        columns = _columns(kind)
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         old = self.path.read_bytes() if self.path.exists() else b""
@@ -175,28 +227,32 @@ def _sound(data: bytes, path: Path, columns: tuple[str, ...] | None = None) -> t
     """(whole lines, what follows the last newline) of a file that is empty or begins as our CSV does.
 
     Args:
-        columns: which one; either of luma or of colour if None.
+        columns: of which kind; any of them if None.
     """
-    head = _csv([columns or COLUMNS])
+    first = data.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace").strip()
+    found = next((names for names in _BY_COLUMNS if first == ",".join(names)), None)
+    head = _csv([columns or found or COLUMNS])
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        if not data.startswith(head.strip().encode()) or b"\n" in data[error.start :]:
+        if found is None or b"\n" in data[error.start :]:
             raise SchemaError(f"{path} is not a CSV of benchmark rows: not UTF-8 at byte {error.start}") from error
         text = data.decode("utf-8", errors="replace").replace("\r\n", "\n")  # a name cut inside a character
     whole, _, torn = text.rpartition("\n")
     whole = whole + "\n" if whole else ""
-    first = text.split("\n", 1)[0]
-    if columns is None and first == _csv([COLOR_COLUMNS]).strip():
-        head = _csv([COLOR_COLUMNS])
-    other = next((kind for names, kind in _KINDS.items() if first == _csv([names]).strip() and names != columns), None)
-    if columns is not None and other is not None:
-        what, use = ("colour", "--color") if other is ColorPoint else ("luma", "no --color")
-        raise SchemaError(f"{path} holds rows of {what}; measure them with {use}, or give another file")
+    if found is not None and whole and columns not in (None, found):
+        what, options = _measured_by(found)
+        raise SchemaError(f"{path} holds rows of {what}; measure them with {options}, or give another file")
     if not (whole.startswith(head) or (not whole and head.startswith(torn))):
-        found = first[:80]
-        raise SchemaError(f"{path} begins with {found!r}; a CSV of benchmark rows begins with {head.strip()!r}")
+        raise SchemaError(f"{path} begins with {first[:80]!r}; a CSV of benchmark rows begins with {head.strip()!r}")
     return whole, torn
+
+
+def _measured_by(columns: tuple[str, ...]) -> tuple[str, str]:
+    """(what such rows are of, options of `bench rd` that measure them)."""
+    color, perceptual = next(asked for asked, kind in _KINDS.items() if kind is _BY_COLUMNS[columns])
+    what = ("colour" if color else "luma") + ", with MS-SSIM and VIF" * perceptual
+    return what, f"{'' if color else 'no '}--color and {'' if perceptual else 'no '}--perceptual"
 
 
 def _parsed(text: str, path: Path) -> list[Point]:
@@ -220,4 +276,4 @@ def _point(cells: list[str], columns: tuple[str, ...], where: str) -> Point:
         if not low <= number <= high:
             raise SchemaError(f"{where}: {name} is {cell!r}, it must be {range_text}; repair or delete the line")
         values[name] = number
-    return _KINDS[columns](**values)  # type: ignore[arg-type]
+    return _BY_COLUMNS[columns](**values)  # type: ignore[arg-type]

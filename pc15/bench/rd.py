@@ -2,8 +2,9 @@
 
 Each picture becomes 8-bit BT.601 luma and is coded as one gray plane; the rate is the whole file.  PSNR and Gaussian
 SSIM have data range 255.  In colour it is RGB that goes in and comes out; measured are PSNR over its channels, PSNR of
-Y, and of Cb and Cr at 4:2:0, their mean at 6:1:1 in dB, SSIM of Y, and the mean CIEDE2000 difference.  A codec is
-walked up its ladder of settings until a point passes `max_bpp`.
+Y, and of Cb and Cr at 4:2:0, their mean at 6:1:1 in dB, SSIM of Y, and the mean CIEDE2000 difference.  Perceptual
+qualities are MS-SSIM and visual information fidelity of luma.  A codec is walked up its ladder of settings until a
+point passes `max_bpp`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,13 @@ from tqdm import tqdm
 
 from pc15.bench import LAMBDAS, MAX_BPP, Anchor
 from pc15.bench.codecs import Codec, coders, conventional, own, warm_up
-from pc15.bench.points import ColorPoint, Key, Point, PointFile, read_points
+from pc15.bench.points import ColorPoint, Key, Point, PointFile, kind_of, read_points
 from pc15.color import rgb_to_ycbcr420
 from pc15.errors import ConfigError, ImageError, Pc15Error, UnknownNameError, did_you_mean
 from pc15.images import find_images, load_luma, load_rgb
-from pc15.metrics import SSIM_WINDOW, ciede2000, psnr, ssim
+from pc15.metrics import MS_SSIM_SIDE, SSIM_WINDOW, ciede2000, ms_ssim, psnr, ssim
 from pc15.paths import unicode_name
+from pc15.perceptual import vif, vif_is_there
 from pc15.runtime.notices import bars_hidden
 
 __all__ = ["Target", "find_pictures", "measure_all", "run_rd"]
@@ -68,6 +70,7 @@ class RdOptions:
         workers: processes; times are only comparable with one.
         force: measure rows again that the output holds.
         color: pictures are RGB, and points are of colour.   vvenc: path of VVenC's program.
+        perceptual: points also have MS-SSIM and VIF.
         codec: further fields of CodecConfig.
     Raises:
         ConfigError: a number that cannot be.
@@ -82,6 +85,7 @@ class RdOptions:
     workers: int = 1
     force: bool = False
     color: bool = False
+    perceptual: bool = False
     vvenc: str | Path | None = None
     codec: Mapping[str, Any] = field(default_factory=dict)
 
@@ -115,15 +119,18 @@ def run_rd(images: Sequence[str | Path], out: str | Path, options: RdOptions) ->
         ConfigError, UnknownNameError: an option that cannot be; nothing was measured.
         ImageError: a picture that cannot be read, or is too small; nothing was measured.
         SchemaError: `out` or the anchors are something else than such a CSV.
+        MissingExtraError: what measures VIF is not installed; nothing was measured.
     """
+    if options.perceptual:
+        vif_is_there()
     color, reference = options.color, options.reference
     codecs = [own(preset, options.lambdas, color, **options.codec) for preset in dict.fromkeys(options.presets)]
     codecs += conventional(options.against, color, options.vvenc)
     if not codecs and options.anchors is None:
         raise ConfigError("no codec to measure; give presets, codecs to compare with, or anchors")
-    pictures = find_pictures(images)
-    kind = ColorPoint if color else Point
-    given = _anchors(options.anchors, pictures, kind) if options.anchors is not None else []
+    pictures = find_pictures(images, *((MS_SSIM_SIDE, "MS-SSIM") if options.perceptual else (SSIM_WINDOW, "SSIM")))
+    kind = kind_of(color, options.perceptual)
+    given = _anchors(options.anchors, pictures, color) if options.anchors is not None else []
     every = [Key(*p.key, c.name, f"{s:g}") for p in pictures for c in codecs for s in c.settings]
     redo = every if options.force else []
     with PointFile(out, redo, kind) as file:
@@ -132,15 +139,20 @@ def run_rd(images: Sequence[str | Path], out: str | Path, options: RdOptions) ->
             raise UnknownNameError(
                 f"no codec {reference!r} to compare with{did_you_mean(reference, known)} (there are {', '.join(known)})"
             )
-        measure_all([(p, c) for p in pictures for c in codecs], file, options.max_bpp, options.workers)
+        tasks = [(picture, codec) for picture in pictures for codec in codecs]
+        measure_all(tasks, file, options.max_bpp, options.workers, perceptual=options.perceptual)
         wanted = {picture.key for picture in pictures}
         points = [point for point in file.points.values() if point.picture in wanted]
     measured = {(point.picture, point.codec) for point in points}
     return points + [point for point in given if (point.picture, point.codec) not in measured]
 
 
-def find_pictures(images: Sequence[str | Path]) -> list[Target]:
-    """All pictures, opened once, so that a bad one is known before hours of work."""
+def find_pictures(images: Sequence[str | Path], side: int = SSIM_WINDOW, metric: str = "SSIM") -> list[Target]:
+    """All pictures, opened once, so that a bad one is known before hours of work.
+
+    Args:
+        side: least side that what will be measured takes, px.   metric: its name.
+    """
     found: dict[Path, str] = {}
     for given in map(Path, images):
         for path in find_images(given):
@@ -152,19 +164,17 @@ def find_pictures(images: Sequence[str | Path]) -> list[Target]:
         if name in pictures:
             raise ConfigError(f"{pictures[name].path} and {path} would both be {name} in the CSV; rename one of them")
         height, width = load_luma(path).shape[1:]
-        if min(height, width) < SSIM_WINDOW:
-            raise ImageError(
-                f"{path} has {width}x{height} pixels; SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW}, leave it out"
-            )
+        if min(height, width) < side:
+            raise ImageError(f"{path} has {width}x{height} pixels; {metric} needs {side}x{side}, leave it out")
         pictures[name] = Target(path, name, width, height)
     return list(pictures.values())
 
 
-def _anchors(path: str | Path, pictures: Sequence[Target], kind: type[Point]) -> list[Point]:
+def _anchors(path: str | Path, pictures: Sequence[Target], color: bool) -> list[Point]:
     """The rows of a CSV that are about these pictures."""
     points, wanted = read_points(path), {picture.key for picture in pictures}
-    if points and type(points[0]) is not kind:
-        raise ConfigError(f"{path} is of {'luma' if kind is ColorPoint else 'colour'}, unlike what is measured")
+    if points and isinstance(points[0], ColorPoint) != color:
+        raise ConfigError(f"{path} is of {'luma' if color else 'colour'}, unlike what is measured")
     known = {point.picture for point in points}
     lacking = [picture for picture in pictures if picture.key not in known]
     if len(lacking) == len(pictures):
@@ -196,7 +206,9 @@ class _Walk:
         return None
 
 
-def measure_all(tasks: Sequence[tuple[Target, Codec]], file: PointFile, max_bpp: float, workers: int) -> None:
+def measure_all(
+    tasks: Sequence[tuple[Target, Codec]], file: PointFile, max_bpp: float, workers: int, *, perceptual: bool = False
+) -> None:
     """Add to the file every point that it lacks."""
     waiting = deque(_Walk(picture, codec) for picture, codec in tasks)
     running: dict[Future[Point], _Walk] = {}
@@ -212,7 +224,7 @@ def measure_all(tasks: Sequence[tuple[Target, Codec]], file: PointFile, max_bpp:
                     if setting is None:
                         bar.update()
                     else:
-                        running[pool.submit(_measure, walk.picture, walk.codec, setting)] = walk
+                        running[pool.submit(_measure, walk.picture, walk.codec, setting, perceptual)] = walk
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     file.add(future.result())
                     waiting.appendleft(running.pop(future))
@@ -244,7 +256,7 @@ def _single_thread() -> None:
 _warm_up = functools.cache(warm_up)
 
 
-def _measure(picture: Target, codec: Codec, setting: float) -> Point:
+def _measure(picture: Target, codec: Codec, setting: float, perceptual: bool = False) -> Point:
     """One row; a process's first point with a codec is preceded by a small picture that no clock sees."""
     _warm_up(codec)
     u8: Tensor = load_rgb(picture.path) if codec.color else load_luma(picture.path)[0]
@@ -255,17 +267,21 @@ def _measure(picture: Target, codec: Codec, setting: float) -> Point:
     u8_hat = decoded(data).cpu()
     done = time.perf_counter()
     planes, planes_hat = (rgb_to_ycbcr420(p) if codec.color else (p,) for p in (u8, u8_hat))
+    y, y_hat = planes[0], planes_hat[0]
     in_db = [float(psnr(a, b, 255)) for a, b in zip(planes, planes_hat, strict=True)]
-    point = Point(
+    qualities: dict[str, Any] = {"psnr_y": round(in_db[0], 4), "ssim": round(ssim(y, y_hat, 255), 6)}
+    if codec.color:
+        qualities |= {
+            "psnr_rgb": round(psnr(u8, u8_hat, 255), 4),
+            "psnr_cb": round(in_db[1], 4),
+            "psnr_cr": round(in_db[2], 4),
+            "psnr_611": round((6 * in_db[0] + in_db[1] + in_db[2]) / 8, 4),
+            "ciede2000": round(ciede2000(u8, u8_hat, 255), 5),
+        }
+    if perceptual:
+        qualities |= {"ms_ssim": round(ms_ssim(y, y_hat, 255), 6), "vif": round(vif(y, y_hat, 255), 5)}
+    return kind_of(codec.color, perceptual)(
         *picture.key, codec.name, f"{setting:g}", len(data),
-        bpp=round(8.0 * len(data) / planes[0].numel(), 6),
-        psnr_y=round(in_db[0], 4), ssim=round(ssim(planes[0], planes_hat[0], 255), 6),
-        enc_s=round(coded - began, 5), dec_s=round(done - coded, 5),
-    )  # fmt: skip
-    if not codec.color:
-        return point
-    return ColorPoint(
-        **asdict(point), psnr_rgb=round(psnr(u8, u8_hat, 255), 4), psnr_cb=round(in_db[1], 4),
-        psnr_cr=round(in_db[2], 4), psnr_611=round((6 * in_db[0] + in_db[1] + in_db[2]) / 8, 4),
-        ciede2000=round(ciede2000(u8, u8_hat, 255), 5),
+        bpp=round(8.0 * len(data) / y.numel(), 6), enc_s=round(coded - began, 5), dec_s=round(done - coded, 5),
+        **qualities,
     )  # fmt: skip

@@ -33,6 +33,7 @@ from pc15.bench.grouping import (
     in_color,
     means,
     others,
+    perceptual_qualities,
     pictures_of,
 )
 from pc15.bench.points import Point
@@ -100,7 +101,8 @@ def tables(points: Sequence[Point], reference: str | None, curves: Sequence[Curv
 
 def _shown(points: Sequence[Point]) -> list[str]:
     """Qualities that means are shown of."""
-    return list(COLOR) if in_color(points) else ["PSNR", "SSIM"]
+    usual = [*(COLOR if in_color(points) else LUMA), *perceptual_qualities(points)]
+    return list(dict.fromkeys(quality.removesuffix("-dB") for quality in usual))
 
 
 # ---------------------------------------------------------------------------------------------- means
@@ -109,7 +111,7 @@ def _shown(points: Sequence[Point]) -> list[str]:
 def settings_table(points: Sequence[Point], codecs: Sequence[str]) -> Table:
     """Mean rate, quality and time of a whole set at each setting."""
     total, names = len(pictures_of(points)), columns(points)
-    forms = {"bpp": ".4f", "ssim": ".4f", "enc_s": ".2f", "dec_s": ".3f"}
+    forms = {"bpp": ".4f", "ssim": ".4f", "ms_ssim": ".4f", "vif": ".4f", "enc_s": ".2f", "dec_s": ".3f"}
     rows = []
     for (codec, setting), group in by_setting(points).items():
         if codec in codecs:
@@ -219,7 +221,7 @@ def bd_rates(
     Pictures that only one of the codecs has are left out.
     """
     mine, base = curves_of(points, codec), curves_of(points, reference)
-    usual = COLOR if in_color(points) else LUMA
+    usual = [*(COLOR if in_color(points) else LUMA), *perceptual_qualities(points)]
     found: dict[str, dict[Picture, Bd]] = {quality: {} for quality in (usual if qualities is None else qualities)}
     for picture in mine:
         if picture in base:
@@ -237,9 +239,10 @@ def _bd(base: tuple[list[float], list[float]], mine: tuple[list[float], list[flo
 
 def bd_tables(points: Sequence[Point], reference: str) -> list[Table]:
     """One table of all codecs, in colour another one by component, then one of all pictures per codec."""
+    perceptual = perceptual_qualities(points)
     if not in_color(points):
-        return _bd_tables(points, reference, list(LUMA), "")
-    first, *rest = _bd_tables(points, reference, list(COLOR), "")
+        return _bd_tables(points, reference, [*LUMA, *perceptual], "")
+    first, *rest = _bd_tables(points, reference, [*COLOR, *perceptual], "")
     return [first, _bd_tables(points, reference, list(COMPONENTS), ", by component")[0], *rest]
 
 

@@ -39,10 +39,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure rate and distortion of PC15, and of conventional codecs beside it, on luma or in colour.
 
     Each picture is coded as one 8-bit gray plane, or with --color as RGB, at setting after setting; whole-file bytes,
-    PSNR and Gaussian SSIM, in colour also PSNR of RGB, Cb and Cr and CIEDE2000, go to a CSV as they come, and a run
-    that was cut off goes on where it stopped.  Printed are means per setting and at fixed rates (read per picture
-    between its points), and BD-rates (per picture; refused where the curves share less than half of their quality
-    range), also against published means in CompressAI's layout.
+    PSNR and Gaussian SSIM, in colour also PSNR of RGB, Cb and Cr and CIEDE2000, with --perceptual also MS-SSIM and
+    visual information fidelity, go to a CSV as they come, and a run that was cut off goes on where it stopped.
+    Printed are means per setting and at fixed rates (read per picture between its points), and BD-rates (per picture;
+    refused where the curves share less than half of their quality range), also against published means in CompressAI's
+    layout.
     """
     from pc15.bench.exchange import read_curve, write_compressai, write_results
     from pc15.bench.rd import RdOptions, run_rd
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         force=args.force,
         color=args.color,
+        perceptual=args.perceptual,
         vvenc=args.vvenc,
         codec={name: value for name, value in options.items() if value is not None},
     )
@@ -137,6 +139,10 @@ def add_arguments(add: Parser) -> None:
     add.add_argument(
         "--color", action="store_true",
         help="code RGB, and measure PSNR of RGB and of Y, Cb, Cr at 6:1:1, and CIEDE2000 (default: luma)",
+    )  # fmt: skip
+    add.add_argument(
+        "--perceptual", action="store_true",
+        help="also MS-SSIM and VIF of luma, of pictures from 161x161 pixels on, by torchmetrics (extra bench)",
     )  # fmt: skip
     add.add_argument(
         "--anchors", type=Path, metavar="CSV", help="also show the points of another such CSV (default: none)"

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     PSNR has peak 1.0; SSIM is the 11x11 Gaussian one, sigma 1.5, from 11x11 pixels on, MS-SSIM from 161x161 on.
     --perceptual adds visual information fidelity of B, with A as the reference, of pictures from 41x41 pixels on.
     """
-    from pc15.metrics import MS_SSIM_WEIGHTS, SSIM_WINDOW, ms_ssim, psnr, ssim
+    from pc15.metrics import MS_SSIM_SIDE, SSIM_WINDOW, ms_ssim, psnr, ssim
 
     if args.a == args.b == STANDARD:
         raise ConfigError("standard input holds one picture, not both; give the name of the other one")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     side = min(a.shape[-2:])
     if side >= SSIM_WINDOW:
         found["ssim_y"] = ssim(a, b)
-    if side > (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1):
+    if side >= MS_SSIM_SIDE:
         found["ms_ssim_y"] = ms_ssim(a, b)
     if args.perceptual:
         from pc15.perceptual import vif

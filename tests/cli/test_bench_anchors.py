@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -16,14 +17,15 @@ from pc15 import cli, render
 from pc15.bench import codecs, programs
 from pc15.bench.codecs import coders, conventional, own
 from pc15.bench.exchange import compressai_results, read_curve, write_results
-from pc15.bench.points import COLOR_COLUMNS, ColorPoint, read_points
+from pc15.bench.points import ColorPoint, PerceptualPoint, read_points
 from pc15.bench.summary import bd_rates, tables
 from pc15.cli.bench_rd import codec_names
 from pc15.color import rgb_to_ycbcr420, ycbcr420_to_rgb
 from pc15.config import CodecConfig
 from pc15.errors import ConfigError, ImageError, SchemaError, UnknownNameError
-from pc15.images import save_image
-from pc15.metrics import ciede2000, ciede2000_lab, psnr
+from pc15.images import load_luma, save_image
+from pc15.metrics import ciede2000, ciede2000_lab, ms_ssim, psnr
+from pc15.perceptual import vif
 
 FAKE = """#!{python} -SE
 import sys, zlib
@@ -239,7 +241,7 @@ def test_points_of_colour_are_the_whole_files_of_rgb(
     colored: tuple[Path, list[ColorPoint]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, points = colored
-    assert (folder / "rd.csv").read_text().splitlines()[0] == ",".join(COLOR_COLUMNS)
+    assert (folder / "rd.csv").read_text().splitlines()[0] == ",".join(field.name for field in fields(ColorPoint))
     assert {point.codec for point in points} == {"pc15-fast", "pc15-fast-toolssine+wiener+blend", "jpeg"}
     rgb, (codec,) = picture(48, 48), [own("fast", [0.2], color=True, device="cpu")]
     encoded, decoded = coders(codec, 0.2)
@@ -268,6 +270,38 @@ def test_luma_and_colour_are_not_mixed_in_one_file(
     assert "rd.csv holds rows of colour; measure them with --color" in capsys.readouterr().err
     assert cli.main([*argv, "--out", str(folder / "luma.csv"), "--anchors", str(folder / "rd.csv")]) == 2
     assert "rd.csv is of colour, unlike what is measured" in capsys.readouterr().err
+
+
+def test_perceptual_qualities_stand_beside_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out, anchors = tmp_path / "p.png", tmp_path / "rd.csv", tmp_path / "anchors.csv"
+    save_image(source, picture(170, 164))
+    argv = ["bench", "rd", "--images", str(source), "--out", str(out), "--presets", "none", "--max-bpp", "9"]
+    assert cli.main([*argv, "--against", "jpeg,webp", "--perceptual", "--compressai", str(tmp_path / "c.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "Mean MS-SSIM-Y at bpp" in shown and "VIF mean" in shown
+    points = read_points(out)
+    assert all(isinstance(point, PerceptualPoint) for point in points)
+    (webp,) = conventional(["webp"])
+    encoded, decoded = coders(webp, webp.settings[3])
+    y, y_hat = (luma.numpy() for luma in (load_luma(source)[0], decoded(encoded(load_luma(source)[0]))))
+    point = next(point for point in points if point.codec == "webp" and point.setting == f"{webp.settings[3]:g}")
+    assert (point.ms_ssim, point.vif) == (round(ms_ssim(y, y_hat, 255), 6), round(vif(y, y_hat, 255), 5))  # type: ignore[attr-defined]
+    assert set(bd_rates(points, "webp", "jpeg")) == {"PSNR", "SSIM", "SSIM-dB", "MS-SSIM-dB", "VIF"}
+    assert {"ms-ssim", "vif"} < set(json.loads((tmp_path / "c-webp.json").read_text())["results"])
+
+    before = out.read_bytes()  # a second run finds everything there; one of other rows leaves the file alone
+    assert cli.main([*argv, "--against", "jpeg,webp", "--perceptual"]) == 0
+    assert cli.main([*argv, "--against", "jpeg"]) == 1
+    assert "of luma, with MS-SSIM and VIF; measure them with no --color and --perceptual" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+    argv = [*argv[:5], str(anchors), *argv[6:]]  # beside points that lack them, what all have is told
+    assert cli.main([*argv, "--against", "jpeg", "--anchors", str(out), "--reference", "webp"]) == 0
+    shown = capsys.readouterr().out
+    assert "BD-rate against webp" in shown and "VIF" not in shown
+    save_image(source, picture(160, 164))
+    assert cli.main([*argv, "--against", "jpeg", "--perceptual"]) == 1
+    assert "p.png has 164x160 pixels; MS-SSIM needs 161x161, leave it out" in capsys.readouterr().err
 
 
 def test_results_of_a_release_are_the_points_and_the_means(colored: tuple[Path, list[ColorPoint]]) -> None:

@@ -38,9 +38,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     plain = rd._measure
 
-    def noted(picture: Any, codec: Any, setting: float) -> Point:
+    def noted(picture: Any, codec: Any, setting: float, *rest: Any) -> Point:
         done.append(f"{picture.name} {codec.name} {setting:g}")
-        return plain(picture, codec, setting)
+        return plain(picture, codec, setting, *rest)
 
     monkeypatch.setattr(rd, "_measure", noted)
     return done
@@ -127,10 +127,10 @@ def test_a_run_that_was_cut_off_goes_on(
     assert bench("--images", photos, "--out", whole, *JPEG) == 0
     total, plain = len(measured), rd._measure
 
-    def cut_off(picture: Any, codec: Any, setting: float) -> Point:
+    def cut_off(*asked: Any) -> Point:
         if len(measured) == total + 3:
             raise KeyboardInterrupt
-        return plain(picture, codec, setting)
+        return plain(*asked)
 
     monkeypatch.setattr(rd, "_measure", cut_off)
     assert bench("--images", photos, "--out", out, *JPEG) == 130
