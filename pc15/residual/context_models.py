@@ -35,12 +35,13 @@ jit_entry = partial(jit.kept_entry, error_model="numpy", allocates=False)
 jit_inner = partial(jit.lazy_inner, error_model="numpy", allocates=False)
 """`runtime.jit.lazy_inner`, likewise."""
 I64: Any = np.int64
-"""Widens what comes out of an array, so that every loop is compiled for one set of types."""
+"""Widens what comes out of an array, so that every loop is compiled for one set of types.  Constants that loops hand to
+each other are of it, too: numba compiles a copy for each plain number (but by our own way, see `_numba_internals`)."""
 U64: Any = np.uint64
 """Type of an index that is not negative, so that nothing is spent on counting from the end."""
 
 
-HALF_CONTEXT = 0
+HALF_CONTEXT = I64(0)
 """A context that always says one half: for decisions that have fewer than four."""
 
 STRETCH_ONE = 256

@@ -188,7 +188,7 @@ _AMOUNT_A, _AMOUNT_B, _AMOUNT_C, _AMOUNT_D = BASE["amount_a"], BASE["amount_b"],
 _CODED_D = BASE["coded_d"]
 _CUT_A, _CUT_B, _CUT_C = BASE["cut_a"], BASE["cut_b"], BASE["cut_c"]
 _AGAIN_A, _AGAIN_B, _AGAIN_C = BASE["again_a"], BASE["again_b"], BASE["again_c"]
-SAID = BASE["said"]
+SAID = I64(BASE["said"])
 """A context that says what it is told to before each decision, and learns nothing."""
 ORDER_A, ORDER_B, ORDER_C, ORDER_TREE = BASE["order_a"], BASE["order_b"], BASE["order_c"], BASE["order_tree"]
 SIGN_A, SIGN_B, SIGN_C = BASE["sign_a"], BASE["sign_b"], BASE["sign_c"]
@@ -217,10 +217,10 @@ SIG_A_AT, SIG_B_AT, SIG_D_AT = (_in_states(name, SIG_SET) for name in ("sig_a", 
 GT1_A_AT, GT1_B_AT = (_in_states(name, GT1_SET) for name in ("gt1_a", "gt1_b"))
 
 # weight sets
-W_ON, W_SPLIT, W_ZERO, W_MPM, W_ANGLE, W_CODED, W_LAST = 0, 1, 2, 3, 4, 5, 6
-W_LOW, W_SIG, W_GT1, W_GTN = 7, 8, 8 + 3 * SIZES, 8 + 4 * SIZES
+W_ON, W_SPLIT, W_ZERO, W_MPM, W_ANGLE, W_CODED, W_LAST = map(I64, range(7))
+W_LOW, W_SIG, W_GT1, W_GTN = map(I64, (7, 8, 8 + 3 * SIZES, 8 + 4 * SIZES))
 W_SIG_STATES, W_GT1_STATES = W_GTN + 3, W_GTN + 3 + 2 * 3 * SIZES
-W_MORE, W_RANK, W_TREE, W_MINUS, W_AMOUNT = tuple(range(W_GT1_STATES + SIZES, W_GT1_STATES + SIZES + 5))
+W_MORE, W_RANK, W_TREE, W_MINUS, W_AMOUNT = (W_GT1_STATES + SIZES + i for i in range(5))
 W_CROSS = W_AMOUNT + 1
 W_CUT, W_AGAIN, W_SIG_PARTS = W_CROSS + 1, W_CROSS + 3, W_CROSS + 5
 W_GT1_PARTS = W_SIG_PARTS + 3 * 3 * PART_SIZES
@@ -243,7 +243,7 @@ _squares, _parts = np.where(GT1_SET > 0, W_GT1_STATES, W_GT1), PART_SIZES * GT1_
 W_GT1_AT = np.concatenate((_squares, W_GT1_PARTS - SIZES + _parts))
 """By state, of squares and then of parts, as above."""
 
-RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER, RAW_AMOUNT = tuple(range(WEIGHT_SETS, WEIGHT_SETS + 5))
+RAW_KINDS = RAW_LAST, RAW_ESCAPE, RAW_SIGN, RAW_FILTER, RAW_AMOUNT = tuple(WEIGHT_SETS + i for i in range(5))
 """Kinds of decisions without a model; those with one are told apart by their weight set."""
 W_LOOP = WEIGHT_SETS + 5
 """Weight set, among models of its own, and kind of the decisions of `wiener`."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pc15.residual.context_models import jit_inner
+from pc15.residual.context_models import I64, jit_inner
 from pc15.residual.tools import SPLITS
 
 Ints = npt.NDArray[Any]
@@ -52,7 +52,7 @@ TALL = (LOG2_HIGH > LOG2_WIDE).astype(np.int64)
 
 WHOLE, ROWS, COLUMNS = range(3)
 """First cut of a square: none, into an upper and a lower half, into a left and a right one."""
-ONCE, ALONG, ACROSS = range(3)
+ONCE, ALONG, ACROSS = map(I64, range(3))
 """Second cut of a half: none, as the square was cut, the other way."""
 CUTS, MOST_PARTS = 64, 4
 LEAST_CUT, MOST_CUT = 3, 5

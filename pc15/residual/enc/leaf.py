@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from pc15.residual.context_models import COST_ONE, I64, jit_inner
@@ -39,8 +40,10 @@ from pc15.residual.syntax import BlockMap, may_draw
 
 Ints = npt.NDArray[Any]
 
-PART, TRIAL, BEST = 0, 7, 8
+PART, TRIAL, BEST = map(I64, (0, 7, 8))
 """Rows of `Scratch.best_level` and `cuts`: the part at hand, the half at hand, the best of the cut at hand."""
+UPPER, LOWER = I64(0), I64(1)
+FIRST, NEVER = I64(0), np.bool_(False)
 DEEPER, DEEPER_THOROUGH = 1.1, 1.25
 """Halves are cut again if the two of them cost less than so many times the least J so far; the second is for thorough
 searches that no net narrows."""
@@ -104,7 +107,7 @@ def try_half(
             dx, dy, wide, high = part_of(log2, own, part)
             end, shape = end_above(rec.shape[1], x0, log2, own, dx, dy), SHAPE_OF[wide, high]
             own_j = try_block(
-                target, below, rec, field, x0 + dx, y0 + dy, shape, end, PART, False, best_j - j, step, lam, m, w, d,
+                target, below, rec, field, x0 + dx, y0 + dy, shape, end, PART, NEVER, best_j - j, step, lam, m, w, d,
                 patterns,
             )  # fmt: skip
             j, more = j + own_j, more + w.js[PART, 0] - own_j
@@ -128,7 +131,7 @@ def take_over(j: float, best_j: float, log2: int, w: Scratch) -> float:
         return best_j
     cut = w.cuts[BEST, 0]
     w.cuts[log2, 0] = cut
-    copy_parts(BEST, log2, log2, cut, 0, PARTS[cut], w)
+    copy_parts(BEST, log2, log2, cut, FIRST, PARTS[cut], w)
     if len(w.record) and w.recorded[log2] >= 0:
         w.record[w.recorded[log2], CUTS + 4] = w.js[1, 0] + w.js[1, 1]
     return j
@@ -168,13 +171,13 @@ def try_leaf(
         flag, bound = per_bit * w.cut_prices[0, cut], best_j * dearest
         w.cuts[BEST, 0] = WHOLE
         upper = try_half(
-            target, below, rec, field, x0, y0, log2, cut, 0, ONCE, ONCE, bound - flag, step, lam, m, w, d, patterns
+            target, below, rec, field, x0, y0, log2, cut, UPPER, ONCE, ONCE, bound - flag, step, lam, m, w, d, patterns
         )  # fmt: skip
         if w.cuts[BEST, 0] == WHOLE:
             continue
         w.cuts[BEST, 0], bound = WHOLE, bound - flag - upper
         lower = try_half(
-            target, below, rec, field, x0, y0, log2, cut, 1, ONCE, ONCE, bound, step, lam, m, w, d, patterns
+            target, below, rec, field, x0, y0, log2, cut, LOWER, ONCE, ONCE, bound, step, lam, m, w, d, patterns
         )  # fmt: skip
         if w.cuts[BEST, 0] == WHOLE:
             continue
@@ -184,13 +187,13 @@ def try_leaf(
         if not deeper:
             continue
         again = try_half(
-            target, below, rec, field, x0, y0, log2, cut, 0, ALONG, ACROSS, upper, step, lam, m, w, d, patterns
+            target, below, rec, field, x0, y0, log2, cut, UPPER, ALONG, ACROSS, upper, step, lam, m, w, d, patterns
         )  # fmt: skip
         known = w.cuts[BEST, 0]
         if again < upper:  # the lower half has another neighbour now
             upper, lower, way, w.cuts[BEST, 0] = again, best_j - flag - again, ONCE, WHOLE
         lower = try_half(
-            target, below, rec, field, x0, y0, log2, known, 1, way, ACROSS, lower, step, lam, m, w, d, patterns
+            target, below, rec, field, x0, y0, log2, known, LOWER, way, ACROSS, lower, step, lam, m, w, d, patterns
         )  # fmt: skip
         if w.cuts[BEST, 0] != WHOLE:
             best_j = take_over(flag + upper + lower, best_j, log2, w)
@@ -207,7 +210,7 @@ def keep_leaf(
     cut = w.cuts[log2, 0]
     fill(field.cut, x0 >> 2, y0 >> 2, 1 << log2 - 2, 1 << log2 - 2, cut)
     if cut != WHOLE:
-        keep_parts(below, rec, field, x0, y0, log2, cut, 0, PARTS[cut], log2, step, w, d, patterns)
+        keep_parts(below, rec, field, x0, y0, log2, cut, FIRST, PARTS[cut], log2, step, w, d, patterns)
         return
     keep_block(
         below, rec, field, x0, y0, log2, log2 - 2, I64(rec.shape[1]), w.at[log2, 3], w.at[log2, 4], w.at[log2, 5],
