@@ -40,7 +40,7 @@ def say_compiling(name: str) -> None:
     _LOG.info("compiling %s", name)
     say_once(
         "compiling",
-        "compiling loops for their first use: 10 to 40 seconds, once after an installation or a change; "
+        "compiling loops for their first use: 10 to 60 seconds, once after an installation or a change; "
         "`pc15 warm` does it ahead",
         level=NOTE,
     )

@@ -273,6 +273,7 @@ def test_luma_and_colour_are_not_mixed_in_one_file(
 
 
 def test_perceptual_qualities_stand_beside_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torchmetrics")
     source, out, anchors = tmp_path / "p.png", tmp_path / "rd.csv", tmp_path / "anchors.csv"
     save_image(source, picture(170, 164))
     argv = ["bench", "rd", "--images", str(source), "--out", str(out), "--presets", "none", "--max-bpp", "9"]
