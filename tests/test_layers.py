@@ -17,6 +17,7 @@ LAYERS = (
     "pc15.cli",
     "pc15.inspection",
     "pc15.stream_map",
+    "pc15.lower",
     "pc15.bench pc15.pil pc15.warm pc15.assembly pc15.publish",
     "pc15.report pc15.viz",
     "pc15.encoder",

@@ -22,6 +22,7 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
+from pc15.runtime.lowered import Lowered
 from pc15.runtime.notices import say_compiling, say_damaged, say_unkept
 
 
@@ -146,14 +147,18 @@ class _PrivateLowering(NativeLowering):  # type: ignore[misc, unused-ignore]
         optimize = library._optimize_final_module
 
         def optimize_privately() -> None:
-            for function in library._final_module.functions:
-                if not function.is_declaration and function.linkage.name == "linkonce_odr":
-                    function.linkage = "internal"
-                    function.name = f"private.{function.name}"
+            _keep_private(library._final_module)
             optimize()
 
         library._optimize_final_module = optimize_privately
         return bool(super().run_pass(state))
+
+
+def _keep_private(module: Any) -> None:
+    for function in module.functions:
+        if not function.is_declaration and function.linkage.name == "linkonce_odr":
+            function.linkage = "internal"
+            function.name = f"private.{function.name}"
 
 
 def _pipeline(lowering: type[NativeLowering]) -> type[CompilerBase]:
@@ -187,42 +192,37 @@ def entry(function: Callable[..., Any], digest: str, allocates: bool, options: d
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _ObjectLowering(_PrivateLowering):
-    """Ends with an object file, of a function that only machine code may call."""
+class _WrittenLowering(_Lowering):
+    """Ends with a module that is written down, of a function that only machine code may call; the rest is private."""
 
-    _name = "pc15_object_lowering"
+    _name = "pc15_written_lowering"
 
     def run_pass(self, state: Any) -> bool:
-        state.flags.no_compile = True
+        state.library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
         super().run_pass(state)
-        state.library.finalize()
-        code: Any = [].append  # as in `_Lowering`
-        state.cr = state.cr._replace(cfunc=code)
+        _keep_private(state.library._final_module)
         return True
 
 
-_OBJECT = _pipeline(_ObjectLowering)
+_WRITTEN = _pipeline(_WrittenLowering)
 _KNOWN = re.compile(r"llvm\..*|mem(cpy|move|set)|sqrtf?")
 """Functions that any process has, or LLVM itself makes; of C's mathematics only what is rounded rightly everywhere."""
+_OF_A_MACHINE = re.compile(r"^target (datalayout|triple) = .*\n", re.MULTILINE)
 
 
-def machine_code(
-    function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
-) -> tuple[bytes, str, str]:
-    """The object file of a loop for arguments of these types, the function's name in it, and what that returns.
-
-    Empty if it calls what a process without numba does not have.
-    """
+def lowered(function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Lowered:
+    """Lower a loop for arguments of these types, without what is of this machine; no text if it calls what a process
+    without numba does not have."""
     alone: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False, **options}
-    dispatcher: Any = njit(nogil=True, pipeline_class=_OBJECT, **alone)(function)
+    dispatcher: Any = njit(nogil=True, pipeline_class=_WRITTEN, **alone)(function)
     dispatcher.compile(tuple(dispatcher.typeof_pyval(value) for value in arguments))
     (result,) = dispatcher.overloads.values()
-    library, description = result.library, result.fndesc
-    called = {f.name for f in library._final_module.functions if f.is_declaration}
+    module, description = result.library._final_module, result.fndesc
+    called = {f.name for f in module.functions if f.is_declaration}
     returns = str(description.restype)
     if returns not in ("none", "int64", "float64") or not all(map(_KNOWN.fullmatch, called)):
-        return b"", "", "none"
-    return library._get_compiled_object(), description.llvm_func_name, returns
+        return Lowered("", "", "none")
+    return Lowered(_OF_A_MACHINE.sub("", str(module)), description.llvm_func_name, returns)
 
 
 def inner(function: Callable[..., Any], allocates: bool, options: dict[str, Any]) -> Any:

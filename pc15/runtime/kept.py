@@ -2,10 +2,11 @@
 
 Loading numba and what it needs to call its own cached code takes a second and 80 MB, ten times what decoding a
 photograph does.  So a loop that asks nothing of numba's runtime (it makes no arrays and raises nothing) is compiled to
-an object file, which llvmlite loads and ctypes calls.  Files lie where numba's own would; each begins with a digest of
-the rest, and names the sources, the processor and the llvmlite that it was made by and for: any other is compiled
-anew.  With numba's switches set in the environment (NUMBA_BOUNDSCHECK, say), and with versions of numba that
-`jit.TESTED` does not span, numba itself runs the loop.
+an object file, which llvmlite loads and ctypes calls: from what travels with its package (`lowered`), else by numba.
+Files lie where numba's own would; each begins with a digest of the rest, and names the sources, the processor and the
+llvmlite that it was made by and for: any other is compiled anew.  With numba's switches set in the environment
+(NUMBA_BOUNDSCHECK, say) numba itself runs the loop; and what does not travel with its package, with versions of numba
+that `jit.TESTED` does not span.
 
 How arrays are handed over is numba's calling convention, unchanged since 2014: a struct's members, one after the other.
 Source: numba, "Architecture: calling conventions"; numba/core/callconv.py, numba/core/datamodel/models.py.
@@ -13,10 +14,10 @@ Source: numba, "Architecture: calling conventions"; numba/core/callconv.py, numb
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -26,13 +27,15 @@ from typing import Any
 import numpy as np
 
 from pc15.paths import cache_dir, numba_settings, variables, write_atomic
-from pc15.runtime.notices import say_damaged, say_unkept
+from pc15.runtime import lowered
+from pc15.runtime.lowered import Lowered
+from pc15.runtime.machine import callable_of, host, object_code
+from pc15.runtime.notices import say_compiling, say_damaged, say_unkept
 
 __all__ = ["KeptLoop", "LazyLoop"]
 
+_LOG = logging.getLogger(__name__)
 _LOCK = threading.RLock()
-_RESULTS: dict[str, Any] = {"none": None, "int64": ctypes.c_int64, "float64": ctypes.c_double}
-"""Types that a loop may return, by numba's names."""
 
 
 class LazyLoop:
@@ -67,21 +70,21 @@ class KeptLoop(LazyLoop):
 
     Args:
         make: the loop's dispatcher.
-        machine_code: compiles for given arguments: object file, name of the function in it, and what it returns; None
-            where that cannot be tried here; an empty file where the code needs more than itself, which is kept too, so
-            that no later process tries it again.
-        digest: of the sources that it depends on.
+        lower: lowers it for given arguments; None where that cannot be tried here; an empty text where the code needs
+            more than itself, which is kept too, so that no later process tries it again.
+        digest: of the sources that it depends on.   package: folder of its package.
     """
 
     def __init__(
         self,
         function: Callable[..., Any],
         make: Callable[[Callable[..., Any]], Any],
-        machine_code: Callable[[Callable[..., Any], tuple[Any, ...]], tuple[bytes, str, str] | None],
+        lower: Callable[[Callable[..., Any], tuple[Any, ...]], Lowered | None],
         digest: Callable[[], str],
+        package: Path,
     ) -> None:
         super().__init__(function, make)
-        self._machine_code, self._digest = machine_code, digest
+        self._lower, self._digest, self._package = lower, digest, package
         self._ready: dict[tuple[Any, ...], Callable[..., Any] | None] = {}
 
     @property
@@ -124,19 +127,39 @@ class KeptLoop(LazyLoop):
         """The loop for kinds of arguments, from its file or compiled; None if numba has to run it."""
         source = Path(self.py_func.__code__.co_filename)
         folder = _folder(source)
-        about = {"loop": f"{self.py_func.__module__}.{self.py_func.__qualname__}", "for": [*key], **_machine()}
+        loop = f"{self.py_func.__module__}.{self.py_func.__qualname__}"
+        about = {"loop": loop, "for": [*key], **host()}
         if folder != source.parent / "__pycache__":  # which installations share: each keeps its own files
             about["from"] = str(source.parent)
         name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         about["sources"] = self._digest()  # not in the name: what is out of date is written over
         path = folder / f"{source.stem}.{self.py_func.__name__}-{name}.loop"
-        found = _read(path, about)
+        found = _read(path, about) if lowered.noted is None else None
         if found is None:
-            found = self._machine_code(self.py_func, arguments)
+            found = self._from_package(loop, key) or self._by_numba(loop, key, arguments)
             if found is None:
                 return None
             _write(path, about, *found)
-        return _callable(*found, key) if found[0] else None
+        return callable_of(*found, key) if found[0] else None
+
+    def _from_package(self, loop: str, key: tuple[str, ...]) -> tuple[bytes, str, str] | None:
+        """Object file, function and what that returns, of what travels with the package; None if that cannot be."""
+        if (given := lowered.shipped(self._package, loop, key)) is None:
+            return None
+        say_compiling(loop)
+        try:
+            return object_code(given.text), given.function, given.returns
+        except RuntimeError as error:  # an older LLVM than it was written by
+            _LOG.info("%s is lowered anew: %s", loop, error)
+            return None
+
+    def _by_numba(self, loop: str, key: tuple[str, ...], arguments: tuple[Any, ...]) -> tuple[bytes, str, str] | None:
+        """The same, lowered now; None if numba is to run it."""
+        if (made := self._lower(self.py_func, arguments)) is None:
+            return None
+        if lowered.noted is not None:
+            lowered.noted[lowered.name_of(loop, key)] = made
+        return object_code(made.text) if made.text else b"", made.function, made.returns
 
 
 def _flatten(values: tuple[Any, ...], kinds: list[str], words: list[Any]) -> bool:
@@ -163,20 +186,6 @@ def _flatten(values: tuple[Any, ...], kinds: list[str], words: list[Any]) -> boo
         else:
             return False
     return True
-
-
-@functools.cache
-def _machine() -> dict[str, str]:
-    """Processor and llvmlite that machine code is made for and by."""
-    import llvmlite
-    import llvmlite.binding as llvm
-
-    return {
-        "llvmlite": str(llvmlite.__version__),
-        "triple": llvm.get_process_triple(),
-        "processor": llvm.get_host_cpu_name(),
-        "features": llvm.get_host_cpu_features().flatten(),
-    }
 
 
 def _folder(source: Path) -> Path:
@@ -212,46 +221,3 @@ def _write(path: Path, about: dict[str, Any], code: bytes, function: str, return
         write_atomic(path, hashlib.sha256(data).digest() + data)
     except OSError as error:  # slower to start, but right
         say_unkept(error)
-
-
-@functools.cache
-def _target() -> Any:
-    """LLVM for this process's machine."""
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.Target.from_triple(llvm.get_process_triple())
-
-
-_ENGINES: list[Any] = []
-"""Owner of the machine code, as long as the process lives."""
-
-
-def _callable(code: bytes, function: str, returns: str, key: tuple[str, ...]) -> Callable[..., Any]:
-    """A function of machine words, which runs without the GIL."""
-    import llvmlite.binding as llvm
-
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target().create_target_machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    _ENGINES.append(engine)
-    result = _RESULTS[returns] or ctypes.c_void_p
-    words: list[Any] = []
-    for kind in key:
-        if kind == "float":
-            words.append(ctypes.c_double)
-        elif kind in ("int", "bool"):
-            words.append(ctypes.c_int64)
-        elif " of " not in kind:
-            words += [ctypes.c_int64] * (5 + 2 * int(kind.split()[1]))
-    shape = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *words)
-    run = shape(engine.get_function_address(function))
-
-    def call(*arguments: Any) -> Any:
-        value, why = result(), ctypes.c_void_p()
-        if status := run(ctypes.addressof(value), ctypes.addressof(why), *arguments):
-            raise RuntimeError(f"{function} ended with status {status}, though nothing in it raises")
-        return None if returns == "none" else value.value
-
-    return call

@@ -155,10 +155,10 @@ def test_what_machine_code_alone_cannot_do_is_tried_once_and_then_numba_keeps_it
 def test_machine_code_of_another_processor_is_left_alone_and_a_full_disk_stops_nothing(folder: Path) -> None:
     code = f"""import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]
 import pc15.runtime.kept as kept
-kept._machine = lambda: {{"processor": "another"}}
+kept.host = lambda: {{"processor": "another"}}
 {ASK.replace("MADE", "[]")}
 import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-kept._machine = lambda: {{"processor": "a third"}}
+kept.host = lambda: {{"processor": "a third"}}
 fill._ready.clear()
 fill(Pair(out, 10), table, 0.5, True)"""
     own = os.environ | {"NUMBA_CACHE_DIR": str(folder / "kept")}
