@@ -8,7 +8,8 @@ Sums are integers and are solved in an order that is written down: the same taps
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,35 @@ SUMS = TAPS + 1
 """Pairs of samples that are multiplied, and what is wanted."""
 TRIES = 2
 """Rounds in which single taps move by one."""
+_TAP_COST = np.array([1.0 + 2.2 * math.log2(1.0 + tap) for tap in range(MAX_TAP + 1)])
+"""About what a tap costs, in bits, by its magnitude."""
+
+
+class Room(NamedTuple):
+    """Work space of `_join`."""
+
+    work: Ints  # [TAPS, SUMS] float64
+    best: Ints  # [TAPS] float64
+    both: Ints  # [SUMS, SUMS] float64
+    of_class: Ints  # [CLASSES] int64
+    own: Ints  # [CLASSES] float64
+    pairs: Ints  # [CLASSES, CLASSES] float64
+    alive: Ints  # [CLASSES] int64
+    taps: Ints  # [CLASSES + 1, TAPS] int64
+
+
+def _room() -> Room:
+    """Any contents will do."""
+    return Room(
+        work=np.zeros((TAPS, SUMS)),
+        best=np.zeros(TAPS),
+        both=np.zeros((SUMS, SUMS)),
+        of_class=np.zeros(CLASSES, np.int64),
+        own=np.zeros(CLASSES),
+        pairs=np.zeros((CLASSES, CLASSES)),
+        alive=np.zeros(CLASSES, np.int64),
+        taps=np.zeros((CLASSES + 1, TAPS), np.int64),
+    )
 
 
 @jit_entry()
@@ -90,12 +120,6 @@ def _solve(sums: Ints, work: Ints, best: Ints) -> None:
 
 
 @jit_inner()
-def _tap_bits(tap: int) -> float:
-    """About what a tap costs."""
-    return 1.0 + 2.2 * np.log2(1.0 + abs(tap))
-
-
-@jit_inner()
 def _fit(sums: Ints, lam: float, work: Ints, best: Ints, taps: Ints) -> float:
     """Whole taps, int64, for some sums; returns J relative to no filter, for which bits are paid as well."""
     _solve(sums, work, best)
@@ -107,12 +131,12 @@ def _fit(sums: Ints, lam: float, work: Ints, best: Ints, taps: Ints) -> float:
             slope = -2.0 * sums[i, TAPS]
             for k in range(TAPS):
                 slope += 2.0 * sums[i, k] * taps[k] / one
-            chosen, least, start = I64(taps[i]), 0.0, _tap_bits(taps[i])
+            chosen, least, start = I64(taps[i]), 0.0, _TAP_COST[abs(taps[i])]
             for by in (-1, 1):
                 tap = I64(taps[i]) + by
                 if abs(tap) <= MAX_TAP:
                     step = by / one
-                    j = slope * step + sums[i, i] * step * step + lam * (_tap_bits(tap) - start)
+                    j = slope * step + sums[i, i] * step * step + lam * (_TAP_COST[abs(tap)] - start)
                     if j < least:
                         chosen, least = tap, j
             taps[i] = chosen
@@ -121,7 +145,7 @@ def _fit(sums: Ints, lam: float, work: Ints, best: Ints, taps: Ints) -> float:
         line = -2.0 * sums[i, TAPS]
         for k in range(TAPS):
             line += sums[i, k] * taps[k] / one
-        j += line * taps[i] / one + lam * _tap_bits(taps[i])
+        j += line * taps[i] / one + lam * _TAP_COST[abs(taps[i])]
     if j >= lam * TAPS:
         j = lam * TAPS
         for i in range(TAPS):
@@ -129,20 +153,26 @@ def _fit(sums: Ints, lam: float, work: Ints, best: Ints, taps: Ints) -> float:
     return j
 
 
-@jit_entry(allocates=True)
-def _join(sums: Ints, lam: float, loop: Loop, best_taps: Ints) -> float:
-    """Filters for sums [CLASSES, SUMS, SUMS] float64, left in loop; returns their J relative to no filter.
+@jit_inner()
+def _add(one: Ints, other: Ints, out: Ints) -> None:
+    """Add sums [SUMS, SUMS]; `out` may be one of both."""
+    for i in range(SUMS):
+        for k in range(SUMS):
+            out[i, k] = one[i, k] + other[i, k]
 
-    best_taps: [CLASSES + 1, TAPS] int64, work space.
-    """
-    work, best, both = np.zeros((TAPS, SUMS)), np.zeros(TAPS), np.zeros((SUMS, SUMS))
-    of_class, own, pairs = np.arange(CLASSES), np.zeros(CLASSES), np.zeros((CLASSES, CLASSES))
-    alive, scratch = np.ones(CLASSES, np.int64), best_taps[CLASSES]
+
+@jit_entry()
+def _join(sums: Ints, lam: float, loop: Loop, room: Room) -> float:
+    """Filters for sums [CLASSES, SUMS, SUMS] float64, left in loop; returns their J relative to no filter."""
+    work, best, both, of_class, own, pairs, alive, best_taps = room
+    for a in range(CLASSES):
+        of_class[a], alive[a] = a, 1
+    scratch = best_taps[CLASSES]
     for a in range(CLASSES):
         own[a] = _fit(sums[a], lam, work, best, best_taps[a])
     for a in range(CLASSES):
         for b in range(a):
-            both[:] = sums[a] + sums[b]
+            _add(sums[a], sums[b], both)
             pairs[a, b] = _fit(both, lam, work, best, scratch) - own[a] - own[b]
     least, count = 0.0, CLASSES
     loop.filters[0] = 0
@@ -175,7 +205,7 @@ def _join(sums: Ints, lam: float, loop: Loop, best_taps: Ints) -> float:
             for b in range(a):
                 if alive[a] and alive[b] and pairs[a, b] < cost:
                     first, second, cost = a, b, pairs[a, b]
-        sums[second] += sums[first]
+        _add(sums[first], sums[second], sums[second])
         alive[first] = 0
         count -= 1
         own[second] = _fit(sums[second], lam, work, best, best_taps[second])
@@ -183,7 +213,7 @@ def _join(sums: Ints, lam: float, loop: Loop, best_taps: Ints) -> float:
             if of_class[i] == first:
                 of_class[i] = second
             if alive[i] and i != second:
-                both[:] = sums[i] + sums[second]
+                _add(sums[i], sums[second], both)
                 pairs[max(i, second), min(i, second)] = _fit(both, lam, work, best, scratch) - own[i] - own[second]
 
 
@@ -203,15 +233,11 @@ def fit_loop(picture: Ints, goal: Ints, lam: float) -> tuple[Loop, Ints]:
     supers = -(-picture.shape[0] // SUPER), -(-picture.shape[1] // SUPER)
     loop, before = no_loop(supers), np.zeros(supers, np.int64)
     _super_errors(picture, goal, before)
-    sums, line, taps = (
-        np.zeros((CLASSES, SUMS, SUMS), np.int64),
-        np.zeros(SUMS, np.int64),
-        np.zeros((CLASSES + 1, TAPS), np.int64),
-    )
+    sums, line, room = np.zeros((CLASSES, SUMS, SUMS), np.int64), np.zeros(SUMS, np.int64), _room()
     which, sign = np.ones(supers, np.uint8), 1
     for _ in range(2):
         _add_sums(src, goal, classes, which, sign, line, sums)
-        if _join(sums.astype(np.float64), lam, loop, taps) >= 0.0:
+        if _join(sums.astype(np.float64), lam, loop, room) >= 0.0:
             break
         loop.on[:] = 1
         filtered, after = picture.copy(), np.zeros(supers, np.int64)
