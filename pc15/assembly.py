@@ -214,7 +214,7 @@ class _Plane:
             fields = _Fields(residual, f"{plane.where}, residual")
             names, step = fields.take("tools", list), fields.take("step", int)
             for name in names:
-                if name not in TOOLS:
+                if not isinstance(name, str) or name not in TOOLS:
                     near = did_you_mean(str(name), TOOLS)
                     raise ConfigError(f"{fields.where}: no tool {shown(name)}{near}; there are {', '.join(TOOLS)}")
             payloads = [

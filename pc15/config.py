@@ -133,8 +133,9 @@ class CodecConfig:
                 raise ConfigError(f"{name} is {shown(value)}; give {number} from {low} to {high}")
             object.__setattr__(self, name, int(value) if whole else float(value))
         for name in ("merge", "residual"):
-            if not isinstance(value := getattr(self, name), bool):
+            if not _is_flag(value := getattr(self, name)):
                 raise ConfigError(f"{name} is {shown(value)}; give True or False")
+            object.__setattr__(self, name, bool(value))
         object.__setattr__(self, "tools", _tools(self.tools))
         for name in ("table_id", "codebook_id", "device"):
             if not isinstance(value := getattr(self, name), str):
@@ -220,6 +221,12 @@ class CodecConfig:
         if changes.get("rans_id") is not None:
             changes.setdefault("table_id", "auto")
         return replace(self, **{"rans_id": None, **changes})
+
+
+def _is_flag(value: object) -> bool:
+    """True for a bool, NumPy's too, which is not loaded for that."""
+    kind = type(value)
+    return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
 
 
 def is_number(value: object, *, whole: bool = False) -> bool:

@@ -31,13 +31,18 @@ EXTRA_OF = {
 """The extra that each optional package, by the name of its module, is installed with."""
 
 
-def missing(what: str, error: ModuleNotFoundError) -> MissingExtraError | None:
-    """The error that says which extra `what` needs; None if the module that is missing comes with none."""
+def missing(what: str, error: ModuleNotFoundError, whole: str | None = None) -> MissingExtraError | None:
+    """The error that says which extra `what` needs; None if the module that is missing comes with none.
+
+    Args:
+        whole: the extra that all of its kind need, which holds that of programs.
+    """
     module = (error.name or "").split(".")[0]
     if module not in EXTRA_OF:
         return None
+    extra = whole if whole and EXTRA_OF[module] == "programs" else EXTRA_OF[module]
     return MissingExtraError(
-        f'{what} needs {module}, which is not installed; install it with: pip install "pc15[{EXTRA_OF[module]}]"'
+        f'{what} needs {module}, which is not installed; install it with: pip install "pc15[{extra}]"'
     )
 
 

@@ -22,7 +22,7 @@ from pc15._version import __version__
 from pc15.bitstream.alphabets import check_tables
 from pc15.config import PRESETS, CodecConfig
 from pc15.entropy.tables import load_table
-from pc15.errors import ConfigError, HooksError
+from pc15.errors import ConfigError, HooksError, SchemaError
 from pc15.hooks.weights import card_path
 from pc15.paths import models_dir, read_bounded, write_atomic
 from pc15.proc.codebook import load_codebook
@@ -88,23 +88,23 @@ def verify_models(folder: str | Path) -> dict[str, Any]:
     """Check a folder of `publish_models` against its manifest; returns that.
 
     Raises:
-        ConfigError: no manifest, or a file that is missing, changed or not listed; says which.
+        SchemaError: no manifest, or a file that is missing, changed or not listed; says which.
     """
     folder = Path(folder)
     listed = _listed(folder)
     if not listed:
-        raise ConfigError(f"{folder} has no {MANIFEST} of pc15 publish-models")
+        raise SchemaError(f"{folder} has no {MANIFEST} of pc15 publish-models")
     for name, facts in listed.items():
         try:
             data = read_bounded(folder / name, _MAX_BYTES)
         except OSError as error:
-            raise ConfigError(f"{folder / name} cannot be read: {error.strerror or error}; publish again") from error
+            raise SchemaError(f"{folder / name} cannot be read: {error.strerror or error}; publish again") from error
         if (len(data), hashlib.sha256(data).hexdigest()) != (facts.get("bytes"), facts.get("sha256")):
-            raise ConfigError(
+            raise SchemaError(
                 f"{folder / name} is not what the manifest says: it was changed or damaged; publish again"
             )
     if strange := sorted(set(_there(folder)) - listed.keys() - {MANIFEST}):
-        raise ConfigError(f"{folder} holds {strange[0]}, which the manifest does not list")
+        raise SchemaError(f"{folder} holds {strange[0]}, which the manifest does not list")
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
     return manifest
 

@@ -114,6 +114,11 @@ def _make_tiles(
             _log.warning("left out: %s", error)
             skipped += 1
             continue
+        if state.of_picture.get(where, digest) != digest:
+            _log.warning(
+                "%s has changed since %s was made: rows of what it was stay, and labelling refuses them; "
+                "cut all tiles into another file", name, out,
+            )  # fmt: skip
         split = split_of(digest, val_percent, test_percent)
         if state.append(out, digest, _rows_of(luma, where, digest, split, cfg, limit, stride)):
             cut += 1
@@ -129,6 +134,7 @@ class _Existing:
 
     def __init__(self) -> None:
         self.done: set[str] = set()
+        self.of_picture: dict[str, str] = {}  # sha256 by the name in rows
         self.rows = 0
         self._last: tuple[str, bytes] | None = None  # sha256 of the last picture, its rows
 
@@ -151,6 +157,7 @@ class _Existing:
                 if current:
                     state.done.add(current)
                 current, start = row.sha256, position
+                state.of_picture[row.image] = current
             position += len(line)
             state.rows += 1
         if current:
@@ -408,9 +415,9 @@ def load_tile_pixels(rows: Iterable[TileRow], folder: Path, *, anywhere: bool | 
     for own in by_picture(rows):
         name = resolve_image(own[0], folder, anywhere=anywhere)
         data = read_bytes(name)
-        if (digest := hashlib.sha256(data).hexdigest()) != own[0].sha256:
+        if hashlib.sha256(data).hexdigest() != own[0].sha256:  # whose hash it is now is nobody's business
             raise ImageError(
-                f"{name} has changed since its tiles were cut (SHA-256 {digest[:12]}, was {own[0].sha256[:12]}); "
+                f"{name} has changed since its tiles were cut (its SHA-256 was {own[0].sha256[:12]}); "
                 "cut tiles into another file"
             )
         luma = open_luma(data, name)

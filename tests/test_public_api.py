@@ -284,11 +284,14 @@ def test_a_tile_is_a_record_that_is_stored_and_read_back() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"gen_id": "5"}, {"seed": True}, {"payload": "text"}, {"more": 1}, {"tile_id": 1.5}],
+    [{"gen_id": "5"}, {"seed": True}, {"payload": "text"}, {"more": 1}, {"tile_id": 1.5}, {"seed": -1}],
 )
 def test_a_record_of_something_else_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(pc15.Pc15Error, match="record"):
         pc15.TileRec.from_dict({"tile_id": 3, "gen_id": 5, "qv_id": 7, "seed": 11, **wrong})
+    for nothing in (None, [1], "text"):
+        with pytest.raises(pc15.Pc15Error, match="not fields by name"):
+            pc15.TileRec.from_dict(nothing)  # type: ignore[arg-type]
     for payload in (b"\x80", b"\x03\x02", b"\x03\x00\x00", b"\x03\x7f", b"\x03\x01\x01\x01\x01\x01\x00\x7f"):
         with pytest.raises(pc15.Pc15Error, match="record"):
             pc15.TileRec(0, 0, 0, 0, payload_fmt=1, payload=payload).program  # noqa: B018

@@ -102,16 +102,16 @@ def columns(points: Sequence[Point]) -> list[str]:
     return [field.name for field in fewest if field.name in HEADINGS]
 
 
-def means(group: Sequence[Point]) -> tuple[float, ...]:
-    """Means of `columns`."""
-    return tuple(statistics.fmean(getattr(point, name) for point in group) for name in columns(group))
+def means(group: Sequence[Point], names: Sequence[str]) -> tuple[float, ...]:
+    """Means of some `columns`."""
+    return tuple(statistics.fmean(getattr(point, name) for point in group) for name in names)
 
 
 def common_means(points: Sequence[Point], codec: str) -> list[tuple[float, ...]]:
-    """The means of the settings that all of a codec's pictures have, by rising rate, without lossless ones."""
-    total = len(curves_of(points, codec))
+    """Means of `columns` at the settings that all of a codec's pictures have, by rising rate, without lossless ones."""
+    total, names = len(curves_of(points, codec)), columns(points)
     groups = [group for (name, _), group in by_setting(points).items() if name == codec and len(group) == total]
-    return sorted(means for means in map(means, groups) if all(map(math.isfinite, means)))
+    return sorted(row for row in (means(group, names) for group in groups) if all(map(math.isfinite, row)))
 
 
 def counted(number: int, noun: str) -> str:

@@ -115,7 +115,8 @@ def settings_table(points: Sequence[Point], codecs: Sequence[str]) -> Table:
     rows = []
     for (codec, setting), group in by_setting(points).items():
         if codec in codecs:
-            cells = [format(mean, forms.get(name, ".2f")) for name, mean in zip(names, means(group), strict=True)]
+            row = zip(names, means(group, names), strict=True)
+            cells = [format(mean, forms.get(name, ".2f")) for name, mean in row]
             rows.append([codec, setting, f"{len(group)}/{total}", *cells])
     header = ["codec", "setting", "pictures", *(HEADINGS[name] for name in names)]
     return Table("Means per setting", header, rows)

@@ -86,14 +86,16 @@ class TileRec:
         Raises:
             BitstreamError: a field is missing, unknown, or of another type.
         """
+        if not isinstance(fields, Mapping):
+            raise BitstreamError(f"a tile's record is {type(fields).__name__}, not fields by name")
         numbers = ("tile_id", "gen_id", "qv_id", "seed", "rec_flags", "payload_fmt")
         given = {"rec_flags": 0, "payload_fmt": PAYLOAD_RAW, "payload": b"", **fields}
         if set(given) != {*numbers, "payload"}:
             wrong = sorted(set(given) ^ {*numbers, "payload"})
             raise BitstreamError(f"a tile's record has missing or unknown fields: {', '.join(map(str, wrong))}")
         for name in numbers:
-            if isinstance(given[name], bool) or not isinstance(given[name], int):
-                raise BitstreamError(f"{name} of a tile's record is {given[name]!r}, not a whole number")
+            if isinstance(given[name], bool) or not isinstance(given[name], int) or given[name] < 0:
+                raise BitstreamError(f"{name} of a tile's record is {given[name]!r}, not a whole number from 0 up")
         if not isinstance(given["payload"], bytes | bytearray):
             raise BitstreamError(f"payload of a tile's record is {type(given['payload']).__name__}, not bytes")
         return cls(**{**given, "payload": bytes(given["payload"])})

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
                 f"-o {target} has no picture's suffix{near}; use one of {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
 
-    tally = Tally(args.answer, "picture", len(targets))
+    tally = Tally(args.answer, "picture", len(targets), [target for _, target in targets])
     wanted = wanted_pairs(targets, tally, skip_existing=args.skip_existing)
 
     def one(source: Path, target: Path) -> _Drawn:

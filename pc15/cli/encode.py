@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
             right = target.with_suffix(STREAM_SUFFIX)
             raise ConfigError(f"-o {target} has a picture's suffix, but it will be a stream; call it {right}")
 
-    tally = Tally(args.answer, "picture", len(targets))
+    tally = Tally(args.answer, "picture", len(targets), [target for _, target in targets])
     wanted = wanted_pairs(targets, tally, skip_existing=args.skip_existing)
 
     def load(source: Path, target: Path) -> Bytes:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -139,18 +139,13 @@ def write_standard(data: bytes) -> None:
 
 
 def wanted_pairs(pairs: Sequence[tuple[Path, Path]], tally: Tally, *, skip_existing: bool) -> list[tuple[Path, Path]]:
-    """Sources and targets that are to be worked on; those that --skip-existing leaves as they are go to the tally.
-
-    Where a target is standard output, what is said goes beside it.
-    """
+    """Sources and targets that are to be worked on; those that --skip-existing leaves as they are go to the tally."""
     wanted = []
     for source, target in pairs:
         if skip_existing and target != STANDARD and target.is_file():
             tally.skipped(source, target)
         else:
             wanted.append((source, target))
-    if any(target == STANDARD for _, target in wanted):
-        tally.answer.beside_data()
     return wanted
 
 
@@ -234,13 +229,16 @@ class Tally:
 
     Args:
         noun: of a file.   total: how many there are, those included that are skipped.
+        targets: where results go: what is said goes beside standard output, if that is one of them.
     """
 
-    def __init__(self, answer: Answer, noun: str, total: int) -> None:
+    def __init__(self, answer: Answer, noun: str, total: int, targets: Iterable[Path] = ()) -> None:
         self.answer, self._noun, self._total = answer, noun, total
         self._began = time.perf_counter()
         self._skipped = self._failed = 0
         self._sums: dict[str, int] = {}
+        if STANDARD in targets:
+            answer.beside_data()
         answer.begin_list("files")
 
     @contextlib.contextmanager

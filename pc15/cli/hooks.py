@@ -36,9 +36,10 @@ def hooks_of(spec: str) -> EncoderHooks | None:
         return AiHooks.from_folder(baseline_weights())
     folder = Path(spec)
     if folder.is_dir():
+        from pc15.hooks.hub import local_hooks
         from pc15.hooks.learned import AiHooks
 
-        return AiHooks.from_folder(folder)
+        return AiHooks.from_folder(local_hooks(folder))
     if spec.startswith("hf:"):
         from pc15.hooks.hub import fetch_hooks
         from pc15.hooks.learned import AiHooks

@@ -38,6 +38,7 @@ class Program:
 
     package: the modules of its commands lie there.   commands: name -> summary, the first sentence of the docstring of
     its `run`, which is not loaded for that.   usage: errors that are answered with the code of wrong usage.
+    extra: that all of its commands need; None if some do with the base.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Program:
     groups: Mapping[str, Group] = field(default_factory=dict)
     usage: tuple[type[Pc15Error], ...] = (ConfigError, UnknownNameError)
     interrupted: str = "interrupted; what was finished stays"
+    extra: str | None = None
 
     def parser(self, chosen: Sequence[str]) -> Parser:
         """The parser, complete for the command that the words `chosen` begin with; of others, name and summary."""
@@ -99,6 +101,12 @@ class Program:
             try:
                 with one_line_each(self.name, quiet=args.quiet, verbose=args.verbose):
                     code: int = args.run(args)
+            except BrokenPipeError:
+                raise
+            except (KeyboardInterrupt, Pc15Error, OSError, MemoryError) as error:
+                stopped = isinstance(error, KeyboardInterrupt)
+                args.answer.put(error=str(error) or (self.interrupted if stopped else "out of memory"))
+                raise
             finally:
                 args.answer.close()
                 hide_bars(hidden=False)
@@ -112,7 +120,7 @@ class Program:
             return FAILED
         except ModuleNotFoundError as error:
             group = words[:1] != [] and words[0] in self.groups
-            if (told := missing(" ".join([self.name, *words[: 1 + group]]), error)) is None:
+            if (told := missing(" ".join([self.name, *words[: 1 + group]]), error, self.extra)) is None:
                 raise
             complain(str(told), program=self.name)
             return FAILED

@@ -7,6 +7,7 @@ versions, and nothing is ever unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -16,7 +17,7 @@ from pc15.errors import ConfigError, HooksError, MissingExtraError
 from pc15.hooks.roles import ROLES
 from pc15.paths import cache_dir, read_bounded, write_atomic
 
-__all__ = ["CONFIG", "PREFIX", "WEIGHTS", "fetch_hooks", "unpack_hooks"]
+__all__ = ["CONFIG", "PREFIX", "WEIGHTS", "fetch_hooks", "local_hooks", "unpack_hooks"]
 
 PREFIX = "hf:"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -62,6 +63,19 @@ def fetch_hooks(spec: str) -> Path:
     return unpack_hooks(source, cache_dir() / "hub" / f"{named[1].replace('/', '--')}--{source.name}", spec)
 
 
+def local_hooks(folder: Path) -> Path:
+    """A folder of weights, of one that may be laid out as a repository of the Hub: then as `fetch_hooks`, else itself.
+
+    Raises:
+        HooksError: as `unpack_hooks`.
+    """
+    places = [folder, *(folder / role for role in ROLES)]
+    if not any((place / WEIGHTS).is_file() and (place / CONFIG).is_file() for place in places):
+        return folder
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return unpack_hooks(folder, cache_dir() / "hub" / f"here--{name}", str(folder))
+
+
 def unpack_hooks(source: Path, target: Path, spec: str) -> Path:
     """Lay a repository's files out as a folder of weights: `<role>.safetensors` and `<role>.yaml`.
 
@@ -88,6 +102,9 @@ def unpack_hooks(source: Path, target: Path, spec: str) -> Path:
         write_atomic(target / f"{role}.yaml", json.dumps(card, indent=1).encode())  # JSON is YAML
     if not found:
         raise HooksError(f"{spec} holds no {WEIGHTS} with a {CONFIG} beside it; it is no repository of pc15's hooks")
+    for role in ROLES.keys() - found:  # what lay there before
+        (target / f"{role}.safetensors").unlink(missing_ok=True)
+        (target / f"{role}.yaml").unlink(missing_ok=True)
     return target
 
 

@@ -106,7 +106,7 @@ class AiHooks:
         return cls(**{predictor.slot: predictor for predictor in predictors}, **options)  # type: ignore[arg-type]
 
     @classmethod
-    def from_folder(cls, folder: Path) -> AiHooks | None:
+    def from_folder(cls, folder: str | Path) -> AiHooks | None:
         """Hooks of all weights in a folder, by the role in their cards; None if none of them can be used.
 
         Weights without a card, a card without weights, and a pair that does not fit cost one `HooksWarning` each.
@@ -114,7 +114,7 @@ class AiHooks:
         Raises:
             ConfigError: neither weights nor cards, or two weights that would answer the same question.
         """
-        found: dict[str, tuple[Path, str]] = {}  # path and role by slot
+        folder, found = Path(folder), dict[str, tuple[Path, str]]()  # path and role by slot
         names = {
             path.with_suffix(".safetensors") for kind in ("safetensors", "yaml") for path in folder.glob(f"*.{kind}")
         }

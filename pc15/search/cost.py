@@ -71,8 +71,9 @@ class Costs:
     @cached_method
     def stacked(self, most: int) -> tuple[Tensor, Tensor]:
         """`added_rows` [most,K] and `amplitudes` [most, 2, AMP_SEARCHED + 1] of all layers."""
-        every = range(most)
-        return torch.stack([self.added_rows(i, most) for i in every]), torch.stack([self.amplitudes(i) for i in every])
+        every = range(max(1, most))  # of no layers, those of one, of which none are
+        rows = torch.stack([self.added_rows(i, max(1, most)) for i in every])
+        return rows[:most], torch.stack([self.amplitudes(i) for i in every])[:most]
 
     @cached_method
     def amplitudes(self, layer: int) -> Tensor:

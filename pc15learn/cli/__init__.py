@@ -40,4 +40,5 @@ main = Program(
     commands=COMMANDS,
     usage=(Pc15Error,),
     interrupted="interrupted; what was finished stays, and the same command goes on from there",
+    extra="learn",
 ).main

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -300,6 +300,10 @@ def test_perceptual_qualities_stand_beside_the_others(tmp_path: Path, capsys: py
     assert cli.main([*argv, "--against", "jpeg", "--anchors", str(out), "--reference", "webp"]) == 0
     shown = capsys.readouterr().out
     assert "BD-rate against webp" in shown and "VIF" not in shown
+    mixed = [replace(point, codec=f"pc15-{point.codec}") for point in [*points, *read_points(anchors)]]
+    first = next(table for table in tables(mixed, None) if table.title == "Means per setting")
+    assert first.header[-3:] == ["SSIM", "encode s", "decode s"]
+    assert "vif" not in compressai_results(mixed, "pc15-webp")["results"]
     save_image(source, picture(160, 164))
     assert cli.main([*argv, "--against", "jpeg", "--perceptual"]) == 1
     assert "p.png has 164x160 pixels; MS-SSIM needs 161x161, leave it out" in capsys.readouterr().err

@@ -245,6 +245,10 @@ def test_pictures_and_streams_go_through_pipes(photo: Path) -> None:
     ran = piped("encode", "-", "-o", "-", *FLAT, given=picture)
     assert (ran.returncode, ran.stdout) == (0, want)
     assert b"standard output: 24x18 in " in ran.stderr
+    told = piped("encode", "-", "-o", "-", *FLAT, "--json", given=picture)
+    assert told.stdout == want and json.loads(told.stderr)["files"][0]["bytes"] == len(want)
+    told = piped("decode", "-", "-o", "-", "--json", given=want)
+    assert torch.equal(load_rgb(io.BytesIO(told.stdout)), decode(want)) and json.loads(told.stderr)["total"]
     back = piped("decode", "-", "-o", "-", given=want)
     assert torch.equal(load_rgb(io.BytesIO(back.stdout)), decode(want))
     assert piped("info", "-", given=want).stdout.startswith(b"-: 24x18 colour")
@@ -256,6 +260,14 @@ def test_pictures_and_streams_go_through_pipes(photo: Path) -> None:
             command = [sys.executable, "-m", "pc15", "encode", str(photo), "-o", "/dev/stdout", *FLAT]
             subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.PIPE, check=True, timeout=120)
         assert (photo.parent / "redirected").read_bytes().startswith(want)
+
+
+def test_an_error_is_in_the_json_too(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["metrics", photo, photo.with_name("none.png")], ["generators", "NOPE"], ["info", photo]):
+        assert run(*argv, "--json") in (1, 2)
+        shown = capsys.readouterr()
+        said = json.loads(shown.out)
+        assert (said["error"] if "error" in said else said["streams"][0]["error"]) in shown.err
 
 
 def test_pipes_that_cannot_be_meant_are_refused(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,8 @@ Edit = Callable[[dict[str, Any]], object]
         (RESIDUAL, lambda c: c["planes"][0]["residual"].update(step=80), "step is 80; give 0 to 79"),
         (RESIDUAL, lambda c: c["planes"][0]["residual"].update(step=3), "cannot be read with this size, step"),
         (RESIDUAL, lambda c: c["planes"][0]["residual"].update(tools=["sin"]), "no tool 'sin'; did you mean sine?"),
+        (RESIDUAL, lambda c: c["planes"][0]["residual"].update(tools=[["sine"]]), "no tool ['sine']"),
+        (RESIDUAL, lambda c: c["planes"][0]["residual"].update(tools=[{}]), "no tool {}"),
     ],
 )  # fmt: skip
 def test_a_bad_edit_is_refused_where_it_stands(base: dict[str, Any], edit: Edit, says: str) -> None:

@@ -127,6 +127,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert own == CodecConfig.preset("fast", tile=32, lambda_rd=0.5, seed=7, coarse=64)
     assert type(own.tile) is int
     assert type(own.lambda_rd) is float
+    assert CodecConfig.preset("fast", merge=np.True_).merge is True
     assert CodecConfig.preset("fast", quality=np.int64(75)) == CodecConfig.preset("fast", quality=np.float32(75))
 
 

@@ -178,6 +178,16 @@ def test_programs_without_layers_are_a_surface_of_dc(tile: int) -> None:
         assert float((back.double().mean() - picture.double().mean()).abs()) < 12
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"merge": True}, {"search": "indexed"}, {"coarse": 64}, {"section_rows": 2, "merge": True}, {"refine": 1}],
+    ids=lambda options: "_".join(options) or "plain",
+)
+def test_searches_of_no_layers_have_nothing_to_search(options: dict[str, object]) -> None:
+    cfg = CodecConfig.preset("balanced", tile=16, residual=False, max_layers=0, device="cpu", **options)
+    assert decode(encode(noise(False), cfg)["bitstream"]).shape == noise(False).shape
+
+
 # ---------------------------------------------------------------- weights and cards
 
 

@@ -18,7 +18,7 @@ from pc15 import AiHooks, CodecConfig, cli
 from pc15.bench.codecs import coders, conventional
 from pc15.cli.hooks import hooks_of
 from pc15.entropy.tables import load_table
-from pc15.errors import ConfigError, HooksError, UnknownNameError
+from pc15.errors import ConfigError, HooksError, SchemaError, UnknownNameError
 from pc15.hooks.hub import fetch_hooks
 from pc15.hooks.roles import ROLES
 from pc15.proc.codebook import load_codebook
@@ -74,17 +74,17 @@ def test_a_folder_that_was_changed_is_not_verified(tmp_path: Path, capsys: pytes
     whole = name.read_bytes()
     for data, says in ((whole + b"\n", "is not what the manifest says"), (None, "fast.yaml cannot be read")):
         name.unlink() if data is None else name.write_bytes(data)
-        assert cli.main(["publish-models", str(tmp_path), "--verify"]) == 2
+        assert cli.main(["publish-models", str(tmp_path), "--verify"]) == 1
         assert says in capsys.readouterr().err
     publish_models(tmp_path)
     assert name.read_bytes() == whole, "published again, it is whole again"
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"notes.txt, which the manifest does not list"):
+    with pytest.raises(SchemaError, match=r"notes.txt, which the manifest does not list"):
         verify_models(tmp_path)
     with pytest.raises(ConfigError, match=r"notes.txt, which is none of these files"):
         publish_models(tmp_path)
     (tmp_path / MANIFEST).write_text(json.dumps({"files": {"../outside": {}}}))
-    with pytest.raises(ConfigError, match="has no manifest.json"):
+    with pytest.raises(SchemaError, match="has no manifest.json"):
         verify_models(tmp_path)
 
 
@@ -185,6 +185,21 @@ def test_weights_go_to_the_hub_and_come_back(
     assert (hooks.rd_predictor is not None) == ("rd" in roles)
     assert asked[0][0] == "org/name" and asked[0][1]["revision"] == "v2"
     assert all("safetensors" in name or "config.json" in name for name in asked[0][1]["allow_patterns"])
+
+
+def test_a_repository_of_the_hub_is_a_folder_of_weights_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PC15_CACHE_DIR", str(tmp_path / "cache"))
+    own, out = tmp_path / "own", tmp_path / "hub"
+    own.mkdir()
+    for role in ("selector", "rd"):
+        write(own / f"{role}.safetensors", role, ROLES[role].make_net(hidden=HIDDEN).frozen())
+    assert pc15learn.cli.main(["push", "org/name", "--weights", str(own), "--out", str(out), "--dry-run"]) == 0
+    hooks = hooks_of(str(out))
+    assert isinstance(hooks, AiHooks) and hooks.selector is not None and hooks.rd_predictor is not None
+    assert hooks.describe() == AiHooks.from_folder(str(own)).describe()  # type: ignore[union-attr]
+    (out / "rd" / "model.safetensors").unlink()
+    hooks = hooks_of(str(out))
+    assert isinstance(hooks, AiHooks) and hooks.rd_predictor is None, "what lay there before is gone"
 
 
 def test_without_a_network_the_hub_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

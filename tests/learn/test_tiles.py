@@ -138,12 +138,17 @@ def test_a_picture_that_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path
         make_tiles(folder, tmp_path / "none.jsonl")
 
 
-def test_a_picture_that_changed_is_noticed(tmp_path: Path):
+def test_a_picture_that_changed_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder, out = pictures(tmp_path / "in", 1), tmp_path / "tiles.jsonl"
     make_tiles(folder, out)
     save_image(folder / "p0.png", torch.zeros(1, 70, 70, dtype=torch.uint8))
-    with pytest.raises(ImageError, match="has changed since its tiles were cut"):
+    now = hashlib.sha256((folder / "p0.png").read_bytes()).hexdigest()
+    with pytest.raises(ImageError, match="has changed since its tiles were cut") as raised:
         load_tile_pixels(list(read_rows(out)), out.parent)
+    assert now[:6] not in str(raised.value), "a row may name any file: what is in it is not told"
+    with caplog.at_level(logging.WARNING):
+        make_tiles(folder, out)
+    assert "p0.png has changed since" in caplog.text and "into another file" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [{"tile": 2}, {"overlap": 40}, {"stride": 0}, {"limit": 0}, {"val_percent": 100}])
