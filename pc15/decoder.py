@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from pc15.bitstream.container import Stream, StreamLike, pixel_limit, read_container, several_streams, stream_bytes
+from pc15.bitstream.container import (
+    Stream,
+    StreamLike,
+    check_pixels,
+    pixel_limit,
+    read_container,
+    several_streams,
+    stream_bytes,
+)
 from pc15.bitstream.header import (
     CHROMA_TOOLS,
     COLOR_YCBCR420,
@@ -270,6 +278,7 @@ def _read(
     for data in streams:
         try:
             stream = read_container(data, strict, max_pixels=pixel_limit(max_pixels, len(data)))
+            check_pixels(stream, max_pixels)
             check_ids(stream.header)
         except Pc15Error as error:
             wrong = error  # unless the symbols of one before it are wrong

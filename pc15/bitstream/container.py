@@ -81,7 +81,7 @@ class Stream:
     metadata: dict[str, Any] | None = None  # JSON; nothing that decoding needs
     damage: list[str] = field(default_factory=list)  # one sentence per thing lost; empty for a sound stream
     residuals: list[bytes | None] = field(default_factory=list)  # sections of the residual; None as in `sections`
-    size: int = field(default=0, compare=False)  # bytes that it was read from
+    size: int = field(default=0, compare=False)  # bytes that tell the picture, of those that it was read from
 
 
 def pixel_limit(max_pixels: int | None, size: int) -> int:
@@ -93,6 +93,20 @@ def pixel_limit(max_pixels: int | None, size: int) -> int:
     if max_pixels is None:
         return min(DEFAULT_MAX_PIXELS, max(FREE_PIXELS, PIXELS_PER_BYTE * size))
     return checked_max_pixels(max_pixels)
+
+
+def check_pixels(stream: Stream, max_pixels: int | None) -> None:
+    """Refuse a picture that metadata alone vouch for, or bytes beyond the stream's end, with whoever names no limit.
+
+    Raises:
+        BitstreamError: more pixels than `pixel_limit` of the bytes that tell them.
+    """
+    pixels, most = stream.header.width * stream.header.height, pixel_limit(max_pixels, stream.size)
+    if pixels > most:
+        raise BitstreamError(
+            f"{stream.size} bytes tell {pixels} pixels, over the limit of {most}; raise max_pixels if the source is "
+            "trusted"
+        )
 
 
 def _crc(header_crc: int, index: int, payload: bytes) -> bytes:
@@ -221,7 +235,7 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
             raise
         nothing: list[bytes | None] = [None] * sections
         damage = [f"section lengths cannot be read, no section is left: {e}"]
-        return Stream(header, nothing[:programs], _metadata_of(header.hooks), damage, nothing[programs:], len(data))
+        return Stream(header, nothing[:programs], _metadata_of(header.hooks), damage, nothing[programs:], pos)
     surplus = len(data) - start - sum(lengths) - CRC_BYTES * len(lengths)
     if surplus:
         found = f"{surplus} bytes after its end" if surplus > 0 else f"{-surplus} bytes too few: it is cut"
@@ -249,7 +263,8 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
             damage.append(str(e))
     if strict and damage:
         raise BitstreamError(f"stream is damaged: {damage[0]}; decode with strict=False to see what is left")
-    return Stream(header, chunks[:programs], metadata, damage, chunks[programs:], len(data))
+    told = min(len(data), start + sum(lengths) + CRC_BYTES * len(lengths)) - (lengths[-1] if header.has_metadata else 0)
+    return Stream(header, chunks[:programs], metadata, damage, chunks[programs:], max(pos, told))
 
 
 def _read_lengths(data: bytes, pos: int, sections: int, has_metadata: bool) -> tuple[list[int], int]:

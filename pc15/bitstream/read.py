@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pc15.bitstream.alphabets import Syntax, check_tables, least_bits
-from pc15.bitstream.container import Stream, pixel_limit, read_container
+from pc15.bitstream.container import Stream, check_pixels, pixel_limit, read_container
 from pc15.bitstream.header import PAYLOAD_RAW, Header, SectionSpan, section_spans, tile_counts
 from pc15.bitstream.ports import RawReader, Reader
 from pc15.bitstream.programs import Programs
@@ -95,6 +95,7 @@ def read_programs(
             `max_pixels`.
     """
     stream = read_container(data, strict, max_pixels=pixel_limit(max_pixels, len(data)))
+    check_pixels(stream, max_pixels)
     check_ids(stream.header)
     ((programs, damage),) = read_sections([stream], strict)
     return stream.header, programs, stream.metadata, damage

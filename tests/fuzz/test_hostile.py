@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 
 import pc15
 from pc15.bitstream import DEFAULT_MAX_PIXELS, FREE_PIXELS, MAX_PIXELS, PIXELS_PER_BYTE, pixel_limit, unpack_v15
-from pc15.bitstream.container import stream_bytes
+from pc15.bitstream.container import read_container, stream_bytes, write_container
 from pc15.bitstream.read import read_programs
 from pc15.cli import main
 from pc15.decoder import decode_many, decode_stream
@@ -67,6 +68,16 @@ def test_the_limit_of_pixels_follows_the_bytes_unless_the_caller_names_one() -> 
     for wrong in (0, -1, True, 1e6, "9", float("nan")):
         with pytest.raises(ConfigError, match="max_pixels is"):
             pc15.decode(STREAMS["gray_allowed"], max_pixels=wrong)  # type: ignore[arg-type]
+
+
+def test_metadata_and_what_follows_the_end_vouch_for_no_pixels() -> None:
+    padded = replace(read_container(flat(6000, 0)), metadata={"a": "x" * 6000})
+    padded = replace(padded, header=replace(padded.header, has_metadata=True))
+    for data, strict in ((write_container(padded), True), (flat(6000, 0) + bytes(6000), False)):
+        for read in (decode_stream, read_programs):
+            with pytest.raises(BitstreamError, match="bytes tell 36000000 pixels, over the limit of 16777216"):
+                read(data, strict=strict)
+        assert decode_stream(data, strict=strict, max_pixels=6000**2).planes[0].shape == (6000, 6000)
 
 
 def test_every_entry_takes_max_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
