@@ -39,6 +39,7 @@ __all__ = [
     "FREE_PIXELS",
     "MAX_METADATA_BYTES",
     "MAX_STREAM_BYTES",
+    "MOST_NAMED",
     "PIXELS_PER_BYTE",
     "Stream",
     "pixel_limit",
@@ -61,6 +62,8 @@ FREE_PIXELS = 1 << 24
 """Pixels that a stream may always have, however short it is, such as a blank page: a quarter of a second, 100 MB."""
 PIXELS_PER_BYTE = 1 << 16
 """Pixels that each byte of a longer stream vouches for; photographs have a hundredth of that at their worst."""
+MOST_NAMED = 100
+"""Sections that are lost and told one by one."""
 _LOST_SECTIONS = 1 << 12
 """Sections that are listed as lost although a stream has too few bytes for them; with more, nothing is left of it."""
 
@@ -250,9 +253,11 @@ def read_container(data: bytes, strict: bool = True, *, max_pixels: int = MAX_PI
             (header.grids[grid].rows(start, stop) for grid, start, stop in section_spans(header)),
             (f"plane {plane}, pixel rows {start} to {stop - 1}" for plane, start, stop in residual_spans(header)),
         )
-        for index, (place, chunk) in enumerate(zip(places, chunks, strict=True)):
-            if chunk is None:
-                damage.append(f"section {index} of {sections} ({place}) fails its CRC")
+        parts = enumerate(zip(places, chunks, strict=True))
+        lost = [(index, place) for index, (place, chunk) in parts if chunk is None]
+        damage += [f"section {index} of {sections} ({place}) fails its CRC" for index, place in lost[:MOST_NAMED]]
+        if len(lost) > MOST_NAMED:
+            damage.append(f"{len(lost) - MOST_NAMED} further sections of {sections} fail their CRCs")
     metadata = _metadata_of(header.hooks)
     if header.has_metadata:
         try:

@@ -39,6 +39,9 @@ __all__ = [
     "search_tiles",
 ]
 
+_SEEN_WHOLE = 0.25
+"""Share of a tile's pixels that lies in the picture from which on the tile is searched in full."""
+
 
 def search_tiles(
     plane: Tensor,
@@ -61,7 +64,7 @@ def search_tiles(
         goal, seen = goal_upon_coarse(goal, below[0], spec, task), [plane]
     own, tiles = grid_options(task.cfg, spec), plane_grid(header, grids_of(header, task.index).stop - 1)
     if searched_off_grid(tiles):
-        own = own.but(max_layers=min(own.max_layers, most))
+        own = _worth(own.but(max_layers=min(own.max_layers, most)), plane.shape[-2] * plane.shape[-1])
     search = SearchTask(header, task.index, own, task.tables, task.codebook)
     if len(rows := bands(tiles, own)) > 1:
         task.progress.reset(total=tiles.count)
@@ -74,6 +77,15 @@ def search_tiles(
     task.progress.reset(total=len(encoder.state.x))
     found = encoder.run(task.progress, limit)
     return None if found is None else found[0]
+
+
+def _worth(cfg: CodecConfig, pixels: int) -> CodecConfig:
+    """Options of a search beyond the bank, bounded by how much of a tile is seen: each trial draws all of it."""
+    seen = min(1.0, pixels / cfg.tile**2)
+    if seen >= _SEEN_WHOLE:
+        return cfg
+    layers = max(1, int(cfg.max_layers * seen / _SEEN_WHOLE))
+    return cfg.but(max_layers=min(cfg.max_layers, layers), refine=cfg.refine if seen >= _SEEN_WHOLE / 4 else 0)
 
 
 def goal_upon_coarse(plane: Tensor, below: Programs, spec: PlaneSpec, task: PlaneTask) -> Tensor:

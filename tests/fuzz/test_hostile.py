@@ -17,8 +17,17 @@ import pytest
 import torch
 
 import pc15
-from pc15.bitstream import DEFAULT_MAX_PIXELS, FREE_PIXELS, MAX_PIXELS, PIXELS_PER_BYTE, pixel_limit, unpack_v15
-from pc15.bitstream.container import read_container, stream_bytes, write_container
+from pc15.bitstream import (
+    DEFAULT_MAX_PIXELS,
+    FREE_PIXELS,
+    MAX_PIXELS,
+    PIXELS_PER_BYTE,
+    Header,
+    pack_v15,
+    pixel_limit,
+    unpack_v15,
+)
+from pc15.bitstream.container import MOST_NAMED, read_container, stream_bytes, write_container
 from pc15.bitstream.read import read_programs
 from pc15.cli import main
 from pc15.decoder import decode_many, decode_stream
@@ -243,8 +252,6 @@ def test_lost_sections_cost_time_in_proportion_to_their_number(caplog: pytest.Lo
     caplog.set_level("ERROR", "pc15")  # pytest's own records of 4,000 warnings would be most of the time
 
     def seconds(rows: int) -> float:
-        from pc15.bitstream import Header, pack_v15
-
         data = pack_v15(Header(1, rows, 0, (spec(4, 3),), section_rows=1)) + b"\5" * 60
         began = time.process_time()
         decoded = decode_stream(data, strict=False)
@@ -253,6 +260,13 @@ def test_lost_sections_cost_time_in_proportion_to_their_number(caplog: pytest.Lo
 
     seconds(100)
     assert seconds(4000) < 0.5
+
+
+def test_of_thousands_of_lost_sections_the_first_are_named() -> None:
+    data = pack_v15(Header(3, 2000, 0, (spec(4, 3),), section_rows=1)) + bytes(20_000)
+    damage = decode_stream(data, strict=False).damage
+    assert len(damage) == 1 + MOST_NAMED + 1 and damage[1].startswith("section 0 of ")
+    assert damage[-1].endswith("fail their CRCs") and "further sections" in damage[-1]
 
 
 def test_a_section_lost_between_sound_ones_takes_the_nearest_rows_dc() -> None:

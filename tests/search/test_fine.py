@@ -25,12 +25,13 @@ from pc15.entropy.tables import load_table
 from pc15.errors import ConfigError, UnknownNameError
 from pc15.luma import as_q12
 from pc15.metrics import ssim
+from pc15.plan import tiles
 from pc15.proc.codebook import FINE_MAX, OFFSET_MAX, load_codebook, offset_reach
 from pc15.proc.coords import tile_grid
 from pc15.proc.generators import NAMES, load
 from pc15.proc.registry import draw_levels, gen_id
 from pc15.proc.spec import Param, fine_bits
-from pc15.search import climb
+from pc15.search import candidates, climb
 from pc15.search.analysis import gradient_centres, spectrum_peaks, turning
 from pc15.search.backend import numba_ops, torch_ops
 from pc15.search.bank import get_bank
@@ -363,6 +364,28 @@ def test_noise_in_a_corner_of_a_tile_is_given_up_after_one_search(monkeypatch: p
     noise = torch.randint(0, 256, (1, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     encode(noise, CodecConfig(tile=256, overlap=24, lambda_rd=0.015, alpha_mix=0.7, device="cpu"))
     assert 0 < len(climbs) < 200, "it was some 450, of a search for each layer"
+
+
+def test_a_search_is_bounded_by_what_is_seen_of_its_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every trial draws a whole tile, so that of a tile far larger than the picture few are made."""
+    drawn: list[int] = []
+    draw = candidates._drawn_now
+
+    def counted(layers: Any, codebook: Any, tile: int, seed: int) -> Any:
+        drawn.append(len(layers.gen) * tile**2)
+        return draw(layers, codebook, tile, seed)
+
+    monkeypatch.setattr(candidates, "_drawn_now", counted)
+    noise = torch.randint(0, 256, (1, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    for tile in (256, 512):
+        coded = encode(noise, CodecConfig(tile=tile, device="cpu"))
+        assert coded["stats"]["layers"] <= 1
+        assert sum(drawn) < 1 << 24, "of 512 px it was 26 times as much"
+        drawn.clear()
+    cfg = CodecConfig(tile=256, max_layers=12, refine=1)
+    assert tiles._worth(cfg, 256**2) == tiles._worth(cfg, 128**2) == cfg
+    assert tiles._worth(cfg, 64**2).max_layers == 3 and tiles._worth(cfg, 64**2).refine == 1
+    assert tiles._worth(cfg, 48 * 64).refine == 0
 
 
 # ---------------------------------------------------------------- the benchmark
