@@ -155,7 +155,7 @@ for words in (["decode", tiles, "-o", "a.png"], ["generators"],
               ["bench", "rd", "--images", ".", "--out", "rd.csv"],
               ["encode", "photo.png", "-o", "a.pc15", "--hooks", "heuristic"]):
     with contextlib.redirect_stderr(io.StringIO()) as errors:
-        code = main(words)
+        code = main([*words, "-q"])
     said.append([" ".join(words[:2]), "MissingExtraError" if code else "", errors.getvalue()])
 print("RESULT", json.dumps(said))
 """

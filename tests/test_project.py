@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import shutil
@@ -10,10 +11,12 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from pc15.config_files import baseline_weights, find_config
 from pc15.errors import ConfigError
@@ -95,6 +98,26 @@ def test_constraints_are_exact_pins() -> None:
         assert re.fullmatch(r'[a-z0-9-]+==[\w.]+( ; python_version >= "3\.\d+")?', pin), pin
     names = [pin.split("==")[0] for pin in pins]
     assert names == sorted(set(names))
+
+
+def test_all_that_make_installs_is_pinned() -> None:
+    lines = (ROOT / "configs" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned, seen = {line.split("==")[0] for line in lines}, set[tuple[str, tuple[str, ...]]]()
+
+    def walk(name: str, extras: set[str]) -> None:
+        for text in metadata.requires(name) or []:
+            needed = Requirement(text)
+            asked = [{"extra": extra} for extra in extras | {""}]
+            if needed.marker is not None and not any(needed.marker.evaluate(one) for one in asked):
+                continue
+            key = re.sub(r"[-_.]+", "-", needed.name).lower(), tuple(sorted(needed.extras))
+            if key not in seen and not key[0].startswith(("nvidia-", "cuda-")):
+                seen.add(key)
+                with contextlib.suppress(metadata.PackageNotFoundError):  # not every installation has everything
+                    walk(needed.name, set(needed.extras))
+
+    walk("pc15", {"all"})
+    assert {name for name, _ in seen} - {"pc15"} <= pinned
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
