@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pc15.bitstream import read_container, residual_spans
 from pc15.config import PRESETS, CodecConfig
+from pc15.config_files import baseline_weights
 from pc15.decoder import decode, decode_many
 from pc15.encoder import encode, encode_many
 from pc15.errors import ConfigError
@@ -22,6 +24,9 @@ from pc15.residual.bits import residual_bits
 from pc15.runtime.notices import compiled
 from pc15.runtime.tensors import has_torch
 from pc15.search.sizes import SCREEN
+
+if TYPE_CHECKING:
+    from pc15.hooks.learned import AiHooks
 
 _Bytes = npt.NDArray[np.uint8]
 
@@ -94,10 +99,18 @@ def warm(tiles: Sequence[int] = WARM_TILES, *, device: str = "auto") -> Iterator
 
 
 def _code_programs(picture: _Bytes, cfg: CodecConfig) -> None:
-    """Tile programs alone, with merged layers, and with a residual upon them."""
-    for changes in ({}, {"merge": True}, {"residual": True}):
+    """Tile programs alone, in every way to search them, with merged layers, and with a residual upon them."""
+    ways: list[dict[str, Any]] = [{}, {"search": "exhaustive"}, {"search": "indexed"}, {"ai": _hooks()}]
+    for changes in (*ways, {"merge": True}, {"residual": True}):
         decode(encode(picture[:1], cfg.but(**changes))["bitstream"])
     decode(encode(picture, cfg)["bitstream"])
+
+
+def _hooks() -> AiHooks | None:
+    """Those of `--hooks baseline`."""
+    from pc15.hooks.learned import AiHooks  # here: it takes torch
+
+    return AiHooks.from_folder(baseline_weights())
 
 
 def _timed(what: str, work: Callable[[], None]) -> Warmed:
@@ -107,11 +120,12 @@ def _timed(what: str, work: Callable[[], None]) -> Warmed:
 
 
 def _photo() -> _Bytes:
-    """A colour picture with edges, texture and flat places, uint8 [3,h,w]."""
+    """A colour picture with edges, texture and flat places, uint8 [3,h,w], that does not look like one pattern."""
     y, x = np.mgrid[:_SIDE, :_SIDE] / 16.0
     rings, waves = np.sin(3.0 * np.hypot(x - 3.0, y - 5.0)), np.sin(2.3 * x + 1.1 * y) * np.cos(0.7 * y)
     ramp = (x + y) / (2.0 * _SIDE / 16.0) * 2.0 - 1.0
     picture = np.stack([0.6 * rings + 0.4 * np.sign(waves), waves, ramp]) * 0.35 + 0.5
+    picture += np.random.default_rng(1).normal(0.0, 0.12, picture.shape)
     picture[:, : _SIDE // 3] = picture[:, : _SIDE // 3].mean(axis=(1, 2), keepdims=True)
     return _as_pixels(picture)
 

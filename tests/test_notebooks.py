@@ -20,7 +20,6 @@ def cells(path: Path) -> list[str]:
     return [re.sub(r"(?m)^( *)[%!].*$", r"\1pass", cell) for cell in code]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_stored_without_outputs_and_installs_first(path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -29,6 +28,7 @@ def test_a_notebook_is_stored_without_outputs_and_installs_first(path: Path) -> 
     assert '%pip install --quiet "{SOURCE}"' in "".join(code[0]["source"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     layout.
     """
     from pc15.bench.exchange import read_curve, write_compressai, write_results
+    from pc15.bench.points import read_points
     from pc15.bench.rd import RdOptions, run_rd
     from pc15.bench.summary import choose_reference, report, tables
     from pc15.paths import ready_to_write
@@ -91,10 +92,12 @@ def run(args: argparse.Namespace) -> int:
         args.answer.say(f"{report(points, reference, curves).write(args.html)}: tables and plots")
     for path in write_compressai(points, args.compressai) if args.compressai is not None else []:
         args.answer.say(f"{path}: means per setting, in CompressAI's layout")
-    if args.results is not None and points:
+    measured = {point.key for point in read_points(args.out)}
+    released = [point for point in points if point.key in measured]  # anchors are others'
+    if args.results is not None and released:
         folder = args.images[0].resolve() if len(args.images) == 1 and args.images[0].is_dir() else None
         name = f"{folder.name if folder is not None else 'pictures'}-{'color' if args.color else 'luma'}"
-        written = write_results(points, args.results, name)[0]
+        written = write_results(released, args.results, name)[0]
         args.answer.say(f"{written}: all points; beside it means of each codec as JSON")
     pictures = len({point.picture for point in points})
     args.answer.say(

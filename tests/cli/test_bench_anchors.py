@@ -297,7 +297,9 @@ def test_perceptual_qualities_stand_beside_the_others(tmp_path: Path, capsys: py
     assert out.read_bytes() == before
 
     argv = [*argv[:5], str(anchors), *argv[6:]]  # beside points that lack them, what all have is told
+    argv += ["--results", str(tmp_path / "results")]
     assert cli.main([*argv, "--against", "jpeg", "--anchors", str(out), "--reference", "webp"]) == 0
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"pictures-luma.csv", "pictures-luma-jpeg.json"}
     shown = capsys.readouterr().out
     assert "BD-rate against webp" in shown and "VIF" not in shown
     mixed = [replace(point, codec=f"pc15-{point.codec}") for point in [*points, *read_points(anchors)]]
