@@ -220,6 +220,11 @@ def _check_file(source: Path) -> None:
         raise ConfigError(f"there is no file to read in {source}")
 
 
+def _one_line(name: str) -> str:
+    """A name without what ends a line or moves a terminal's cursor: a name must not look like a result."""
+    return "".join(ascii(c)[1:-1] if c < " " or "\x7f" <= c < "\xa0" else c for c in name)
+
+
 _FAILURES = (Pc15Error, OSError, UnicodeError)
 """Reasons for which one file fails and the others go on; UnicodeError: a name that this system cannot say."""
 
@@ -261,7 +266,7 @@ class Tally:
             said: for people, behind the target's name.
             sums: whole numbers of it that are added up over all files.   fields: more of it.
         """
-        name = "standard output" if target == STANDARD else str(target)
+        name = "standard output" if target == STANDARD else _one_line(str(target))
         row = {"source": str(source), "target": str(target), **sums, **fields}
         self.answer.row("files", row, f"{name}: {said}")
         for key, number in sums.items():

@@ -41,6 +41,7 @@ from pc15.plan.plan import (
 from pc15.plan.write import Chosen, write_section
 from pc15.residual.cross import guides_of
 from pc15.residual.enc.encode import ResidualParams, encode_residual
+from pc15.residual.syntax import SUPER
 from pc15.residual.tools import CROSS, tools_of
 from pc15.runtime.notices import say_once
 from pc15.runtime.parallel import parallel_map
@@ -387,6 +388,10 @@ class PlaneCoder:
         parts = spans or [ResidualSpan(self.index, 0, len(self.plane))] * self.open
         many = len(parts) > 1  # else the one there is may have a thread to help it
         helped = None if many else self.task.pool
+        if spec.residual:
+            self.task.progress.unit = "superblock"
+            across = -(-self.plane.shape[1] // SUPER)
+            self.task.progress.reset(total=across * sum(-((one.row_start - one.row_stop) // SUPER) for one in parts))
         work = parallel_map(
             self.task.pool, lambda span: self._rows(span, spec, drawn, helped), parts, only_if=lambda _: many
         )
@@ -422,7 +427,9 @@ class PlaneCoder:
         picture = np.full_like(goal, MIDDLE) if drawn is None else drawn[part]
         if spec.residual:
             choice = self._asked(goal - picture, goal, price)
-            params = ResidualParams(spec.residual - 1, price, self.cfg.tries, spec.tools, choice=choice)
+            params = ResidualParams(
+                spec.residual - 1, price, self.cfg.tries, spec.tools, choice=choice, progress=self.task.progress
+            )
             guides = guides_of(self.before, *part.indices(len(self.plane))[:2]) if spec.tools & CROSS else None
             code = encode_residual(goal - picture, picture, params, guides, pool)
             payload, tally, picture = code.payload, code.stats["bits_by_kind"], code.reconstruction

@@ -12,17 +12,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import pc15.cli
 import pc15learn.cli
-from pc15 import CodecConfig, encode
+from pc15 import CodecConfig, encode, encoder
 from pc15.bitstream.programs import Programs
 from pc15.cli.answer import Answer
 from pc15.cli.encode_stats import COLUMNS
 from pc15.cli.program import Program
 from pc15.images import load_rgb, save_image
+from pc15.runtime.progress import Quiet
 
 MAINS = {"pc15": pc15.cli.main, "pc15learn": pc15learn.cli.main}
 COMMANDS = [
@@ -232,6 +234,14 @@ def test_statistics_are_a_row_per_picture(photos: Path, capsys: pytest.CaptureFi
     assert "holds something else" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names")
+def test_a_name_is_one_line_of_the_answer(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "a.png").rename(photos / "a\nout: 9x9 colour, done\x1b[2K.png")
+    assert run("encode", photos, "-o", photos.parent / "out", *QUICK) == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 3 + 1 and "a\\nout: 9x9" in shown and "\x1b" not in shown
+
+
 class Terminal(io.StringIO):
     """A stderr that says that it is a terminal."""
 
@@ -248,6 +258,26 @@ def test_bars_are_drawn_on_a_terminal_alone(
         monkeypatch.setattr(sys, "stderr", stderr)
         assert run(*argv) == 0
         assert ("encoding" in stderr.getvalue()) == expected
+
+
+def test_of_one_photograph_superblocks_are_counted(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[tuple[float, float]] = []
+    y, x = np.mgrid[:140, :200]
+    save_image(photos / "large.png", torch.from_numpy((x * y % 251).astype(np.uint8))[None])
+
+    class Counted(Quiet):
+        def reset(self, total: float | None = None) -> None:
+            counts.append((total or 0, 0))
+
+        def update(self, n: float | None = 1) -> None:
+            counts[-1] = counts[-1][0], counts[-1][1] + (n or 0)
+
+    bar = Counted()
+    monkeypatch.setattr(encoder, "progress_bar", lambda *_: contextlib.nullcontext(bar))
+    for jobs in ("1", "2"):
+        assert run("encode", photos / "large.png", "-o", photos.parent / "large.pc15", "--jobs", jobs) == 0
+        assert counts == [(3 * 4, 3 * 4)] and bar.unit == "superblock"
+        counts.clear()
 
 
 # ---------------------------------------------------------------- info

@@ -35,6 +35,7 @@ from pc15.residual.reconstruct import SAMPLE_ONE
 from pc15.residual.syntax import SUPER, UNIT, BlockMap
 from pc15.residual.tools import TRELLIS, WIENER
 from pc15.residual.wiener import no_loop
+from pc15.runtime.progress import Progress
 
 Ints = npt.NDArray[Any]
 
@@ -57,6 +58,7 @@ class ResidualParams:
     contexts: how decisions are predicted; anything but "mixed" makes a payload that only `decode_residual` reads, told
         the same: for studies.
     choice: ways to code squares that a hook lets be left out; None tries all.
+    progress: told of superblocks that are searched.
     """
 
     step: int
@@ -67,6 +69,7 @@ class ResidualParams:
     parts: Parts = ALL_PARTS
     contexts: Contexts = "mixed"
     choice: SquareChoice | None = None
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         check_step(self.step)
@@ -132,7 +135,7 @@ def encode_residual(
     unit = level_q4(params.step, params.tools)
     field, drawn = empty_field(len(padded), padded.shape[1], params.tools, guides=seen), np.zeros_like(padded)
     models = start_models(params.step, params.tools, params.contexts)
-    search = PlaneSearch(unit, lam, params.tries, params.parts, choice=params.choice)
+    search = PlaneSearch(unit, lam, params.tries, params.parts, choice=params.choice, progress=params.progress)
     tape = encode_plane(padded, below, drawn, field, models, search, pool)
     if not field.on.any():
         return ResidualCode(b"", np.clip(base, 0, SAMPLE_ONE), _stats(field, 0, tape[:0], 0))

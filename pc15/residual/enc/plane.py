@@ -25,6 +25,7 @@ from pc15.residual.reconstruct import Canvas, work
 from pc15.residual.syntax import RIM, ROOM, SUPER, UNIT, BlockMap
 from pc15.residual.tools import TRELLIS
 from pc15.residual.tree import write_plane
+from pc15.runtime.progress import Progress
 
 Ints = npt.NDArray[Any]
 
@@ -42,6 +43,7 @@ class PlaneSearch:
     record: [n, RECORD] float32, receives what squares of 8 to 64 px were like, for training.
     patterns: codebook; None for the packaged one.
     choice: what a hook lets be left out; None for nothing.
+    progress: told of superblocks that are searched.
     """
 
     step: int
@@ -51,6 +53,7 @@ class PlaneSearch:
     record: Ints | None = None
     patterns: Patterns | None = None
     choice: SquareChoice | None = None
+    progress: Progress | None = None
 
 
 def encode_plane(
@@ -153,6 +156,8 @@ class _Rows:
 
     def _tell(self, y: int, count: int) -> None:
         with self._news:
+            if self._search.progress is not None:
+                self._search.progress.update(count - self._done[y])
             self._done[y] = count
             self._news.notify_all()
 
