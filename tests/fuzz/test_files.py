@@ -180,7 +180,7 @@ def test_programs_without_layers_are_a_surface_of_dc(tile: int) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"merge": True}, {"search": "indexed"}, {"coarse": 64}, {"section_rows": 2, "merge": True}, {"refine": 1}],
+    [{}, {"merge": True}, {"search": "indexed"}, {"coarse": 32}, {"section_rows": 2, "merge": True}, {"refine": 1}],
     ids=lambda options: "_".join(options) or "plain",
 )
 def test_searches_of_no_layers_have_nothing_to_search(options: dict[str, object]) -> None:
