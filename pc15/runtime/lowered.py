@@ -22,6 +22,11 @@ from pc15.paths import write_atomic
 
 __all__ = ["ARCHIVE", "Lowered", "contents_digest", "name_of", "noted", "shipped", "write"]
 
+try:
+    from lzma import LZMAError as _DAMAGED
+except ImportError:  # then nothing is read at all
+    _DAMAGED = OSError  # type: ignore[assignment, misc]
+
 _LOG = logging.getLogger(__name__)
 
 ARCHIVE = "lowered.zip"
@@ -58,23 +63,28 @@ def shipped(folder: Path, loop: str, kinds: tuple[str, ...]) -> Lowered | None:
     if noted is not None:
         return None
     about, name = _about(folder), name_of(loop, kinds)
-    if name not in about:
+    if name not in about or (text := _member(folder, name)) is None:
         return None
-    with zipfile.ZipFile(folder / ARCHIVE) as archive:
-        return Lowered(archive.read(name).decode(), *about[name])
+    return Lowered(text, *about[name])
+
+
+def _member(folder: Path, name: str) -> str | None:
+    """A file of a package's archive; None, and a line in the log, where it cannot be read."""
+    try:
+        with zipfile.ZipFile(folder / ARCHIVE) as archive:
+            return archive.read(name).decode()
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, _DAMAGED, RuntimeError) as error:
+        # RuntimeError: of a Python that was built without LZMA
+        _LOG.info("%s of %s cannot be read (%s): it is made anew", name, folder / ARCHIVE, error)
+        return None
 
 
 @functools.cache
 def _about(folder: Path) -> dict[str, Any]:
     """(function, returns) by the names of a package's loops; none if they are not of what lies there now."""
-    try:
-        with zipfile.ZipFile(folder / ARCHIVE) as archive:
-            about = json.loads(archive.read(_ABOUT))
-    except FileNotFoundError:
+    if not (folder / ARCHIVE).exists() or (text := _member(folder, _ABOUT)) is None:
         return {}
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        _LOG.info("%s cannot be read (%s): its loops are made anew", folder / ARCHIVE, error)
-        return {}
+    about = json.loads(text)
     if about["contents"] != contents_digest(folder):
         _LOG.info("%s is of other sources: its loops are made anew", folder / ARCHIVE)
         return {}
