@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -73,12 +74,9 @@ RIGHT = [[[1, 3, 5], [11, 13, 15]], [[-1, -3, -5], [-11, -13, -15]], [24.0, 24.0
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(package: Callable[[str], Path]) -> Path:
     """A package with two loops, and a cache of its own."""
-    (tmp_path / "loops").mkdir()
-    (tmp_path / "loops" / "__init__.py").write_text("")
-    (tmp_path / "loops" / "all.py").write_text(LOOPS)
-    return tmp_path
+    return package(LOOPS)
 
 
 def asked(folder: Path, made: str = "[]", **env: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def added(values):
 STEP = 1
 """
 ASK = """
-import json, logging, sys
+import json, logging, pathlib, sys
 import numpy as np
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 from pc15.runtime import lowered
@@ -43,17 +44,14 @@ if WRITES:
 from loops.all import added
 print(json.dumps([added(np.arange(4)), "numba" in sys.modules]))
 if WRITES:
-    lowered.write(__import__("pathlib").Path(sys.modules["loops"].__file__).parent, lowered.noted)
+    lowered.write(pathlib.Path(sys.modules["loops"].__file__).parent, lowered.noted)
 """
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(package: Callable[[str], Path]) -> Path:
     """A package with a loop."""
-    (tmp_path / "loops").mkdir()
-    (tmp_path / "loops" / "__init__.py").write_text("")
-    (tmp_path / "loops" / "all.py").write_text(LOOPS)
-    return tmp_path
+    return package(LOOPS)
 
 
 def fresh(code: str, cache: Path) -> subprocess.CompletedProcess[str]:
